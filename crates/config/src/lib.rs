@@ -1,0 +1,1 @@
+//! Every configuration key: type, default, range, scope, documentation.

@@ -1,0 +1,1 @@
+//! The outside world as traits: network, disk, clock, random numbers, tasks.

@@ -1,0 +1,1 @@
+//! Framing, ordered responses, peer connections.

@@ -1,0 +1,1 @@
+//! The Kafka wire codec, generated from compact schemas.

@@ -1,0 +1,1 @@
+//! A whole node or cluster in one thread, from one seed.
