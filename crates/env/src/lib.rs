@@ -1,1 +1,47 @@
-//! The outside world as traits: network, disk, clock, random numbers, tasks.
+//! The outside world as traits: disk, network, clock, random numbers, tasks.
+//!
+//! Input: what the runtimes ask of the world. Output: the real world (`real`, on tokio and rustix) or,
+//! with the feature `sim`, a simulated one that fails on purpose and is decided by a seed (`sim`).
+//!
+//! Invariants:
+//! - no crate above this one names `std::fs`, `std::net`, `tokio::net`, `std::thread` or a random
+//!   number generator; `tests/tidy.rs` checks it. Timers are `tokio::time` everywhere: the simulation
+//!   runs on tokio's paused clock;
+//! - the seam stands only where a system call stands anyway, so that a trait object costs nothing.
+//!
+//! Source: the design of simulators such as FoundationDB's and TigerBeetle's: production code above,
+//! faults below.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+mod clock;
+mod disk;
+mod net;
+mod rng;
+mod spawn;
+
+pub use clock::Clock;
+pub use disk::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
+pub use net::{Listener, Net, Stream};
+pub use rng::Rng;
+pub use spawn::{Lane, Spawn, TaskHandle};
+
+/// A future on the heap, as the object-safe traits here return them.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One node's view of the world. Cheap to clone.
+#[derive(Clone)]
+pub struct Env {
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Files and directories.
+    pub disk: Arc<dyn Disk>,
+    /// Connections.
+    pub net: Arc<dyn Net>,
+    /// Random numbers.
+    pub rng: Arc<dyn Rng>,
+    /// Tasks and blocking work.
+    pub spawn: Arc<dyn Spawn>,
+}

@@ -1,0 +1,202 @@
+//! Files and directories.
+//!
+//! Input: positions and bytes. Output: the same bytes again, after a crash only if they were flushed.
+//!
+//! Invariants:
+//! - a call either takes effect or says that it did not; a short write says how much it wrote;
+//! - what [`File::sync_data`] returned for survives a power cut; a new name survives it only after
+//!   [`Disk::sync_directory`];
+//! - an index map is read-only: nothing is ever written through a map, because a full disk would turn
+//!   that into SIGBUS.
+//!
+//! Source: POSIX; `pwritev(2)`, `preadv2(2)` (`RWF_NOWAIT`), `mmap(2)`, `posix_fadvise(2)`.
+
+use std::ffi::OsString;
+use std::io;
+use std::io::IoSlice;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    ReadWrite,
+    /// For reading and writing; it must not exist.
+    CreateNew,
+    /// For reading and writing; made if it does not exist, emptied if it does.
+    CreateOrTruncate,
+}
+
+/// Whether a range of a file can be read without waiting for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residency {
+    /// In the page cache.
+    Hot,
+    /// At least a part of it is not.
+    Cold,
+}
+
+/// What a directory entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A file, of this many bytes.
+    File(u64),
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
+}
+
+/// Room on the device of a directory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Size of the file system.
+    pub total_bytes: u64,
+    /// What this process may still write.
+    pub usable_bytes: u64,
+}
+
+/// The file system of one node.
+pub trait Disk: Send + Sync {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+
+    /// Maps the first `length` bytes of `file` for reading. The file must be at least that long, and
+    /// must not be cut below it while the map lives.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn map_index(&self, file: &Arc<dyn File>, length: usize) -> io::Result<Arc<dyn IndexMap>>;
+
+    /// Makes `path` and its parents; succeeds if it is there.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Names and kinds of what is in the directory `path`, in the order of their names.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_directory(&self, path: &Path) -> io::Result<Vec<(OsString, EntryKind)>>;
+
+    /// What is at `path`.
+    ///
+    /// # Errors
+    /// What the system says; `NotFound` if there is nothing.
+    fn stat(&self, path: &Path) -> io::Result<EntryKind>;
+
+    /// Gives the file or directory at `from` the name `to`, replacing a file there in one step.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes the file at `path`; what has it open keeps it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes the directory at `path` with all that is in it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in directory `path` durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Room on the device that holds `path`.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn space(&self, path: &Path) -> io::Result<DiskSpace>;
+
+    /// Takes the lock file at `path` for this process until the guard is dropped or the process ends.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process holds it; else what the system says.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
+
+    /// Simulated time that this node's disk calls took since the last call of this function; zero in
+    /// the real world, where the calls themselves took it. The runtime delays the effects of its turn
+    /// by as much.
+    fn take_cost(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// An open file. Every call names its position: there is no cursor to share.
+pub trait File: Send + Sync {
+    /// Reads into `buffer` from `offset`; a short count means the end of the file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes `pieces` one after the other at `offset`; the count may be short.
+    ///
+    /// # Errors
+    /// What the system says; some of the bytes may have been written.
+    fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+
+    /// Makes the file's data and length durable.
+    ///
+    /// # Errors
+    /// What the system says. After an error the unflushed data may be lost without a second error.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Cuts the file to `length`, or lengthens it with a hole.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+
+    /// Whether the range can be read from the page cache; looks at one byte of some of its pages.
+    fn residency(&self, offset: u64, length: u64) -> Residency;
+
+    /// Reads the range into the page cache, waiting for the device.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Tells the system that the range will not be read again soon.
+    fn drop_cache(&self, offset: u64, length: u64);
+
+    /// The descriptor for `sendfile`; `None` in the simulation, which reads instead.
+    fn descriptor(&self) -> Option<RawFd>;
+}
+
+/// A read-only map of an index file. Reads what the file holds now.
+pub trait IndexMap: Send + Sync {
+    /// Length of the map in bytes.
+    fn length(&self) -> usize;
+
+    /// Copies the bytes from `at` on into `out`.
+    ///
+    /// # Panics
+    /// If `at + out.len()` is past [`IndexMap::length`]: the caller knows the count of its entries.
+    fn read(&self, at: usize, out: &mut [u8]);
+}
+
+/// Holds a lock file; dropped, it lets go.
+pub trait LockGuard: Send + Sync {}

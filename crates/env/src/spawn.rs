@@ -1,0 +1,52 @@
+//! Tasks and blocking work.
+//!
+//! Input: futures and closures. Output: their execution, on the runtime of their lane.
+//!
+//! Invariants:
+//! - Raft, controller and heartbeats have a runtime and a thread of their own ([`Lane::Control`]), so
+//!   that no amount of data traffic delays them;
+//! - offloaded work runs on a bounded number of threads and waits in a bounded queue;
+//! - in the simulation the seed decides when a ready task really runs, and killing a node aborts all
+//!   of its tasks.
+//!
+//! Source: none.
+
+use crate::BoxFuture;
+
+/// Which runtime a task belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Client connections, partitions, fetch waits: tokio's multi-thread runtime.
+    Data,
+    /// Raft, controller, heartbeats: a runtime on its own thread.
+    Control,
+}
+
+/// A running task.
+pub trait TaskHandle: Send + Sync {
+    /// Stops the task at its next await; nothing happens if it has ended.
+    fn abort(&self);
+
+    /// Whether the task has ended.
+    fn is_finished(&self) -> bool;
+}
+
+/// Runs tasks and blocking work of one node.
+pub trait Spawn: Send + Sync {
+    /// Runs `future` as a task of `lane`; `name` is for logs and traces.
+    fn spawn(
+        &self,
+        lane: Lane,
+        name: &'static str,
+        future: BoxFuture<'static, ()>,
+    ) -> Box<dyn TaskHandle>;
+
+    /// Runs `work` on a thread that may block (a slow disk, a cold page, a flush); the returned future
+    /// ends after it. The work runs also if that future is dropped. In the simulation it takes the
+    /// simulated time of the disk calls it made.
+    fn offload(&self, name: &'static str, work: Box<dyn FnOnce() + Send>)
+    -> BoxFuture<'static, ()>;
+
+    /// Lets other ready tasks run first.
+    fn yield_now(&self) -> BoxFuture<'static, ()>;
+}
