@@ -57,6 +57,13 @@ pub trait Listener: Send + Sync {
 
 /// One connection, in both directions.
 pub trait Stream: Send {
+    /// Waits until a read would not wait; may be ready without need. An idle connection waits here,
+    /// so that it holds no buffer.
+    ///
+    /// # Errors
+    /// What the system says; the connection is of no use afterwards.
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
     /// Reads into the spare capacity of `buffer`, which must not be empty. 0 means the peer has ended.
     ///
     /// # Errors
