@@ -64,7 +64,8 @@ pub trait Stream: Send {
     /// What the system says; the connection is of no use afterwards.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Reads into the spare capacity of `buffer`, which must not be empty. 0 means the peer has ended.
+    /// Reads up to `limit` bytes into the spare capacity of `buffer`; neither may be 0. 0 means that
+    /// the peer has ended.
     ///
     /// # Errors
     /// What the system says; the connection is of no use afterwards.
@@ -72,6 +73,7 @@ pub trait Stream: Send {
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut BytesMut,
+        limit: usize,
     ) -> Poll<io::Result<usize>>;
 
     /// Writes some of `pieces`; `more` says that other bytes follow at once (`MSG_MORE`).
