@@ -19,6 +19,7 @@ use std::sync::Arc;
 mod clock;
 mod disk;
 mod net;
+pub mod real;
 mod rng;
 mod spawn;
 

@@ -1,0 +1,174 @@
+//! What only the real world has: threads, the pool, the port in use.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::Lane;
+
+fn world() -> RealWorld {
+    RealWorld::new(RealOptions {
+        network_threads: 2,
+        io_threads: 2,
+    })
+    .unwrap()
+}
+
+/// Ends the pool's threads, so that everything submitted has run.
+fn finish(world: RealWorld) {
+    assert!(world.shutdown(Duration::from_secs(10)));
+}
+
+#[test]
+fn control_tasks_run_on_the_control_thread_only() {
+    let world = world();
+    let (sender, receiver) = mpsc::channel();
+    for lane in [Lane::Data, Lane::Control] {
+        let sender = sender.clone();
+        let _task = world.env().spawn.spawn(
+            lane,
+            "where",
+            Box::pin(async move {
+                let name = thread::current().name().unwrap_or_default().to_owned();
+                sender.send((lane == Lane::Control, name)).unwrap();
+            }),
+        );
+    }
+    for _ in 0..2 {
+        let (control, name) = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(
+            name,
+            if control {
+                "skein-control"
+            } else {
+                "skein-data"
+            }
+        );
+    }
+    finish(world);
+}
+
+#[test]
+fn an_aborted_task_finishes() {
+    let world = world();
+    let task = world
+        .env()
+        .spawn
+        .spawn(Lane::Data, "never", Box::pin(std::future::pending()));
+    assert!(!task.is_finished());
+    task.abort();
+    world.block_on(async {
+        while !task.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    finish(world);
+}
+
+#[test]
+fn offloaded_work_is_done_when_its_future_ends() {
+    let world = world();
+    let spawn = world.env().spawn;
+    let count = Arc::new(AtomicUsize::new(0));
+    world.block_on(async {
+        for expected in 1..=100 {
+            let counted = Arc::clone(&count);
+            let work = Box::new(move || {
+                counted.fetch_add(1, Ordering::SeqCst);
+            });
+            spawn.offload("count", work).await;
+            assert_eq!(count.load(Ordering::SeqCst), expected);
+            spawn.yield_now().await;
+        }
+    });
+    finish(world);
+}
+
+#[test]
+fn work_beyond_the_queue_waits_and_all_of_it_runs_though_its_future_is_dropped() {
+    const JOBS: usize = 40;
+    let pool = IoPool::new(1, 4).unwrap();
+    let gate = Arc::new(Barrier::new(2));
+    let runs = Arc::new(AtomicUsize::new(0));
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let held = Arc::clone(&gate);
+        let hold = Box::new(move || {
+            held.wait();
+        });
+        let mut first = Box::pin(pool.submit("hold", hold));
+        tokio::time::timeout(Duration::from_millis(20), &mut first)
+            .await
+            .unwrap_err();
+        let mut futures = Vec::new();
+        for _ in 0..JOBS {
+            let runs = Arc::clone(&runs);
+            let work = Box::new(move || {
+                runs.fetch_add(1, Ordering::SeqCst);
+            });
+            futures.push(Box::pin(pool.submit("count", work)));
+        }
+        assert_eq!(pool.queued(), 4, "the queue is bounded");
+        // Half of them are dropped, polled or not; their work must run all the same.
+        futures.truncate(JOBS / 2);
+        gate.wait();
+        first.await;
+        for future in futures {
+            future.await;
+        }
+    });
+    assert!(pool.finish(Duration::from_secs(10)));
+    assert_eq!(runs.load(Ordering::SeqCst), JOBS);
+}
+
+#[test]
+fn a_panic_in_offloaded_work_goes_on_in_the_caller_and_the_pool_survives() {
+    let world = world();
+    let spawn = world.env().spawn;
+    for _ in 0..4 {
+        let failing = spawn.offload("fail", Box::new(|| panic!("on purpose")));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            world.block_on(failing);
+        }));
+        assert!(outcome.is_err());
+    }
+    world.block_on(spawn.offload("works", Box::new(|| {})));
+    finish(world);
+}
+
+#[test]
+fn a_port_in_use_is_a_clear_error() {
+    let world = world();
+    let net = world.env().net;
+    let first = net.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = first.local_address().unwrap();
+    let error = net.bind(address).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(
+        error.to_string(),
+        format!("cannot listen at {address}: another process listens there")
+    );
+    drop(first);
+    net.bind(address).unwrap();
+    finish(world);
+}
+
+#[test]
+fn random_bits_differ_and_the_clock_shows_this_century() {
+    let world = world();
+    let env = world.env();
+    assert_ne!(env.rng.next_u64(), env.rng.next_u64());
+    let mut long = [0; 1000];
+    env.rng.fill(&mut long);
+    assert!(long.iter().any(|byte| *byte != 0));
+    assert!(env.clock.now().get() > 1_700_000_000_000);
+    finish(world);
+}
+
+#[test]
+fn the_descriptor_limit_reaches_the_hard_one() {
+    let raised = raise_descriptor_limit().unwrap();
+    assert_eq!(raised, getrlimit(Resource::Nofile).maximum);
+}
