@@ -1,1 +1,35 @@
-//! Framing, ordered responses, peer connections.
+//! Connections: frames in, responses out in the order of their requests.
+//!
+//! Input: streams from `skein_env::Net`; requests' meaning from a [`Service`]. Output: each request
+//! started when those before it have taken effect, each response written when those before it are.
+//!
+//! Invariants:
+//! - one task per connection, no thread per connection, nothing polls a clock to find work;
+//! - responses leave in request order: [`outbox::Outbox`] is a queue and nothing else writes;
+//! - memory is bounded: one frame or batch per connection is received at a time, its bytes are
+//!   reserved from the node's [`Budget`] first, and at a bound the socket is not read;
+//! - record bytes stay where the socket put them: a batch is split off the receive buffer.
+//!
+//! Source: the Kafka protocol guide (framing, ordering).
+
+mod accept;
+mod budget;
+mod buffer_pool;
+mod connection;
+mod counters;
+mod frame;
+mod outbox;
+mod receive;
+mod response;
+mod service;
+mod turn;
+
+pub use accept::{AcceptLimits, Acceptor};
+pub use budget::{Budget, BytesPermit};
+pub use buffer_pool::BufferPool;
+pub use connection::{Connection, ConnectionLimits, Wire};
+pub use counters::Counters;
+pub use frame::{FrameError, RequestHead};
+pub use receive::{BodyReader, ReceiveError};
+pub use response::{FileRange, Part, Response};
+pub use service::{Admission, Body, ConnectionInfo, Request, Service, Session, Started};

@@ -1,0 +1,348 @@
+//! The receiving half of a connection.
+//!
+//! Input: a stream, a pool of buffers. Output: as many contiguous bytes as the reader needs next.
+//!
+//! ```text
+//!   chunk   |.. batches already split off ..| buffer: received, unread | spare capacity |
+//!                                             ^ `BytesMut` starts here
+//! ```
+//!
+//! Invariants:
+//! - record bytes stay where the socket put them. Only when a chunk ends within a batch is the part
+//!   that has arrived moved to the next chunk, and a read stops [`READ_SLACK_BYTES`] behind a large
+//!   batch, so that little of the next one has (`Counters::moved_bytes` tells how much);
+//! - the caller asks only for lengths that it has checked, and what is not record data grows with the
+//!   bytes that have arrived, so that a length prefix alone allocates nothing;
+//! - an idle connection holds no buffer;
+//! - a sender that makes no progress within a frame is closed after `stall_max`.
+//!
+//! Source: the shape follows from measurements; see the Produce path in `ARCHITECTURE.md`.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use skein_env::Spawn;
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+
+use crate::{Budget, BufferPool, BytesPermit, Counters, FrameError, Wire};
+
+/// A batch of at least this size is read to its end and little further.
+const READ_EXACT_FROM_BYTES: usize = 32 * 1024;
+
+/// What is read beyond a large batch: enough for the head of the next.
+const READ_SLACK_BYTES: usize = 2 * 1024;
+
+/// The first buffer of a whole body; it grows as the body arrives.
+const WHOLE_BODY_FIRST_BYTES: usize = 64 * 1024;
+
+/// Why nothing more can be received.
+#[derive(Debug, Error)]
+pub enum ReceiveError {
+    /// The peer has ended, between frames or within one.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// Nothing arrived for too long.
+    #[error("nothing was received for {0:?}")]
+    Silent(Duration),
+    /// The frame is malformed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads one connection.
+pub(crate) struct Receiver<'c> {
+    wire: &'c Wire,
+    pool: &'c BufferPool,
+    counters: &'c Counters,
+    buffer: BytesMut,
+    /// Capacity that the last frames made worth while.
+    chunk_bytes: usize,
+    timer: Timer,
+    stall_max: Duration,
+    idle_max: Duration,
+}
+
+impl<'c> Receiver<'c> {
+    pub(crate) fn new(
+        wire: &'c Wire,
+        pool: &'c BufferPool,
+        counters: &'c Counters,
+        idle_max: Duration,
+        stall_max: Duration,
+    ) -> Self {
+        Self {
+            wire,
+            pool,
+            counters,
+            buffer: BytesMut::new(),
+            chunk_bytes: 0,
+            timer: Timer::new(idle_max),
+            stall_max,
+            idle_max,
+        }
+    }
+
+    /// What has been received and not been taken.
+    pub(crate) const fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Tells how long the coming frame is, so that its first read can take much at once.
+    pub(crate) fn expect_frame(&mut self, length: usize) {
+        self.chunk_bytes = BufferPool::class_for(length);
+    }
+
+    /// Waits for the first bytes of a frame.
+    pub(crate) async fn wait_for_frame(&mut self) -> Result<(), ReceiveError> {
+        if self.buffer.is_empty() {
+            self.timer.set(self.idle_max);
+            if !self.is_readable_now() {
+                self.give_back();
+                self.wait_until_readable().await?;
+            }
+        }
+        self.fill(crate::frame::LENGTH_BYTES).await
+    }
+
+    /// Receives until `needed` bytes are there, contiguous.
+    pub(crate) async fn fill(&mut self, needed: usize) -> Result<(), ReceiveError> {
+        if self.buffer.len() >= needed {
+            return Ok(());
+        }
+        self.timer.set(self.stall_max);
+        self.make_room(needed);
+        while self.buffer.len() < needed {
+            let missing = needed - self.buffer.len();
+            let spare = self.buffer.capacity() - self.buffer.len();
+            let limit = if needed >= READ_EXACT_FROM_BYTES {
+                spare.min(missing + READ_SLACK_BYTES)
+            } else {
+                spare
+            };
+            self.read(limit).await?;
+        }
+        Ok(())
+    }
+
+    /// Receives a body of `length` bytes and takes it. Memory grows with what has arrived.
+    pub(crate) async fn take_body(&mut self, length: usize) -> Result<Bytes, ReceiveError> {
+        let mut step = WHOLE_BODY_FIRST_BYTES;
+        while step < length {
+            self.fill(step).await?;
+            step = step.saturating_mul(2);
+        }
+        self.fill(length).await?;
+        Ok(self.buffer.split_to(length).freeze())
+    }
+
+    /// Sees to capacity for `needed` bytes. A chunk whose batches are all written is used again from
+    /// its start: its memory is still in the processor's cache.
+    fn make_room(&mut self, needed: usize) {
+        if self.buffer.is_empty() && self.buffer.try_reclaim(self.chunk_bytes.max(needed)) {
+            return;
+        }
+        let is_used_up = self.buffer.is_empty() && self.buffer.capacity() < self.chunk_bytes / 8;
+        if is_used_up || self.buffer.capacity() < needed {
+            self.next_chunk(needed);
+        }
+    }
+
+    /// Takes a buffer that holds `needed` bytes, and moves there what has arrived.
+    fn next_chunk(&mut self, needed: usize) {
+        let wanted = needed
+            .saturating_add(READ_SLACK_BYTES)
+            .max(self.chunk_bytes);
+        let mut next = self.pool.take(wanted);
+        next.extend_from_slice(&self.buffer);
+        Counters::add(&self.counters.moved_bytes, self.buffer.len());
+        self.pool
+            .give_back(std::mem::replace(&mut self.buffer, next));
+    }
+
+    fn give_back(&mut self) {
+        if self.buffer.capacity() > 0 {
+            self.pool.give_back(std::mem::take(&mut self.buffer));
+        }
+    }
+
+    fn is_readable_now(&self) -> bool {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        self.wire
+            .stream
+            .lock()
+            .poll_readable(&mut context)
+            .is_ready()
+    }
+
+    async fn wait_until_readable(&mut self) -> Result<(), ReceiveError> {
+        poll_fn(|context| {
+            let polled = self.wire.stream.lock().poll_readable(context);
+            match polled {
+                Poll::Ready(result) => Poll::Ready(result.map_err(ReceiveError::Io)),
+                Poll::Pending => self.timer.poll_silent(context),
+            }
+        })
+        .await
+    }
+
+    async fn read(&mut self, limit: usize) -> Result<(), ReceiveError> {
+        let count = poll_fn(|context| {
+            let polled = self
+                .wire
+                .stream
+                .lock()
+                .poll_read(context, &mut self.buffer, limit);
+            match polled {
+                Poll::Ready(result) => Poll::Ready(result.map_err(ReceiveError::Io)),
+                Poll::Pending => self.timer.poll_silent(context).map_ok(|()| 0),
+            }
+        })
+        .await?;
+        if count == 0 {
+            return Err(ReceiveError::Closed);
+        }
+        self.timer.set(self.stall_max);
+        self.wire.turn.count(count);
+        Counters::add(&self.counters.received_bytes, count);
+        Ok(())
+    }
+}
+
+impl Drop for Receiver<'_> {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// Hands a streamed body to the broker as it arrives.
+pub struct BodyReader<'a> {
+    receiver: &'a mut (dyn Receive + Send),
+    budget: &'a Budget,
+    spawn: &'a Arc<dyn Spawn>,
+    wire: &'a Wire,
+    /// Length of the body in bytes; nothing beyond it belongs to this request.
+    length: usize,
+}
+
+/// What a body reader needs of its receiver; hides the receiver's lifetime.
+pub(crate) trait Receive {
+    fn buffer(&mut self) -> &mut BytesMut;
+    fn fill<'a>(
+        &'a mut self,
+        needed: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ReceiveError>> + Send + 'a>>;
+}
+
+impl Receive for Receiver<'_> {
+    fn buffer(&mut self) -> &mut BytesMut {
+        Receiver::buffer(self)
+    }
+
+    fn fill<'a>(
+        &'a mut self,
+        needed: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<(), ReceiveError>> + Send + 'a>> {
+        Box::pin(Receiver::fill(self, needed))
+    }
+}
+
+impl<'a> BodyReader<'a> {
+    pub(crate) fn new(
+        receiver: &'a mut (dyn Receive + Send),
+        budget: &'a Budget,
+        spawn: &'a Arc<dyn Spawn>,
+        wire: &'a Wire,
+        length: usize,
+    ) -> Self {
+        Self {
+            receiver,
+            budget,
+            spawn,
+            wire,
+            length,
+        }
+    }
+
+    /// Length of the body in bytes.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// What has arrived and not been taken. It may hold bytes of later requests behind this body.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        self.receiver.buffer()
+    }
+
+    /// Receives until `needed` bytes are in the buffer, contiguous. `needed` must be checked against
+    /// the limits of the topic, and lie within the body.
+    ///
+    /// # Errors
+    /// The connection has ended; nothing of an incomplete batch may be used.
+    pub async fn fill(&mut self, needed: usize) -> Result<(), ReceiveError> {
+        if self.receiver.buffer().len() >= needed {
+            return Ok(());
+        }
+        self.receiver.fill(needed).await
+    }
+
+    /// Takes `bytes` of the node's budget, waiting until they are free. The socket is not read
+    /// meanwhile.
+    pub async fn reserve(&self, bytes: usize) -> BytesPermit {
+        self.budget.reserve(bytes).await
+    }
+
+    /// Lets other connections run when this one has had its turn.
+    pub async fn yield_if_spent(&self) {
+        if self.wire.turn.is_spent() {
+            self.spawn.yield_now().await;
+            self.wire.turn.start();
+        }
+    }
+}
+
+/// A deadline that is cheap to move: the sleep behind it is armed anew only when it fires too early
+/// or would fire too late.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    deadline: Instant,
+    limit: Duration,
+}
+
+impl Timer {
+    fn new(limit: Duration) -> Self {
+        let deadline = Instant::now() + limit;
+        Self {
+            sleep: Box::pin(tokio::time::sleep_until(deadline)),
+            deadline,
+            limit,
+        }
+    }
+
+    fn set(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.deadline = Instant::now() + limit;
+        if self.sleep.deadline() > self.deadline {
+            self.sleep.as_mut().reset(self.deadline);
+        }
+    }
+
+    fn poll_silent<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, ReceiveError>> {
+        while self.sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= self.deadline {
+                return Poll::Ready(Err(ReceiveError::Silent(self.limit)));
+            }
+            self.sleep.as_mut().reset(self.deadline);
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,61 @@
+//! A response on its way to the socket.
+//!
+//! Input: encoded bytes and ranges of files. Output: parts, sent one after the other.
+//!
+//! Invariant: the length prefix in the first part covers all parts; who builds the response sees to
+//! it (`skein_broker`'s encoder does, from the lengths of the ranges).
+//!
+//! Source: the Kafka protocol guide.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skein_env::File;
+use smallvec::SmallVec;
+
+/// Bytes of a file that are sent without being read.
+#[derive(Clone)]
+pub struct FileRange {
+    /// The file; it stays open, also when its name goes.
+    pub file: Arc<dyn File>,
+    /// Where the range begins.
+    pub offset: u64,
+    /// How long it is. A file that ends earlier closes the connection.
+    pub length: usize,
+}
+
+/// A piece of a response.
+#[derive(Clone)]
+pub enum Part {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// Bytes in a file.
+    File(FileRange),
+}
+
+/// One response, with its length prefix and header.
+#[derive(Clone, Default)]
+pub struct Response {
+    /// What is sent, in order.
+    pub parts: SmallVec<[Part; 2]>,
+}
+
+impl Response {
+    /// A response that is all in memory.
+    #[must_use]
+    pub fn from_bytes(bytes: Bytes) -> Self {
+        let mut parts = SmallVec::new();
+        parts.push(Part::Bytes(bytes));
+        Self { parts }
+    }
+
+    /// Length of all parts together.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let length = |part: &Part| match part {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::File(range) => range.length,
+        };
+        self.parts.iter().map(length).sum()
+    }
+}
