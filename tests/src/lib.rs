@@ -1,1 +1,55 @@
-//! Helpers of the black-box tests.
+//! Support of the black-box tests: nodes as users start them, and clients as users install them.
+//!
+//! Input: the `skein` binary (`SKEIN_BIN`, or the workspace's release build) and the lock files beside this crate (Python, Go
+//! and Maven). Output: running nodes of Skein or Apache Kafka, and the output of real clients against them.
+//!
+//! Every test states what it needs of a [`System`], not of Skein, and must pass against Apache Kafka 4.1.1 too: a test that
+//! Kafka fails is wrong. The exception is `lifecycle.rs`, which is about the `skein` command itself.
+//!
+//! Invariants:
+//! - no process outlives the test process that started it, not even when that is killed: see [`guardian`];
+//! - a client that can't be installed fails its tests: see [`toolchain`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "test support: whatever goes wrong here fails the test that asked for it"
+)]
+
+pub mod client;
+pub mod guardian;
+pub mod node;
+pub mod program;
+pub mod toolchain;
+pub mod wire;
+
+pub use node::{Node, Settings, System};
+
+/// Declares, for each named function, one test per system: `kafka::name` and `skein::name`.
+///
+/// The functions take the [`System`] to test.
+#[macro_export]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod kafka {
+            $(#[test] fn $name() { super::$name($crate::System::Kafka); })*
+        }
+        mod skein {
+            $(#[test] fn $name() { super::$name($crate::System::Skein); })*
+        }
+    };
+}
+
+/// Declares one test per system for each named scenario of a client: `$run(system, "name")`.
+#[macro_export]
+macro_rules! scenarios {
+    ($run:ident: $($name:ident),* $(,)?) => {
+        const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
+        mod kafka {
+            $(#[test] fn $name() { super::$run($crate::System::Kafka, stringify!($name)); })*
+        }
+        mod skein {
+            $(#[test] fn $name() { super::$run($crate::System::Skein, stringify!($name)); })*
+        }
+    };
+}

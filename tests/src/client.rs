@@ -1,0 +1,191 @@
+//! Real, unmodified clients, each driven by a program of its own under `clients/`.
+//!
+//! Input: a node and the name of a scenario. Output: nothing, or a panic with what the client printed and the end of the
+//! node's log. What a scenario means is written in the client's own language, next to the client's own idioms.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use crate::guardian::Guarded;
+use crate::{Node, program, toolchain};
+
+pub mod kafka_tools;
+
+/// Longer than any scenario takes on a busy machine.
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A client library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// librdkafka, by confluent-kafka.
+    Librdkafka,
+    /// kafka-python 3.
+    KafkaPython3,
+    /// kafka-python 2, of which much is in use.
+    KafkaPython2,
+    /// franz-go.
+    FranzGo,
+}
+
+impl Client {
+    /// The client's program; its arguments are `BOOTSTRAP SCENARIO`.
+    #[must_use]
+    pub fn command(self) -> Command {
+        match self {
+            Self::Librdkafka => python("clients/librdkafka/scenarios.py"),
+            Self::KafkaPython3 => python("clients/kafka_python/scenarios.py"),
+            Self::KafkaPython2 => {
+                let mut command = python("clients/kafka_python/scenarios.py");
+                command.env("PYTHONPATH", toolchain::kafka_python_2());
+                command
+            }
+            Self::FranzGo => Command::new(toolchain::franz_go()),
+        }
+    }
+
+    /// Runs one scenario against `node`.
+    ///
+    /// # Panics
+    ///
+    /// When the scenario fails.
+    pub fn run(self, node: &Node, scenario: &str) {
+        let mut command = self.command();
+        command.args([&node.bootstrap(), scenario]);
+        let finished = program::run(&mut command, SCENARIO_TIMEOUT);
+        assert!(
+            finished.succeeded(),
+            "{self:?}: {scenario} failed against {:?}\n{finished}{}",
+            node.system(),
+            node.log_tail()
+        );
+    }
+
+    /// The names of all scenarios that the client's program has.
+    #[must_use]
+    pub fn scenarios(self) -> Vec<String> {
+        let finished = program::run(self.command().args(["-", "--list"]), SCENARIO_TIMEOUT);
+        assert!(finished.succeeded(), "{finished}");
+        finished
+            .stdout
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Starts a scenario that talks with the test while it runs.
+    ///
+    /// # Panics
+    ///
+    /// When the program can't be started.
+    #[must_use]
+    pub fn converse(self, node: &Node, scenario: &str) -> Conversation {
+        let mut command = self.command();
+        command
+            .args([&node.bootstrap(), scenario])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = Guarded::spawn(&mut command).expect("start a client");
+        let child = process.child();
+        Conversation {
+            name: format!("{self:?}: {scenario}"),
+            input: child.stdin.take().expect("a pipe"),
+            output: BufReader::new(child.stdout.take().expect("a pipe")),
+            process,
+        }
+    }
+}
+
+/// A running scenario: it prints a line when it has reached a point, and goes on when it is told to.
+pub struct Conversation {
+    name: String,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    process: Guarded,
+}
+
+impl Conversation {
+    /// Waits until the client says `line`. Every scenario ends itself when it takes too long.
+    ///
+    /// # Panics
+    ///
+    /// When it ends, or says something else.
+    pub fn expect(&mut self, line: &str, node: &Node) {
+        let mut said = String::new();
+        self.output
+            .read_line(&mut said)
+            .expect("read from a client");
+        assert!(
+            said.trim_end() == line,
+            "{} said {said:?} instead of {line:?} (its errors are above){}",
+            self.name,
+            node.log_tail()
+        );
+    }
+
+    /// Tells the client to go on.
+    pub fn go_on(&mut self) {
+        writeln!(self.input, "go on").expect("write to a client");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// When the scenario fails.
+    pub fn finish(mut self, node: &Node) {
+        let status = self.process.wait();
+        assert!(
+            status.success(),
+            "{} failed, {status} (its errors are above){}",
+            self.name,
+            node.log_tail()
+        );
+    }
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new(toolchain::python());
+    // Byte code goes nowhere: the source tree stays as it is.
+    command.arg("-B").arg(toolchain::source(script));
+    command
+}
+
+/// The scenario that talks with its test; see [`survive`].
+const SURVIVAL: &str = "acknowledged_records_survive_kill_and_restart";
+
+/// Kills a node, and later stops it, under a client that writes all the time and then reads everything back.
+///
+/// # Panics
+///
+/// When the client misses, or sees twice or out of order, a record that was acknowledged.
+pub fn survive(client: Client, system: crate::System) {
+    let mut node = Node::start(system, &[]);
+    let mut conversation = client.converse(&node, SURVIVAL);
+    conversation.expect("kill me", &node);
+    node.kill();
+    node.start_again();
+    conversation.go_on();
+    conversation.expect("stop me", &node);
+    node.stop();
+    node.start_again();
+    conversation.go_on();
+    conversation.finish(&node);
+}
+
+/// Checks that the tests name every scenario that the client's program has.
+///
+/// # Panics
+///
+/// When one is missing.
+pub fn assert_complete(client: Client, tested: &[&str]) {
+    let missing: Vec<String> = client
+        .scenarios()
+        .into_iter()
+        .filter(|scenario| scenario != SURVIVAL && !tested.contains(&scenario.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{client:?} has scenarios that no test runs: {missing:?}"
+    );
+}

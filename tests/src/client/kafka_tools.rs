@@ -1,0 +1,94 @@
+//! Kafka's own command-line tools, from its jars.
+//!
+//! Input: a tool's class and arguments. Output: what it printed. The scripts that ship with Kafka only assemble this command.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::program::{self, Finished};
+use crate::{Node, toolchain};
+
+const TOOL_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// `kafka-topics.sh`.
+pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+/// `kafka-configs.sh`.
+pub const CONFIGS: &str = "kafka.admin.ConfigCommand";
+/// `kafka-console-producer.sh`.
+pub const CONSOLE_PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
+/// `kafka-console-consumer.sh`.
+pub const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+/// `kafka-producer-perf-test.sh`.
+pub const PRODUCER_PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
+/// `kafka-get-offsets.sh`.
+pub const GET_OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
+/// `kafka-dump-log.sh`.
+pub const DUMP_LOG: &str = "kafka.tools.DumpLogSegments";
+
+/// A class of Kafka's in a JVM that starts fast.
+#[must_use]
+pub fn java(class: &str) -> Command {
+    java_with(class, &["-XX:TieredStopAtLevel=1"])
+}
+
+/// As [`java`], with other options.
+#[must_use]
+pub fn java_with(class: &str, options: &[&str]) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args(["-XX:+UseSerialGC", "-Xshare:auto"])
+        .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
+        .args(options)
+        .arg("-cp")
+        .arg(toolchain::kafka_jars().join("*"))
+        .arg(class);
+    command
+}
+
+/// Runs a tool against `node` and returns what it printed.
+///
+/// # Panics
+///
+/// When it fails.
+pub fn run(node: &Node, class: &str, arguments: &[&str]) -> String {
+    let finished = attempt(node, class, arguments, "");
+    succeed(node, finished)
+}
+
+/// As [`run`], with `input` on its standard input.
+///
+/// # Panics
+///
+/// When it fails.
+pub fn run_with_input(node: &Node, class: &str, arguments: &[&str], input: &str) -> String {
+    let finished = attempt(node, class, arguments, input);
+    succeed(node, finished)
+}
+
+/// Runs a tool that should be refused, and returns all that it printed.
+///
+/// # Panics
+///
+/// When it succeeds.
+pub fn refused(node: &Node, class: &str, arguments: &[&str]) -> String {
+    let finished = attempt(node, class, arguments, "");
+    assert!(
+        finished.status.is_some() && !finished.succeeded(),
+        "it should have been refused:\n{finished}{}",
+        node.log_tail()
+    );
+    finished.output()
+}
+
+fn attempt(node: &Node, class: &str, arguments: &[&str], input: &str) -> Finished {
+    let mut command = java(class);
+    if class != DUMP_LOG && class != PRODUCER_PERFORMANCE {
+        command.args(["--bootstrap-server", &node.bootstrap()]);
+    }
+    program::run_with_input(command.args(arguments), input, TOOL_TIMEOUT)
+}
+
+fn succeed(node: &Node, finished: Finished) -> String {
+    assert!(finished.succeeded(), "{finished}{}", node.log_tail());
+    finished.output()
+}

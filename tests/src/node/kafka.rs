@@ -1,0 +1,59 @@
+//! How a user starts Apache Kafka: configure, format, run; one combined broker and controller.
+//!
+//! Input: a node's ports, directory and settings. Output: a formatted directory, the command.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use super::Node;
+use crate::client::kafka_tools;
+use crate::program;
+
+const FORMAT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Any 16 bytes in URL-safe base64.
+const CLUSTER_ID: &str = "c2tlaW4tdGVzdHMtMDAwMQ";
+
+/// Prepares the node's data directory.
+pub(super) fn format(node: &Node) {
+    configure(node);
+    let mut tool = kafka_tools::java("kafka.tools.StorageTool");
+    tool.args(["format", "-t", CLUSTER_ID, "-c"]);
+    let finished = program::run(tool.arg(properties(node)), FORMAT_TIMEOUT);
+    assert!(finished.succeeded(), "Kafka can't format:\n{finished}");
+}
+
+/// The broker itself.
+pub(super) fn serve(node: &Node) -> Command {
+    configure(node);
+    let mut command = kafka_tools::java_with("kafka.Kafka", &["-Xms512m", "-Xmx512m"]);
+    command.arg(properties(node));
+    command
+}
+
+fn properties(node: &Node) -> std::path::PathBuf {
+    node.directory.join("server.properties")
+}
+
+fn configure(node: &Node) {
+    let (client, controller) = (node.ports.client, node.ports.peer);
+    let mut text = format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         log.dirs={}\n\
+         offsets.topic.replication.factor=1\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\n",
+        node.data_directory().display()
+    );
+    for (key, value) in &node.settings {
+        writeln!(text, "{key}={value}").expect("write to a string");
+    }
+    fs::write(properties(node), text).expect("write server.properties");
+}

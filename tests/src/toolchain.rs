@@ -1,0 +1,129 @@
+//! Installs the clients, once, from the lock files beside this crate.
+//!
+//! Input: `clients/python/*.txt` (versions and hashes), `clients/franz_go/go.sum`, `kafka/pom.xml`. Output: a Python
+//! environment, Go programs and Kafka's jars under `.build/` at the workspace root, which git ignores.
+//!
+//! Invariants:
+//! - what is installed is what the lock file says: its content is the stamp, written last, and compared at each use;
+//! - test processes that run at the same time install nothing twice: each step holds a file lock;
+//! - a client that can't be installed is a failure, never a skip.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::program;
+
+/// Downloads included; a first build on a slow machine must fit.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the workspace around tests/")
+}
+
+/// A path below `tests/`.
+#[must_use]
+pub fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The Python interpreter of the environment with confluent-kafka, kafka-python 3 and every codec.
+pub fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let lock_file = source("clients/python/requirements.txt");
+        let directory = install("python", &[&lock_file], |directory| {
+            check(Command::new("python3").args(["-m", "venv"]).arg(directory));
+            let mut pip = Command::new(directory.join("bin/python"));
+            pip.args(["-m", "pip", "install", "--quiet", "--require-hashes"]);
+            check(pip.args(["--only-binary", ":all:", "-r"]).arg(&lock_file));
+        });
+        directory.join("bin/python")
+    })
+}
+
+/// A directory for `PYTHONPATH` in which kafka-python is version 2.
+pub fn kafka_python_2() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let lock_file = source("clients/python/requirements-kafka-python-2.txt");
+        install("kafka-python-2", &[&lock_file], |directory| {
+            let mut pip = Command::new(python());
+            pip.args(["-m", "pip", "install", "--quiet", "--require-hashes"]);
+            pip.args(["--no-deps", "--target"]).arg(directory);
+            check(pip.arg("-r").arg(&lock_file));
+        })
+    })
+}
+
+/// The directory with the jars of Apache Kafka 4.1.1 and their dependencies.
+pub fn kafka_jars() -> &'static Path {
+    static JARS: OnceLock<PathBuf> = OnceLock::new();
+    JARS.get_or_init(|| {
+        let pom = source("kafka/pom.xml");
+        install("kafka", &[&pom], |directory| {
+            let mut maven = Command::new("mvn");
+            maven.args(["-q", "-B", "-f"]).arg(&pom);
+            maven.arg("dependency:copy-dependencies");
+            check(maven.arg(format!("-DoutputDirectory={}", directory.display())));
+        })
+    })
+}
+
+/// The program that drives franz-go, built from `clients/franz_go`.
+pub fn franz_go() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let sources = ["go.mod", "go.sum", "main.go", "scenarios.go", "admin.go"]
+            .map(|name| source("clients/franz_go").join(name));
+        let sources: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
+        let directory = install("franz-go", &sources, |directory| {
+            let mut go = Command::new("go");
+            go.current_dir(source("clients/franz_go")).args([
+                "build",
+                "-mod=readonly",
+                "-buildvcs=false",
+                "-o",
+            ]);
+            check(go.arg(directory.join("franz-go")).arg("."));
+        });
+        directory.join("franz-go")
+    })
+}
+
+/// `.build/NAME`, made by `steps` unless it was made from the same `inputs` before.
+fn install(name: &str, inputs: &[&Path], steps: impl FnOnce(&Path)) -> PathBuf {
+    let build = workspace().join(".build");
+    fs::create_dir_all(&build).expect("create .build");
+    let lock = fs::File::create(build.join(format!("{name}.lock"))).expect("create a lock file");
+    lock.lock().expect("lock an installation");
+    let directory = build.join(name);
+    let stamp = directory.join("installed-from");
+    let wanted: Vec<u8> = inputs
+        .iter()
+        .flat_map(|input| fs::read(input).unwrap_or_else(|error| panic!("{input:?}: {error}")))
+        .collect();
+    if fs::read(&stamp).is_ok_and(|found| found == wanted) {
+        return directory;
+    }
+    if directory.exists() {
+        fs::remove_dir_all(&directory).expect("remove an outdated installation");
+    }
+    fs::create_dir_all(&directory).expect("create the directory of an installation");
+    steps(&directory);
+    fs::write(&stamp, wanted).expect("stamp an installation");
+    directory
+}
+
+fn check(command: &mut Command) {
+    let finished = program::run(command, INSTALL_TIMEOUT);
+    assert!(
+        finished.succeeded(),
+        "a client can't be installed:\n{finished}"
+    );
+}
