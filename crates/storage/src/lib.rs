@@ -1,1 +1,19 @@
 //! Segment files and the log above them.
+//!
+//! Input: record batches and raft entries that others decided on. Output: files in Kafka's formats,
+//! and immutable views for readers.
+//!
+//! Architecture invariants:
+//! - all file I/O goes through `skein_env::Disk`; there is no clock here: callers pass `now`;
+//! - `segment_file` knows nothing of Kafka, because the Raft log lives in the same files;
+//! - data is written with `pwritev` and never through a map; record bytes are never copied on the way;
+//! - readers share no lock with the writer: they load a view.
+//!
+//! Source: `org.apache.kafka.storage.internals.log` for formats and numbers.
+
+mod error;
+pub mod segment_file;
+#[cfg(test)]
+mod testing;
+
+pub use error::{Severity, StorageError};

@@ -1,0 +1,206 @@
+//! Help for the tests of this crate: a real disk that fails when it is told to.
+//!
+//! Input: a list of failures to come. Output: the real disk's answers, or a failure.
+//!
+//! Invariants: none; tests only.
+//!
+//! Source: none.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use skein_env::real::RealDisk;
+use skein_env::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
+
+pub(crate) const ENOSPC: i32 = 28;
+pub(crate) const EIO: i32 = 5;
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A write stores this many bytes, then says how many.
+    Short(usize),
+    /// A write stores this many bytes, then fails with this number.
+    Error(usize, i32),
+    /// A cut fails with this number.
+    Cut(i32),
+    /// A flush fails with this number.
+    Flush(i32),
+}
+
+/// A real disk whose next write, cut or flush fails as planned; the first fault of a kind comes first.
+#[derive(Default)]
+pub(crate) struct FaultyDisk {
+    real: RealDisk,
+    plan: Arc<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    faults: Mutex<VecDeque<Fault>>,
+    writes: Mutex<Vec<(u64, u64)>>,
+    usable_bytes: Mutex<Option<u64>>,
+}
+
+impl FaultyDisk {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    pub(crate) fn plan(&self, faults: &[Fault]) {
+        *self.plan.faults.lock() = faults.iter().copied().collect();
+    }
+
+    /// What `space` says is usable.
+    pub(crate) fn set_usable_bytes(&self, usable_bytes: Option<u64>) {
+        *self.plan.usable_bytes.lock() = usable_bytes;
+    }
+
+    /// Position and length of every write so far; forgets them.
+    pub(crate) fn take_writes(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut *self.plan.writes.lock())
+    }
+}
+
+impl Plan {
+    fn take(&self, matches: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut faults = self.faults.lock();
+        let at = faults.iter().position(matches)?;
+        faults.remove(at)
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let real = self.real.open(path, mode)?;
+        Ok(Arc::new(FaultyFile {
+            real,
+            plan: Arc::clone(&self.plan),
+            path: path.to_path_buf(),
+        }))
+    }
+
+    fn map_index(&self, file: &Arc<dyn File>, length: usize) -> io::Result<Arc<dyn IndexMap>> {
+        let descriptor = file.descriptor();
+        assert!(descriptor.is_some());
+        self.real.map_index(file, length)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.real.create_directory(path)
+    }
+
+    fn read_directory(&self, path: &Path) -> io::Result<Vec<(OsString, EntryKind)>> {
+        self.real.read_directory(path)
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<EntryKind> {
+        self.real.stat(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.real.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.real.remove_file(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.real.remove_directory(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.real.sync_directory(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<DiskSpace> {
+        let mut space = self.real.space(path)?;
+        if let Some(usable_bytes) = *self.plan.usable_bytes.lock() {
+            space.usable_bytes = usable_bytes;
+        }
+        Ok(space)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        self.real.lock(path)
+    }
+}
+
+struct FaultyFile {
+    real: Arc<dyn File>,
+    plan: Arc<Plan>,
+    path: std::path::PathBuf,
+}
+
+impl File for FaultyFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.real.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if self
+            .path
+            .extension()
+            .is_some_and(|extension| extension == "log")
+        {
+            self.plan.writes.lock().push((offset, length));
+        }
+        let fault = self
+            .plan
+            .take(|fault| matches!(fault, Fault::Short(_) | Fault::Error(..)));
+        let (Some(Fault::Short(stored)) | Some(Fault::Error(stored, _))) = fault else {
+            return self.real.write_at(pieces, offset);
+        };
+        let bytes = pieces
+            .iter()
+            .flat_map(|piece| piece.iter().copied())
+            .take(stored);
+        self.real
+            .write_at(&[IoSlice::new(&bytes.collect::<Vec<u8>>())], offset)?;
+        match fault {
+            Some(Fault::Error(_, number)) => Err(io::Error::from_raw_os_error(number)),
+            _ => Ok(stored),
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.plan.take(|fault| matches!(fault, Fault::Flush(_))) {
+            Some(Fault::Flush(number)) => Err(io::Error::from_raw_os_error(number)),
+            _ => self.real.sync_data(),
+        }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.real.length()
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        match self.plan.take(|fault| matches!(fault, Fault::Cut(_))) {
+            Some(Fault::Cut(number)) => Err(io::Error::from_raw_os_error(number)),
+            _ => self.real.set_length(length),
+        }
+    }
+
+    fn residency(&self, offset: u64, length: u64) -> Residency {
+        self.real.residency(offset, length)
+    }
+
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.real.read_ahead(offset, length)
+    }
+
+    fn drop_cache(&self, offset: u64, length: u64) {
+        self.real.drop_cache(offset, length);
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        self.real.descriptor()
+    }
+}
