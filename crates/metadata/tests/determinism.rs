@@ -1,0 +1,212 @@
+//! The same log gives the same image, byte for byte, however it was reached: by applying it whole,
+//! or from a snapshot of any prefix, or from entries that went through their encoding.
+
+#![allow(clippy::unwrap_used)] // a test: what fails here is the verdict
+
+use proptest::prelude::*;
+use skein_metadata::{
+    Broker, ConfigResource, Entry, Image, LeaderRecoveryState, LogId, Outcome, Partition, Record,
+    ResourceType, decode_snapshot, encode_snapshot,
+};
+use skein_types::{
+    BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId, TopicName, Uuid,
+};
+
+fn broker_ids() -> impl Strategy<Value = Vec<BrokerId>> {
+    proptest::sample::subsequence(vec![BrokerId(1), BrokerId(2), BrokerId(3)], 0..=3)
+}
+
+fn name() -> impl Strategy<Value = TopicName> {
+    prop_oneof![Just("a"), Just("a.b"), Just("a_b"), Just("c_d"), Just("e")]
+        .prop_map(|name| TopicName::new(name).unwrap())
+}
+
+fn topic_id() -> impl Strategy<Value = Uuid> {
+    (1_u8..6).prop_map(|byte| Uuid([byte; 16]))
+}
+
+fn partition() -> impl Strategy<Value = Partition> {
+    (
+        broker_ids(),
+        broker_ids(),
+        0_i32..4,
+        0_i32..40,
+        any::<bool>(),
+    )
+        .prop_map(|(isr, elr, leader_epoch, partition_epoch, leads)| {
+            let elr: Vec<_> = elr.into_iter().filter(|id| !isr.contains(id)).collect();
+            let leader = isr
+                .first()
+                .copied()
+                .filter(|_| leads)
+                .unwrap_or(BrokerId::NONE);
+            let nobody = isr.is_empty() && elr.is_empty();
+            Partition {
+                replicas: vec![BrokerId(2), BrokerId(1), BrokerId(3)],
+                last_known: if nobody { vec![BrokerId(3)] } else { vec![] },
+                isr,
+                elr,
+                leader,
+                leader_epoch: LeaderEpoch(leader_epoch),
+                partition_epoch: PartitionEpoch(partition_epoch),
+                leader_recovery_state: LeaderRecoveryState::Recovered,
+            }
+        })
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let broker = (
+        1_i32..4,
+        1_i64..60,
+        any::<bool>(),
+        proptest::option::of("[a-z]{1,3}"),
+    );
+    let config = (
+        any::<bool>(),
+        name(),
+        "[a-c]",
+        proptest::option::of("[a-z0-9]{0,4}"),
+    );
+    prop_oneof![
+        Just(Record::Cluster {
+            cluster_id: Uuid([9; 16])
+        }),
+        ("[ab]", 0_i16..3).prop_map(|(name, level)| Record::Feature { name, level }),
+        broker.prop_map(|(id, epoch, fenced, rack)| Record::Broker(Broker {
+            id: BrokerId(id),
+            epoch: BrokerEpoch(epoch),
+            incarnation: Uuid([3; 16]),
+            raft_id: 5,
+            endpoints: vec![],
+            rack,
+            fenced,
+            stopping: false,
+        })),
+        (1_i32..4, 1_i64..60, any::<bool>()).prop_map(|(id, epoch, fenced)| Record::BrokerState {
+            id: BrokerId(id),
+            epoch: BrokerEpoch(epoch),
+            fenced,
+            stopping: !fenced,
+        }),
+        (topic_id(), name()).prop_map(|(id, name)| Record::Topic { id, name }),
+        topic_id().prop_map(|id| Record::RemoveTopic { id }),
+        (topic_id(), 0_i32..4, partition()).prop_map(|(topic_id, index, partition)| {
+            Record::Partition {
+                topic_id,
+                index: PartitionIndex(index),
+                partition,
+            }
+        }),
+        config.prop_map(|(of_topic, topic, key, value)| Record::Config {
+            resource: if of_topic {
+                ConfigResource::topic(&topic)
+            } else {
+                ConfigResource {
+                    kind: ResourceType::Broker,
+                    name: String::new(),
+                }
+            },
+            key,
+            value,
+        }),
+        (1_i64..9000).prop_map(|next| Record::ProducerIds {
+            broker_id: BrokerId(1),
+            broker_epoch: BrokerEpoch(1),
+            next_producer_id: ProducerId(next),
+        }),
+    ]
+}
+
+/// Records in entries; the flag says whether the entry is based on the last decision, as it should
+/// be.
+fn log() -> impl Strategy<Value = Vec<(bool, Vec<Record>)>> {
+    let entry = (
+        proptest::bool::weighted(0.9),
+        proptest::collection::vec(record(), 1..3),
+    );
+    proptest::collection::vec(entry, 1..120)
+}
+
+/// Gives entries the bases that their proposers would have given them, leaves out those that do not
+/// fit, and so makes a log such as a controller writes.
+fn legal(log: Vec<(bool, Vec<Record>)>) -> Vec<(LogId, Entry)> {
+    let mut image = Image::new();
+    let mut entries = Vec::new();
+    for ((fresh, records), index) in log.into_iter().zip(1..) {
+        let log_id = LogId {
+            term: 1 + index / 50,
+            leader: 4,
+            index,
+        };
+        let stale = Some(LogId {
+            term: 0,
+            leader: 0,
+            index: 0,
+        });
+        let entry = Entry {
+            base: if fresh { image.last_decision() } else { stale },
+            records,
+        };
+        if image.apply(log_id, &entry).is_ok() {
+            image.check().unwrap();
+            entries.push((log_id, entry));
+        }
+    }
+    entries
+}
+
+proptest! {
+    #[test]
+    fn the_same_log_gives_the_same_image(log in log(), cut in any::<prop::sample::Index>()) {
+        let entries = legal(log);
+        let mut whole = Image::new();
+        for (log_id, entry) in &entries {
+            let outcome = whole.apply(*log_id, entry).unwrap();
+            prop_assert_eq!(outcome == Outcome::Applied, whole.last_decision() == Some(*log_id));
+        }
+        let bytes = encode_snapshot(&whole).unwrap();
+        prop_assert_eq!(&decode_snapshot(&bytes).unwrap(), &whole);
+
+        let cut = cut.index(entries.len() + 1);
+        let mut resumed = Image::new();
+        for (log_id, entry) in &entries[..cut] {
+            resumed.apply(*log_id, entry).unwrap();
+        }
+        let mut resumed = decode_snapshot(&encode_snapshot(&resumed).unwrap()).unwrap();
+        for (log_id, entry) in &entries[cut..] {
+            let mut encoded = Vec::new();
+            entry.encode(&mut encoded).unwrap();
+            let entry = Entry::decode(&encoded).unwrap();
+            resumed.apply(*log_id, &entry).unwrap();
+        }
+        prop_assert_eq!(encode_snapshot(&resumed).unwrap(), bytes);
+    }
+
+    #[test]
+    fn a_cut_or_changed_snapshot_is_refused(log in log(), at in any::<prop::sample::Index>()) {
+        let mut image = Image::new();
+        for (log_id, entry) in legal(log) {
+            image.apply(log_id, &entry).unwrap();
+        }
+        let mut bytes = encode_snapshot(&image).unwrap();
+        let at = at.index(bytes.len());
+        prop_assert!(decode_snapshot(&bytes[..at]).is_err());
+        bytes[at] ^= 0x10;
+        prop_assert!(decode_snapshot(&bytes).is_err());
+        bytes[at] ^= 0x10;
+        bytes.push(0);
+        prop_assert!(decode_snapshot(&bytes).is_err());
+    }
+
+    #[test]
+    fn arbitrary_entries_do_not_panic(bytes: Vec<u8>, flip in any::<prop::sample::Index>()) {
+        let _ = Entry::decode(&bytes);
+        let _ = decode_snapshot(&bytes);
+        let entry = Entry { base: None, records: vec![Record::RemoveTopic { id: Uuid([1; 16]) }] };
+        let mut encoded = Vec::new();
+        entry.encode(&mut encoded).unwrap();
+        let flip = flip.index(encoded.len());
+        encoded[flip] = encoded[flip].wrapping_add(1);
+        prop_assert!(Entry::decode(&encoded).is_err());
+    }
+}
