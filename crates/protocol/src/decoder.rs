@@ -1,0 +1,367 @@
+//! Reads the types of the wire out of a frame.
+//!
+//! Input: a frame. Output: one value after the other, in the order in which they are asked for.
+//!
+//! Invariants, checked here in the methods named:
+//! - nothing outside of the frame is read ([`Decoder::take`]);
+//! - an array is allocated only if the bytes that are left can hold it ([`Decoder::array`]);
+//! - the bytes of a tagged field are all its own, and its tag is larger than the one before
+//!   ([`Decoder::tags`]).
+//!
+//! Source: the Kafka protocol guide, "Protocol Primitive Types"; KIP-482 for the compact forms.
+
+use bytes::Bytes;
+use skein_types::Uuid;
+
+use crate::{DecodeError, Malformed, Message, Str};
+
+/// Longest string in bytes, on the wire and off it: what the length of an old-style string can say.
+/// Kafka holds the compact form to the same limit.
+pub const STRING_MAX_BYTES: usize = i16::MAX as usize;
+
+/// A position in a frame.
+///
+/// Methods that take `flexible` read the compact form of KIP-482 if it is set, the older form if not.
+#[derive(Clone, Debug)]
+pub struct Decoder<'a> {
+    frame: &'a Bytes,
+    at: usize,
+    /// Where the message, or the tagged field in it, ends. At most the length of the frame.
+    end: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// Starts at the first byte of `frame`.
+    #[must_use]
+    pub fn new(frame: &'a Bytes) -> Self {
+        Self {
+            frame,
+            at: 0,
+            end: frame.len(),
+        }
+    }
+
+    /// Bytes that are not read yet.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// Bytes that were read.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The bytes that are not read yet, without a copy.
+    #[must_use]
+    pub fn rest(&self) -> Bytes {
+        self.frame.slice(self.at..self.end)
+    }
+
+    /// Ends the decoding.
+    ///
+    /// # Errors
+    /// Bytes are left.
+    pub fn finish(&self) -> Result<(), DecodeError> {
+        match self.remaining() {
+            0 => Ok(()),
+            remaining => Err(self.error(Malformed::TrailingBytes(remaining))),
+        }
+    }
+
+    pub(crate) fn check_version<M: Message>(&self, version: i16) -> Result<(), DecodeError> {
+        if M::VERSIONS.contains(&version) {
+            Ok(())
+        } else {
+            Err(self.error(Malformed::UnknownVersion(version)))
+        }
+    }
+
+    /// Steps over `len` bytes and returns where they start.
+    fn skip(&mut self, len: usize) -> Result<usize, DecodeError> {
+        let remaining = self.remaining();
+        if len > remaining {
+            return Err(self.error(Malformed::Truncated {
+                needed: len,
+                remaining,
+            }));
+        }
+        let start = self.at;
+        self.at += len;
+        Ok(start)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let start = self.skip(N)?;
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.frame[start..start + N]);
+        Ok(bytes)
+    }
+
+    fn slice(&mut self, len: usize) -> Result<Bytes, DecodeError> {
+        let start = self.skip(len)?;
+        Ok(self.frame.slice(start..start + len))
+    }
+
+    fn error(&self, reason: Malformed) -> DecodeError {
+        DecodeError {
+            at: self.at,
+            reason,
+        }
+    }
+}
+
+/// Types of a fixed size. Integers are big-endian.
+///
+/// # Errors
+/// All methods: the frame ends too early.
+#[allow(clippy::missing_errors_doc)] // stated once, for all of them
+impl Decoder<'_> {
+    /// One byte; any but zero is true, as in Kafka.
+    pub fn bool(&mut self) -> Result<bool, DecodeError> {
+        Ok(self.i8()? != 0)
+    }
+
+    /// One byte.
+    pub fn i8(&mut self) -> Result<i8, DecodeError> {
+        Ok(i8::from_be_bytes(self.take()?))
+    }
+
+    /// Two bytes.
+    pub fn i16(&mut self) -> Result<i16, DecodeError> {
+        Ok(i16::from_be_bytes(self.take()?))
+    }
+
+    /// Two bytes.
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.take()?))
+    }
+
+    /// Four bytes.
+    pub fn i32(&mut self) -> Result<i32, DecodeError> {
+        Ok(i32::from_be_bytes(self.take()?))
+    }
+
+    /// Eight bytes.
+    pub fn i64(&mut self) -> Result<i64, DecodeError> {
+        Ok(i64::from_be_bytes(self.take()?))
+    }
+
+    /// Eight bytes.
+    pub fn f64(&mut self) -> Result<f64, DecodeError> {
+        Ok(f64::from_be_bytes(self.take()?))
+    }
+
+    /// Sixteen bytes.
+    pub fn uuid(&mut self) -> Result<Uuid, DecodeError> {
+        Ok(Uuid(self.take()?))
+    }
+}
+
+/// Types of a variable size.
+impl Decoder<'_> {
+    /// An unsigned integer of one to five bytes, seven bits each, the lowest first.
+    ///
+    /// # Errors
+    /// The frame ends too early, or the number exceeds 32 bits.
+    pub fn varint(&mut self) -> Result<u32, DecodeError> {
+        let mut value = 0;
+        for shift in [0, 7, 14, 21, 28] {
+            let [byte] = self.take()?;
+            let bits = u32::from(byte & 0x7f);
+            if shift == 28 && bits > 0x0f {
+                break;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(self.error(Malformed::VarintTooLong))
+    }
+
+    /// The length of bytes or of an array; `None` for null.
+    fn length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+        if flexible {
+            // The compact form adds one, and zero is null.
+            return Ok((self.varint()? as usize).checked_sub(1));
+        }
+        match self.i32()? {
+            -1 => Ok(None),
+            length => self.unsigned(length).map(Some),
+        }
+    }
+
+    fn unsigned(&self, length: i32) -> Result<usize, DecodeError> {
+        usize::try_from(length).map_err(|_| self.error(Malformed::NegativeLength(length)))
+    }
+
+    /// A value that is there, or the error that it is not.
+    fn required<T>(&self, value: Option<T>) -> Result<T, DecodeError> {
+        value.ok_or_else(|| self.error(Malformed::Null))
+    }
+
+    /// A string, or null.
+    ///
+    /// # Errors
+    /// The frame ends too early, or the string is too long or not UTF-8.
+    pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<Str>, DecodeError> {
+        let length = if flexible {
+            self.length(true)?
+        } else {
+            match self.i16()? {
+                -1 => None,
+                length => Some(self.unsigned(i32::from(length))?),
+            }
+        };
+        let Some(length) = length else {
+            return Ok(None);
+        };
+        if length > STRING_MAX_BYTES {
+            return Err(self.error(Malformed::StringTooLong(length)));
+        }
+        let bytes = self.slice(length)?;
+        Str::try_from(bytes)
+            .map(Some)
+            .map_err(|_| self.error(Malformed::NotUtf8))
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    /// As [`nullable_string`](Self::nullable_string), or it is null.
+    pub fn string(&mut self, flexible: bool) -> Result<Str, DecodeError> {
+        let string = self.nullable_string(flexible)?;
+        self.required(string)
+    }
+
+    /// Bytes, or null. They are a slice of the frame and keep it alive.
+    ///
+    /// # Errors
+    /// The frame ends too early.
+    pub fn nullable_bytes(&mut self, flexible: bool) -> Result<Option<Bytes>, DecodeError> {
+        match self.length(flexible)? {
+            Some(length) => self.slice(length).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Bytes. They are a slice of the frame and keep it alive.
+    ///
+    /// # Errors
+    /// The frame ends too early, or they are null.
+    pub fn bytes(&mut self, flexible: bool) -> Result<Bytes, DecodeError> {
+        let bytes = self.nullable_bytes(flexible)?;
+        self.required(bytes)
+    }
+
+    /// Records, or null. They are a slice of the frame and keep it alive.
+    ///
+    /// # Errors
+    /// The frame ends too early.
+    pub fn records(&mut self, flexible: bool) -> Result<Option<crate::Records>, DecodeError> {
+        Ok(self.nullable_bytes(flexible)?.map(crate::Records::Bytes))
+    }
+
+    /// A struct, or null: a byte says which.
+    ///
+    /// # Errors
+    /// The frame ends too early, or those of `read`.
+    pub fn nullable<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.i8()? < 0 {
+            Ok(None)
+        } else {
+            read(self).map(Some)
+        }
+    }
+
+    /// An array, or null. An element takes at least `min_size` bytes on the wire.
+    ///
+    /// # Errors
+    /// The array claims more elements than the rest of the frame can hold, or those of `read`.
+    pub fn nullable_array<T>(
+        &mut self,
+        flexible: bool,
+        min_size: usize,
+        mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<Vec<T>>, DecodeError> {
+        let Some(count) = self.length(flexible)? else {
+            return Ok(None);
+        };
+        self.check_count(count, min_size)?;
+        let mut elements = Vec::with_capacity(count);
+        for _ in 0..count {
+            elements.push(read(self)?);
+        }
+        Ok(Some(elements))
+    }
+
+    /// An array. An element takes at least `min_size` bytes on the wire.
+    ///
+    /// # Errors
+    /// As [`nullable_array`](Self::nullable_array), or it is null.
+    pub fn array<T>(
+        &mut self,
+        flexible: bool,
+        min_size: usize,
+        read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let elements = self.nullable_array(flexible, min_size, read)?;
+        self.required(elements)
+    }
+
+    /// This is what bounds the memory that a frame can cost: it is checked before any is allocated.
+    fn check_count(&self, count: usize, min_size: usize) -> Result<(), DecodeError> {
+        let remaining = self.remaining();
+        if count > remaining / min_size {
+            return Err(self.error(Malformed::ArrayTooLong { count, remaining }));
+        }
+        Ok(())
+    }
+}
+
+/// Tagged fields (KIP-482).
+impl Decoder<'_> {
+    /// The tagged fields at the end of a struct. `read` gets the tag and a decoder of that field
+    /// alone, and says whether it knows the tag; what it doesn't know is skipped.
+    ///
+    /// # Errors
+    /// The tags don't ascend, a field is longer or shorter than it says, or those of `read`.
+    pub fn tags(
+        &mut self,
+        mut read: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
+    ) -> Result<(), DecodeError> {
+        let count = self.varint()?;
+        let mut next_tag = 0;
+        for _ in 0..count {
+            let tag = self.varint()?;
+            if u64::from(tag) < next_tag {
+                return Err(self.error(Malformed::TagOrder(tag)));
+            }
+            next_tag = u64::from(tag) + 1;
+            let size = self.varint()? as usize;
+            let start = self.skip(size)?;
+            let mut field = Self {
+                frame: self.frame,
+                at: start,
+                end: self.at,
+            };
+            if read(tag, &mut field)? {
+                field.finish()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tagged fields at the end of a struct that knows none.
+    ///
+    /// # Errors
+    /// As [`tags`](Self::tags).
+    pub fn skip_tags(&mut self) -> Result<(), DecodeError> {
+        self.tags(|_, _| Ok(false))
+    }
+}
