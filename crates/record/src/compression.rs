@@ -1,0 +1,159 @@
+//! The five codecs, for clients, tools and compaction: the broker's produce path does not decompress.
+//!
+//! Input: bytes and a codec. Output: the bytes, compressed or not.
+//!
+//! Invariant, checked in [`read_bounded`] and `snappy.rs`: decompression yields at most as many bytes as
+//! the caller allows, and memory grows with the bytes that really came out, never with a length that
+//! the input claims. (A decoder's own window is bounded by its format: `lz4.rs`, `zstd.rs`.)
+//!
+//! Source: the Kafka protocol guide; `org.apache.kafka.common.record.CompressionType` for ids and names.
+
+use std::fmt;
+use std::io::Read;
+
+use thiserror::Error;
+
+mod gzip;
+mod lz4;
+mod snappy;
+mod zstd;
+
+/// How the records of a batch are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(u8)]
+pub enum Codec {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// RFC 1952.
+    Gzip = 1,
+    /// Snappy blocks, in xerial's framing or bare.
+    Snappy = 2,
+    /// The LZ4 frame format.
+    Lz4 = 3,
+    /// RFC 8878 (KIP-110).
+    Zstd = 4,
+}
+
+/// Why bytes could not be compressed or decompressed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CompressionError {
+    /// There is more than the caller allows.
+    #[error("more than {max_bytes} bytes after decompression")]
+    TooLarge {
+        /// The caller's bound.
+        max_bytes: usize,
+    },
+    /// The codec cannot make sense of the bytes.
+    #[error("{reason}")]
+    Corrupt {
+        /// What the codec said.
+        reason: String,
+    },
+}
+
+impl Codec {
+    /// Every codec, by id.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The codec with the id of a batch's attributes.
+    #[must_use]
+    pub const fn from_id(id: u8) -> Option<Self> {
+        match id {
+            0 => Some(Self::None),
+            1 => Some(Self::Gzip),
+            2 => Some(Self::Snappy),
+            3 => Some(Self::Lz4),
+            4 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// The id in a batch's attributes.
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// Kafka's name, as in `compression.type`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// The codec with Kafka's name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.name() == name)
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Appends `data`, compressed, to `out`; every codec at its default level.
+///
+/// # Errors
+/// [`CompressionError::Corrupt`] with the reason of a codec that failed.
+pub fn compress(codec: Codec, data: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    match codec {
+        Codec::None => {
+            out.extend_from_slice(data);
+            Ok(())
+        }
+        Codec::Gzip => gzip::compress(data, out),
+        Codec::Snappy => snappy::compress(data, out),
+        Codec::Lz4 => lz4::compress(data, out),
+        Codec::Zstd => zstd::compress(data, out),
+    }
+}
+
+/// Decompresses `data` to at most `max_bytes`.
+///
+/// # Errors
+/// [`CompressionError::TooLarge`] beyond the bound, [`CompressionError::Corrupt`].
+pub fn decompress(
+    codec: Codec,
+    data: &[u8],
+    max_bytes: usize,
+) -> Result<Vec<u8>, CompressionError> {
+    match codec {
+        Codec::None if data.len() > max_bytes => Err(CompressionError::TooLarge { max_bytes }),
+        Codec::None => Ok(data.to_vec()),
+        Codec::Gzip => gzip::decompress(data, max_bytes),
+        Codec::Snappy => snappy::decompress(data, max_bytes),
+        Codec::Lz4 => lz4::decompress(data, max_bytes),
+        Codec::Zstd => zstd::decompress(data, max_bytes),
+    }
+}
+
+/// Reads a decoder to its end, or until it has given more than `max_bytes`.
+fn read_bounded(decoder: impl Read, max_bytes: usize) -> Result<Vec<u8>, CompressionError> {
+    let mut out = Vec::new();
+    let limit = u64::try_from(max_bytes)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    decoder.take(limit).read_to_end(&mut out).map_err(corrupt)?;
+    if out.len() > max_bytes {
+        return Err(CompressionError::TooLarge { max_bytes });
+    }
+    Ok(out)
+}
+
+fn corrupt(reason: impl fmt::Display) -> CompressionError {
+    CompressionError::Corrupt {
+        reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

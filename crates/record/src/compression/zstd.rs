@@ -1,0 +1,25 @@
+//! Zstandard.
+//!
+//! Input: bytes. Output: one frame; on reading, any number of them one after the other.
+//!
+//! Invariant: the bound of [`read_bounded`]; besides that the decoder keeps a window, of which it touches
+//! no more than what it has decoded, and which [`WINDOW_LOG_MAX`] limits.
+//!
+//! Source: RFC 8878; KIP-110.
+
+use super::{CompressionError, corrupt, read_bounded};
+
+/// Level 3, the default of Kafka's clients and of zstd.
+const LEVEL: i32 = 3;
+/// Largest window accepted, 128 MiB: what zstd's highest level asks for, so any client's batch is read.
+const WINDOW_LOG_MAX: u32 = 27;
+
+pub(super) fn compress(data: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    ::zstd::stream::copy_encode(data, out, LEVEL).map_err(corrupt)
+}
+
+pub(super) fn decompress(data: &[u8], max_bytes: usize) -> Result<Vec<u8>, CompressionError> {
+    let mut decoder = ::zstd::stream::read::Decoder::with_buffer(data).map_err(corrupt)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(corrupt)?;
+    read_bounded(decoder, max_bytes)
+}
