@@ -1,0 +1,207 @@
+//! The verdict on IncrementalAlterConfigs, AlterConfigs and the configs of CreateTopics.
+//!
+//! Input: the overrides there are, and what a client wants. Output: the overrides there shall be, or the
+//! first reason why not; nothing in between, so that a request changes all of its keys or none.
+//!
+//! Invariants, checked by the tests of this file: what comes out passes [`validate_topic_overrides`] or
+//! [`validate_broker_overrides`]; deleting what is not set changes nothing; an item is appended once.
+//!
+//! Source: KIP-339; `ConfigurationControlManager` of Kafka 4.1 for what is an invalid request and what
+//! an invalid value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::broker_config::BrokerConfig;
+use crate::error::{ConfigError, Origin, quoted};
+use crate::key::{ConfigType, Key};
+use crate::keys;
+use crate::layers::check_value;
+use crate::settings::Settings;
+use crate::topic_config::TopicConfig;
+use crate::value::Value;
+
+type Overrides = BTreeMap<String, String>;
+
+/// What to do with one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlterOp {
+    /// Give it this value.
+    Set,
+    /// Give it its default again.
+    Delete,
+    /// Add the items to its list.
+    Append,
+    /// Take the items off its list.
+    Subtract,
+}
+
+impl AlterOp {
+    /// The operation that IncrementalAlterConfigs carries as `code`.
+    #[must_use]
+    pub const fn from_code(code: i8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Set),
+            1 => Some(Self::Delete),
+            2 => Some(Self::Append),
+            3 => Some(Self::Subtract),
+            _ => None,
+        }
+    }
+}
+
+/// One entry of IncrementalAlterConfigs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alteration<'a> {
+    /// The key.
+    pub name: &'a str,
+    /// What to do with it.
+    pub op: AlterOp,
+    /// The value, or the items; DELETE needs none.
+    pub value: Option<&'a str>,
+}
+
+/// The overrides of a topic after the alterations. APPEND and SUBTRACT start from its effective value.
+///
+/// # Errors
+/// A key or value that topics don't take, a malformed alteration, values that don't go together.
+pub fn alter_topic(
+    broker: &BrokerConfig,
+    current: &Overrides,
+    alterations: &[Alteration<'_>],
+) -> Result<Overrides, ConfigError> {
+    let altered = alter(
+        current,
+        alterations,
+        |name| keys::require_topic(name, &Origin::Request),
+        |key| broker.settings().topic_value(key, current),
+    )?;
+    check_topic(broker, &altered)?;
+    Ok(altered)
+}
+
+/// The dynamic settings of one broker, or of all, after the alterations.
+///
+/// # Errors
+/// A key or value that brokers don't take while they run, a malformed alteration.
+pub fn alter_broker(
+    current: &Overrides,
+    alterations: &[Alteration<'_>],
+) -> Result<Overrides, ConfigError> {
+    let settings = Settings {
+        dynamic_broker: current.clone(),
+        ..Settings::default()
+    };
+    alter(current, alterations, require_dynamic, |key| {
+        settings.value(key)
+    })
+}
+
+/// Whether a topic can have these overrides: for CreateTopics, and for AlterConfigs, which sets all.
+///
+/// # Errors
+/// The first key or value that topics don't take, or values that don't go together.
+pub fn validate_topic_overrides(
+    broker: &BrokerConfig,
+    overrides: &Overrides,
+) -> Result<(), ConfigError> {
+    for (name, value) in overrides {
+        let key = keys::require_topic(name, &Origin::Request)?;
+        check_value(key, value, &Origin::Request)?;
+    }
+    check_topic(broker, overrides)
+}
+
+/// Whether brokers can have these dynamic settings.
+///
+/// # Errors
+/// The first key or value that brokers don't take while they run.
+pub fn validate_broker_overrides(overrides: &Overrides) -> Result<(), ConfigError> {
+    for (name, value) in overrides {
+        check_value(require_dynamic(name)?, value, &Origin::Request)?;
+    }
+    Ok(())
+}
+
+fn check_topic(broker: &BrokerConfig, overrides: &Overrides) -> Result<(), ConfigError> {
+    TopicConfig::new(broker, overrides)
+        .conflict()
+        .map_or(Ok(()), Err)
+}
+
+fn require_dynamic(name: &str) -> Result<&'static Key, ConfigError> {
+    let key = keys::require_broker(name, &Origin::Request)?;
+    if key.dynamic {
+        Ok(key)
+    } else {
+        Err(ConfigError::ReadOnly(key.name))
+    }
+}
+
+fn alter(
+    current: &Overrides,
+    alterations: &[Alteration<'_>],
+    require: impl Fn(&str) -> Result<&'static Key, ConfigError>,
+    effective: impl Fn(&'static Key) -> Option<Value>,
+) -> Result<Overrides, ConfigError> {
+    let mut altered = current.clone();
+    let mut seen = BTreeSet::new();
+    for alteration in alterations {
+        if !seen.insert(alteration.name) {
+            return Err(ConfigError::DuplicateKey(quoted(alteration.name)));
+        }
+        if alteration.op == AlterOp::Delete {
+            delete(&mut altered, alteration.name, &require)?;
+            continue;
+        }
+        let key = require(alteration.name)?;
+        let Some(value) = alteration.value else {
+            return Err(ConfigError::NullValue(key.name.to_owned()));
+        };
+        let value = match alteration.op {
+            AlterOp::Append => edit_list(key, effective(key), value, true)?,
+            AlterOp::Subtract => edit_list(key, effective(key), value, false)?,
+            AlterOp::Set | AlterOp::Delete => value.to_owned(),
+        };
+        check_value(key, &value, &Origin::Request)?;
+        altered.insert(key.name.to_owned(), value);
+    }
+    Ok(altered)
+}
+
+/// Deletes an override; also one of a key that this version does not know any more.
+fn delete(
+    overrides: &mut Overrides,
+    name: &str,
+    require: &impl Fn(&str) -> Result<&'static Key, ConfigError>,
+) -> Result<(), ConfigError> {
+    if overrides.remove(name).is_none() {
+        require(name)?;
+    }
+    Ok(())
+}
+
+fn edit_list(
+    key: &'static Key,
+    effective: Option<Value>,
+    edits: &str,
+    append: bool,
+) -> Result<String, ConfigError> {
+    let (ConfigType::List, Some(Value::List(edits))) =
+        (key.config_type, Value::parse(key.config_type, edits))
+    else {
+        return Err(ConfigError::NotAList(key.name));
+    };
+    let mut items = match effective {
+        Some(Value::List(items)) => items,
+        _ => Vec::new(),
+    };
+    items.retain(|item| !edits.contains(item) || append);
+    if append {
+        let new: Vec<_> = edits
+            .into_iter()
+            .filter(|item| !items.contains(item))
+            .collect();
+        items.extend(new);
+    }
+    Ok(Value::List(items).to_string())
+}
