@@ -1,1 +1,36 @@
 //! One replica of one partition, as a pure state machine.
+//!
+//! Input: what happened, as an [`Event`], and the time. Output: what to do about it, as [`Effect`]s.
+//! The runtime in `broker` carries them out and tells the outcome as the next event.
+//!
+//! ```text
+//!  handlers, disk, image ── Event ──►┌─────────┐── Effect ──► log, flusher, waiting handlers
+//!                                    │ Replica │
+//!  readers ◄── PublishedOffsets ─────┴─────────┘
+//! ```
+//!
+//! Architecture invariant: no clock, no I/O, no randomness, no threads (`clippy.toml` beside this
+//! crate). The same events give the same effects, in production and in simulation.
+//!
+//! Where to read: [`replica`](Replica) holds the transition table, `append.rs` the path of a produce,
+//! `high_watermark.rs` what "committed" means, `published.rs` what a reader may see.
+
+mod append;
+mod effect;
+mod event;
+mod high_watermark;
+mod isr;
+mod leadership;
+mod log_start;
+mod published;
+mod refusal;
+mod replica;
+mod settings;
+mod waiting;
+
+pub use effect::{AckOk, Effect};
+pub use event::{Acks, Event, OfflineReason, Registration, Ticket, WriteFailure};
+pub use published::{FetchIsolation, PublishedOffsets, PublishedRole};
+pub use refusal::Refusal;
+pub use replica::{RecoveredLog, Replica};
+pub use settings::{MAX_GROUP_BATCHES, MAX_WAITING_PRODUCES, ReplicaSettings};

@@ -1,0 +1,292 @@
+//! Two-phase append: reserve, then learn what the disk made of it.
+//!
+//! Input: a produce; later the outcome of the write. Output: `Write`, then the answer, or the produce's
+//! place among those that wait for the high watermark.
+//!
+//! ```text
+//!  ProduceReceived ─ check ─ reserve offsets and sequence ─ Write ─┬─ Written ──── ack, or wait
+//!                      │                                           │
+//!                      └─ refuse                                   └─ WriteFailed ─ undo, refuse
+//! ```
+//!
+//! Between the two, everybody else sees the log as it was: only `Written` moves its end. A group is written
+//! as a whole or not at all, because behind a hole in the middle the later offsets would be wrong.
+//!
+//! Invariants, checked in [`Group::check`] and by the model test:
+//! - the group's reservations cover exactly the offsets from the log's end to the reserved end;
+//! - reservations are undone last first, so that each finds the state that it left;
+//! - a duplicate of a batch in the group has that batch's fate.
+//!
+//! See KIP-98 (idempotence).
+
+use skein_config::TimestampType;
+use skein_record::{AppendOrigin, BatchHeader, Undo, Verdict};
+use skein_types::{LeaderEpoch, Millis, Offset};
+
+use crate::high_watermark::check_min_isr;
+use crate::replica::{Replica, Role};
+use crate::waiting::WaitingProduce;
+use crate::{
+    AckOk, Acks, Effect, MAX_GROUP_BATCHES, MAX_WAITING_PRODUCES, OfflineReason, Refusal, Ticket,
+    WriteFailure,
+};
+
+/// A produce as the event brings it, its timeout turned into a point in time.
+pub(crate) struct Produce {
+    pub(crate) ticket: Ticket,
+    pub(crate) header: BatchHeader,
+    pub(crate) acks: Acks,
+    pub(crate) deadline: Millis,
+}
+
+/// The produces that one completion of the disk answers for, in the order of their arrival.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    produce: WaitingProduce,
+    acks: Acks,
+    /// `None` for a duplicate of another member.
+    undo: Option<Undo>,
+}
+
+impl Replica {
+    /// Reserves offsets and sequences for a batch and orders it written; or refuses it, or finds it a
+    /// duplicate.
+    pub(crate) fn produce_received(
+        &mut self,
+        produce: Produce,
+        expected_leader_epoch: Option<LeaderEpoch>,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+    ) {
+        let ticket = produce.ticket;
+        if let Err(refusal) = self.append(produce, expected_leader_epoch, now, effects) {
+            effects.push(Effect::AckProduce {
+                ticket,
+                result: Err(refusal),
+            });
+        }
+    }
+
+    fn append(
+        &mut self,
+        produce: Produce,
+        expected_leader_epoch: Option<LeaderEpoch>,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let expected = expected_leader_epoch.unwrap_or(LeaderEpoch::NONE);
+        let (leader_epoch, _) = self.published().leader(expected)?;
+        self.check_acks(produce.acks)?;
+
+        let mut header = produce.header;
+        let log_append_time = match self.settings.timestamp_type {
+            TimestampType::CreateTime => None,
+            TimestampType::LogAppendTime => Some(now),
+        };
+        header.max_timestamp = log_append_time.unwrap_or(header.max_timestamp);
+        let base_offset = self.reserved_end_offset;
+        match self.producers.verdict(&header, AppendOrigin::Client) {
+            Verdict::Append => {}
+            Verdict::Duplicate {
+                base_offset,
+                last_offset,
+                timestamp,
+            } => {
+                let log_append_time = log_append_time.map(|_| timestamp);
+                let waiting = produce.waiting(base_offset, last_offset, log_append_time)?;
+                self.acknowledge_duplicate(waiting, produce.acks, effects);
+                return Ok(());
+            }
+            Verdict::Rejected(error_code) => return Err(Refusal::Producer(error_code)),
+        }
+        let last_offset = base_offset
+            .checked_add(i64::from(header.last_offset_delta))
+            .ok_or(Refusal::OffsetsExhausted)?;
+        let waiting = produce.waiting(base_offset, last_offset, log_append_time)?;
+
+        assert!(
+            base_offset < waiting.end,
+            "a batch without offsets: {header:?}"
+        );
+        let undo = Some(self.producers.reserve(&header, base_offset));
+        self.reserved_end_offset = waiting.end;
+        self.group.members.push(Member {
+            produce: waiting,
+            acks: produce.acks,
+            undo,
+        });
+        let ticket = produce.ticket;
+        effects.push(Effect::Write {
+            ticket,
+            base_offset,
+            leader_epoch,
+            log_append_time,
+        });
+        Ok(())
+    }
+
+    /// Refuses what could never be acknowledged, before it is in the log.
+    fn check_acks(&self, acks: Acks) -> Result<(), Refusal> {
+        if acks != Acks::All {
+            return Ok(());
+        }
+        check_min_isr(&self.leader()?.followers, self.settings.min_insync_replicas)?;
+        // The whole group may have to wait.
+        if self.waiting.len() + self.group.len() >= MAX_WAITING_PRODUCES {
+            return Err(Refusal::TooManyWaitingProduces);
+        }
+        Ok(())
+    }
+
+    /// Answers a batch that is in the log already, or will be, where and when the original is.
+    fn acknowledge_duplicate(
+        &mut self,
+        duplicate: WaitingProduce,
+        acks: Acks,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.log_end_offset < duplicate.end {
+            self.group.members.push(Member {
+                produce: duplicate,
+                acks,
+                undo: None,
+            });
+        } else {
+            self.acknowledge(duplicate, acks, effects);
+        }
+    }
+
+    /// Acknowledges what is written, now or when it is committed.
+    fn acknowledge(&mut self, produce: WaitingProduce, acks: Acks, effects: &mut Vec<Effect>) {
+        if acks == Acks::All && self.high_watermark < produce.end {
+            self.waiting.insert(produce);
+            return;
+        }
+        let WaitingProduce {
+            ticket,
+            base_offset,
+            log_append_time,
+            ..
+        } = produce;
+        let log_start_offset = self.log_start_offset;
+        let result = Ok(AckOk {
+            base_offset,
+            log_append_time,
+            log_start_offset,
+        });
+        effects.push(Effect::AckProduce { ticket, result });
+    }
+
+    /// The group is in the log.
+    pub(crate) fn written(&mut self, end: Offset, effects: &mut Vec<Effect>) {
+        assert!(self.is_writing(), "nothing was ordered, {end} was written");
+        assert_eq!(
+            end, self.reserved_end_offset,
+            "a group is written as a whole"
+        );
+        self.log_end_offset = end;
+        // The view first: nobody may hear of an offset that no reader sees yet.
+        self.settle(effects);
+        let mut members = std::mem::take(&mut self.group.members);
+        for member in members.drain(..) {
+            match self.role {
+                Role::Leader(_) => self.acknowledge(member.produce, member.acks, effects),
+                Role::Unassigned | Role::Offline => member.refuse(Refusal::Offline, effects),
+            }
+        }
+        self.group.members = members; // keeps the allocation
+        self.settle(effects);
+    }
+
+    /// Nothing of the group is in the log: everything is as if it had never come.
+    pub(crate) fn write_failed(
+        &mut self,
+        failure: WriteFailure,
+        is_cut_back: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        assert!(
+            self.is_writing(),
+            "nothing was ordered, but failed: {failure:?}"
+        );
+        for undo in self
+            .group
+            .members
+            .iter_mut()
+            .rev()
+            .filter_map(|member| member.undo.take())
+        {
+            self.producers.undo(undo);
+        }
+        self.reserved_end_offset = self.log_end_offset;
+        let refusal = match (failure, &self.role) {
+            (_, Role::Unassigned | Role::Offline) => Refusal::Offline,
+            (WriteFailure::DiskFull, Role::Leader(_)) => Refusal::DiskFull,
+            (WriteFailure::Io, Role::Leader(_)) => Refusal::WriteFailed,
+        };
+        for member in self.group.members.drain(..) {
+            member.refuse(refusal, effects);
+        }
+        if !is_cut_back {
+            self.go_offline(OfflineReason::CutBackFailed, effects);
+        }
+    }
+}
+
+impl Produce {
+    fn waiting(
+        &self,
+        base_offset: Offset,
+        last_offset: Offset,
+        log_append_time: Option<Millis>,
+    ) -> Result<WaitingProduce, Refusal> {
+        Ok(WaitingProduce {
+            ticket: self.ticket,
+            base_offset,
+            end: last_offset
+                .checked_add(1)
+                .ok_or(Refusal::OffsetsExhausted)?,
+            log_append_time: log_append_time.unwrap_or(Millis::NONE),
+            deadline: self.deadline,
+        })
+    }
+}
+
+impl Member {
+    fn refuse(self, refusal: Refusal, effects: &mut Vec<Effect>) {
+        effects.push(Effect::AckProduce {
+            ticket: self.produce.ticket,
+            result: Err(refusal),
+        });
+    }
+}
+
+impl Group {
+    /// How many produces it has, duplicates included.
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether no write is to come.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Asserts what one look at its ends can show.
+    pub(crate) fn check(&self, log_end_offset: Offset, reserved_end_offset: Offset) {
+        assert!(self.members.len() <= MAX_GROUP_BATCHES);
+        assert!(log_end_offset <= reserved_end_offset);
+        assert_eq!(self.is_empty(), log_end_offset == reserved_end_offset);
+        if let Some(first) = self.members.first() {
+            assert_eq!(
+                first.produce.base_offset, log_end_offset,
+                "a gap or an overlap"
+            );
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What can happen to a replica.
+//!
+//! Input: requests, completions of the disk, changes of the metadata image. Output: none, these are past
+//! facts.
+//!
+//! Invariant, checked by `Replica::step` through [`Replica::accepts`](crate::Replica::accepts): what
+//! assigns offsets or ends the right to do so does not step under a write in flight.
+
+use skein_record::BatchHeader;
+use skein_types::{BrokerId, ErrorCode, LeaderEpoch, Millis, Offset, PartitionEpoch};
+
+use crate::ReplicaSettings;
+
+/// Name that the runtime gives to a request, so that it knows the answer again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// Something that happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A batch arrived whose header and checksum are good.
+    ///
+    /// Answered by one `AckProduce`. Several may step before the runtime writes what they ordered.
+    ProduceReceived {
+        /// The runtime's name for it.
+        ticket: Ticket,
+        /// The batch's header as it came.
+        header: BatchHeader,
+        /// When to answer.
+        acks: Acks,
+        /// How long to wait for the answer, in ms from now.
+        timeout: Millis,
+        /// The epoch in which the sender believes this replica to lead. `None` for a client: `Produce`
+        /// carries none.
+        leader_epoch: Option<LeaderEpoch>,
+    },
+    /// Everything ordered by `Write` since the last completion is in the log.
+    Written {
+        /// The log's new end.
+        end: Offset,
+    },
+    /// Nothing ordered by `Write` since the last completion is in the log.
+    WriteFailed {
+        /// Why.
+        failure: WriteFailure,
+        /// Whether the log ends again where it did. If not, the replica goes offline.
+        is_cut_back: bool,
+    },
+    /// The log is on disk up to `end`.
+    Flushed {
+        /// The end of what is on disk.
+        end: Offset,
+    },
+    /// The metadata image names this replica the leader, in a new leader epoch.
+    BecameLeader(Registration),
+    /// The partition's registration changed, its leader and leader epoch did not.
+    PartitionChanged(Registration),
+    /// The leadership ended: another replica leads, or none, or the node stops.
+    Resigned,
+    /// A follower fetched.
+    FollowerFetched {
+        /// The follower.
+        broker_id: BrokerId,
+        /// The leader epoch of its fetch.
+        leader_epoch: LeaderEpoch,
+        /// Where it fetched from: the end of its log.
+        fetch_offset: Offset,
+    },
+    /// A follower told what it has on disk.
+    FollowerFlushed {
+        /// The follower.
+        broker_id: BrokerId,
+        /// The leader epoch that it follows.
+        leader_epoch: LeaderEpoch,
+        /// The end of what it has on disk.
+        end: Offset,
+    },
+    /// The topic's or the broker's configuration changed.
+    SettingsChanged(ReplicaSettings),
+    /// Somebody wants the records below an offset gone.
+    DeleteRecordsReceived {
+        /// The runtime's name for it.
+        ticket: Ticket,
+        /// The first offset to keep; `None` for the high watermark (-1 on the wire).
+        before_offset: Option<Offset>,
+    },
+    /// The log starts later: by `MoveLogStart`, or by retention.
+    LogStartOffsetMoved {
+        /// The `DeleteRecords` that asked for it; `None` for retention.
+        ticket: Option<Ticket>,
+        /// The first offset that is left. At most the high watermark.
+        log_start_offset: Offset,
+    },
+    /// `MoveLogStart` failed: the log starts where it did.
+    LogStartMoveFailed {
+        /// The `DeleteRecords` that asked for it.
+        ticket: Ticket,
+    },
+    /// Time passed: [`Replica::next_deadline`](crate::Replica::next_deadline) did, or a long while.
+    TimePassed,
+    /// The disk failed in a way that leaves the replica's state unknown.
+    StorageFailed {
+        /// How.
+        reason: OfflineReason,
+    },
+}
+
+impl Event {
+    /// Whether the event must wait in the runtime's queue while a write is in flight.
+    ///
+    /// Those wait which assign offsets or change who may. The others step at any time.
+    #[must_use]
+    pub const fn waits_while_writing(&self) -> bool {
+        match self {
+            Self::ProduceReceived { .. } | Self::BecameLeader(_) | Self::Resigned => true,
+            Self::Written { .. }
+            | Self::WriteFailed { .. }
+            | Self::Flushed { .. }
+            | Self::PartitionChanged(_)
+            | Self::FollowerFetched { .. }
+            | Self::FollowerFlushed { .. }
+            | Self::SettingsChanged(_)
+            | Self::DeleteRecordsReceived { .. }
+            | Self::LogStartOffsetMoved { .. }
+            | Self::LogStartMoveFailed { .. }
+            | Self::TimePassed
+            | Self::StorageFailed { .. } => false,
+        }
+    }
+}
+
+/// What the metadata image says of a partition whose leader this replica is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Registration {
+    /// How many leaders there were before this one.
+    pub leader_epoch: LeaderEpoch,
+    /// How many changes of the registration there were.
+    pub partition_epoch: PartitionEpoch,
+    /// All replicas, this one among them.
+    pub replicas: Vec<BrokerId>,
+    /// The in-sync replicas, this one among them.
+    pub isr: Vec<BrokerId>,
+}
+
+/// When a produce is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acks {
+    /// `acks=0`: the client does not listen.
+    None,
+    /// `acks=1`: when the leader has written it.
+    Leader,
+    /// `acks=all`: when it is committed.
+    All,
+}
+
+impl Acks {
+    /// From the wire's number.
+    ///
+    /// # Errors
+    /// `INVALID_REQUIRED_ACKS` for anything but -1, 0 and 1.
+    pub const fn from_wire(acks: i16) -> Result<Self, ErrorCode> {
+        match acks {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Leader),
+            -1 => Ok(Self::All),
+            _ => Err(ErrorCode::InvalidRequiredAcks),
+        }
+    }
+}
+
+/// Why a write failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteFailure {
+    /// The disk or the quota is full.
+    DiskFull,
+    /// Anything else.
+    Io,
+}
+
+/// Why a replica went offline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OfflineReason {
+    /// A failed write could not be cut off the log.
+    CutBackFailed,
+    /// A flush failed: which pages are on disk is unknown, and asking again would not tell.
+    FlushFailed,
+    /// Reading the log failed.
+    ReadFailed,
+    /// The log is corrupt below the recovery point.
+    LogCorrupt,
+    /// The log has batches of a later leader epoch than the metadata knows.
+    LeaderEpochBehindLog,
+}

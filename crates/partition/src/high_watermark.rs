@@ -1,0 +1,170 @@
+//! High watermark of a partition leader: the end of what no clean election can lose.
+//!
+//! Input: how far each member of the maximal ISR has the log. Output: the end that all of them have.
+//!
+//! ```text
+//!  leader      ├──────────────────────────┤          log end
+//!  follower 2  ├────────────────────┤
+//!  follower 3  ├───────────────┤                     smallest of the ISR = high watermark
+//!  follower 4  ├──────┤                              not in the ISR: does not count
+//! ```
+//!
+//! Invariants, checked in `Replica::check` and by the model test:
+//! - it never decreases: `Replica` takes only a larger one;
+//! - it does not move while the ISR is smaller than the effective `min.insync.replicas`;
+//! - with `durability=flushed` it does not pass what any member has on disk.
+//!
+//! See KIP-101 (leader epoch), KIP-497 (maximal ISR), KIP-966 (strict min ISR).
+
+use std::num::NonZeroU32;
+
+use skein_config::Durability;
+use skein_types::Offset;
+
+use crate::Refusal;
+use crate::isr::Followers;
+
+/// Whether the ISR is large enough to commit anything.
+///
+/// # Errors
+/// [`Refusal::NotEnoughReplicas`] with the numbers.
+pub(crate) fn check_min_isr(
+    followers: &Followers,
+    min_insync_replicas: NonZeroU32,
+) -> Result<(), Refusal> {
+    let in_sync = followers.in_sync();
+    // A topic with fewer replicas than the minimum could never be written.
+    let min_insync_replicas = min_insync_replicas.get().min(followers.replicas());
+    if in_sync < min_insync_replicas {
+        return Err(Refusal::NotEnoughReplicas {
+            in_sync,
+            min_insync_replicas,
+        });
+    }
+    Ok(())
+}
+
+/// The end of what every member of the maximal ISR has; `None` while the ISR is too small, or a member's end
+/// is unknown.
+pub(crate) fn committed_end(
+    leader_end: Offset,
+    followers: &Followers,
+    durability: Durability,
+    min_insync_replicas: NonZeroU32,
+) -> Option<Offset> {
+    check_min_isr(followers, min_insync_replicas).ok()?;
+    followers
+        .replicated_ends(durability)
+        .try_fold(leader_end, |smallest, end| Some(smallest.min(end?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skein_types::BrokerId;
+
+    fn followers(replicas: &[i32], isr: &[i32], ends: &[(i32, i64)]) -> Followers {
+        let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
+        let mut followers = Followers::new(BrokerId(1), &ids(replicas), &ids(isr));
+        for &(broker_id, end) in ends {
+            followers.note_fetched(BrokerId(broker_id), Offset(end));
+        }
+        followers
+    }
+
+    fn committed(followers: &Followers, durability: Durability, min_isr: u32) -> Option<Offset> {
+        committed_end(
+            Offset(100),
+            followers,
+            durability,
+            NonZeroU32::new(min_isr).unwrap(),
+        )
+    }
+
+    #[test]
+    fn the_smallest_end_in_the_isr_decides() {
+        let all = [(2, 80), (3, 60), (4, 10)];
+        let isr_of_3 = followers(&[1, 2, 3, 4], &[1, 2, 3], &all);
+        assert_eq!(
+            committed(&isr_of_3, Durability::Replicated, 2),
+            Some(Offset(60))
+        );
+        let isr_of_1 = followers(&[1, 2, 3, 4], &[1], &all);
+        assert_eq!(
+            committed(&isr_of_1, Durability::Replicated, 1),
+            Some(Offset(100))
+        );
+    }
+
+    #[test]
+    fn nothing_is_committed_below_min_isr_or_before_a_member_was_seen() {
+        let shrunk = followers(&[1, 2, 3], &[1, 2], &[(2, 80)]);
+        assert_eq!(committed(&shrunk, Durability::Replicated, 3), None);
+        assert_eq!(
+            committed(&shrunk, Durability::Replicated, 2),
+            Some(Offset(80))
+        );
+        let unseen = followers(&[1, 2, 3], &[1, 2, 3], &[(2, 80)]);
+        assert_eq!(committed(&unseen, Durability::Replicated, 2), None);
+    }
+
+    #[test]
+    fn min_isr_above_the_number_of_replicas_means_all_of_them() {
+        assert_eq!(
+            committed(&followers(&[1], &[1], &[]), Durability::Replicated, 2),
+            Some(Offset(100))
+        );
+        assert_eq!(
+            committed(&followers(&[1, 2], &[1], &[]), Durability::Replicated, 3),
+            None
+        );
+    }
+
+    #[test]
+    fn flushed_counts_what_is_on_disk_and_still_in_the_log() {
+        let mut two = followers(&[1, 2], &[1, 2], &[(2, 80)]);
+        assert_eq!(
+            committed(&two, Durability::Flushed, 2),
+            None,
+            "nothing is told yet"
+        );
+        two.note_flushed(BrokerId(2), Offset(50));
+        assert_eq!(committed(&two, Durability::Flushed, 2), Some(Offset(50)));
+        two.note_fetched(BrokerId(2), Offset(40));
+        assert_eq!(
+            committed(&two, Durability::Flushed, 2),
+            Some(Offset(40)),
+            "it truncated"
+        );
+        two.note_fetched(BrokerId(2), Offset(60));
+        assert_eq!(
+            committed(&two, Durability::Flushed, 2),
+            Some(Offset(40)),
+            "40..60 is new"
+        );
+    }
+
+    #[test]
+    fn a_changed_registration_keeps_what_is_known_of_those_who_stay() {
+        let mut three = followers(&[1, 2, 3], &[1, 2, 3], &[(2, 80), (3, 60)]);
+        let replicas = [BrokerId(1), BrokerId(2), BrokerId(4)];
+        three.register(BrokerId(1), &replicas, &[BrokerId(1), BrokerId(2)]);
+        three.check();
+        assert_eq!(
+            committed(&three, Durability::Replicated, 2),
+            Some(Offset(80))
+        );
+        three.note_fetched(BrokerId(3), Offset(1));
+        assert_eq!(
+            committed(&three, Durability::Replicated, 2),
+            Some(Offset(80)),
+            "a stranger"
+        );
+        three.register(BrokerId(1), &replicas, &replicas);
+        assert_eq!(
+            committed(&three, Durability::Replicated, 2),
+            None,
+            "4 is new"
+        );
+    }
+}

@@ -1,0 +1,434 @@
+//! The state machine of one replica.
+//!
+//! Input: [`Event`]s in the order in which they happened. Output: [`Effect`]s in the order in which they are
+//! to be carried out.
+//!
+//! ```text
+//!  event                  Unassigned       Leader                                  Offline
+//!  ─────────────────────  ───────────────  ──────────────────────────────────────  ──────────
+//!  ProduceReceived        refuse           reserve, Write │ refuse │ duplicate     refuse
+//!  Written                (bug)            log end moves, settle                   refuse group
+//!  WriteFailed            (bug)            undo group, refuse; not cut: ─►Offline  undo, refuse
+//!  Flushed                note             note, settle                            ignore
+//!  BecameLeader           ─►Leader         newer epoch ─►Leader, settle; else ign. ignore
+//!  PartitionChanged       ignore           newer partition epoch: take, settle     ignore
+//!  FollowerFetched        ignore           in this epoch: note, settle             ignore
+//!  FollowerFlushed        ignore           in this epoch: note, settle             ignore
+//!  SettingsChanged        take             take, settle                            take
+//!  DeleteRecordsReceived  refuse           MoveLogStart │ refuse                   refuse
+//!  LogStartOffsetMoved    move             move, settle                            ignore
+//!  LogStartMoveFailed     refuse           refuse                                  refuse
+//!  TimePassed             expire           time out, expire                        nothing
+//!  Resigned               nothing          refuse waiting ─►Unassigned             nothing
+//!  StorageFailed          ─►Offline        refuse waiting ─►Offline                ignore
+//!
+//!  settle: advance the high watermark, publish the view, release or refuse waiting produces, ask for a flush
+//! ```
+//!
+//! Across these runs the cycle of a write, *Idle* or *Writing*: the first `Write` begins it, `Written` or
+//! `WriteFailed` ends it, and [`Replica::accepts`] tells what may step between.
+//!
+//! ```text
+//!  log start       last stable    high watermark     log end        reserved end
+//!      ├───────────────┼────────────────┼───────────────┼───────────────┤
+//!                                                       └─ the group ───┘
+//! ```
+//!
+//! Invariants, checked in [`Replica::check`] at the end of every step:
+//! - the offsets stand in the order drawn above;
+//! - an offset is reserved only while a write is to come, and given again only after that write failed;
+//! - the high watermark never decreases;
+//! - produces wait only at a leader, and only for what is written and not committed;
+//! - what readers see is what is true.
+//!
+//! See KIP-101, KIP-207, KIP-320, KIP-497, KIP-966; two-phase append is Skein's own.
+
+use skein_config::Durability;
+use skein_record::{EpochEndOffset, LeaderEpochs, ProducerStates};
+use skein_types::{BrokerId, LeaderEpoch, Millis, Offset, PartitionEpoch};
+
+use crate::append::Group;
+use crate::high_watermark::{check_min_isr, committed_end};
+use crate::isr::Followers;
+use crate::waiting::WaitingProduces;
+use crate::{
+    Effect, Event, MAX_GROUP_BATCHES, PublishedOffsets, PublishedRole, Refusal, ReplicaSettings,
+};
+
+/// One replica of one partition.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) broker_id: BrokerId,
+    pub(crate) settings: ReplicaSettings,
+    pub(crate) role: Role,
+
+    pub(crate) log_start_offset: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) flushed_end_offset: Offset,
+    pub(crate) log_end_offset: Offset,
+    /// Past the log's end while a write is to come.
+    pub(crate) reserved_end_offset: Offset,
+    /// How far a flush has been asked for.
+    pub(crate) flush_requested_end_offset: Offset,
+
+    pub(crate) producers: ProducerStates,
+    pub(crate) leader_epochs: LeaderEpochs,
+    /// The produces that the next completion answers for.
+    pub(crate) group: Group,
+    pub(crate) waiting: WaitingProduces,
+    published: PublishedOffsets,
+}
+
+/// What storage found in the log.
+#[derive(Debug)]
+pub struct RecoveredLog {
+    /// The first offset.
+    pub log_start_offset: Offset,
+    /// From `replication-offset-checkpoint`; it may be stale, or [`Offset::ZERO`] when missing.
+    pub high_watermark: Offset,
+    /// The recovery point: what is on disk for certain.
+    pub flushed_end_offset: Offset,
+    /// The end.
+    pub log_end_offset: Offset,
+    /// The producer states at the end.
+    pub producers: ProducerStates,
+    /// From `leader-epoch-checkpoint`, agreeing with the log.
+    pub leader_epochs: LeaderEpochs,
+}
+
+/// What this replica is to its partition.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Unassigned,
+    Leader(Leader),
+    Offline,
+}
+
+/// What only a leader has.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) leader_epoch_start_offset: Offset,
+    pub(crate) partition_epoch: PartitionEpoch,
+    pub(crate) followers: Followers,
+}
+
+impl Replica {
+    /// A replica without a role, on the log that storage has opened.
+    ///
+    /// Checkpoints may be stale, so offsets from them are brought between the log's start and end.
+    #[must_use]
+    pub fn new(broker_id: BrokerId, settings: ReplicaSettings, log: RecoveredLog) -> Self {
+        let RecoveredLog {
+            log_start_offset,
+            log_end_offset,
+            ..
+        } = log;
+        assert!(
+            log_start_offset <= log_end_offset,
+            "{log_start_offset} > {log_end_offset}"
+        );
+        let high_watermark = log.high_watermark.clamp(log_start_offset, log_end_offset);
+        let mut replica = Self {
+            broker_id,
+            settings,
+            role: Role::Unassigned,
+            log_start_offset,
+            high_watermark,
+            flushed_end_offset: log.flushed_end_offset.min(log_end_offset),
+            log_end_offset,
+            reserved_end_offset: log_end_offset,
+            flush_requested_end_offset: Offset::ZERO,
+            producers: log.producers,
+            leader_epochs: log.leader_epochs,
+            group: Group::default(),
+            waiting: WaitingProduces::default(),
+            published: PublishedOffsets {
+                role: PublishedRole::Unassigned,
+                log_start_offset,
+                last_stable_offset: log_start_offset,
+                high_watermark,
+                log_end_offset,
+            },
+        };
+        replica.published = replica.current_offsets();
+        replica.check();
+        replica
+    }
+
+    /// Takes what happened at `now` (ms since 1970) and appends to `effects` what is to be done about it.
+    ///
+    /// # Panics
+    /// When [`Replica::accepts`] is false for the event, and when an invariant is broken.
+    pub fn step(&mut self, event: Event, now: Millis, effects: &mut Vec<Effect>) {
+        assert!(self.accepts(&event), "{event:?} must wait for the write");
+        match event {
+            Event::ProduceReceived {
+                ticket,
+                header,
+                acks,
+                timeout,
+                leader_epoch,
+            } => {
+                let deadline = now.saturating_add(timeout);
+                let produce = crate::append::Produce {
+                    ticket,
+                    header,
+                    acks,
+                    deadline,
+                };
+                self.produce_received(produce, leader_epoch, now, effects);
+            }
+            Event::Written { end } => self.written(end, effects),
+            Event::WriteFailed {
+                failure,
+                is_cut_back,
+            } => {
+                self.write_failed(failure, is_cut_back, effects);
+            }
+            Event::Flushed { end } => self.flushed(end, effects),
+            Event::BecameLeader(registration) => self.became_leader(&registration, effects),
+            Event::PartitionChanged(registration) => {
+                self.partition_changed(&registration, effects);
+            }
+            Event::Resigned => self.resigned(effects),
+            Event::FollowerFetched {
+                broker_id,
+                leader_epoch,
+                fetch_offset,
+            } => {
+                self.follower_fetched(broker_id, leader_epoch, fetch_offset, effects);
+            }
+            Event::FollowerFlushed {
+                broker_id,
+                leader_epoch,
+                end,
+            } => {
+                self.follower_flushed(broker_id, leader_epoch, end, effects);
+            }
+            Event::SettingsChanged(settings) => {
+                self.settings = settings;
+                self.settle(effects);
+            }
+            Event::DeleteRecordsReceived {
+                ticket,
+                before_offset,
+            } => {
+                self.delete_records_received(ticket, before_offset, effects);
+            }
+            Event::LogStartOffsetMoved {
+                ticket,
+                log_start_offset,
+            } => {
+                self.log_start_offset_moved(ticket, log_start_offset, effects);
+            }
+            Event::LogStartMoveFailed { ticket } => {
+                let result = Err(Refusal::WriteFailed);
+                effects.push(Effect::AnswerDeleteRecords { ticket, result });
+            }
+            Event::TimePassed => self.time_passed(now, effects),
+            Event::StorageFailed { reason } => self.go_offline(reason, effects),
+        }
+        self.check();
+    }
+
+    /// Whether the event may step now, before the runtime has begun to write.
+    ///
+    /// A produce joins the group until the group is full; what ends the right to append waits for the group's
+    /// completion. Once the runtime has begun to write, [`Event::waits_while_writing`] decides.
+    #[must_use]
+    pub fn accepts(&self, event: &Event) -> bool {
+        match event {
+            Event::ProduceReceived { .. } => self.group.len() < MAX_GROUP_BATCHES,
+            event => !(event.waits_while_writing() && self.is_writing()),
+        }
+    }
+
+    /// Whether a `Write` is ordered and not answered.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        !self.group.is_empty()
+    }
+
+    /// What readers see, as of the last `PublishView`.
+    #[must_use]
+    pub fn published(&self) -> PublishedOffsets {
+        self.published
+    }
+
+    /// When `TimePassed` is due for a waiting produce, in ms since 1970; it may come out early.
+    ///
+    /// Producers expire with any `TimePassed`; one every ten minutes is enough.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.waiting.earliest_deadline()
+    }
+
+    /// The producer states at the log's end, for a snapshot; `None` while writing, when they are ahead of it.
+    #[must_use]
+    pub fn producers(&self) -> Option<&ProducerStates> {
+        (!self.is_writing()).then_some(&self.producers)
+    }
+
+    /// `OffsetForLeaderEpoch`: where the `requested` epoch ends in this log.
+    ///
+    /// # Errors
+    /// Those of [`PublishedOffsets::leader`].
+    pub fn end_offset_for(
+        &self,
+        current_leader_epoch: LeaderEpoch,
+        requested: LeaderEpoch,
+    ) -> Result<EpochEndOffset, Refusal> {
+        self.published.leader(current_leader_epoch)?;
+        Ok(self
+            .leader_epochs
+            .end_offset_for(requested, self.log_end_offset))
+    }
+
+    /// The leader epochs of the log.
+    #[must_use]
+    pub fn leader_epochs(&self) -> &LeaderEpochs {
+        &self.leader_epochs
+    }
+
+    /// The last leader epoch in the log's table.
+    pub(crate) fn log_epoch(&self) -> LeaderEpoch {
+        self.leader_epochs
+            .latest()
+            .map_or(LeaderEpoch::NONE, |entry| entry.epoch)
+    }
+
+    /// The leader's part, and the refusal where there is none.
+    pub(crate) fn leader(&self) -> Result<&Leader, Refusal> {
+        match &self.role {
+            Role::Leader(leader) => Ok(leader),
+            Role::Unassigned => Err(Refusal::NotLeader),
+            Role::Offline => Err(Refusal::Offline),
+        }
+    }
+
+    /// Draws every consequence of a changed offset, ISR or setting.
+    pub(crate) fn settle(&mut self, effects: &mut Vec<Effect>) {
+        self.advance_high_watermark();
+        self.publish(effects);
+        self.waiting
+            .release(self.high_watermark, self.log_start_offset, effects);
+        let Ok(leader) = self.leader() else { return };
+        if let Err(Refusal::NotEnoughReplicas {
+            in_sync,
+            min_insync_replicas,
+        }) = check_min_isr(&leader.followers, self.settings.min_insync_replicas)
+        {
+            let refusal = Refusal::NotEnoughReplicasAfterAppend {
+                in_sync,
+                min_insync_replicas,
+            };
+            self.waiting.refuse_all(refusal, effects);
+        }
+        self.request_flush(effects);
+    }
+
+    fn advance_high_watermark(&mut self) {
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        let ReplicaSettings {
+            durability,
+            min_insync_replicas,
+            ..
+        } = self.settings;
+        let leader_end = match durability {
+            Durability::Replicated => self.log_end_offset,
+            Durability::Flushed => self.flushed_end_offset,
+        };
+        let end = committed_end(
+            leader_end,
+            &leader.followers,
+            durability,
+            min_insync_replicas,
+        );
+        if let Some(end) = end
+            && end > self.high_watermark
+        {
+            self.high_watermark = end;
+            self.producers.on_high_watermark(end);
+        }
+    }
+
+    pub(crate) fn publish(&mut self, effects: &mut Vec<Effect>) {
+        let offsets = self.current_offsets();
+        if offsets != self.published {
+            assert!(self.published.high_watermark <= offsets.high_watermark);
+            self.published = offsets;
+            effects.push(Effect::PublishView(offsets));
+        }
+    }
+
+    fn request_flush(&mut self, effects: &mut Vec<Effect>) {
+        let end = self.log_end_offset;
+        let is_due = self.settings.durability == Durability::Flushed
+            && self.flushed_end_offset < end
+            && self.flush_requested_end_offset < end;
+        if is_due {
+            self.flush_requested_end_offset = end;
+            effects.push(Effect::RequestFlush { end });
+        }
+    }
+
+    fn flushed(&mut self, end: Offset, effects: &mut Vec<Effect>) {
+        assert!(
+            end <= self.log_end_offset,
+            "flushed {end} of {}",
+            self.log_end_offset
+        );
+        self.flushed_end_offset = self.flushed_end_offset.max(end);
+        self.settle(effects);
+    }
+
+    fn time_passed(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        self.waiting.time_out(now, effects);
+        self.producers
+            .remove_expired(now, self.settings.producer_id_expiration_ms);
+    }
+
+    fn current_offsets(&self) -> PublishedOffsets {
+        let first_unstable_offset = self
+            .producers
+            .first_unstable_offset()
+            .unwrap_or(self.high_watermark);
+        PublishedOffsets {
+            role: match &self.role {
+                Role::Unassigned => PublishedRole::Unassigned,
+                Role::Offline => PublishedRole::Offline,
+                Role::Leader(leader) => PublishedRole::Leader {
+                    leader_epoch: leader.leader_epoch,
+                    leader_epoch_start_offset: leader.leader_epoch_start_offset,
+                },
+            },
+            log_start_offset: self.log_start_offset,
+            // DeleteRecords may have moved the start into an open transaction.
+            last_stable_offset: first_unstable_offset
+                .clamp(self.log_start_offset, self.high_watermark),
+            high_watermark: self.high_watermark,
+            log_end_offset: self.log_end_offset,
+        }
+    }
+
+    /// Asserts the invariants named in the header.
+    fn check(&self) {
+        self.published.check();
+        assert_eq!(self.published, self.current_offsets());
+        assert!(self.flushed_end_offset <= self.log_end_offset);
+        assert!(self.producers.map_end_offset() <= self.reserved_end_offset);
+        self.group
+            .check(self.log_end_offset, self.reserved_end_offset);
+        self.waiting.check(self.high_watermark, self.log_end_offset);
+        if let Role::Leader(leader) = &self.role {
+            leader.followers.check();
+            assert!(leader.leader_epoch_start_offset <= self.log_end_offset);
+            assert_eq!(self.log_epoch(), leader.leader_epoch);
+        } else {
+            assert_eq!(self.waiting.len(), 0);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What an operator may set about a replica, and the limits nobody may.
+//!
+//! Input: topic and broker configuration, resolved by the runtime. Output: the few values that the state
+//! machine decides by.
+//!
+//! Invariant, held by the type of `min_insync_replicas`: at least one replica, the leader itself.
+//!
+//! Source: Kafka's topic configuration; `durability` is Skein's own.
+
+use std::num::NonZeroU32;
+
+use skein_config::{Durability, TimestampType};
+use skein_types::Millis;
+
+/// Most produces of one write: a `pwritev` takes 1,024 pieces (`IOV_MAX`), and each has one at least.
+pub const MAX_GROUP_BATCHES: usize = 1_024;
+
+/// Most produces that wait for the high watermark of one partition.
+///
+/// At the bound the next one is refused before it is appended; about a megabyte is queued then.
+pub const MAX_WAITING_PRODUCES: usize = 16_384;
+
+/// The settings of one replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplicaSettings {
+    /// `min.insync.replicas`. More than there are replicas means all of them.
+    pub min_insync_replicas: NonZeroU32,
+    /// `durability`.
+    pub durability: Durability,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// Whether `DeleteRecords` is allowed: `cleanup.policy` is not `compact` alone.
+    pub delete_records: bool,
+    /// `producer.id.expiration.ms`: a producer silent for so long is forgotten.
+    pub producer_id_expiration_ms: Millis,
+}
