@@ -322,13 +322,14 @@ def idempotent_producer_writes_each_record_once_in_order():
 @scenario
 def every_level_of_acks():
     topic = create()
-    for acks in (0, 1, "all"):
+    # Not 0 first: what is sent without an answer to a topic that is still being set up may be lost.
+    for acks in (1, "all", 0):
         acknowledged = write(Producer(client(acks=acks)), [{"topic": topic, "partition": 0, "value": str(acks)}] * 100)
         if acks != 0:
-            assert acknowledged[0].offset() >= 100, "a base offset is missing from the acknowledgement"
+            assert_dense(acknowledged, 0 if acks == 1 else 100)
     messages = read(topic, 300)
     assert_dense(messages)
-    assert [message.value() for message in messages] == [b"0"] * 100 + [b"1"] * 100 + [b"all"] * 100
+    assert [message.value() for message in messages] == [b"1"] * 100 + [b"all"] * 100 + [b"0"] * 100
 
 
 @scenario
