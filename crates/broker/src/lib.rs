@@ -1,1 +1,5 @@
-//! The runtime: router, handlers, replicas, metrics.
+//! The broker's runtime.
+
+mod fetch_waits;
+mod handoff;
+mod sync;
