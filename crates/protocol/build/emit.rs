@@ -84,7 +84,10 @@ fn module(source: &mut Source, schema: &Schema) {
             source.line(&format!("impl {} {{", definition.name));
             if message.is_element(&definition.name) {
                 source.line("/// Bytes of the shortest encoding in any version.");
-                source.line(&format!("const MIN_SIZE: usize = {};", definition.min_size));
+                source.line(&format!(
+                    "pub(crate) const MIN_SIZE: usize = {};",
+                    definition.min_size
+                ));
                 source.line("");
             }
             emit_codec::read(source, message, definition);

@@ -239,13 +239,15 @@ fn guarded(
     body.push("}".to_owned());
 }
 
-/// A statement that fails unless the field has its default, which is all that its absence can mean.
+/// A statement that fails if the field is set.
 fn absent(field: &Field, definition: &Struct) -> String {
     let is_set = is_set(field);
-    format!(
-        "absent({is_set}, \"{}.{}\", version)?;",
-        definition.name, field.name
-    )
+    let name = format!("\"{}.{}\"", definition.name, field.name);
+    let line = format!("absent({is_set}, {name}, version)?;");
+    if line.len() <= LINE_MAX {
+        return line;
+    }
+    format!("absent(\n{is_set},\n{name},\nversion,\n)?;")
 }
 
 /// A statement that encodes the field in the versions that have it.

@@ -24,20 +24,36 @@ pub const STRING_MAX_BYTES: usize = i16::MAX as usize;
 /// Methods that take `flexible` read the compact form of KIP-482 if it is set, the older form if not.
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
-    frame: &'a Bytes,
+    bytes: &'a [u8],
+    /// What `bytes` are, if they can be shared.
+    frame: Option<&'a Bytes>,
     at: usize,
-    /// Where the message, or the tagged field in it, ends. At most the length of the frame.
+    /// Where the message, or the tagged field in it, ends: beyond `bytes` if not all has arrived.
     end: usize,
 }
 
 impl<'a> Decoder<'a> {
-    /// Starts at the first byte of `frame`.
+    /// Starts at the first byte of `frame`. Bytes and strings will be slices of it.
     #[must_use]
     pub fn new(frame: &'a Bytes) -> Self {
         Self {
-            frame,
+            bytes: frame,
+            frame: Some(frame),
             at: 0,
             end: frame.len(),
+        }
+    }
+
+    /// Starts at the first of the `bytes` that have arrived of a message of `len` bytes. Bytes and
+    /// strings will be copies.
+    ///
+    /// A value that reaches beyond `bytes` is [`Malformed::Truncated`]: it may still arrive.
+    pub(crate) fn of_arriving(bytes: &'a [u8], len: usize) -> Self {
+        Self {
+            bytes,
+            frame: None,
+            at: 0,
+            end: len,
         }
     }
 
@@ -51,12 +67,6 @@ impl<'a> Decoder<'a> {
     #[must_use]
     pub fn position(&self) -> usize {
         self.at
-    }
-
-    /// The bytes that are not read yet, without a copy.
-    #[must_use]
-    pub fn rest(&self) -> Bytes {
-        self.frame.slice(self.at..self.end)
     }
 
     /// Ends the decoding.
@@ -80,7 +90,7 @@ impl<'a> Decoder<'a> {
 
     /// Steps over `len` bytes and returns where they start.
     fn skip(&mut self, len: usize) -> Result<usize, DecodeError> {
-        let remaining = self.remaining();
+        let remaining = self.end.min(self.bytes.len()) - self.at;
         if len > remaining {
             return Err(self.error(Malformed::Truncated {
                 needed: len,
@@ -92,16 +102,31 @@ impl<'a> Decoder<'a> {
         Ok(start)
     }
 
+    /// Checks that `len` bytes are left in the message, whether or not they have arrived.
+    pub(crate) fn check_room(&self, len: usize) -> Result<(), DecodeError> {
+        match self.remaining() {
+            remaining if len > remaining => Err(self.error(Malformed::Truncated {
+                needed: len,
+                remaining,
+            })),
+            _ => Ok(()),
+        }
+    }
+
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let start = self.skip(N)?;
         let mut bytes = [0; N];
-        bytes.copy_from_slice(&self.frame[start..start + N]);
+        bytes.copy_from_slice(&self.bytes[start..start + N]);
         Ok(bytes)
     }
 
     fn slice(&mut self, len: usize) -> Result<Bytes, DecodeError> {
         let start = self.skip(len)?;
-        Ok(self.frame.slice(start..start + len))
+        let range = start..start + len;
+        Ok(match self.frame {
+            Some(frame) => frame.slice(range),
+            None => Bytes::copy_from_slice(&self.bytes[range]),
+        })
     }
 
     fn error(&self, reason: Malformed) -> DecodeError {
@@ -182,7 +207,7 @@ impl Decoder<'_> {
     }
 
     /// The length of bytes or of an array; `None` for null.
-    fn length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+    pub(crate) fn length(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
         if flexible {
             // The compact form adds one, and zero is null.
             return Ok((self.varint()? as usize).checked_sub(1));
@@ -314,6 +339,18 @@ impl Decoder<'_> {
         self.required(elements)
     }
 
+    /// The number of elements of an array that cannot be null, for whoever reads them alone.
+    pub(crate) fn array_count(
+        &mut self,
+        flexible: bool,
+        min_size: usize,
+    ) -> Result<usize, DecodeError> {
+        let count = self.length(flexible)?;
+        let count = self.required(count)?;
+        self.check_count(count, min_size)?;
+        Ok(count)
+    }
+
     /// This is what bounds the memory that a frame can cost: it is checked before any is allocated.
     fn check_count(&self, count: usize, min_size: usize) -> Result<(), DecodeError> {
         let remaining = self.remaining();
@@ -338,23 +375,29 @@ impl Decoder<'_> {
         let count = self.varint()?;
         let mut next_tag = 0;
         for _ in 0..count {
-            let tag = self.varint()?;
-            if u64::from(tag) < next_tag {
-                return Err(self.error(Malformed::TagOrder(tag)));
-            }
+            let tag = self.ascending_tag(next_tag)?;
             next_tag = u64::from(tag) + 1;
             let size = self.varint()? as usize;
             let start = self.skip(size)?;
             let mut field = Self {
-                frame: self.frame,
                 at: start,
                 end: self.at,
+                ..*self
             };
             if read(tag, &mut field)? {
                 field.finish()?;
             }
         }
         Ok(())
+    }
+
+    /// The tag of a tagged field, which is at least `next_tag`.
+    pub(crate) fn ascending_tag(&mut self, next_tag: u64) -> Result<u32, DecodeError> {
+        let tag = self.varint()?;
+        if u64::from(tag) < next_tag {
+            return Err(self.error(Malformed::TagOrder(tag)));
+        }
+        Ok(tag)
     }
 
     /// The tagged fields at the end of a struct that knows none.

@@ -21,7 +21,7 @@ mod encoder;
 mod error;
 pub mod frame;
 mod message;
-
+mod produce_stream;
 mod records;
 mod string;
 
@@ -30,7 +30,7 @@ pub use decoder::{Decoder, STRING_MAX_BYTES};
 pub use encoder::{Attachment, Encoded, Encoder, External, Part, RECORDS_INLINE_MAX_BYTES, Tags};
 pub use error::{DecodeError, EncodeError, Malformed};
 pub use message::{Message, Request};
-
+pub use produce_stream::{Item, PIECE_MAX_BYTES, ProduceStream};
 pub use records::Records;
 pub use string::Str;
 
