@@ -21,6 +21,8 @@ mod compression;
 mod control;
 mod crc;
 mod error;
+#[cfg(test)]
+mod golden;
 mod header;
 mod leader_epochs;
 mod producer_states;
