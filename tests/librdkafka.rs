@@ -3,7 +3,7 @@
 //! Input: the scenarios of `clients/librdkafka/scenarios.py`. Output: one test per scenario and system.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
-use skein_tests::client::Client;
+use skein_tests::client::{self, Client};
 use skein_tests::{Node, System, on_both, scenarios};
 
 scenarios!(run:
@@ -30,17 +30,16 @@ fn run(system: System, scenario: &str) {
 }
 
 mod crash {
-    use super::{Client, System, on_both};
-    use skein_tests::client::survive;
+    use super::{Client, System, client, on_both};
 
     on_both!(acknowledged_records_survive_kill_and_restart);
 
     fn acknowledged_records_survive_kill_and_restart(system: System) {
-        survive(Client::Librdkafka, system);
+        client::survive(Client::Librdkafka, system);
     }
 }
 
 #[test]
 fn no_scenario_is_left_out() {
-    skein_tests::client::assert_complete(Client::Librdkafka, SCENARIOS);
+    client::assert_complete(Client::Librdkafka, SCENARIOS);
 }

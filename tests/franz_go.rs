@@ -1,0 +1,44 @@
+//! franz-go against both systems.
+//!
+//! Input: the scenarios of `clients/franz_go`. Output: one test per scenario and system.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+use skein_tests::client::{self, Client};
+use skein_tests::{Node, System, on_both, scenarios};
+
+scenarios!(run:
+    cluster_and_metadata,
+    topics_are_created_grown_and_deleted,
+    configs_are_described_and_altered,
+    every_codec_comes_back,
+    keys_values_and_headers_may_be_null_or_empty,
+    timestamps_are_the_producers_or_the_logs,
+    records_of_one_byte_and_of_one_megabyte,
+    idempotent_producer_writes_each_record_once_in_order,
+    every_level_of_acks,
+    offsets_for_times_and_ends,
+    reading_starts_at_the_start_the_end_or_where_asked,
+    fetch_from_the_middle_of_a_batch,
+    reading_while_writing,
+    many_partitions,
+    a_deleted_topic_comes_back_empty,
+);
+
+fn run(system: System, scenario: &str) {
+    Client::FranzGo.run(Node::shared(system), scenario);
+}
+
+mod crash {
+    use super::{Client, System, client, on_both};
+
+    on_both!(acknowledged_records_survive_kill_and_restart);
+
+    fn acknowledged_records_survive_kill_and_restart(system: System) {
+        client::survive(Client::FranzGo, system);
+    }
+}
+
+#[test]
+fn no_scenario_is_left_out() {
+    client::assert_complete(Client::FranzGo, SCENARIOS);
+}
