@@ -30,7 +30,10 @@ pub(crate) struct FetchWaits<W> {
 
 impl<W: Wake> FetchWaits<W> {
     pub(crate) fn new() -> Self {
-        Self { waiters: Lock::new(Vec::new()), count: AtomicUsize::new(0) }
+        Self {
+            waiters: Lock::new(Vec::new()),
+            count: AtomicUsize::new(0),
+        }
     }
 
     /// Registers `waiter` under `id`. The caller must look at the view again afterwards.

@@ -65,15 +65,15 @@ pub(crate) struct Handoff<S, I> {
 
 impl<S, I> Handoff<S, I> {
     pub(crate) fn new(state: S) -> Self {
-        Self { state: TryLock::new(state), queue: Lock::new(VecDeque::new()), queued: AtomicUsize::new(0) }
+        Self {
+            state: TryLock::new(state),
+            queue: Lock::new(VecDeque::new()),
+            queued: AtomicUsize::new(0),
+        }
     }
 
     /// Has `item` taken, by this task or by the one that holds the state.
-    pub(crate) fn submit(
-        &self,
-        item: I,
-        work: &mut impl Work<S, I>,
-    ) -> Result<Submitted, Full<I>> {
+    pub(crate) fn submit(&self, item: I, work: &mut impl Work<S, I>) -> Result<Submitted, Full<I>> {
         if let Some(mut state) = self.state.try_lock() {
             // What this task has queued before comes first.
             self.take_queued(&mut state, work);
@@ -95,7 +95,9 @@ impl<S, I> Handoff<S, I> {
 
     /// Takes what is queued, unless another task holds the state: then that one will.
     pub(crate) fn drain(&self, work: &mut impl Work<S, I>) -> Submitted {
-        let Some(mut state) = self.state.try_lock() else { return Submitted::Done };
+        let Some(mut state) = self.state.try_lock() else {
+            return Submitted::Done;
+        };
         self.take_queued(&mut state, work);
         let goes_on = work.settle(&mut state);
         drop(state);
@@ -111,7 +113,9 @@ impl<S, I> Handoff<S, I> {
             if !goes_on {
                 return Submitted::HandOver;
             }
-            let Some(mut state) = self.state.try_lock() else { return Submitted::Done };
+            let Some(mut state) = self.state.try_lock() else {
+                return Submitted::Done;
+            };
             self.take_queued(&mut state, work);
             goes_on = work.settle(&mut state);
         }
@@ -123,7 +127,9 @@ impl<S, I> Handoff<S, I> {
                 return;
             }
             let mut queue = self.queue.lock();
-            let Some(item) = queue.pop_front() else { return };
+            let Some(item) = queue.pop_front() else {
+                return;
+            };
             self.queued.fetch_sub(1, Ordering::SeqCst);
             drop(queue);
             work.take(state, item);
@@ -131,5 +137,7 @@ impl<S, I> Handoff<S, I> {
     }
 }
 
+// The path for the crate in `loom/` too, which includes this file from elsewhere.
 #[cfg(test)]
+#[path = "handoff/tests.rs"]
 mod tests;

@@ -52,7 +52,9 @@ impl<T> Lock<T> {
     }
 
     pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -76,13 +78,21 @@ pub(crate) struct Guard<'a, T> {
 #[cfg(loom)]
 impl<T> TryLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { is_held: AtomicUsize::new(0), value: loom::sync::Mutex::new(value) }
+        Self {
+            is_held: AtomicUsize::new(0),
+            value: loom::sync::Mutex::new(value),
+        }
     }
 
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         // Relaxed on failure, as in the real lock: whoever fails learns nothing.
-        self.is_held.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(Guard { value: self.value.lock().ok(), is_held: &self.is_held })
+        self.is_held
+            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .ok()?;
+        Some(Guard {
+            value: self.value.lock().ok(),
+            is_held: &self.is_held,
+        })
     }
 }
 

@@ -39,10 +39,18 @@ impl Work<Collected, (usize, usize)> for CollectOne {
 fn check(handoff: &Handoff<Collected, (usize, usize)>, tasks: usize, each: usize) {
     let state = handoff.state.try_lock().unwrap();
     assert_eq!(state.items.len(), tasks * each, "an item is stranded");
-    assert_eq!(state.settled, state.items.len(), "an item was taken and not settled");
+    assert_eq!(
+        state.settled,
+        state.items.len(),
+        "an item was taken and not settled"
+    );
     for task in 0..tasks {
-        let of_task: Vec<usize> =
-            state.items.iter().filter(|(t, _)| *t == task).map(|(_, i)| *i).collect();
+        let of_task: Vec<usize> = state
+            .items
+            .iter()
+            .filter(|(t, _)| *t == task)
+            .map(|(_, i)| *i)
+            .collect();
         assert_eq!(of_task, (0..each).collect::<Vec<_>>(), "out of order");
     }
 }
@@ -125,8 +133,14 @@ fn nothing_is_lost_under_real_contention() {
 fn a_spent_holder_says_that_another_must_go_on() {
     let handoff = Handoff::new(Collected::default());
     let state = handoff.state.try_lock().unwrap();
-    assert_eq!(handoff.submit((0, 0), &mut CollectOne).unwrap(), Submitted::Done);
-    assert_eq!(handoff.submit((0, 1), &mut CollectOne).unwrap(), Submitted::Done);
+    assert_eq!(
+        handoff.submit((0, 0), &mut CollectOne).unwrap(),
+        Submitted::Done
+    );
+    assert_eq!(
+        handoff.submit((0, 1), &mut CollectOne).unwrap(),
+        Submitted::Done
+    );
     drop(state);
     assert_eq!(handoff.drain(&mut CollectOne), Submitted::Done);
     check(&handoff, 1, 2);
