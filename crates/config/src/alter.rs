@@ -205,3 +205,6 @@ fn edit_list(
     }
     Ok(Value::List(items).to_string())
 }
+
+#[cfg(test)]
+mod tests;

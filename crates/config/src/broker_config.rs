@@ -177,3 +177,6 @@ macro_rules! bounds {
     };
 }
 bounds!(u8 u16 u32 u64);
+
+#[cfg(test)]
+mod tests;

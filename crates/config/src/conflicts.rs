@@ -194,3 +194,6 @@ fn limits(config: &BrokerConfig, found: &mut Vec<String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

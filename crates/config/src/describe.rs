@@ -161,3 +161,6 @@ fn entry(
         documentation: key.documentation(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,9 @@ pub(crate) const SHORT_MAX: i64 = i16::MAX as i64;
 /// Largest value of Kafka's `LONG`; most keys take it for "no limit".
 pub(crate) const LONG_MAX: i64 = i64::MAX;
 
+/// Most threads of one kind.
+pub(crate) const MAX_THREADS: u16 = 1024;
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -391,7 +394,7 @@ impl Rule {
         match self {
             Self::ReplicationFactor => facts.brokers.clamp(1, 3),
             Self::MinInsyncReplicas => min_insync_replicas(Self::ReplicationFactor.compute(facts)),
-            Self::NetworkThreads => facts.cores.saturating_mul(2).max(4),
+            Self::NetworkThreads => facts.cores.saturating_mul(2).clamp(4, MAX_THREADS),
         }
     }
 }

@@ -268,3 +268,6 @@ pub(crate) fn check_value(
         origin: origin.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests;

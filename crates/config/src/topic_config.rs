@@ -279,3 +279,6 @@ impl TopicReader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

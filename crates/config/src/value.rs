@@ -112,3 +112,59 @@ fn split_list(text: &str) -> Vec<String> {
     }
     items
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_typed() -> impl Strategy<Value = (ConfigType, Value)> {
+        let item = "[^, \\pC\\s][^,\\pC\\s]{0,6}";
+        prop_oneof![
+            any::<bool>().prop_map(|value| (ConfigType::Boolean, Value::Bool(value))),
+            any::<i16>().prop_map(|value| (ConfigType::Short, Value::Int(value.into()))),
+            any::<i32>().prop_map(|value| (ConfigType::Int, Value::Int(value.into()))),
+            any::<i64>().prop_map(|value| (ConfigType::Long, Value::Int(value))),
+            prop::num::f64::NORMAL.prop_map(|value| (ConfigType::Double, Value::Double(value))),
+            any::<String>()
+                .prop_map(|text| (ConfigType::String, Value::Text(text.trim().to_owned()))),
+            prop::collection::btree_set(item, 0..5)
+                .prop_map(|items| { (ConfigType::List, Value::List(items.into_iter().collect())) }),
+        ]
+    }
+
+    #[test]
+    fn numbers_keep_to_their_types() {
+        assert_eq!(
+            Value::parse(ConfigType::Short, " 32767 "),
+            Some(Value::Int(32_767))
+        );
+        assert_eq!(Value::parse(ConfigType::Short, "32768"), None);
+        assert_eq!(Value::parse(ConfigType::Int, "2147483648"), None);
+        assert_eq!(Value::parse(ConfigType::Long, "9223372036854775808"), None);
+        assert_eq!(Value::parse(ConfigType::Double, "NaN"), None);
+        assert_eq!(Value::parse(ConfigType::Double, "inf"), None);
+        assert_eq!(Value::parse(ConfigType::Boolean, "yes"), None);
+    }
+
+    #[test]
+    fn a_list_has_each_item_once_and_no_empty_one() {
+        let items = ["a", "b"].map(str::to_owned).to_vec();
+        assert_eq!(
+            Value::parse(ConfigType::List, " a , b,,a "),
+            Some(Value::List(items))
+        );
+        assert_eq!(
+            Value::parse(ConfigType::List, ""),
+            Some(Value::List(Vec::new()))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_what_was_printed_gives_the_value_back((config_type, value) in any_typed()) {
+            prop_assert_eq!(Value::parse(config_type, &value.to_string()), Some(value));
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! Invariant, checked by the tests of [`crate::keys`]: see there.
 
 use crate::key::ConfigType::{Boolean, Double, Int, List, Long, Short, String};
-use crate::key::{INT_MAX, Key, LONG_MAX, Rule, SHORT_MAX, Synonym};
+use crate::key::{INT_MAX, Key, LONG_MAX, MAX_THREADS, Rule, SHORT_MAX, Synonym};
 
 const HOUR_MS: i64 = 3_600_000;
 const MINUTE_MS: i64 = 60_000;
@@ -153,7 +153,7 @@ pub(super) const KEYS: &[Key] = &[
         .doc("Default of the topics' preallocate."),
     Key::broker("num.recovery.threads.per.data.dir", Int)
         .default("2")
-        .between(1, 1024)
+        .between(1, MAX_THREADS as i64)
         .doc("Logs that are recovered at the same time after a crash."),
     Key::broker("log.cleaner.enable", Boolean)
         .default("true")

@@ -5,22 +5,22 @@
 //! Invariant, checked by the tests of [`crate::keys`]: see there.
 
 use crate::key::ConfigType::{Int, List, Long};
-use crate::key::{INT_MAX, Key, LONG_MAX, Rule};
+use crate::key::{INT_MAX, Key, LONG_MAX, MAX_THREADS, Rule};
 
 pub(super) const KEYS: &[Key] = &[
     Key::broker("num.network.threads", Int)
         .computed(Rule::NetworkThreads)
-        .between(1, 1024)
+        .between(1, MAX_THREADS as i64)
         .doc(
             "Threads that serve connections and run their requests, appends included. At most half of \
              them are in a write to disk at once. Kafka's default is 3; here the threads also do the work \
              of Kafka's num.io.threads.",
         ),
-    Key::broker("num.io.threads", Int).default("8").between(1, 1024).doc(
+    Key::broker("num.io.threads", Int).default("8").between(1, MAX_THREADS as i64).doc(
         "Threads for work that may wait for a disk: reads of cold data, and writes to a directory that has \
          become slow.",
     ),
-    Key::broker("background.threads", Int).default("10").between(1, 1024).not_yet().doc(
+    Key::broker("background.threads", Int).default("10").between(1, MAX_THREADS as i64).not_yet().doc(
         "Threads for background work in Kafka. Skein's background work runs on the threads of \
          num.io.threads.",
     ),

@@ -5,7 +5,7 @@
 //! Invariant, checked by the tests of [`crate::keys`]: see there.
 
 use crate::key::ConfigType::{Boolean, Int, Long};
-use crate::key::{INT_MAX, Key, LONG_MAX};
+use crate::key::{INT_MAX, Key, LONG_MAX, MAX_THREADS};
 
 pub(super) const KEYS: &[Key] = &[
     Key::broker("broker.heartbeat.interval.ms", Int)
@@ -36,7 +36,7 @@ pub(super) const KEYS: &[Key] = &[
         .doc("How often the controller looks for leaders that are not the preferred replicas."),
     Key::broker("num.replica.fetchers", Int)
         .default("1")
-        .between(1, 1024)
+        .between(1, MAX_THREADS as i64)
         .not_yet()
         .doc("Connections over which a follower fetches from each leader."),
     Key::broker("replica.fetch.backoff.ms", Int)

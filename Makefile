@@ -1,0 +1,79 @@
+# Skein's tasks. `make` lists them.
+#
+# Every build is --locked: it uses the versions of Cargo.lock or fails. Variables are set on the command
+# line: `make sim SEEDS=5000`, `make run DATA=/tmp/skein`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO       ?= cargo
+CARGO_FLAGS ?= --locked
+TARGET      := $(or $(CARGO_TARGET_DIR),target)
+SKEIN       := $(TARGET)/release/skein
+
+# run: where the data goes, where clients connect, further arguments of `skein serve`.
+DATA        ?= .build/data
+LISTEN      ?= 127.0.0.1:9092
+ARGS        ?=
+
+# sim: how many seeds, from which one on. `make test` runs the few of TEST_SEEDS.
+SEEDS       ?= 2000
+FIRST_SEED  ?= 1
+TEST_SEEDS  ?= 20
+
+# The simulator needs a runtime that takes its random numbers from a seed; so it has a build of its own.
+SIM_TARGET  := $(TARGET)/sim
+SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" \
+               $(CARGO) run $(CARGO_FLAGS) --release --package skein-sim --target-dir $(SIM_TARGET) --
+
+# Loom replaces the locks and atomics under test with its own, which try every order.
+LOOM_TARGET := $(TARGET)/loom
+
+# fuzz: which target of crates/protocol/fuzz, and for how long.
+FUZZ_TARGET  ?= decode
+FUZZ_SECONDS ?= 300
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' \
+	  $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the skein command, optimised, at target/release/skein.
+	$(CARGO) build $(CARGO_FLAGS) --release --package skein
+
+.PHONY: run
+run: build ## Start a node for clients at 127.0.0.1:9092, with its data in .build/data.
+	mkdir -p $(DATA)
+	exec $(SKEIN) serve --set listeners=PLAINTEXT://$(LISTEN) --set log.dirs=$(DATA) $(ARGS)
+
+.PHONY: test
+test: build ## Run all tests: units, real clients against the built command, a short simulation.
+	$(CARGO) test $(CARGO_FLAGS) --workspace
+	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED)
+
+.PHONY: verify
+verify: ## Check format, lints and tidiness. It changes no file and says what to do.
+	@$(CARGO) fmt --all --check || { echo "verify: run 'cargo fmt --all'" >&2; exit 1; }
+	$(CARGO) clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	$(CARGO) test $(CARGO_FLAGS) --package skein-tests --test tidy
+	@echo "verify: format, lints and tidiness are fine; no file was changed"
+
+.PHONY: sim
+sim: ## Simulate SEEDS nodes with faults, each from its own seed; print the seed of any failure.
+	$(SIM_RUN) --seeds $(SEEDS) --first-seed $(FIRST_SEED)
+
+.PHONY: loom
+loom: ## Try every order of the hand-off queue and of the fetch waits.
+	RUSTFLAGS="--cfg loom" $(CARGO) test $(CARGO_FLAGS) --release --package skein-broker --lib \
+	  --target-dir $(LOOM_TARGET) loom
+
+.PHONY: bench
+bench: build ## Compare with Kafka in one run, and print the ratios.
+	$(CARGO) run $(CARGO_FLAGS) --release --package skein-tests --bin bench
+
+.PHONY: fuzz
+fuzz: ## Feed the decoders arbitrary bytes for FUZZ_SECONDS (needs cargo-fuzz and a nightly compiler).
+	cd crates/protocol && $(CARGO) +nightly fuzz run $(FUZZ_TARGET) -- \
+	  -max_total_time=$(FUZZ_SECONDS)
