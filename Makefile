@@ -1,7 +1,7 @@
 # Skein's tasks. `make` lists them.
 #
-# Every build is --locked: it uses the versions of Cargo.lock or fails. Variables are set on the command
-# line: `make sim SEEDS=5000`, `make run DATA=/tmp/skein`.
+# Every build is --locked: it uses the versions of Cargo.lock or fails. Variables are set on the
+# command line: `make sim SEEDS=5000`, `make run DATA=/tmp/skein`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,10 +22,12 @@ SEEDS       ?= 2000
 FIRST_SEED  ?= 1
 TEST_SEEDS  ?= 20
 
-# The simulator needs a runtime that takes its random numbers from a seed; so it has a build of its own.
+# The simulator needs a runtime that takes its random numbers from a seed; so it has a build of its
+# own.
 SIM_TARGET  := $(TARGET)/sim
 SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" \
-               $(CARGO) run $(CARGO_FLAGS) --release --package skein-sim --target-dir $(SIM_TARGET) --
+               $(CARGO) run $(CARGO_FLAGS) --release --package skein-sim \
+               --target-dir $(SIM_TARGET) --
 
 # Loom replaces the locks and atomics under test with its own, which try every order.
 LOOM_TARGET := $(TARGET)/loom
@@ -74,6 +76,6 @@ bench: build ## Compare with Kafka in one run, and print the ratios.
 	$(CARGO) run $(CARGO_FLAGS) --release --package skein-tests --bin bench
 
 .PHONY: fuzz
-fuzz: ## Feed the decoders arbitrary bytes for FUZZ_SECONDS (needs cargo-fuzz and a nightly compiler).
+fuzz: ## Feed the decoders arbitrary bytes for FUZZ_SECONDS (needs cargo-fuzz and nightly).
 	cd crates/protocol && $(CARGO) +nightly fuzz run $(FUZZ_TARGET) -- \
 	  -max_total_time=$(FUZZ_SECONDS)

@@ -1,13 +1,15 @@
 //! The verdict on IncrementalAlterConfigs, AlterConfigs and the configs of CreateTopics.
 //!
-//! Input: the overrides there are, and what a client wants. Output: the overrides there shall be, or the
-//! first reason why not; nothing in between, so that a request changes all of its keys or none.
+//! Input: the overrides there are, and what a client wants. Output: the overrides there shall be,
+//! or the first reason why not; nothing in between, so that a request changes all of its keys or
+//! none.
 //!
-//! Invariants, checked by the tests of this file: what comes out passes [`validate_topic_overrides`] or
-//! [`validate_broker_overrides`]; deleting what is not set changes nothing; an item is appended once.
+//! Invariants, checked by the tests of this file: what comes out passes
+//! [`validate_topic_overrides`] or [`validate_broker_overrides`]; deleting what is not set changes
+//! nothing; an item is appended once.
 //!
-//! Source: KIP-339; `ConfigurationControlManager` of Kafka 4.1 for what is an invalid request and what
-//! an invalid value.
+//! Source: KIP-339; `ConfigurationControlManager` of Kafka 4.1 for what is an invalid request and
+//! what an invalid value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +62,8 @@ pub struct Alteration<'a> {
     pub value: Option<&'a str>,
 }
 
-/// The overrides of a topic after the alterations. APPEND and SUBTRACT start from its effective value.
+/// The overrides of a topic after the alterations. APPEND and SUBTRACT start from its effective
+/// value.
 ///
 /// # Errors
 /// A key or value that topics don't take, a malformed alteration, values that don't go together.
@@ -96,7 +99,8 @@ pub fn alter_broker(
     })
 }
 
-/// Whether a topic can have these overrides: for CreateTopics, and for AlterConfigs, which sets all.
+/// Whether a topic can have these overrides: for CreateTopics, and for AlterConfigs, which sets
+/// all.
 ///
 /// # Errors
 /// The first key or value that topics don't take, or values that don't go together.

@@ -1,9 +1,10 @@
 //! The configuration of one broker, typed.
 //!
-//! Input: [`Settings`], static and dynamic. Output: sections of typed fields, and the defaults of topics.
+//! Input: [`Settings`], static and dynamic. Output: sections of typed fields, and the defaults of
+//! topics.
 //!
-//! Invariant, checked by a test of this file: with any allowed value of any key, building does not panic.
-//! Whether the values go together is the business of [`crate::conflicts`].
+//! Invariant, checked by a test of this file: with any allowed value of any key, building does not
+//! panic. Whether the values go together is the business of [`crate::conflicts`].
 
 use std::sync::Arc;
 
@@ -66,8 +67,9 @@ impl BrokerConfig {
         }
     }
 
-    /// The same static configuration under other dynamic settings: those for all brokers, and those for
-    /// this one, which go first. What a key does not take, or takes at start only, counts as not set.
+    /// The same static configuration under other dynamic settings: those for all brokers, and those
+    /// for this one, which go first. What a key does not take, or takes at start only, counts as
+    /// not set.
     #[must_use]
     pub fn with_dynamic(&self, for_all: Overrides, for_this: Overrides) -> Self {
         Self::new(Settings {

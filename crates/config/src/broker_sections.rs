@@ -1,10 +1,10 @@
 //! The sections of a broker's configuration.
 //!
-//! Input: settings. Output: structs whose fields are named as their keys, without the prefix that the
-//! section already says. Durations are [`Millis`], sizes are bytes.
+//! Input: settings. Output: structs whose fields are named as their keys, without the prefix that
+//! the section already says. Durations are [`Millis`], sizes are bytes.
 //!
-//! Invariant, checked by a test of [`crate::BrokerConfig`]: with any allowed value of any key, reading
-//! does not panic.
+//! Invariant, checked by a test of [`crate::BrokerConfig`]: with any allowed value of any key,
+//! reading does not panic.
 
 use std::path::{Path, PathBuf};
 
@@ -33,8 +33,8 @@ pub struct NodeConfig {
     pub cluster_secret_file: Option<PathBuf>,
 }
 
-/// The metadata log's place below `log.dirs`. No partition's directory can have this name, because those
-/// end in a number.
+/// The metadata log's place below `log.dirs`. No partition's directory can have this name, because
+/// those end in a number.
 const METADATA_DIRECTORY: &str = "metadata";
 
 impl NodeConfig {
@@ -71,8 +71,8 @@ fn clamped_id(id: i64) -> i32 {
 pub struct NetworkConfig {
     /// `listeners`: where clients connect.
     pub listeners: Vec<Listener>,
-    /// For each of `listeners`, in their order, what clients are told. A port 0 stands for the port that
-    /// the listener got.
+    /// For each of `listeners`, in their order, what clients are told. A port 0 stands for the port
+    /// that the listener got.
     pub advertised_listeners: Vec<Listener>,
     /// `peer.listener`: where the other nodes connect.
     pub peer_listener: Address,

@@ -72,8 +72,8 @@ fn directories(config: &BrokerConfig) -> Option<String> {
     let count = Reader(config.settings()).list("log.dirs").len();
     (count != 1).then(|| {
         format!(
-            "log.dirs must name exactly one directory, and names {count}: run one node for each disk, or \
-             join the disks below the file system"
+            "log.dirs must name exactly one directory, and names {count}: run one node for each \
+             disk, or join the disks below the file system"
         )
     })
 }
@@ -122,8 +122,8 @@ fn advertised_listeners(network: &NetworkConfig, found: &mut Vec<String>) {
         }
         if address.is_wildcard() || address.port == 0 {
             found.push(format!(
-                "advertised.listeners: clients can't connect to {name}://{address}; name a host that \
-                 they can reach, and a port"
+                "advertised.listeners: clients can't connect to {name}://{address}; name a host \
+                 that they can reach, and a port"
             ));
         }
     }
@@ -138,8 +138,8 @@ fn advertised_listeners(network: &NetworkConfig, found: &mut Vec<String>) {
             .any(|(name, _)| *name == listener.name)
         {
             found.push(format!(
-                "listener {listener} binds every interface: say in advertised.listeners which address \
-                 clients shall use, such as {}://myhost.example:{}",
+                "listener {listener} binds every interface: say in advertised.listeners which \
+                 address clients shall use, such as {}://myhost.example:{}",
                 listener.name, listener.port
             ));
         }
@@ -177,8 +177,8 @@ fn peer_listener(config: &BrokerConfig) -> Option<String> {
     let is_open = !address.is_loopback() && config.node.cluster_secret_file.is_none();
     is_open.then(|| {
         format!(
-            "peer.listener {address} can be reached from outside: set cluster.secret.file, or bind it to \
-             127.0.0.1"
+            "peer.listener {address} can be reached from outside: set cluster.secret.file, or bind \
+             it to 127.0.0.1"
         )
     })
 }

@@ -1,11 +1,12 @@
 //! The entries of DescribeConfigs.
 //!
-//! Input: the settings of a broker, the overrides of a topic, and the names a client asked for. Output:
-//! one entry for each key, with its effective value, where that comes from, and what stands behind it.
+//! Input: the settings of a broker, the overrides of a topic, and the names a client asked for.
+//! Output: one entry for each key, with its effective value, where that comes from, and what stands
+//! behind it.
 //!
-//! Invariants, checked by the tests of this file: the value is that of the first synonym, in the key's
-//! own units; a secret's value is never shown, neither in the entry nor in its synonyms; a computed
-//! default shows its number.
+//! Invariants, checked by the tests of this file: the value is that of the first synonym, in the
+//! key's own units; a secret's value is never shown, neither in the entry nor in its synonyms; a
+//! computed default shows its number.
 //!
 //! Source: KIP-133, KIP-226 and KIP-569; the numbers of `DescribeConfigsResponse.ConfigSource`.
 
@@ -72,7 +73,8 @@ pub struct ConfigSynonym {
     pub source: ConfigSource,
 }
 
-/// The keys of a broker; of those in `names`, or all. Names that are no keys are left out, as in Kafka.
+/// The keys of a broker; of those in `names`, or all. Names that are no keys are left out, as in
+/// Kafka.
 #[must_use]
 pub fn describe_broker(
     config: &BrokerConfig,

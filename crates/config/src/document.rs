@@ -2,8 +2,8 @@
 //!
 //! Input: the table. Output: Markdown for a manual, or plain text for a terminal.
 //!
-//! Invariant, checked by the tests of this file: every key that is not internal stands in both, with its
-//! default and the values it takes.
+//! Invariant, checked by the tests of this file: every key that is not internal stands in both,
+//! with its default and the values it takes.
 
 use std::fmt::Write as _;
 

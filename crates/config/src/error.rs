@@ -109,7 +109,8 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// What a client that sent this is told. The request itself is at fault, or one of its values is.
+    /// What a client that sent this is told. The request itself is at fault, or one of its values
+    /// is.
     #[must_use]
     pub const fn error_code(&self) -> ErrorCode {
         match self {

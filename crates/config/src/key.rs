@@ -1,14 +1,14 @@
 //! What the table says of one key.
 //!
-//! Input: a row of [`crate::keys`], written with the `const` builders below. Output: the key's checks and
-//! its words. A row reads like a sentence:
+//! Input: a row of [`crate::keys`], written with the `const` builders below. Output: the key's
+//! checks and its words. A row reads like a sentence:
 //!
 //! ```text
 //! Key::broker("num.partitions", Int).default("1").between(1, INT_MAX).doc("Partitions of …")
 //! ```
 //!
-//! Invariants, checked by the tests of [`crate::keys`]: names are unique within a scope, a default is
-//! allowed by its own key, a synonym names a broker key, and the documentation is not empty.
+//! Invariants, checked by the tests of [`crate::keys`]: names are unique within a scope, a default
+//! is allowed by its own key, a synonym names a broker key, and the documentation is not empty.
 
 use crate::value::Value;
 
@@ -266,7 +266,8 @@ impl Key {
         }
     }
 
-    /// Reads a value. `None` where the key does not take it: [`Key::allowed_values`] says what it takes.
+    /// Reads a value. `None` where the key does not take it: [`Key::allowed_values`] says what it
+    /// takes.
     #[must_use]
     pub fn parse(&self, text: &str) -> Option<Value> {
         let value = Value::parse(self.config_type, text)?;

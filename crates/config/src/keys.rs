@@ -1,11 +1,12 @@
 //! The table of all keys.
 //!
-//! Input: a name. Output: its [`Key`], or the key that was probably meant, or the reason why a key of
-//! Kafka's is not among them.
+//! Input: a name. Output: its [`Key`], or the key that was probably meant, or the reason why a key
+//! of Kafka's is not among them.
 //!
-//! Invariants, checked by the tests of this file: names are unique within brokers and within topics;
-//! each row has documentation; each default passes the row's own check; each synonym names a broker key;
-//! a topic key has the documentation and the default of Kafka's meaning, also where the broker differs.
+//! Invariants, checked by the tests of this file: names are unique within brokers and within
+//! topics; each row has documentation; each default passes the row's own check; each synonym names
+//! a broker key; a topic key has the documentation and the default of Kafka's meaning, also where
+//! the broker differs.
 //!
 //! Source: `KafkaConfig.configDef` and `LogConfig.configDefCopy` of Kafka 4.1.1 for names, types,
 //! defaults and ranges; the rows say where Skein differs.

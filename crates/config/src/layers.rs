@@ -3,13 +3,14 @@
 //! Input: the environment, the text of a `server.properties`, options `--set key=value`. Output: a
 //! [`BrokerConfig`], or everything that is wrong, at once and each with its place.
 //!
-//! **Precedence: environment < file < `--set`**, in whatever order they are handed over. The environment
-//! is what a machine or an image brings along, the file is what somebody wrote for this node, an option
-//! is what somebody wants right now.
+//! **Precedence: environment < file < `--set`**, in whatever order they are handed over. The
+//! environment is what a machine or an image brings along, the file is what somebody wrote for this
+//! node, an option is what somebody wants right now.
 //!
 //! A key's variable is its name in upper case, dots as underscores, after `SKEIN_`:
-//! `SKEIN_LOG_SEGMENT_BYTES`. A variable that names no key is a warning, not an error: platforms put
-//! variables of their own there (a Kubernetes service named `skein` brings `SKEIN_SERVICE_HOST`).
+//! `SKEIN_LOG_SEGMENT_BYTES`. A variable that names no key is a warning, not an error: platforms
+//! put variables of their own there (a Kubernetes service named `skein` brings
+//! `SKEIN_SERVICE_HOST`).
 //!
 //! Invariant, held by [`Layers::put`]: every setting kept here is one that its key takes.
 

@@ -1,8 +1,9 @@
 //! Every configuration key of Skein: its type, default, range, scope and documentation.
 //!
-//! Input: the text of a `server.properties`, the environment, `--set` options, and the dynamic settings
-//! and topic overrides of the metadata image. Output: [`BrokerConfig`] and [`TopicConfig`], typed; the
-//! entries of DescribeConfigs; the verdict on IncrementalAlterConfigs; a table for people.
+//! Input: the text of a `server.properties`, the environment, `--set` options, and the dynamic
+//! settings and topic overrides of the metadata image. Output: [`BrokerConfig`] and
+//! [`TopicConfig`], typed; the entries of DescribeConfigs; the verdict on IncrementalAlterConfigs;
+//! a table for people.
 //!
 //! One table ([`keys`]) feeds all of them, so that what is documented, checked and described cannot
 //! differ. Names, types and defaults are Kafka's unless the documentation of a key says otherwise.
@@ -12,8 +13,8 @@
 //! - printing a value and parsing it gives the value back;
 //! - no input makes this crate panic: what it can't take is a [`ConfigError`] with its place.
 //!
-//! Architecture invariant: this crate is pure. It opens no file and reads no environment; the caller
-//! hands over the text.
+//! Architecture invariant: this crate is pure. It opens no file and reads no environment; the
+//! caller hands over the text.
 //!
 //! Source: Kafka 4.1's broker and topic configuration reference; KIP-226 (dynamic broker settings),
 //! KIP-339 (IncrementalAlterConfigs), KIP-1106 (internal segment size).

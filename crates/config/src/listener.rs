@@ -2,8 +2,9 @@
 //!
 //! Input: `NAME://host:port` and `host:port`. Output: [`Listener`] and [`Address`].
 //!
-//! Invariants, held by the parsers: a host is not empty and has no character that an address can't have;
-//! an IPv6 host is kept without brackets and printed with them; a listener's name is in upper case.
+//! Invariants, held by the parsers: a host is not empty and has no character that an address can't
+//! have; an IPv6 host is kept without brackets and printed with them; a listener's name is in upper
+//! case.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -51,7 +52,8 @@ impl Address {
             && (self.host == other.host || self.is_wildcard() || other.is_wildcard())
     }
 
-    /// As [`Address::from_str`]; an empty host is every interface, as in Kafka's `PLAINTEXT://:9092`.
+    /// As [`Address::from_str`]; an empty host is every interface, as in Kafka's
+    /// `PLAINTEXT://:9092`.
     fn parse_bind(text: &str) -> Result<Self, ParseAddressError> {
         if text.starts_with(':') && !text.starts_with("::") {
             return format!("{WILDCARD_HOST}{text}").parse();
@@ -136,8 +138,8 @@ impl SecurityProtocol {
             .find(|protocol| protocol.name().eq_ignore_ascii_case(name))
     }
 
-    /// Whether this version can serve it. Serving one that was asked for without its protection would
-    /// be worse than not to start.
+    /// Whether this version can serve it. Serving one that was asked for without its protection
+    /// would be worse than not to start.
     pub(crate) const fn is_served(self) -> bool {
         matches!(self, Self::Plaintext)
     }

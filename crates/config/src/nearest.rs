@@ -1,15 +1,15 @@
 //! The key that a misspelt one was probably meant to be.
 //!
-//! Input: a name and the names there are. Output: the nearest of them, if it is near enough to be worth
-//! a question.
+//! Input: a name and the names there are. Output: the nearest of them, if it is near enough to be
+//! worth a question.
 //!
 //! Source: the optimal string alignment distance (Damerau–Levenshtein without overlaps).
 
 /// Longest name that is compared. A longer one is nobody's typing error, and the cost is quadratic.
 const MAX_NAME_CHARS: usize = 128;
 
-/// The candidate with the fewest single-letter edits from `name`, if they are at most a third of it.
-/// Among equals the first wins.
+/// The candidate with the fewest single-letter edits from `name`, if they are at most a third of
+/// it. Among equals the first wins.
 pub(crate) fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,

@@ -1,18 +1,21 @@
 //! The syntax of `server.properties`.
 //!
-//! Input: the bytes of a file. Output: its entries in order, each with the line on which it begins, or
-//! the first line that can't be read and why.
+//! Input: the bytes of a file. Output: its entries in order, each with the line on which it begins,
+//! or the first line that can't be read and why.
 //!
-//! The syntax is that of `java.util.Properties`, so that files written for Kafka mean the same here:
+//! The syntax is that of `java.util.Properties`, so that files written for Kafka mean the same
+//! here:
 //! - a line whose first character is `#` or `!` is a comment;
 //! - `=`, `:` or white space ends a key; white space around the separator does not count;
-//! - a backslash at the end of a line continues the entry on the next one, whose indentation is dropped;
-//! - `\t`, `\n`, `\r`, `\f` and `\uXXXX` (UTF-16) are escapes; before anything else a backslash vanishes.
+//! - a backslash at the end of a line continues the entry on the next one, whose indentation is
+//!   dropped;
+//! - `\t`, `\n`, `\r`, `\f` and `\uXXXX` (UTF-16) are escapes; before anything else a backslash
+//!   vanishes.
 //!
 //! One difference: the bytes are UTF-8, not Latin-1, as every editor writes them today.
 //!
-//! Invariants, checked by property tests: no bytes make the parser panic, and parsing what [`print`]
-//! wrote gives the entries back.
+//! Invariants, checked by property tests: no bytes make the parser panic, and parsing what
+//! [`print`] wrote gives the entries back.
 
 use std::iter::Peekable;
 use std::str::{CharIndices, Chars};
@@ -43,8 +46,8 @@ pub struct PropertiesError {
 
 /// Reads a file.
 ///
-/// # Errors
-/// A file above [`MAX_FILE_BYTES`], bytes that are no UTF-8, an incomplete or impossible `\u` escape.
+/// # Errors A file above [`MAX_FILE_BYTES`], bytes that are no UTF-8, an incomplete or impossible
+/// `\u` escape.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Property>, PropertiesError> {
     if bytes.len() > MAX_FILE_BYTES {
         return Err(PropertiesError {

@@ -7,8 +7,8 @@
 //! dynamic value for all brokers, the static value, the default. A topic key looks at the topic's
 //! override first, then at each of its broker synonyms in this way.
 //!
-//! Invariant, held by [`Settings::candidates`]: a value that its key does not take (from metadata that
-//! another version wrote) counts as not set, everywhere alike.
+//! Invariant, held by [`Settings::candidates`]: a value that its key does not take (from metadata
+//! that another version wrote) counts as not set, everywhere alike.
 //!
 //! Source: KIP-226.
 

@@ -3,8 +3,8 @@
 //! Input: a broker's settings and the overrides of a topic. Output: [`TopicConfig`].
 //!
 //! Invariants:
-//! - reading never fails: an override that this version does not take counts as not set, and was refused
-//!   when somebody tried to set it ([`crate::validate_topic_overrides`]);
+//! - reading never fails: an override that this version does not take counts as not set, and was
+//!   refused when somebody tried to set it ([`crate::validate_topic_overrides`]);
 //! - `max_message_bytes` is never above what the broker can receive, so that no limit can stop a
 //!   connection for ever; checked by a test of this file.
 
@@ -176,8 +176,8 @@ impl TopicConfig {
         }
     }
 
-    /// How many replicas must have a record: what was set, else the default for so many replicas, and
-    /// never more than there are.
+    /// How many replicas must have a record: what was set, else the default for so many replicas,
+    /// and never more than there are.
     #[must_use]
     pub fn effective_min_insync_replicas(&self, replicas: u16) -> u16 {
         let wanted = self

@@ -5,8 +5,8 @@
 //!
 //! Invariant, checked by a property test: `parse(print(value)) == value`.
 //!
-//! Source: Kafka's `ConfigDef.parseType`: white space around a value does not count; lists are split at
-//! commas.
+//! Source: Kafka's `ConfigDef.parseType`: white space around a value does not count; lists are
+//! split at commas.
 
 use std::fmt;
 

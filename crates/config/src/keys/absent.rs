@@ -1,7 +1,7 @@
 //! Keys of Kafka that Skein does without, and what to do instead.
 //!
-//! Input: nothing. Output: pairs of a key and a reason, for whoever brings a file that was written for
-//! Kafka. An error that says why beats "unknown key".
+//! Input: nothing. Output: pairs of a key and a reason, for whoever brings a file that was written
+//! for Kafka. An error that says why beats "unknown key".
 //!
 //! Invariant, checked by the tests of [`crate::keys`]: none of them is a key of Skein too.
 

@@ -22,7 +22,10 @@ pub(super) const KEYS: &[Key] = &[
         .default("3000")
         .between(0, INT_MAX)
         .not_yet()
-        .doc("How long an empty classic group waits for further members before its first rebalance."),
+        .doc(
+            "How long an empty classic group waits for further members before its first \
+             rebalance.",
+        ),
     Key::broker("group.max.size", Int)
         .default("2147483647")
         .between(1, INT_MAX)
@@ -77,7 +80,10 @@ pub(super) const KEYS: &[Key] = &[
         .default("bidirectional")
         .one_of(&["bidirectional", "upgrade", "downgrade", "disabled"])
         .not_yet()
-        .doc("Which way a group may change between the classic and the consumer protocol while it lives."),
+        .doc(
+            "Which way a group may change between the classic and the consumer protocol while it \
+             lives.",
+        ),
     Key::broker("offset.metadata.max.bytes", Int)
         .default("4096")
         .between(0, INT_MAX)
@@ -113,8 +119,8 @@ pub(super) const KEYS: &[Key] = &[
         .between(1, SHORT_MAX)
         .not_yet()
         .doc(
-            "Replicas of __consumer_offsets. Kafka's default is 3, and a smaller cluster can't have \
-             groups; here it grows with the cluster.",
+            "Replicas of __consumer_offsets. Kafka's default is 3, and a smaller cluster can't \
+             have groups; here it grows with the cluster.",
         ),
     Key::broker("offsets.topic.segment.bytes", Int)
         .default("104857600")

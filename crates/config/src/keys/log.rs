@@ -23,12 +23,14 @@ pub(super) const KEYS: &[Key] = &[
         .computed(Rule::ReplicationFactor)
         .between(1, SHORT_MAX)
         .doc(
-            "Replicas of a topic whose creator names no number. Kafka's default is 1; here it is three as \
-             soon as there are three brokers.",
+            "Replicas of a topic whose creator names no number. Kafka's default is 1; here it is \
+             three as soon as there are three brokers.",
         ),
     Key::broker("auto.create.topics.enable", Boolean)
         .default("true")
-        .doc("Whether a topic comes into being when a client that allows it asks for its metadata."),
+        .doc(
+            "Whether a topic comes into being when a client that allows it asks for its metadata.",
+        ),
     Key::broker("delete.topic.enable", Boolean)
         .default("true")
         .doc("Whether topics can be deleted."),
@@ -55,11 +57,17 @@ pub(super) const KEYS: &[Key] = &[
         .between(0, LONG_MAX)
         .dynamic()
         .synonyms(&[in_units("log.roll.jitter.hours", HOUR_MS)])
-        .doc("Default of the topics' segment.jitter.ms. Where it is not set, log.roll.jitter.hours counts."),
+        .doc(
+            "Default of the topics' segment.jitter.ms. Where it is not set, log.roll.jitter.hours \
+             counts.",
+        ),
     Key::broker("log.roll.jitter.hours", Int)
         .default("0")
         .between(0, INT_MAX)
-        .doc("Default of the topics' segment.jitter.ms, in hours, where log.roll.jitter.ms is not set."),
+        .doc(
+            "Default of the topics' segment.jitter.ms, in hours, where log.roll.jitter.ms is not \
+             set.",
+        ),
     Key::broker("log.index.size.max.bytes", Int)
         .default("10485760")
         .between(12, INT_MAX)
@@ -83,8 +91,8 @@ pub(super) const KEYS: &[Key] = &[
             in_units("log.retention.hours", HOUR_MS),
         ])
         .doc(
-            "Default of the topics' retention.ms; -1: for ever. Where it is not set, log.retention.minutes \
-             counts, then log.retention.hours.",
+            "Default of the topics' retention.ms; -1: for ever. Where it is not set, \
+             log.retention.minutes counts, then log.retention.hours.",
         ),
     Key::broker("log.retention.minutes", Int)
         .between_or(1, INT_MAX, -1)
@@ -93,7 +101,9 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("log.retention.hours", Int)
         .default("168")
         .between_or(1, INT_MAX, -1)
-        .doc("Default of the topics' retention.ms, in hours, where neither ms nor minutes are set."),
+        .doc(
+            "Default of the topics' retention.ms, in hours, where neither ms nor minutes are set.",
+        ),
     Key::broker("log.retention.check.interval.ms", Long)
         .default("300000")
         .between(1, LONG_MAX)
@@ -118,7 +128,8 @@ pub(super) const KEYS: &[Key] = &[
         .dynamic()
         .synonyms(&[in_units("log.flush.scheduler.interval.ms", 1)])
         .doc(
-            "Default of the topics' flush.ms. Where it is not set, log.flush.scheduler.interval.ms counts.",
+            "Default of the topics' flush.ms. Where it is not set, log.flush.scheduler.interval.ms \
+             counts.",
         ),
     Key::broker("log.flush.scheduler.interval.ms", Long)
         .default("9223372036854775807")
@@ -183,7 +194,9 @@ pub(super) const KEYS: &[Key] = &[
         .default("0.9")
         .ratio(0.0, 1.0)
         .not_yet()
-        .doc("How full the table of keys may become before a compaction goes on in a further pass."),
+        .doc(
+            "How full the table of keys may become before a compaction goes on in a further pass.",
+        ),
     Key::broker("log.cleaner.backoff.ms", Long)
         .default("15000")
         .between(0, LONG_MAX)

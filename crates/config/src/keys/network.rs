@@ -12,15 +12,19 @@ pub(super) const KEYS: &[Key] = &[
         .computed(Rule::NetworkThreads)
         .between(1, MAX_THREADS as i64)
         .doc(
-            "Threads that serve connections and run their requests, appends included. At most half of \
-             them are in a write to disk at once. Kafka's default is 3; here the threads also do the work \
-             of Kafka's num.io.threads.",
+            "Threads that serve connections and run their requests, appends included. At most half \
+             of them are in a write to disk at once. Kafka's default is 3; here the threads also \
+             do the work of Kafka's num.io.threads.",
         ),
     Key::broker("num.io.threads", Int).default("8").between(1, MAX_THREADS as i64).doc(
-        "Threads for work that may wait for a disk: reads of cold data, and writes to a directory that has \
-         become slow.",
+        "Threads for work that may wait for a disk: reads of cold data, and writes to a directory \
+         that has become slow.",
     ),
-    Key::broker("background.threads", Int).default("10").between(1, MAX_THREADS as i64).not_yet().doc(
+    Key::broker("background.threads", Int)
+        .default("10")
+        .between(1, MAX_THREADS as i64)
+        .not_yet()
+        .doc(
         "Threads for background work in Kafka. Skein's background work runs on the threads of \
          num.io.threads.",
     ),
@@ -29,12 +33,12 @@ pub(super) const KEYS: &[Key] = &[
         .between(1, INT_MAX)
         .doc("The largest request. A longer one closes its connection."),
     Key::broker("socket.send.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).doc(
-        "The send buffer of a client's socket; -1 leaves it to the system, which adapts it. Kafka's default \
-         is 102400.",
+        "The send buffer of a client's socket; -1 leaves it to the system, which adapts it. \
+         Kafka's default is 102400.",
     ),
     Key::broker("socket.receive.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).doc(
-        "The receive buffer of a client's socket; -1 leaves it to the system, which adapts it. Kafka's \
-         default is 102400.",
+        "The receive buffer of a client's socket; -1 leaves it to the system, which adapts it. \
+         Kafka's default is 102400.",
     ),
     Key::broker("socket.listen.backlog.size", Int)
         .default("50")
@@ -48,19 +52,21 @@ pub(super) const KEYS: &[Key] = &[
         .default("67108864")
         .between(1_048_576, LONG_MAX)
         .doc(
-            "Bytes of client requests in flight on this node. At the limit, sockets are not read. Kafka \
-             has no limit by default (-1); here memory is always bounded.",
+            "Bytes of client requests in flight on this node. At the limit, sockets are not read. \
+             Kafka has no limit by default (-1); here memory is always bounded.",
         ),
     Key::broker("queued.max.requests.per.connection", Int)
         .default("64")
         .between(1, 1024)
-        .doc("Requests in flight on one connection. At the limit, it is not read. Skein's own key."),
+        .doc(
+            "Requests in flight on one connection. At the limit, it is not read. Skein's own key.",
+        ),
     Key::broker("queued.max.request.bytes.per.connection", Long)
         .default("8388608")
         .between(65_536, LONG_MAX)
         .doc(
-            "Bytes of requests in flight on one connection; a single batch may be larger. At the limit, \
-             the connection is not read. Skein's own key.",
+            "Bytes of requests in flight on one connection; a single batch may be larger. At the \
+             limit, the connection is not read. Skein's own key.",
         ),
     Key::broker("max.connections", Int)
         .default("2147483647")
@@ -96,7 +102,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("max.incremental.fetch.session.cache.slots", Int)
         .default("1000")
         .between(0, INT_MAX)
-        .doc("Fetch sessions that this node remembers, so that clients need not repeat their partitions."),
+        .doc(
+            "Fetch sessions that this node remembers, so that clients need not repeat their \
+             partitions.",
+        ),
 ];
 
 fn is_ip_limit(text: &str) -> bool {

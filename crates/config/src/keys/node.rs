@@ -13,64 +13,68 @@ const ADDRESS_FORM: &str = "host:port, with brackets around an IPv6 host";
 
 pub(super) const KEYS: &[Key] = &[
     Key::broker("node.id", Int).between(0, INT_MAX).doc(
-        "The broker id of this node. Where it is not set, the controller gives the lowest free id from \
-         1 and the node keeps it.",
+        "The broker id of this node. Where it is not set, the controller gives the lowest free id \
+         from 1 and the node keeps it.",
     ),
     Key::broker("broker.rack", String).doc(
-        "The rack, zone or room of this node. Replicas of a partition are spread over as many racks as \
-         there are.",
+        "The rack, zone or room of this node. Replicas of a partition are spread over as many \
+         racks as there are.",
     ),
     Key::broker("log.dirs", List).default("./skein-data").doc(
-        "The directory that holds the partitions, made at start if need be; exactly one. A relative path \
-         starts at the working directory. Kafka's default lies in /tmp and is lost with a reboot; this one \
-         is where the command was started.",
+        "The directory that holds the partitions, made at start if need be; exactly one. A \
+         relative path starts at the working directory. Kafka's default lies in /tmp and is lost \
+         with a reboot; this one is where the command was started.",
     ),
     Key::broker("metadata.log.dir", String).form("a path", is_not_empty).doc(
-        "The directory of the metadata log and of this node's identity. Where it is not set: the directory \
-         metadata in log.dirs. On a device of its own, a busy data disk does not delay elections.",
+        "The directory of the metadata log and of this node's identity. Where it is not set: the \
+         directory metadata in log.dirs. On a device of its own, a busy data disk does not delay \
+         elections.",
     ),
     Key::broker("listeners", List)
         .default("PLAINTEXT://127.0.0.1:9092")
         .form(LISTENER_FORM, is_listener)
         .doc(
-            "Where clients connect. Kafka binds every interface by default, Skein only this machine's \
-             loopback. An empty host, 0.0.0.0 or [::] is every interface, and needs advertised.listeners. \
-             Port 0 takes a free one.",
+            "Where clients connect. Kafka binds every interface by default, Skein only this \
+             machine's loopback. An empty host, 0.0.0.0 or [::] is every interface, and needs \
+             advertised.listeners. Port 0 takes a free one.",
         ),
     Key::broker("advertised.listeners", List).form(LISTENER_FORM, is_listener).doc(
-        "The addresses that clients are told to connect to, by listener name. A listener that is not named \
-         here tells its own address. Required for a listener that binds every interface.",
+        "The addresses that clients are told to connect to, by listener name. A listener that is \
+         not named here tells its own address. Required for a listener that binds every \
+         interface.",
     ),
     Key::broker("listener.security.protocol.map", List)
         .default("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL")
         .form(
-            "NAME:PROTOCOL with PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, with commas between pairs",
+            "NAME:PROTOCOL with PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, with commas between \
+             pairs",
             is_protocol_mapping,
         )
         .doc(
-            "Which protection each listener has, by its name. This version serves PLAINTEXT; a listener \
-             that is mapped to another protocol is refused at start.",
+            "Which protection each listener has, by its name. This version serves PLAINTEXT; a \
+             listener that is mapped to another protocol is refused at start.",
         ),
     Key::broker("peer.listener", String)
         .default("127.0.0.1:9192")
         .form(ADDRESS_FORM, is_address)
         .doc(
-            "Where the other nodes connect, for replication and for the metadata quorum. An address other \
-             than loopback needs cluster.secret.file. Skein's own key.",
+            "Where the other nodes connect, for replication and for the metadata quorum. An \
+             address other than loopback needs cluster.secret.file. Skein's own key.",
         ),
     Key::broker("http.listener", String)
         .default("127.0.0.1:9292")
         .form("host:port, or nothing to serve no HTTP", is_address_or_empty)
         .doc(
-            "Where /healthz, /readyz and /metrics are served. An empty value turns it off. Skein's own \
-             key.",
+            "Where /healthz, /readyz and /metrics are served. An empty value turns it off. Skein's \
+             own key.",
         ),
     Key::broker("cluster.peers", List).default("").form(ADDRESS_FORM, is_address).not_yet().doc(
-        "The peer listeners of the nodes that form the cluster, the same list on each of them. Empty: a \
-         cluster of this node alone. Skein's own key.",
+        "The peer listeners of the nodes that form the cluster, the same list on each of them. \
+         Empty: a cluster of this node alone. Skein's own key.",
     ),
     Key::broker("cluster.secret.file", String).form("a path", is_not_empty).not_yet().doc(
-        "A file with the secret that nodes prove to one another when they connect. Skein's own key.",
+        "A file with the secret that nodes prove to one another when they connect. Skein's own \
+         key.",
     ),
 ];
 

@@ -18,8 +18,9 @@ pub(super) const KEYS: &[Key] = &[
         .between(100, INT_MAX)
         .not_yet()
         .doc(
-            "A broker that was not heard for so long is fenced: it leads nothing. It also bounds how long \
-             a leader acts without having heard of its cluster. Kafka's default is 9000.",
+            "A broker that was not heard for so long is fenced: it leads nothing. It also bounds \
+             how long a leader acts without having heard of its cluster. Kafka's default is \
+             9000.",
         ),
     Key::broker("controlled.shutdown.enable", Boolean)
         .default("true")
@@ -85,7 +86,9 @@ pub(super) const KEYS: &[Key] = &[
         .default("30000")
         .between(1, INT_MAX)
         .not_yet()
-        .doc("How long a follower waits for a leader's answer. At least replica.fetch.wait.max.ms."),
+        .doc(
+            "How long a follower waits for a leader's answer. At least replica.fetch.wait.max.ms.",
+        ),
     Key::broker("metadata.log.segment.bytes", Int)
         .default("1073741824")
         .between(8_388_608, INT_MAX)

@@ -125,6 +125,7 @@ fn a_stranger_is_told_what_was_probably_meant() {
     );
     assert_eq!(
         ask("log.roll.hours"),
-        r#""log.roll.hours" can't be set here: it belongs to a broker; the topic's own is "segment.ms""#
+        "\"log.roll.hours\" can't be set here: it belongs to a broker; the topic's own is \
+         \"segment.ms\""
     );
 }

@@ -3,8 +3,8 @@
 //! Input: nothing. Output: rows of the table. A topic's value is its own override, else that of its
 //! broker synonyms, first one first, else the default.
 //!
-//! Invariant, checked by the tests of [`crate::keys`]: see there; and the rows are those of Kafka 4.1.1,
-//! together with `durability`.
+//! Invariant, checked by the tests of [`crate::keys`]: see there; and the rows are those of Kafka
+//! 4.1.1, together with `durability`.
 
 use crate::key::ConfigType::{Boolean, Double, Int, List, Long, String};
 use crate::key::{INT_MAX, Key, LONG_MAX, Rule, Synonym};
@@ -27,16 +27,16 @@ pub(super) const KEYS: &[Key] = &[
         .synonyms(&[from("log.cleanup.policy")])
         .doc(
             "What happens to old records: delete lets go of whole segments by retention.ms and \
-             retention.bytes; compact keeps the last record of each key; both may stand together. This \
-             version does not compact: with compact alone, everything is kept.",
+             retention.bytes; compact keeps the last record of each key; both may stand together. \
+             This version does not compact: with compact alone, everything is kept.",
         ),
     Key::topic("durability", String)
         .default("replicated")
         .one_of(&["replicated", "flushed"])
         .doc(
-            "When a record counts as safe: replicated, as in Kafka, when all in-sync replicas have it in \
-             memory; flushed, when all of them have it on disk. Acknowledgements of acks=all and all \
-             consumers wait for it. Skein's own key.",
+            "When a record counts as safe: replicated, as in Kafka, when all in-sync replicas have \
+             it in memory; flushed, when all of them have it on disk. Acknowledgements of acks=all \
+             and all consumers wait for it. Skein's own key.",
         ),
     Key::both("compression.type", String)
         .default("producer")
@@ -73,29 +73,44 @@ pub(super) const KEYS: &[Key] = &[
         .default("9223372036854775807")
         .between(1, LONG_MAX)
         .synonyms(&[from("log.flush.interval.messages")])
-        .doc("A log is flushed to disk after so many records. The largest number: never for this reason."),
+        .doc(
+            "A log is flushed to disk after so many records. The largest number: never for this \
+             reason.",
+        ),
     Key::topic("flush.ms", Long)
         .default("9223372036854775807")
         .between(0, LONG_MAX)
-        .synonyms(&[from("log.flush.interval.ms"), from("log.flush.scheduler.interval.ms")])
+        .synonyms(&[
+            from("log.flush.interval.ms"),
+            from("log.flush.scheduler.interval.ms"),
+        ])
         .doc("A log is flushed to disk after so long. The largest number: never for this reason."),
     Key::topic("follower.replication.throttled.replicas", List)
         .default("")
-        .form("*, or partition:broker with commas between pairs", is_throttled_replica)
+        .form(
+            "*, or partition:broker with commas between pairs",
+            is_throttled_replica,
+        )
         .not_yet()
         .doc("The replicas whose followers fetch at the throttled rate; * for all."),
     Key::topic("index.interval.bytes", Int)
         .default("4096")
         .between(0, INT_MAX)
         .synonyms(&[from("log.index.interval.bytes")])
-        .doc("Bytes of log between two index entries: a finer index is larger, and lookups scan less."),
+        .doc(
+            "Bytes of log between two index entries: a finer index is larger, and lookups scan \
+             less.",
+        ),
     Key::topic("internal.segment.bytes", Int)
         .between(1, INT_MAX)
         .internal()
         .doc("Takes the place of segment.bytes, also below its least value. For tests."),
     Key::topic("leader.replication.throttled.replicas", List)
         .default("")
-        .form("*, or partition:broker with commas between pairs", is_throttled_replica)
+        .form(
+            "*, or partition:broker with commas between pairs",
+            is_throttled_replica,
+        )
         .not_yet()
         .doc("The replicas whose leaders send at the throttled rate; * for all."),
     Key::topic("local.retention.bytes", Long)
@@ -122,18 +137,25 @@ pub(super) const KEYS: &[Key] = &[
         .synonyms(&[from("message.max.bytes")])
         .doc(
             "The largest batch, as it is stored. What a broker can't receive at all, by its \
-             socket.request.max.bytes and queued.max.request.bytes, is too large whatever this says.",
+             socket.request.max.bytes and queued.max.request.bytes, is too large whatever this \
+             says.",
         ),
     Key::topic("message.timestamp.after.max.ms", Long)
         .default("3600000")
         .between(0, LONG_MAX)
         .synonyms(&[from("log.message.timestamp.after.max.ms")])
-        .doc("How far a record's timestamp may lie after the broker's clock. Not for LogAppendTime."),
+        .doc(
+            "How far a record's timestamp may lie after the broker's clock. Not for \
+             LogAppendTime.",
+        ),
     Key::topic("message.timestamp.before.max.ms", Long)
         .default("9223372036854775807")
         .between(0, LONG_MAX)
         .synonyms(&[from("log.message.timestamp.before.max.ms")])
-        .doc("How far a record's timestamp may lie before the broker's clock. Not for LogAppendTime."),
+        .doc(
+            "How far a record's timestamp may lie before the broker's clock. Not for \
+             LogAppendTime.",
+        ),
     Key::topic("message.timestamp.type", String)
         .default("CreateTime")
         .one_of(&["CreateTime", "LogAppendTime"])
@@ -155,9 +177,9 @@ pub(super) const KEYS: &[Key] = &[
         .computed(Rule::MinInsyncReplicas)
         .between(1, i16::MAX as i64)
         .doc(
-            "Replicas that must have a record before acks=all is answered and consumers see it; never \
-             more than a partition has. Kafka's default is 1; here one of three replicas may be lost \
-             without losing a record.",
+            "Replicas that must have a record before acks=all is answered and consumers see it; \
+             never more than a partition has. Kafka's default is 1; here one of three replicas may \
+             be lost without losing a record.",
         ),
     Key::topic("preallocate", Boolean)
         .default("false")
@@ -188,12 +210,17 @@ pub(super) const KEYS: &[Key] = &[
             in_units("log.retention.minutes", MINUTE_MS),
             in_units("log.retention.hours", HOUR_MS),
         ])
-        .doc("How long a record is kept at least; its segment goes when all in it are older. -1: for ever."),
+        .doc(
+            "How long a record is kept at least; its segment goes when all in it are older. -1: \
+             for ever.",
+        ),
     Key::topic("segment.bytes", Int)
         .default("1073741824")
         .between(1_048_576, INT_MAX)
         .synonyms(&[from("log.segment.bytes")])
-        .doc("The size at which a log goes on in a new segment. Retention works by whole segments."),
+        .doc(
+            "The size at which a log goes on in a new segment. Retention works by whole segments.",
+        ),
     Key::topic("segment.index.bytes", Int)
         .default("10485760")
         .between(12, INT_MAX)
@@ -202,13 +229,22 @@ pub(super) const KEYS: &[Key] = &[
     Key::topic("segment.jitter.ms", Long)
         .default("0")
         .between(0, LONG_MAX)
-        .synonyms(&[from("log.roll.jitter.ms"), in_units("log.roll.jitter.hours", HOUR_MS)])
-        .doc("A random time up to this is taken off segment.ms, so that logs do not roll all at once."),
+        .synonyms(&[
+            from("log.roll.jitter.ms"),
+            in_units("log.roll.jitter.hours", HOUR_MS),
+        ])
+        .doc(
+            "A random time up to this is taken off segment.ms, so that logs do not roll all at \
+             once.",
+        ),
     Key::topic("segment.ms", Long)
         .default("604800000")
         .between(1, LONG_MAX)
         .synonyms(&[from("log.roll.ms"), in_units("log.roll.hours", HOUR_MS)])
-        .doc("The age at which a log goes on in a new segment, so that retention can let go of the old."),
+        .doc(
+            "The age at which a log goes on in a new segment, so that retention can let go of the \
+             old.",
+        ),
     Key::both("unclean.leader.election.enable", Boolean)
         .default("false")
         .not_yet()

@@ -12,7 +12,10 @@ pub(super) const KEYS: &[Key] = &[
         .default("86400000")
         .between(1, INT_MAX)
         .dynamic()
-        .doc("How long a partition remembers the sequence numbers of a producer that writes no more."),
+        .doc(
+            "How long a partition remembers the sequence numbers of a producer that writes no \
+             more.",
+        ),
     Key::broker("producer.id.expiration.check.interval.ms", Int)
         .default("600000")
         .between(1, INT_MAX)
@@ -28,21 +31,30 @@ pub(super) const KEYS: &[Key] = &[
         .between(1, INT_MAX)
         .not_yet()
         .doc("How long an unused transactional id is remembered."),
-    Key::broker("transaction.abort.timed.out.transaction.cleanup.interval.ms", Int)
-        .default("10000")
-        .between(1, INT_MAX)
-        .not_yet()
-        .doc("How often the coordinator looks for transactions that have run out of time."),
-    Key::broker("transaction.remove.expired.transaction.cleanup.interval.ms", Int)
-        .default("3600000")
-        .between(1, INT_MAX)
-        .not_yet()
-        .doc("How often the coordinator looks for transactional ids that have expired."),
+    Key::broker(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        Int,
+    )
+    .default("10000")
+    .between(1, INT_MAX)
+    .not_yet()
+    .doc("How often the coordinator looks for transactions that have run out of time."),
+    Key::broker(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        Int,
+    )
+    .default("3600000")
+    .between(1, INT_MAX)
+    .not_yet()
+    .doc("How often the coordinator looks for transactional ids that have expired."),
     Key::broker("transaction.partition.verification.enable", Boolean)
         .default("true")
         .dynamic()
         .not_yet()
-        .doc("Whether a partition asks the coordinator before it takes a transaction's first record."),
+        .doc(
+            "Whether a partition asks the coordinator before it takes a transaction's first \
+             record.",
+        ),
     Key::broker("transaction.state.log.num.partitions", Int)
         .default("50")
         .between(1, INT_MAX)
@@ -52,7 +64,10 @@ pub(super) const KEYS: &[Key] = &[
         .computed(Rule::ReplicationFactor)
         .between(1, SHORT_MAX)
         .not_yet()
-        .doc("Replicas of __transaction_state. Kafka's default is 3; here it grows with the cluster."),
+        .doc(
+            "Replicas of __transaction_state. Kafka's default is 3; here it grows with the \
+             cluster.",
+        ),
     Key::broker("transaction.state.log.min.isr", Int)
         .computed(Rule::MinInsyncReplicas)
         .between(1, SHORT_MAX)

@@ -54,12 +54,17 @@ fn each_mistake_is_named_with_its_place_and_all_at_once() {
     assert_eq!(
         errors(layers),
         [
-            r#"environment variable SKEIN_LOG_CLEANUP_POLICY: invalid value "delete,shrink" for log.cleanup.policy: expected a list of one or more of compact, delete"#,
-            r#"conf/server.properties:2: unknown key "log.segmnet.bytes"; did you mean "log.segment.bytes"?"#,
-            r#"conf/server.properties:3: invalid value "zero" for num.partitions: expected a whole number from 1 up (at most 2147483647)"#,
-            r#"conf/server.properties:5: invalid value "5" for log.segment.bytes: expected a whole number from 1048576 up (at most 2147483647)"#,
-            r#"--set: "nonsense" is not of the form key=value"#,
-            r#"--set: invalid value "" for fetch.max.bytes: expected a whole number from 1024 up (at most 2147483647)"#,
+            "environment variable SKEIN_LOG_CLEANUP_POLICY: invalid value \"delete,shrink\" for \
+             log.cleanup.policy: expected a list of one or more of compact, delete",
+            "conf/server.properties:2: unknown key \"log.segmnet.bytes\"; did you mean \
+             \"log.segment.bytes\"?",
+            "conf/server.properties:3: invalid value \"zero\" for num.partitions: expected a whole \
+             number from 1 up (at most 2147483647)",
+            "conf/server.properties:5: invalid value \"5\" for log.segment.bytes: expected a whole \
+             number from 1048576 up (at most 2147483647)",
+            "--set: \"nonsense\" is not of the form key=value",
+            "--set: invalid value \"\" for fetch.max.bytes: expected a whole number from 1024 up \
+             (at most 2147483647)",
         ]
     );
     assert_eq!(
@@ -89,7 +94,8 @@ fn a_variable_of_the_platform_is_a_warning() {
         warnings,
         [
             "environment variable SKEIN_SERVICE_HOST names no key",
-            "environment variable SKEIN_NUM_PARTITION names no key; did you mean SKEIN_NUM_PARTITIONS?",
+            "environment variable SKEIN_NUM_PARTITION names no key; did you mean \
+             SKEIN_NUM_PARTITIONS?",
         ]
     );
 }
@@ -156,7 +162,8 @@ proptest! {
         let _ = Layers::new().file("f", &bytes).set(&option).build();
         let _ = Layers::new().set(&format!("{}={value}", key.name)).build();
         let _ = Layers::new().environment([(key.environment_variable(), value)]).build();
-        let _ = Layers::new().environment([(format!("SKEIN_{option}"), bytes_as_text(&bytes))]).build();
+        let variable = (format!("SKEIN_{option}"), bytes_as_text(&bytes));
+        let _ = Layers::new().environment([variable]).build();
     }
 }
 
