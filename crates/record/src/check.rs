@@ -43,6 +43,33 @@ pub struct ProducePolicy {
     pub timestamp_after_max_ms: Millis,
 }
 
+impl ProducePolicy {
+    /// Checks the size of a batch; also to be asked before its bytes are received and a buffer is taken.
+    ///
+    /// # Errors
+    /// [`Rejection::TooLarge`], [`Rejection::LargerThanSegment`].
+    pub const fn check_size(&self, bytes: usize) -> Result<(), Rejection> {
+        let Self {
+            max_message_bytes,
+            segment_bytes,
+            ..
+        } = *self;
+        if bytes > max_message_bytes {
+            return Err(Rejection::TooLarge {
+                bytes,
+                max_message_bytes,
+            });
+        }
+        if bytes > segment_bytes {
+            return Err(Rejection::LargerThanSegment {
+                bytes,
+                segment_bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Why a produced batch is refused; the text is the client's error message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Rejection {
@@ -204,7 +231,7 @@ pub fn check_produce(
             base_offset: header.base_offset.0,
         });
     }
-    check_size(records.len(), policy)?;
+    policy.check_size(records.len())?;
     BatchView::of_parsed(header, records)
         .check_crc()
         .map_err(Rejection::Corrupt)?;
@@ -273,27 +300,6 @@ fn check_codec(header: &BatchHeader, produce_version: i16) -> Result<(), Rejecti
         Err(BatchError::UnknownCodec { id }) => Err(Rejection::UnknownCodec { id }),
         Err(error) => Err(Rejection::Corrupt(error)),
     }
-}
-
-fn check_size(bytes: usize, policy: &ProducePolicy) -> Result<(), Rejection> {
-    let ProducePolicy {
-        max_message_bytes,
-        segment_bytes,
-        ..
-    } = *policy;
-    if bytes > max_message_bytes {
-        return Err(Rejection::TooLarge {
-            bytes,
-            max_message_bytes,
-        });
-    }
-    if bytes > segment_bytes {
-        return Err(Rejection::LargerThanSegment {
-            bytes,
-            segment_bytes,
-        });
-    }
-    Ok(())
 }
 
 /// A batch that says more than it holds would burn offsets which nobody can use again.

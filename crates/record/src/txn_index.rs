@@ -160,6 +160,10 @@ mod tests {
         found.clear();
         assert!(collect_aborted(entries, Offset(11), Offset(18), &mut found));
         assert_eq!(found, entries[1..2]);
+        found.clear();
+        // Of a marker that the fetch begins with, the consumer must know too.
+        assert!(collect_aborted(entries, Offset(10), Offset(12), &mut found));
+        assert_eq!(found, entries[..2]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::compression::Codec;
 use crate::header::Attributes;
 
 mod model;
+mod trace;
 
 const NEVER: Millis = Millis(i64::MAX);
 const NOW: Millis = Millis(1_000_000);
