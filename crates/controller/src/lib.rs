@@ -1,1 +1,52 @@
-//! Decisions on the metadata image.
+//! Decisions on the metadata image: what a request changes, or why it does not.
+//!
+//! Input: the image, a [`Request`], and as arguments all that is not in the image: time, random
+//! bits, the broker's settings, who is alive. Output: the records of the decision and the
+//! [`Response`], or a [`Refusal`].
+//!
+//! Invariants:
+//! - the records of a decision fit the image on which it was made ([`Batch::decide`] applies them
+//!   to its own copy before the next request is decided);
+//! - a refused request, or the refused topic of a request, leaves no record;
+//! - a broker that is fenced or stopping leads nothing and is in no ISR (`election.rs`).
+//!
+//! Architecture invariant: this crate is pure. It decides; `skein-quorum` proposes.
+//!
+//! Source: KIP-631 (controller), KIP-455, KIP-464 (defaults), KIP-497, KIP-966; the behaviour of
+//! Kafka 4.1's `ReplicationControlManager`, `ClusterControlManager` and
+//! `ConfigurationControlManager`.
+
+mod alter_configs;
+mod assignment;
+mod batch;
+mod brokers;
+mod create_partitions;
+mod create_topics;
+mod delete_topics;
+mod election;
+mod placement;
+mod producer_ids;
+mod random;
+mod refusal;
+mod request;
+mod sessions;
+#[cfg(test)]
+mod testing;
+
+pub use alter_configs::{
+    AlterConfigsResult, ConfigAlteration, IncrementalAlterConfigs, ResourceAlterations,
+};
+pub use batch::{Batch, Context, Decision, decide};
+pub use brokers::{
+    BrokerRegistered, DiskState, FenceBrokers, Heartbeat, HeartbeatAnswer, RegisterBroker,
+};
+pub use create_partitions::{CreatePartitions, CreatePartitionsResult, NewPartitions};
+pub use create_topics::{
+    CreateTopics, CreateTopicsResult, CreatedTopic, NewTopic, PARTITIONS_PER_REQUEST_MAX,
+};
+pub use delete_topics::{DeleteTopics, DeleteTopicsResult, TopicReference};
+pub use producer_ids::{AllocateProducerIds, PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
+pub use random::RandomBits;
+pub use refusal::Refusal;
+pub use request::{Call, FoundCluster, Request, Response};
+pub use sessions::Sessions;

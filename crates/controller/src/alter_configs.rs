@@ -1,0 +1,245 @@
+//! IncrementalAlterConfigs, for topics and brokers.
+//!
+//! Input: resources, each with changes of single keys. Output: for each resource the records of
+//! what really changes, or why nothing does.
+//!
+//! Invariants: a resource's changes are made all or none; what results passes the table of
+//! `skein-config`; a smaller `min.insync.replicas` empties the ELR of its partitions in the same
+//! entry, because from then on a leader goes on without its members.
+//!
+//! Source: KIP-339, KIP-966; `ConfigurationControlManager` of Kafka 4.1.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skein_config::{AlterOp, Alteration, BrokerConfig, TopicConfig, alter_broker, alter_topic};
+use skein_metadata::{ConfigResource, Image, Record, ResourceType};
+use skein_types::{BrokerId, ErrorCode};
+
+use crate::batch::{Context, Decision, effective_config, overrides, topic_config};
+use crate::election::{Rules, change_topic};
+use crate::{Refusal, Response};
+
+/// Changes configurations, key by key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncrementalAlterConfigs {
+    /// The resources.
+    pub resources: Vec<ResourceAlterations>,
+    /// Whether to look only, and change nothing.
+    pub validate_only: bool,
+}
+
+/// The changes of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceAlterations {
+    /// Kafka's number of the kind of resource, not checked yet.
+    pub resource_type: i8,
+    /// The resource's name.
+    pub name: String,
+    /// What changes.
+    pub alterations: Vec<ConfigAlteration>,
+}
+
+/// The change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigAlteration {
+    /// The key.
+    pub key: String,
+    /// Kafka's number of the operation, not checked yet: 0 set, 1 delete, 2 append, 3 subtract.
+    pub operation: i8,
+    /// The value, or the items.
+    pub value: Option<String>,
+}
+
+/// What became of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterConfigsResult {
+    /// As requested.
+    pub resource_type: i8,
+    /// As requested.
+    pub name: String,
+    /// Whether it is changed.
+    pub result: Result<(), Refusal>,
+}
+
+type Overrides = BTreeMap<String, String>;
+
+pub(crate) fn decide(
+    image: &Image,
+    request: &IncrementalAlterConfigs,
+    context: &Context<'_>,
+) -> Decision {
+    let mut image = image.clone();
+    let mut records = Vec::new();
+    let mut results = Vec::with_capacity(request.resources.len());
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<_> = (request.resources.iter())
+        .map(|resource| (resource.resource_type, resource.name.as_str()))
+        .filter(|resource| !seen.insert(*resource))
+        .collect();
+    for resource in &request.resources {
+        let result = if twice.contains(&(resource.resource_type, resource.name.as_str())) {
+            refuse(
+                ErrorCode::InvalidRequest,
+                "the request names the resource more than once",
+            )
+        } else {
+            alter(&image, resource, context.config)
+        };
+        let result = result.and_then(|of_resource| {
+            image
+                .apply_records(&of_resource)
+                .map_err(|error| Refusal::new(ErrorCode::UnknownServerError, error.to_string()))?;
+            records.extend(of_resource);
+            Ok(())
+        });
+        let (resource_type, name) = (resource.resource_type, resource.name.clone());
+        results.push(AlterConfigsResult {
+            resource_type,
+            name,
+            result,
+        });
+    }
+    if request.validate_only {
+        records.clear();
+    }
+    Decision {
+        records,
+        response: Response::IncrementalAlterConfigs(results),
+    }
+}
+
+fn alter(
+    image: &Image,
+    request: &ResourceAlterations,
+    config: &BrokerConfig,
+) -> Result<Vec<Record>, Refusal> {
+    let mut alterations = Vec::with_capacity(request.alterations.len());
+    for alteration in &request.alterations {
+        let Some(op) = AlterOp::from_code(alteration.operation) else {
+            let message = format!(
+                "{} is no operation on a configuration",
+                alteration.operation
+            );
+            return refuse(ErrorCode::InvalidRequest, message);
+        };
+        let (name, value) = (alteration.key.as_str(), alteration.value.as_deref());
+        alterations.push(Alteration { name, op, value });
+    }
+    let name = request.name.clone();
+    match ResourceType::from_code(request.resource_type) {
+        Some(kind @ ResourceType::Topic) => {
+            alter_one_topic(image, &ConfigResource { kind, name }, &alterations, config)
+        }
+        Some(kind @ ResourceType::Broker) => {
+            alter_brokers(image, &ConfigResource { kind, name }, &alterations, config)
+        }
+        _ => refuse(
+            ErrorCode::InvalidRequest,
+            format!(
+                "resources of type {} have no configuration here",
+                request.resource_type
+            ),
+        ),
+    }
+}
+
+fn alter_one_topic(
+    image: &Image,
+    resource: &ConfigResource,
+    alterations: &[Alteration<'_>],
+    config: &BrokerConfig,
+) -> Result<Vec<Record>, Refusal> {
+    let Some(topic) = image.topic_by_name(&resource.name) else {
+        return refuse(ErrorCode::UnknownTopicOrPartition, "there is no such topic");
+    };
+    let config = effective_config(image, config);
+    let current = overrides(image, resource);
+    let altered = alter_topic(&config, &current, alterations)
+        .map_err(|error| Refusal::new(error.error_code(), error.to_string()))?;
+    let mut records = difference(resource, &current, &altered);
+    let (from, to) = (
+        TopicConfig::new(&config, &current),
+        TopicConfig::new(&config, &altered),
+    );
+    forget_eligible(topic, &from, &to, &mut records);
+    Ok(records)
+}
+
+fn alter_brokers(
+    image: &Image,
+    resource: &ConfigResource,
+    alterations: &[Alteration<'_>],
+    config: &BrokerConfig,
+) -> Result<Vec<Record>, Refusal> {
+    if !resource.name.is_empty() {
+        let id = resource.name.parse().map(BrokerId).ok();
+        let Some(id) = id.filter(|id| id.to_string() == resource.name) else {
+            let message = format!("{:?} is no broker id", resource.name);
+            return refuse(ErrorCode::InvalidRequest, message);
+        };
+        if image.broker(id).is_none() {
+            let message = format!("broker {id} is not registered");
+            return refuse(ErrorCode::BrokerIdNotRegistered, message);
+        }
+    }
+    let current = overrides(image, resource);
+    let altered = alter_broker(&current, alterations)
+        .map_err(|error| Refusal::new(error.error_code(), error.to_string()))?;
+    let mut records = difference(resource, &current, &altered);
+    if resource.name.is_empty() && !records.is_empty() {
+        let from = effective_config(image, config);
+        let to = config.with_dynamic(altered, Overrides::new());
+        for topic in image.topics() {
+            let (from, to) = (
+                topic_config(image, &from, &topic.name),
+                topic_config(image, &to, &topic.name),
+            );
+            forget_eligible(topic, &from, &to, &mut records);
+        }
+    }
+    Ok(records)
+}
+
+fn forget_eligible(
+    topic: &std::sync::Arc<skein_metadata::Topic>,
+    from: &TopicConfig,
+    to: &TopicConfig,
+    records: &mut Vec<Record>,
+) {
+    let min = |config: &TopicConfig, replicas| Rules::new(config, replicas).min_insync_replicas;
+    change_topic(
+        topic,
+        to,
+        |partition| {
+            let replicas = partition.replicas.len();
+            !partition.elr.is_empty() && min(to, replicas) < min(from, replicas)
+        },
+        |change| change.forget_eligible(),
+        records,
+    );
+}
+
+fn difference(resource: &ConfigResource, from: &Overrides, to: &Overrides) -> Vec<Record> {
+    let gone = from
+        .keys()
+        .filter(|key| !to.contains_key(*key))
+        .map(|key| (key, None));
+    let set = to
+        .iter()
+        .filter(|(key, value)| from.get(*key) != Some(value));
+    let set = set.map(|(key, value)| (key, Some(value.clone())));
+    gone.chain(set)
+        .map(|(key, value)| Record::Config {
+            resource: resource.clone(),
+            key: key.clone(),
+            value,
+        })
+        .collect()
+}
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, message))
+}
+
+#[cfg(test)]
+mod tests;

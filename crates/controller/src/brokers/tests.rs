@@ -1,0 +1,235 @@
+//! Rules of registration, heartbeats and fencing, one test each.
+
+use super::*;
+use crate::testing::{World, endpoint};
+use crate::{BrokerRegistered, Request};
+use skein_metadata::LeaderRecoveryState;
+use skein_types::Millis;
+
+/// A registration of broker `id`'s process `process` on disk `raft_id`.
+fn process(id: i32, process: u8, raft_id: u64) -> RegisterBroker {
+    RegisterBroker {
+        broker_id: Some(BrokerId(id)),
+        cluster_id: None,
+        incarnation: Uuid([process; 16]),
+        raft_id,
+        endpoints: vec![endpoint(9100)],
+        rack: None,
+        previous_epoch: BrokerEpoch::NONE,
+        disk: DiskState::Unclean,
+        ready: true,
+    }
+}
+
+#[track_caller]
+fn register(world: &mut World, request: RegisterBroker) -> BrokerRegistered {
+    match world.grant(Request::RegisterBroker(request)) {
+        Response::RegisterBroker(registered) => registered,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn beat(world: &mut World, id: i32, want_fence: bool, want_shut_down: bool) -> HeartbeatAnswer {
+    let heartbeat = Heartbeat {
+        broker_id: BrokerId(id),
+        broker_epoch: world.image.broker(BrokerId(id)).unwrap().epoch,
+        applied_index: u64::MAX,
+        want_fence,
+        want_shut_down,
+    };
+    match world.grant(Request::Heartbeat(heartbeat)) {
+        Response::Heartbeat(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_second_process_waits_for_the_end_of_the_first_ones_session() {
+    let mut world = World::of_brokers(1);
+    let epoch = world.image.broker(BrokerId(1)).unwrap().epoch;
+    world.sessions.touch(BrokerId(1), epoch, Millis(0));
+    let other_disk = Request::RegisterBroker(process(1, 99, 99));
+    assert_eq!(
+        world.refuse(other_disk.clone()),
+        ErrorCode::DuplicateBrokerRegistration
+    );
+    world.now = Millis(2_000);
+    world.grant(other_disk);
+}
+
+#[test]
+fn the_same_directory_is_proof_that_the_former_process_is_dead() {
+    let mut world = World::of_brokers(1);
+    let epoch = world.image.broker(BrokerId(1)).unwrap().epoch;
+    world.sessions.touch(BrokerId(1), epoch, Millis(0));
+    let registered = register(&mut world, process(1, 99, 1));
+    assert!(registered.broker_epoch > epoch);
+}
+
+#[test]
+fn a_lost_answer_is_given_again() {
+    let mut world = World::of_brokers(1);
+    let first = register(&mut world, process(1, 99, 1));
+    let image = world.image.clone();
+    assert_eq!(register(&mut world, process(1, 99, 1)), first);
+    assert_eq!(world.image, image);
+}
+
+#[test]
+fn an_id_is_kept_by_disk_then_by_address_else_the_lowest_free() {
+    let mut world = World::of_brokers(2);
+    let nameless = |process_byte, raft_id, port| RegisterBroker {
+        broker_id: None,
+        endpoints: vec![endpoint(port)],
+        ..process(0, process_byte, raft_id)
+    };
+    assert_eq!(
+        register(&mut world, nameless(50, 2, 1)).broker_id,
+        BrokerId(2)
+    );
+    assert_eq!(
+        register(&mut world, nameless(51, 77, 9001)).broker_id,
+        BrokerId(1)
+    );
+    assert_eq!(
+        register(&mut world, nameless(52, 78, 1234)).broker_id,
+        BrokerId(3)
+    );
+}
+
+#[test]
+fn malformed_and_foreign_registrations_are_refused() {
+    let mut world = World::of_brokers(1);
+    world.apply_records(vec![Record::Cluster {
+        cluster_id: Uuid([1; 16]),
+    }]);
+    let refuse = |world: &mut World, request| world.refuse(Request::RegisterBroker(request));
+    let mut request = process(1, 9, 9);
+    request.cluster_id = Some(Uuid([2; 16]));
+    assert_eq!(
+        refuse(&mut world, request),
+        ErrorCode::InconsistentClusterId
+    );
+    assert_eq!(
+        refuse(&mut world, process(-1, 9, 9)),
+        ErrorCode::InvalidRequest
+    );
+    let request = RegisterBroker {
+        endpoints: vec![],
+        ..process(1, 9, 9)
+    };
+    assert_eq!(refuse(&mut world, request), ErrorCode::InvalidRegistration);
+}
+
+#[test]
+fn one_replica_is_led_again_in_the_entry_of_the_registration() {
+    let mut world = World::with_topics(1, &["a"]);
+    let epoch = world.image.broker(BrokerId(1)).unwrap().epoch;
+    let before = world.partition("a", 0);
+    let clean = RegisterBroker {
+        previous_epoch: epoch,
+        disk: DiskState::Clean,
+        ..process(1, 9, 1)
+    };
+    register(&mut world, clean);
+    let after = world.partition("a", 0);
+    assert_eq!(after.leader, BrokerId(1));
+    assert_eq!(after.leader_epoch.get(), before.leader_epoch.get() + 1);
+    assert_eq!(after.leader_recovery_state, LeaderRecoveryState::Recovered);
+
+    // A clean mark of an older epoch proves nothing about the last one.
+    let stale = RegisterBroker {
+        previous_epoch: epoch,
+        disk: DiskState::Clean,
+        ..process(1, 10, 1)
+    };
+    register(&mut world, stale);
+    let after = world.partition("a", 0);
+    assert_eq!(after.leader, BrokerId(1));
+    assert_eq!(after.leader_recovery_state, LeaderRecoveryState::Recovering);
+}
+
+#[test]
+fn another_disk_leads_nothing() {
+    let mut world = World::with_topics(1, &["a"]);
+    register(&mut world, process(1, 9, 55));
+    let partition = world.partition("a", 0);
+    assert_eq!(
+        (partition.leader, partition.last_known),
+        (BrokerId::NONE, vec![])
+    );
+}
+
+#[test]
+fn a_broker_that_is_not_ready_leads_from_its_first_heartbeat_on() {
+    let mut world = World::with_topics(1, &["a"]);
+    register(
+        &mut world,
+        RegisterBroker {
+            ready: false,
+            ..process(1, 9, 1)
+        },
+    );
+    assert!(world.image.broker(BrokerId(1)).unwrap().fenced);
+    assert_eq!(world.partition("a", 0).leader, BrokerId::NONE);
+    let answer = beat(&mut world, 1, true, false);
+    assert!(answer.is_fenced && !answer.should_shut_down);
+    let answer = beat(&mut world, 1, false, false);
+    assert!(!answer.is_fenced && answer.is_caught_up);
+    assert_eq!(world.partition("a", 0).leader, BrokerId(1));
+}
+
+#[test]
+fn a_stopping_broker_leads_nothing_and_may_go() {
+    let mut world = World::with_topics(1, &["a"]);
+    let answer = beat(&mut world, 1, false, true);
+    assert!(answer.should_shut_down);
+    let partition = world.partition("a", 0);
+    assert_eq!(
+        (partition.leader, partition.elr),
+        (BrokerId::NONE, vec![BrokerId(1)])
+    );
+    assert!(
+        beat(&mut world, 1, false, false).should_shut_down,
+        "there is no way back"
+    );
+}
+
+#[test]
+fn the_end_of_a_session_fences_only_that_registration() {
+    let mut world = World::with_topics(2, &["a", "b", "c", "d"]);
+    let epoch = world.image.broker(BrokerId(1)).unwrap().epoch;
+    let stale = vec![
+        (BrokerId(1), BrokerEpoch(epoch.get() - 1)),
+        (BrokerId(7), epoch),
+    ];
+    let image = world.image.clone();
+    world.grant(Request::FenceBrokers(FenceBrokers { brokers: stale }));
+    assert_eq!(world.image, image);
+    world.grant(Request::FenceBrokers(FenceBrokers {
+        brokers: vec![(BrokerId(1), epoch)],
+    }));
+    assert!(world.image.broker(BrokerId(1)).unwrap().fenced);
+    for topic in ["a", "b", "c", "d"] {
+        assert_ne!(world.partition(topic, 0).leader, BrokerId(1));
+    }
+}
+
+#[test]
+fn a_stale_epoch_changes_nothing() {
+    let mut world = World::of_brokers(1);
+    let heartbeat = |id, epoch| {
+        Request::Heartbeat(Heartbeat {
+            broker_id: BrokerId(id),
+            broker_epoch: BrokerEpoch(epoch),
+            applied_index: 0,
+            want_fence: true,
+            want_shut_down: false,
+        })
+    };
+    assert_eq!(world.refuse(heartbeat(1, 0)), ErrorCode::StaleBrokerEpoch);
+    assert_eq!(
+        world.refuse(heartbeat(2, 1)),
+        ErrorCode::BrokerIdNotRegistered
+    );
+}

@@ -1,0 +1,241 @@
+//! Who leads a partition, and who is in its ISR, when brokers come and go.
+//!
+//! ```text
+//!  event                     ISR                ELR                         last known members
+//!  fenced, stopping          leaves             joins if ISR < min ISR      -
+//!  registered, disk intact   leaves             joins if ISR < min ISR      -
+//!  registered, unclean       leaves             leaves                      ISR ∪ ELR if both are
+//!  empty registered, other disk    leaves             leaves                      leaves
+//!  may lead again            joins if elected   leaves if elected           empty once there is a
+//!  leader
+//! ```
+//!
+//! Input: a partition and what happens to its brokers. Output: the partition as it is from then on.
+//!
+//! Invariants, checked by `Partition::check` when a record is applied, and by the tests below:
+//! - who leads was in ISR or ELR, so has all records below the high watermark; unless all members
+//!   were lost unclean, or the topic allows an unclean election: then the partition is
+//!   `Recovering`;
+//! - one change gives at most one new partition epoch and one new leader epoch, and each new
+//!   leader, also a new process of the former one, gets a new leader epoch;
+//! - the ELR is empty when the ISR has min ISR members.
+//!
+//! Source: KIP-966 (ELR, last known members), KIP-841 (fenced brokers leave the ISR), KIP-101.
+
+use std::sync::Arc;
+
+use skein_config::{BrokerConfig, Durability, TopicConfig};
+use skein_metadata::{Image, LeaderRecoveryState, Partition, Record, Topic};
+use skein_types::{BrokerId, LeaderEpoch, PartitionEpoch};
+
+use crate::batch::topic_config;
+
+/// How a broker goes, and what its disk keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// With all its records.
+    Orderly,
+    /// Perhaps without the records it had not flushed.
+    Unclean,
+    /// With another disk in its place: it has nothing.
+    Replaced,
+}
+
+/// What a topic's configuration says about elections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Effective: never above the number of replicas.
+    pub(crate) min_insync_replicas: usize,
+    /// Whether every acknowledged record was flushed.
+    pub(crate) flushed: bool,
+    /// Whether a replica that may lack records may lead.
+    pub(crate) unclean_leader_election: bool,
+}
+
+/// A change of one partition in the making.
+pub(crate) struct Change<'a> {
+    former: &'a Partition,
+    next: Partition,
+    rules: Rules,
+    new_leader: bool,
+}
+
+impl Rules {
+    /// The rules of a topic with `replicas` replicas.
+    pub(crate) fn new(config: &TopicConfig, replicas: usize) -> Self {
+        let count = u16::try_from(replicas).unwrap_or(u16::MAX);
+        Self {
+            min_insync_replicas: usize::from(config.effective_min_insync_replicas(count)),
+            flushed: config.durability == Durability::Flushed,
+            unclean_leader_election: config.unclean_leader_election_enable,
+        }
+    }
+}
+
+impl<'a> Change<'a> {
+    pub(crate) fn new(partition: &'a Partition, rules: Rules) -> Self {
+        Self {
+            former: partition,
+            next: partition.clone(),
+            rules,
+            new_leader: false,
+        }
+    }
+
+    /// The broker leaves, see the table above.
+    pub(crate) fn leave(&mut self, broker: BrokerId, departure: Departure) {
+        // What was acknowledged is on the disk: nothing of it can be lost by an unclean stop.
+        let departure = match departure {
+            Departure::Unclean if self.rules.flushed => Departure::Orderly,
+            other => other,
+        };
+        let next = &mut self.next;
+        let members: Vec<_> = sorted(next.isr.iter().chain(&next.elr).copied());
+        if next.leader == broker {
+            next.leader = BrokerId::NONE;
+            self.new_leader = true;
+        }
+        let was_in_isr = next.isr.contains(&broker);
+        next.isr.retain(|id| *id != broker);
+        match departure {
+            Departure::Orderly if was_in_isr => insert(&mut next.elr, broker),
+            Departure::Orderly => {}
+            Departure::Unclean | Departure::Replaced => next.elr.retain(|id| *id != broker),
+        }
+        if next.isr.is_empty() && next.elr.is_empty() && !members.is_empty() {
+            next.last_known = members;
+        }
+        if departure == Departure::Replaced {
+            next.last_known.retain(|id| *id != broker);
+        }
+        self.settle();
+    }
+
+    /// Gives a partition without a leader one, if somebody may lead.
+    pub(crate) fn elect(&mut self, is_active: impl Fn(BrokerId) -> bool) {
+        if self.next.leader != BrokerId::NONE {
+            return;
+        }
+        let first = |among: &[BrokerId]| {
+            let mut replicas = self.next.replicas.iter().copied();
+            replicas.find(|id| among.contains(id) && is_active(*id))
+        };
+        let next = &self.next;
+        let safe = first(&next.isr).or_else(|| first(&next.elr));
+        let lost = next.isr.is_empty() && next.elr.is_empty();
+        // Of several last known members the longest log must lead: that needs their reports.
+        let last = || first(&next.last_known).filter(|_| lost && next.last_known.len() == 1);
+        let any = || {
+            let allowed = self.rules.unclean_leader_election && next.isr.is_empty();
+            first(&next.replicas).filter(|_| allowed)
+        };
+        if let Some(leader) = safe {
+            self.lead(leader);
+        } else if let Some(leader) = last().or_else(any) {
+            self.next.isr.clear();
+            self.next.elr.clear();
+            self.next.leader_recovery_state = LeaderRecoveryState::Recovering;
+            self.lead(leader);
+        }
+    }
+
+    /// Takes out the ELR that a smaller min ISR makes unsafe: a leader goes on without its members.
+    pub(crate) fn forget_eligible(&mut self) {
+        // Without a leader nothing goes on: its members still have all there is.
+        if !self.next.isr.is_empty() {
+            self.next.elr.clear();
+        }
+    }
+
+    /// The changed partition with its new epochs; `None` if nothing changed.
+    pub(crate) fn finish(self) -> Option<Partition> {
+        let Self {
+            former,
+            mut next,
+            new_leader,
+            ..
+        } = self;
+        if next == *former && !new_leader {
+            return None;
+        }
+        next.partition_epoch = PartitionEpoch(former.partition_epoch.get() + 1);
+        if new_leader {
+            next.leader_epoch = LeaderEpoch(former.leader_epoch.get() + 1);
+        }
+        Some(next)
+    }
+
+    fn lead(&mut self, leader: BrokerId) {
+        let next = &mut self.next;
+        next.leader = leader;
+        insert(&mut next.isr, leader);
+        next.elr.retain(|id| *id != leader);
+        next.last_known.clear();
+        self.new_leader = true;
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if self.next.isr.len() >= self.rules.min_insync_replicas {
+            self.next.elr.clear();
+        }
+    }
+}
+
+/// Changes every partition that `change` touches; gives the records.
+pub(crate) fn change_partitions(
+    image: &Image,
+    config: &BrokerConfig,
+    concerns: impl Fn(&Partition) -> bool,
+    change: impl Fn(&mut Change<'_>),
+) -> Vec<Record> {
+    let mut records = Vec::new();
+    for topic in image.topics() {
+        if topic.partitions.iter().any(|partition| concerns(partition)) {
+            let config = topic_config(image, config, &topic.name);
+            change_topic(topic, &config, &concerns, &change, &mut records);
+        }
+    }
+    records
+}
+
+/// Changes the partitions of one topic that `change` touches.
+pub(crate) fn change_topic(
+    topic: &Arc<Topic>,
+    config: &TopicConfig,
+    concerns: impl Fn(&Partition) -> bool,
+    change: impl Fn(&mut Change<'_>),
+    records: &mut Vec<Record>,
+) {
+    for (index, partition) in topic
+        .partitions()
+        .filter(|(_, partition)| concerns(partition))
+    {
+        let rules = Rules::new(config, partition.replicas.len());
+        let mut changing = Change::new(partition, rules);
+        change(&mut changing);
+        if let Some(partition) = changing.finish() {
+            records.push(Record::Partition {
+                topic_id: topic.id,
+                index,
+                partition,
+            });
+        }
+    }
+}
+
+fn insert(list: &mut Vec<BrokerId>, id: BrokerId) {
+    if let Err(at) = list.binary_search(&id) {
+        list.insert(at, id);
+    }
+}
+
+pub(crate) fn sorted(ids: impl Iterator<Item = BrokerId>) -> Vec<BrokerId> {
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What can be asked of the controller.
+//!
+//! Input and output: closed enums, so that a request can be sent to the node that leads; and for
+//! the caller one type per request that knows its response ([`Call`]).
+//!
+//! Invariant: each request has exactly one response type.
+//!
+//! Source: the requests of KIP-631 and of Kafka's admin protocol.
+
+use skein_types::{ErrorCode, Uuid};
+
+use crate::{
+    AllocateProducerIds, AlterConfigsResult, BrokerRegistered, CreatePartitions,
+    CreatePartitionsResult, CreateTopics, CreateTopicsResult, DeleteTopics, DeleteTopicsResult,
+    FenceBrokers, Heartbeat, HeartbeatAnswer, IncrementalAlterConfigs, ProducerIdBlock, Refusal,
+    RegisterBroker,
+};
+
+/// The first decision of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundCluster {
+    /// Its id.
+    pub cluster_id: Uuid,
+    /// Levels of its features.
+    pub features: Vec<(String, i16)>,
+}
+
+/// A request type that knows its response.
+pub trait Call: Into<Request> {
+    /// What it is answered with.
+    type Response;
+
+    /// The response, out of the enum.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownServerError`] if it answers another request: a bug of who sent it.
+    fn response(response: Response) -> Result<Self::Response, Refusal>;
+}
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $request:ident -> $response:ty;)*) => {
+        /// Anything that can be asked of the controller.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Request {
+            $($(#[$doc])* $request($request),)*
+        }
+
+        /// What a granted request is answered with.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Response {
+            $($(#[$doc])* $request($response),)*
+        }
+
+        $(
+            impl From<$request> for Request {
+                fn from(request: $request) -> Self {
+                    Self::$request(request)
+                }
+            }
+
+            impl Call for $request {
+                type Response = $response;
+
+                fn response(response: Response) -> Result<$response, Refusal> {
+                    match response {
+                        Response::$request(response) => Ok(response),
+                        other => Err(Refusal::new(
+                            ErrorCode::UnknownServerError,
+                            format!("not an answer to {}: {other:?}", stringify!($request)),
+                        )),
+                    }
+                }
+            }
+        )*
+    };
+}
+
+requests! {
+    /// Founds the cluster; answered with its id, also if it is founded already.
+    FoundCluster -> Uuid;
+    /// Registers a process of a broker.
+    RegisterBroker -> BrokerRegistered;
+    /// Keeps a broker's session; fences, unfences or stops it.
+    Heartbeat -> HeartbeatAnswer;
+    /// Fences brokers whose sessions have ended.
+    FenceBrokers -> ();
+    /// Creates topics.
+    CreateTopics -> Vec<CreateTopicsResult>;
+    /// Deletes topics.
+    DeleteTopics -> Vec<DeleteTopicsResult>;
+    /// Adds partitions to topics.
+    CreatePartitions -> Vec<CreatePartitionsResult>;
+    /// Changes configurations, key by key.
+    IncrementalAlterConfigs -> Vec<AlterConfigsResult>;
+    /// Gives a broker a block of producer ids.
+    AllocateProducerIds -> ProducerIdBlock;
+}
