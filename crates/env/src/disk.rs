@@ -11,6 +11,7 @@
 //!
 //! Source: POSIX; `pwritev(2)`, `preadv2(2)` (`RWF_NOWAIT`), `mmap(2)`, `posix_fadvise(2)`.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::io::IoSlice;
@@ -139,7 +140,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file. Every call names its position: there is no cursor to share.
-pub trait File: Send + Sync {
+pub trait File: Any + Send + Sync {
     /// Reads into `buffer` from `offset`; a short count means the end of the file.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ mod disk;
 mod net;
 pub mod real;
 mod rng;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod spawn;
 
 pub use clock::Clock;

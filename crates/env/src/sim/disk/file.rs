@@ -1,0 +1,215 @@
+//! An open file of a simulated disk, and its maps.
+//!
+//! Input and output: as in [`crate::File`].
+//!
+//! Invariant: no call through a file that a killed process had opened succeeds.
+//!
+//! Source: none.
+
+use std::any::Any;
+use std::io;
+use std::io::IoSlice;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::sim::disk::content::PAGE;
+use crate::sim::disk::faults::{Operation, Verdict};
+use crate::sim::disk::names::FileNode;
+use crate::sim::disk::{DiskView, times};
+use crate::{File, IndexMap, Residency};
+
+pub(super) struct SimFile {
+    disk: DiskView,
+    node: Arc<FileNode>,
+    /// What it was opened as, for fault rules and the log.
+    path: PathBuf,
+    writable: bool,
+}
+
+impl SimFile {
+    pub(super) fn new(disk: DiskView, node: Arc<FileNode>, path: PathBuf, writable: bool) -> Self {
+        Self {
+            disk,
+            node,
+            path,
+            writable,
+        }
+    }
+
+    /// The file behind the trait object; `None` if another implementation made it.
+    pub(super) fn node_of(file: &Arc<dyn File>) -> Option<Arc<FileNode>> {
+        let file: &dyn Any = file.as_ref();
+        file.downcast_ref::<Self>()
+            .map(|file| Arc::clone(&file.node))
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.writable {
+            Ok(())
+        } else {
+            Err(Errno::BADF.into())
+        }
+    }
+
+    /// Writes up to `limit` bytes; short when the device is full.
+    fn write_pieces(&self, pieces: &[IoSlice<'_>], offset: u64, limit: usize) -> usize {
+        let written = self.node.content.lock().write(pieces, offset, limit);
+        if written == limit || !self.disk.core.state.lock().names.commit() {
+            return written;
+        }
+        // Removed files gave their room back, so the write goes on from its beginning.
+        self.node.content.lock().write(pieces, offset, limit)
+    }
+
+    /// Charges for the pages that come from the device, and has them in the cache from now on.
+    fn warm(&self, offset: u64, length: u64) {
+        let cold = self.node.content.lock().warm(offset, length);
+        if cold > 0 {
+            let speed = self.disk.core.state.lock().faults.speed;
+            self.disk.core.charge(times(speed.cold_page, cold));
+        }
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let length = buffer.len() as u64;
+        let words = [self.node.id, offset, length];
+        let judged = self
+            .disk
+            .begin(Operation::Read, &self.path, words, pages(length))?;
+        self.warm(offset, length);
+        let count = self.node.content.lock().read(buffer, offset);
+        self.disk.end(&judged, Ok(count))
+    }
+
+    fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.check_writable()?;
+        let total = pieces.iter().map(|piece| piece.len()).sum();
+        let words = [self.node.id, offset, fingerprint(pieces, total)];
+        let judged = self
+            .disk
+            .begin(Operation::Write, &self.path, words, pages(total as u64))?;
+        let limit = judged.write_limit(total).min(total);
+        let written = self.write_pieces(pieces, offset, limit);
+        let result = if written == 0 && limit > 0 {
+            Err(Errno::NOSPC.into())
+        } else {
+            Ok(written)
+        };
+        self.disk.end(&judged, result)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let length = self.node.content.lock().length();
+        let words = [self.node.id, length, 0];
+        let judged = self.disk.begin(Operation::Sync, &self.path, words, 0)?;
+        if judged.takes_effect() {
+            self.node.content.lock().sync();
+        } else if matches!(judged.verdict, Verdict::Fails(_)) {
+            let mut state = self.disk.core.state.lock();
+            self.node.content.lock().sync_and_fail(&mut state.rng);
+        }
+        self.disk.end(&judged, Ok(()))
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        let length = self.node.content.lock().length();
+        let words = [self.node.id, length, 0];
+        let judged = self.disk.begin(Operation::Look, &self.path, words, 0)?;
+        self.disk.end(&judged, Ok(length))
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.check_writable()?;
+        let words = [self.node.id, length, 0];
+        let judged = self
+            .disk
+            .begin(Operation::SetLength, &self.path, words, 0)?;
+        if judged.takes_effect() {
+            self.node.content.lock().set_length(length);
+        }
+        self.disk.end(&judged, Ok(()))
+    }
+
+    fn residency(&self, offset: u64, length: u64) -> Residency {
+        let mut state = self.disk.core.state.lock();
+        let state = &mut *state;
+        let cold = self.node.content.lock().cold_pages(offset, length) > 0
+            || state.faults.pretends_cold(&self.path, &mut state.rng);
+        if cold {
+            Residency::Cold
+        } else {
+            Residency::Hot
+        }
+    }
+
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+        let words = [self.node.id, offset, length];
+        let judged = self.disk.begin(Operation::Read, &self.path, words, 0)?;
+        self.warm(offset, length);
+        self.disk.end(&judged, Ok(()))
+    }
+
+    fn drop_cache(&self, offset: u64, length: u64) {
+        if self.disk.check_alive().is_ok() {
+            self.node.content.lock().cool(offset, length);
+        }
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+}
+
+fn pages(bytes: u64) -> u64 {
+    bytes.div_ceil(PAGE as u64)
+}
+
+/// The length of a write, and its first bytes: enough for a trace to tell runs apart.
+fn fingerprint(pieces: &[IoSlice<'_>], total: usize) -> u64 {
+    let first = pieces.iter().flat_map(|piece| piece.iter()).take(64);
+    first.fold(total as u64, |print, byte| {
+        print.rotate_left(9) ^ u64::from(*byte)
+    })
+}
+
+/// A map of a simulated file: reads what the file holds now.
+pub(super) struct SimIndexMap {
+    node: Arc<FileNode>,
+    length: usize,
+}
+
+impl SimIndexMap {
+    pub(super) fn new(node: Arc<FileNode>, length: usize) -> Self {
+        Self { node, length }
+    }
+}
+
+impl IndexMap for SimIndexMap {
+    fn length(&self) -> usize {
+        self.length
+    }
+
+    /// # Panics
+    /// Also if the file was cut below the map, which would be SIGBUS in the real world.
+    fn read(&self, at: usize, out: &mut [u8]) {
+        let end = at.checked_add(out.len());
+        assert!(
+            end.is_some_and(|end| end <= self.length),
+            "index map of {} bytes read at {at} for {}",
+            self.length,
+            out.len()
+        );
+        let read = self.node.content.lock().read(out, at as u64);
+        assert_eq!(
+            read,
+            out.len(),
+            "SIGBUS: the file was cut below its map of {}",
+            self.length
+        );
+    }
+}
