@@ -1,7 +1,7 @@
 //! Two-phase append: reserve, then learn what the disk made of it.
 //!
-//! Input: a produce; later the outcome of the write. Output: `Write`, then the answer, or the produce's
-//! place among those that wait for the high watermark.
+//! Input: a produce; later the outcome of the write. Output: `Write`, then the answer, or the
+//! produce's place among those that wait for the high watermark.
 //!
 //! ```text
 //!  ProduceReceived ─ check ─ reserve offsets and sequence ─ Write ─┬─ Written ──── ack, or wait
@@ -9,8 +9,9 @@
 //!                      └─ refuse                                   └─ WriteFailed ─ undo, refuse
 //! ```
 //!
-//! Between the two, everybody else sees the log as it was: only `Written` moves its end. A group is written
-//! as a whole or not at all, because behind a hole in the middle the later offsets would be wrong.
+//! Between the two, everybody else sees the log as it was: only `Written` moves its end. A group is
+//! written as a whole or not at all, because behind a hole in the middle the later offsets would be
+//! wrong.
 //!
 //! Invariants, checked in [`Group::check`] and by the model test:
 //! - the group's reservations cover exactly the offsets from the log's end to the reserved end;
@@ -24,7 +25,7 @@ use skein_record::{AppendOrigin, BatchHeader, Undo, Verdict};
 use skein_types::{LeaderEpoch, Millis, Offset};
 
 use crate::high_watermark::check_min_isr;
-use crate::replica::{Replica, Role};
+use crate::replica::Replica;
 use crate::waiting::WaitingProduce;
 use crate::{
     AckOk, Acks, Effect, MAX_GROUP_BATCHES, MAX_WAITING_PRODUCES, OfflineReason, Refusal, Ticket,
@@ -54,8 +55,8 @@ struct Member {
 }
 
 impl Replica {
-    /// Reserves offsets and sequences for a batch and orders it written; or refuses it, or finds it a
-    /// duplicate.
+    /// Reserves offsets and sequences for a batch and orders it written; or refuses it, or finds it
+    /// a duplicate.
     pub(crate) fn produce_received(
         &mut self,
         produce: Produce,
@@ -192,11 +193,12 @@ impl Replica {
         self.log_end_offset = end;
         // The view first: nobody may hear of an offset that no reader sees yet.
         self.settle(effects);
+        let refusal = self.leader().err();
         let mut members = std::mem::take(&mut self.group.members);
         for member in members.drain(..) {
-            match self.role {
-                Role::Leader(_) => self.acknowledge(member.produce, member.acks, effects),
-                Role::Unassigned | Role::Offline => member.refuse(Refusal::Offline, effects),
+            match refusal {
+                None => self.acknowledge(member.produce, member.acks, effects),
+                Some(refusal) => member.refuse(refusal, effects),
             }
         }
         self.group.members = members; // keeps the allocation
@@ -224,11 +226,10 @@ impl Replica {
             self.producers.undo(undo);
         }
         self.reserved_end_offset = self.log_end_offset;
-        let refusal = match (failure, &self.role) {
-            (_, Role::Unassigned | Role::Offline) => Refusal::Offline,
-            (WriteFailure::DiskFull, Role::Leader(_)) => Refusal::DiskFull,
-            (WriteFailure::Io, Role::Leader(_)) => Refusal::WriteFailed,
-        };
+        let refusal = self.leader().err().unwrap_or(match failure {
+            WriteFailure::DiskFull => Refusal::DiskFull,
+            WriteFailure::Io => Refusal::WriteFailed,
+        });
         for member in self.group.members.drain(..) {
             member.refuse(refusal, effects);
         }
@@ -270,6 +271,11 @@ impl Group {
     /// How many produces it has, duplicates included.
     pub(crate) fn len(&self) -> usize {
         self.members.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.members.capacity()
     }
 
     /// Whether no write is to come.

@@ -2,8 +2,8 @@
 //!
 //! Input: none, these are plain values. Output: orders, to be carried out in the order given.
 //!
-//! Invariant, held by `Replica::settle` and the scenarios: within one step a view is published before an
-//! acknowledgement that it makes true, so that whoever hears of an offset can read it.
+//! Invariant, held by `Replica::settle` and the scenarios: within one step a view is published
+//! before an acknowledgement that it makes true, so that whoever hears of an offset can read it.
 
 use skein_types::{LeaderEpoch, Millis, Offset};
 
@@ -15,7 +15,8 @@ pub enum Effect {
     /// Write the ticket's batch at the end of the log, after those ordered before it.
     ///
     /// The runtime may carry out several at once. It answers for all of them together, with
-    /// [`Event::Written`](crate::Event::Written) or [`Event::WriteFailed`](crate::Event::WriteFailed).
+    /// [`Event::Written`](crate::Event::Written) or
+    /// [`Event::WriteFailed`](crate::Event::WriteFailed).
     Write {
         /// The produce whose batch it is.
         ticket: Ticket,
@@ -23,13 +24,14 @@ pub enum Effect {
         base_offset: Offset,
         /// Goes into the batch header.
         leader_epoch: LeaderEpoch,
-        /// With `message.timestamp.type=LogAppendTime`: goes into the batch header, in ms since 1970.
+        /// With `message.timestamp.type=LogAppendTime`: goes into the batch header, in ms since
+        /// 1970.
         log_append_time: Option<Millis>,
     },
     /// Show readers these offsets, and wake the fetches that wait for them.
     PublishView(PublishedOffsets),
-    /// Answer a produce. Each ticket gets exactly one answer; one with `acks=0` too, which the client
-    /// does not see, because a refusal closes its connection.
+    /// Answer a produce. Each ticket gets exactly one answer; one with `acks=0` too, which the
+    /// client does not see, because a refusal closes its connection.
     AckProduce {
         /// The produce.
         ticket: Ticket,
@@ -41,7 +43,8 @@ pub enum Effect {
         /// The end of what must be on disk.
         end: Offset,
     },
-    /// Write `leader-epoch-checkpoint` from [`Replica::leader_epochs`](crate::Replica::leader_epochs).
+    /// Write `leader-epoch-checkpoint` from
+    /// [`Replica::leader_epochs`](crate::Replica::leader_epochs).
     ///
     /// Before the next `Write`, so that no batch has an epoch which the file lacks.
     CheckpointLeaderEpochs,

@@ -1,10 +1,10 @@
 //! What can happen to a replica.
 //!
-//! Input: requests, completions of the disk, changes of the metadata image. Output: none, these are past
-//! facts.
+//! Input: requests, completions of the disk, changes of the metadata image. Output: none, these are
+//! past facts.
 //!
-//! Invariant, checked by `Replica::step` through [`Replica::accepts`](crate::Replica::accepts): what
-//! assigns offsets or ends the right to do so does not step under a write in flight.
+//! Invariant, checked by `Replica::step` through [`Replica::accepts`](crate::Replica::accepts):
+//! what assigns offsets or ends the right to do so does not step under a write in flight.
 
 use skein_record::BatchHeader;
 use skein_types::{BrokerId, ErrorCode, LeaderEpoch, Millis, Offset, PartitionEpoch};
@@ -30,8 +30,8 @@ pub enum Event {
         acks: Acks,
         /// How long to wait for the answer, in ms from now.
         timeout: Millis,
-        /// The epoch in which the sender believes this replica to lead. `None` for a client: `Produce`
-        /// carries none.
+        /// The epoch in which the sender believes this replica to lead. `None` for a client:
+        /// `Produce` carries none.
         leader_epoch: Option<LeaderEpoch>,
     },
     /// Everything ordered by `Write` since the last completion is in the log.
@@ -46,7 +46,8 @@ pub enum Event {
         /// Whether the log ends again where it did. If not, the replica goes offline.
         is_cut_back: bool,
     },
-    /// The log is on disk up to `end`.
+    /// The log is on disk up to `end`, which may be past the end that was written when the flush
+    /// began.
     Flushed {
         /// The end of what is on disk.
         end: Offset,
@@ -56,7 +57,10 @@ pub enum Event {
     /// The partition's registration changed, its leader and leader epoch did not.
     PartitionChanged(Registration),
     /// The leadership ended: another replica leads, or none, or the node stops.
-    Resigned,
+    Resigned {
+        /// The epoch of the other leader; the current one when the node stops.
+        leader_epoch: LeaderEpoch,
+    },
     /// A follower fetched.
     FollowerFetched {
         /// The follower.
@@ -112,7 +116,7 @@ impl Event {
     #[must_use]
     pub const fn waits_while_writing(&self) -> bool {
         match self {
-            Self::ProduceReceived { .. } | Self::BecameLeader(_) | Self::Resigned => true,
+            Self::ProduceReceived { .. } | Self::BecameLeader(_) | Self::Resigned { .. } => true,
             Self::Written { .. }
             | Self::WriteFailed { .. }
             | Self::Flushed { .. }

@@ -1,6 +1,7 @@
 //! High watermark of a partition leader: the end of what no clean election can lose.
 //!
-//! Input: how far each member of the maximal ISR has the log. Output: the end that all of them have.
+//! Input: how far each member of the maximal ISR has the log. Output: the end that all of them
+//! have.
 //!
 //! ```text
 //!  leader      ├──────────────────────────┤          log end
@@ -44,8 +45,8 @@ pub(crate) fn check_min_isr(
     Ok(())
 }
 
-/// The end of what every member of the maximal ISR has; `None` while the ISR is too small, or a member's end
-/// is unknown.
+/// The end of what every member of the maximal ISR has; `None` while the ISR is too small, or a
+/// member's end is unknown.
 pub(crate) fn committed_end(
     leader_end: Offset,
     followers: &Followers,

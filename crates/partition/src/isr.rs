@@ -1,16 +1,18 @@
 //! What a leader knows of its followers.
 //!
-//! Input: the partition's registration, fetches and flush reports. Output: who is in sync, and how far.
+//! Input: the partition's registration, fetches and flush reports. Output: who is in sync, and how
+//! far.
 //!
 //! Invariants, checked in [`Followers::check`] and by the types:
 //! - the leader is in sync with itself and not listed;
 //! - each follower is listed once, in ascending order;
-//! - a follower whose fetch has not been seen in this leader epoch has no known end: it holds the high
+//! - a follower whose fetch has not been seen in this leader epoch has no known end: it holds the
+//!   high
 //!   watermark where it is.
 //!
-//! ISR changes that a leader proposes will make members that are `Joining` and `Leaving`; those will count
-//! for the high watermark too, until the outcome is known: the *maximal* ISR. As long as none is proposed,
-//! the maximal ISR is the ISR.
+//! ISR changes that a leader proposes will make members that are `Joining` and `Leaving`; those
+//! will count for the high watermark too, until the outcome is known: the *maximal* ISR. As long as
+//! none is proposed, the maximal ISR is the ISR.
 //!
 //! See KIP-497 (maximal ISR).
 
@@ -98,7 +100,8 @@ impl Followers {
         count(self.0.iter().filter(|follower| follower.is_in_sync).count())
     }
 
-    /// For each follower in the maximal ISR the end of what counts as replicated to it, if that is known.
+    /// For each follower in the maximal ISR the end of what counts as replicated to it, if that is
+    /// known.
     pub(crate) fn replicated_ends(
         &self,
         durability: Durability,

@@ -1,10 +1,10 @@
 //! How a replica comes to lead, what changes while it does, and how it ends.
 //!
-//! Input: the partition's registration as the metadata image has it, reports of followers, failures.
-//! Output: the new role, and whatever the change commits or refuses.
+//! Input: the partition's registration as the metadata image has it, reports of followers,
+//! failures. Output: the new role, and whatever the change commits or refuses.
 //!
-//! Invariants, checked in `Replica::check`: a leader's epoch is the last one in the log's table of epochs.
-//! Leader epoch and partition epoch only grow: what comes with an older one is dropped.
+//! Invariants, checked in `Replica::check`: a leader's epoch is the last one in the log's table of
+//! epochs. Leader epoch and partition epoch only grow: what comes with an older one is dropped.
 //!
 //! See KIP-101 (leader epoch), KIP-497 (partition epoch).
 
@@ -22,9 +22,10 @@ impl Replica {
             ref replicas,
             ref isr,
         } = registration;
-        if self.ignore_election(leader_epoch) {
+        if leader_epoch <= self.leader_epoch || matches!(self.role, Role::Offline) {
             return;
         }
+        self.leader_epoch = leader_epoch;
         if leader_epoch < self.log_epoch() {
             // Epochs would go backwards in the log, and followers would truncate the wrong records.
             self.go_offline(OfflineReason::LeaderEpochBehindLog, effects);
@@ -34,7 +35,6 @@ impl Replica {
             effects.push(Effect::CheckpointLeaderEpochs);
         }
         self.role = Role::Leader(Leader {
-            leader_epoch,
             leader_epoch_start_offset: self.log_end_offset,
             partition_epoch,
             followers: Followers::new(self.broker_id, replicas, isr),
@@ -97,7 +97,11 @@ impl Replica {
         self.settle(effects);
     }
 
-    pub(crate) fn resigned(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn resigned(&mut self, leader_epoch: LeaderEpoch, effects: &mut Vec<Effect>) {
+        if leader_epoch < self.leader_epoch {
+            return;
+        }
+        self.leader_epoch = leader_epoch;
         if let Role::Leader(_) = self.role {
             self.role = Role::Unassigned;
             self.publish(effects);
@@ -105,7 +109,8 @@ impl Replica {
         }
     }
 
-    /// Gives the replica up until its storage is repaired. A write in flight is still to be answered.
+    /// Gives the replica up until its storage is repaired. A write in flight is still to be
+    /// answered.
     pub(crate) fn go_offline(&mut self, reason: OfflineReason, effects: &mut Vec<Effect>) {
         if let Role::Offline = self.role {
             return;
@@ -116,19 +121,10 @@ impl Replica {
         effects.push(Effect::ReplicaOffline { reason });
     }
 
-    /// Whether an election is old news, or comes too late.
-    fn ignore_election(&self, leader_epoch: LeaderEpoch) -> bool {
-        match &self.role {
-            Role::Unassigned => false,
-            Role::Leader(leader) => leader_epoch <= leader.leader_epoch,
-            Role::Offline => true,
-        }
-    }
-
     /// The leader's part, if the replica leads in this epoch.
     fn leader_in(&mut self, leader_epoch: LeaderEpoch) -> Option<&mut Leader> {
         match &mut self.role {
-            Role::Leader(leader) if leader.leader_epoch == leader_epoch => Some(leader),
+            Role::Leader(leader) if leader_epoch == self.leader_epoch => Some(leader),
             Role::Leader(_) | Role::Unassigned | Role::Offline => None,
         }
     }

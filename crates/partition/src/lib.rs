@@ -1,7 +1,7 @@
 //! One replica of one partition, as a pure state machine.
 //!
-//! Input: what happened, as an [`Event`], and the time. Output: what to do about it, as [`Effect`]s.
-//! The runtime in `broker` carries them out and tells the outcome as the next event.
+//! Input: what happened, as an [`Event`], and the time. Output: what to do about it, as
+//! [`Effect`]s. The runtime in `broker` carries them out and tells the outcome as the next event.
 //!
 //! ```text
 //!  handlers, disk, image ── Event ──►┌─────────┐── Effect ──► log, flusher, waiting handlers
@@ -12,8 +12,8 @@
 //! Architecture invariant: no clock, no I/O, no randomness, no threads (`clippy.toml` beside this
 //! crate). The same events give the same effects, in production and in simulation.
 //!
-//! Where to read: [`replica`](Replica) holds the transition table, `append.rs` the path of a produce,
-//! `high_watermark.rs` what "committed" means, `published.rs` what a reader may see.
+//! Where to read: [`replica`](Replica) holds the transition table, `append.rs` the path of a
+//! produce, `high_watermark.rs` what "committed" means, `published.rs` what a reader may see.
 
 mod append;
 mod effect;

@@ -2,12 +2,12 @@
 //!
 //! Input: the wish to delete, and the outcome. Output: the order to move the start, and the answer.
 //!
-//! The start must survive a crash, so that deleted records never come back. That the world may refuse, so
-//! it is two events again: `DeleteRecordsReceived` orders `MoveLogStart`; only `LogStartOffsetMoved` moves
-//! the start that readers see.
+//! The start must survive a crash, so that deleted records never come back. That the world may
+//! refuse, so it is two events again: `DeleteRecordsReceived` orders `MoveLogStart`; only
+//! `LogStartOffsetMoved` moves the start that readers see.
 //!
-//! Invariant, checked in `PublishedOffsets::check`: the start never passes the high watermark, because a new
-//! leader might not have what follows.
+//! Invariant, checked in `PublishedOffsets::check`: the start never passes the high watermark,
+//! because a new leader might not have what follows.
 //!
 //! See KIP-107 (DeleteRecords).
 

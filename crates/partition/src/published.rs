@@ -1,7 +1,8 @@
 //! What readers may see of a replica, and what they may ask.
 //!
-//! Input: the offsets as last published, and a reader's question. Output: the bound of the answer, or the
-//! refusal. The functions are pure and need no lock: readers call them on the view they have loaded.
+//! Input: the offsets as last published, and a reader's question. Output: the bound of the answer,
+//! or the refusal. The functions are pure and need no lock: readers call them on the view they have
+//! loaded.
 //!
 //! ```text
 //!  log start        last stable      high watermark        log end
@@ -13,7 +14,8 @@
 //!
 //! Invariant, checked in [`PublishedOffsets::check`]: the four offsets stand in this order.
 //!
-//! See KIP-98 (last stable offset), KIP-207 (a new leader's offsets), KIP-320 (leader epoch of readers).
+//! See KIP-98 (last stable offset), KIP-207 (a new leader's offsets), KIP-320 (leader epoch of
+//! readers).
 
 use skein_types::{LeaderEpoch, Offset};
 
@@ -72,13 +74,15 @@ impl PublishedOffsets {
         }
     }
 
-    /// The leader epoch and its start offset, if this replica leads and in the epoch that the caller knows.
+    /// The leader epoch and its start offset, if this replica leads and in the epoch that the
+    /// caller knows.
     ///
     /// `current_leader_epoch` is [`LeaderEpoch::NONE`] for a client that sends none.
     ///
     /// # Errors
-    /// [`Refusal::NotLeader`], [`Refusal::Offline`], [`Refusal::FencedLeaderEpoch`] for an older epoch,
-    /// [`Refusal::UnknownLeaderEpoch`] for one that is newer: this replica has not heard of it yet.
+    /// [`Refusal::NotLeader`], [`Refusal::Offline`], [`Refusal::FencedLeaderEpoch`] for an older
+    /// epoch, [`Refusal::UnknownLeaderEpoch`] for one that is newer: this replica has not heard of
+    /// it yet.
     pub fn leader(
         &self,
         current_leader_epoch: LeaderEpoch,
@@ -100,14 +104,15 @@ impl PublishedOffsets {
         }
     }
 
-    /// The end of what a fetch from `fetch_offset` may return; at or below `fetch_offset` it is nothing yet.
+    /// The end of what a fetch from `fetch_offset` may return; at or below `fetch_offset` it is
+    /// nothing yet.
     ///
-    /// An offset between the bound and the log's end is no error: a consumer that had read up to the former
-    /// leader's high watermark may be ahead of its successor's for a moment.
+    /// An offset between the bound and the log's end is no error: a consumer that had read up to
+    /// the former leader's high watermark may be ahead of its successor's for a moment.
     ///
     /// # Errors
-    /// Those of [`PublishedOffsets::leader`]; [`Refusal::OffsetOutOfRange`] before the log's start and
-    /// after its end.
+    /// Those of [`PublishedOffsets::leader`]; [`Refusal::OffsetOutOfRange`] before the log's start
+    /// and after its end.
     pub fn fetch_end(
         &self,
         current_leader_epoch: LeaderEpoch,
@@ -133,8 +138,9 @@ impl PublishedOffsets {
     /// `ListOffsets` latest, and the bound of a search by time.
     ///
     /// # Errors
-    /// Those of [`PublishedOffsets::leader`]; [`Refusal::OffsetNotAvailable`] to a consumer while the high
-    /// watermark is before the leader epoch's start: the former leader may have told a later one.
+    /// Those of [`PublishedOffsets::leader`]; [`Refusal::OffsetNotAvailable`] to a consumer while
+    /// the high watermark is before the leader epoch's start: the former leader may have told a
+    /// later one.
     pub fn latest(
         &self,
         current_leader_epoch: LeaderEpoch,

@@ -1,12 +1,13 @@
 //! Why a replica says no.
 //!
-//! Input: a decision of the state machine. Output: the error code for the client and a sentence for the
-//! person who reads its log.
+//! Input: a decision of the state machine. Output: the error code for the client and a sentence for
+//! the person who reads its log.
 //!
-//! Invariant, held by the match in [`Refusal::error_code`]: whatever may pass by itself (elections, slow
-//! followers, full disks) is retriable.
+//! Invariant, held by the match in [`Refusal::error_code`]: whatever may pass by itself (elections,
+//! slow followers, full disks) is retriable.
 //!
-//! Source: `kafka.server.ReplicaManager` and `kafka.cluster.Partition` for which code goes with what.
+//! Source: `kafka.server.ReplicaManager` and `kafka.cluster.Partition` for which code goes with
+//! what.
 
 use std::fmt;
 

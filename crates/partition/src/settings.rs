@@ -1,7 +1,7 @@
 //! What an operator may set about a replica, and the limits nobody may.
 //!
-//! Input: topic and broker configuration, resolved by the runtime. Output: the few values that the state
-//! machine decides by.
+//! Input: topic and broker configuration, resolved by the runtime. Output: the few values that the
+//! state machine decides by.
 //!
 //! Invariant, held by the type of `min_insync_replicas`: at least one replica, the leader itself.
 //!
@@ -12,7 +12,8 @@ use std::num::NonZeroU32;
 use skein_config::{Durability, TimestampType};
 use skein_types::Millis;
 
-/// Most produces of one write: a `pwritev` takes 1,024 pieces (`IOV_MAX`), and each has one at least.
+/// Most produces of one write: a `pwritev` takes 1,024 pieces (`IOV_MAX`), and each has one at
+/// least.
 pub const MAX_GROUP_BATCHES: usize = 1_024;
 
 /// Most produces that wait for the high watermark of one partition.

@@ -1,6 +1,7 @@
 //! Produces that are written and wait to be committed.
 //!
-//! Input: produces in the order of their offsets, the high watermark, time. Output: one answer for each.
+//! Input: produces in the order of their offsets, the high watermark, time. Output: one answer for
+//! each.
 //!
 //! ```text
 //!        high watermark        log end
@@ -13,7 +14,8 @@
 //! - none of them is committed, and none is past the log's end;
 //! - there are at most [`MAX_WAITING_PRODUCES`].
 //!
-//! Source: Kafka keeps them in a `DelayedProduce` purgatory; one queue per partition needs no index.
+//! Source: Kafka keeps them in a `DelayedProduce` purgatory; one queue per partition needs no
+//! index.
 
 use std::collections::VecDeque;
 
@@ -47,12 +49,18 @@ impl WaitingProduces {
         self.queue.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.queue.capacity()
+    }
+
     /// A time by which [`WaitingProduces::time_out`] must be called.
     pub(crate) fn earliest_deadline(&self) -> Option<Millis> {
         self.earliest_deadline
     }
 
-    /// Takes one more. Nearly always it is the last; a duplicate of an earlier batch waits with that one.
+    /// Takes one more. Nearly always it is the last; a duplicate of an earlier batch waits with
+    /// that one.
     pub(crate) fn insert(&mut self, produce: WaitingProduce) {
         let in_order = self.queue.back().is_none_or(|last| last.end <= produce.end);
         if in_order {
