@@ -2,9 +2,9 @@
 //!
 //! Input: the receive buffer of one batch. Output: the same bytes with the leader's fields set.
 //!
-//! Invariants, held by the type: the buffer holds exactly one batch (checked in [`BatchBuf::new`]), no
-//! one else can see it while it is patched, and `header` says what the bytes say. Record bytes are never
-//! copied: the buffer that came from the socket is the one that goes to the disk.
+//! Invariants, held by the type: the buffer holds exactly one batch (checked in [`BatchBuf::new`]),
+//! no one else can see it while it is patched, and `header` says what the bytes say. Record bytes
+//! are never copied: the buffer that came from the socket is the one that goes to the disk.
 //!
 //! Source: DefaultRecordBatch of Kafka 4.1.1 for which fields a leader sets.
 

@@ -2,8 +2,9 @@
 //!
 //! Input: records, a codec, the producer's numbers. Output: one batch, ready to send or to append.
 //!
-//! Invariants, checked in [`BatchBuilder::append`]: the batch fits the 32-bit numbers of its format.
-//! Records are written once, behind room for the header; without a codec they are not copied again.
+//! Invariants, checked in [`BatchBuilder::append`]: the batch fits the 32-bit numbers of its
+//! format. Records are written once, behind room for the header; without a codec they are not
+//! copied again.
 //!
 //! Source: the Kafka protocol guide; timestamps as `MemoryRecordsBuilder` of Kafka 4.1.1 sets them.
 
@@ -103,7 +104,8 @@ impl BatchBuilder {
     /// Adds a record.
     ///
     /// # Errors
-    /// [`BatchError::TooLarge`] when the format's numbers cannot hold the batch; it is left as it was.
+    /// [`BatchError::TooLarge`] when the format's numbers cannot hold the batch; it is left as it
+    /// was.
     pub fn append(
         &mut self,
         timestamp: Millis,
@@ -162,8 +164,8 @@ impl BatchBuilder {
     /// Finishes the batch.
     ///
     /// # Errors
-    /// [`BatchError::TooLarge`], [`BatchError::Compression`], and [`BatchError::RecordsCount`] for an
-    /// empty batch, which only compaction leaves behind.
+    /// [`BatchError::TooLarge`], [`BatchError::Compression`], and [`BatchError::RecordsCount`] for
+    /// an empty batch, which only compaction leaves behind.
     pub fn build(mut self) -> Result<BatchBuf, BatchError> {
         let last_offset_delta = self.records_count - 1;
         if last_offset_delta < 0 {

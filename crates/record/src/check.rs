@@ -1,18 +1,19 @@
 //! What a leader checks of a produced batch, from its header and its CRC alone.
 //!
-//! Input: the `records` field of one partition in a produce request, the topic's limits, the request's
-//! version, the time. Output: the header, or a [`Rejection`] with the error code for the client.
+//! Input: the `records` field of one partition in a produce request, the topic's limits, the
+//! request's version, the time. Output: the header, or a [`Rejection`] with the error code for the
+//! client.
 //!
 //! Invariants, checked in [`check_produce`], in this order: exactly one batch, of magic 2, base
-//! offset 0, within the size limits, its CRC right; only then what a flipped bit could have changed: a
-//! known codec (zstd from Produce 7 on); as many records as offsets, at least one; no control batch; a
-//! producer's numbers all set or all −1; timestamps in range. What only the records themselves show is
-//! not checked.
+//! offset 0, within the size limits, its CRC right; only then what a flipped bit could have
+//! changed: a known codec (zstd from Produce 7 on); as many records as offsets, at least one; no
+//! control batch; a producer's numbers all set or all −1; timestamps in range. What only the
+//! records themselves show is not checked.
 //!
 //! Source: order and codes of Kafka 4.1.1: `ProduceRequest.validateRecords`,
 //! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`. Stricter than Kafka, because nothing is
-//! unpacked or repaired here: bytes after the batch, a codec without a name, a transaction without a
-//! producer id, timestamps of type LogAppendTime and a delete horizon are refused.
+//! unpacked or repaired here: bytes after the batch, a codec without a name, a transaction without
+//! a producer id, timestamps of type LogAppendTime and a delete horizon are refused.
 
 use skein_types::{ErrorCode, Millis, ProducerEpoch, ProducerId, Sequence};
 use thiserror::Error;
@@ -44,7 +45,8 @@ pub struct ProducePolicy {
 }
 
 impl ProducePolicy {
-    /// Checks the size of a batch; also to be asked before its bytes are received and a buffer is taken.
+    /// Checks the size of a batch; also to be asked before its bytes are received and a buffer is
+    /// taken.
     ///
     /// # Errors
     /// [`Rejection::TooLarge`], [`Rejection::LargerThanSegment`].

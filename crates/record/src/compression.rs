@@ -1,12 +1,15 @@
-//! The five codecs, for clients, tools and compaction: the broker's produce path does not decompress.
+//! The five codecs, for clients, tools and compaction: the broker's produce path does not
+//! decompress.
 //!
 //! Input: bytes and a codec. Output: the bytes, compressed or not.
 //!
-//! Invariant, checked in [`read_bounded`] and `snappy.rs`: decompression yields at most as many bytes as
-//! the caller allows, and memory grows with the bytes that really came out, never with a length that
-//! the input claims. (A decoder's own window is bounded by its format: `lz4.rs`, `zstd.rs`.)
+//! Invariant, checked in [`read_bounded`] and `snappy.rs`: decompression yields at most as many
+//! bytes as the caller allows, and memory grows with the bytes that really came out, never with a
+//! length that the input claims. (A decoder's own window is bounded by its format: `lz4.rs`,
+//! `zstd.rs`.)
 //!
-//! Source: the Kafka protocol guide; `org.apache.kafka.common.record.CompressionType` for ids and names.
+//! Source: the Kafka protocol guide; `org.apache.kafka.common.record.CompressionType` for ids and
+//! names.
 
 use std::fmt;
 use std::io::Read;

@@ -7,8 +7,8 @@
 //!   value:  version i16 = 0 │ coordinator epoch i32
 //! ```
 //!
-//! Invariant, checked in [`EndTxnMarker::parse`]: only a whole key and value of version 0 or later make
-//! a marker; a later version may have more bytes.
+//! Invariant, checked in [`EndTxnMarker::parse`]: only a whole key and value of version 0 or later
+//! make a marker; a later version may have more bytes.
 //!
 //! Source: KIP-98, "Control messages"; `EndTransactionMarker` of Kafka 4.1.1.
 

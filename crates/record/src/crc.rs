@@ -2,7 +2,8 @@
 //!
 //! Input: bytes. Output: their CRC-32C (Castagnoli).
 //!
-//! Source: RFC 3720, where the same polynomial guards iSCSI: hence the algorithm's name in the library.
+//! Source: RFC 3720, where the same polynomial guards iSCSI: hence the algorithm's name in the
+//! library.
 
 use crc_fast::{CrcAlgorithm, checksum};
 

@@ -1,7 +1,8 @@
 //! Bytes that Kafka 4.1.1's own classes have written, read and written here.
 //!
-//! Input: hex constants, made once by `MemoryRecordsBuilder`, `ProducerStateManager`, `AbortedTxn` and
-//! `LeaderEpochCheckpointFile`. Output: the same values, and the same bytes where no codec is involved.
+//! Input: hex constants, made once by `MemoryRecordsBuilder`, `ProducerStateManager`, `AbortedTxn`
+//! and `LeaderEpochCheckpointFile`. Output: the same values, and the same bytes where no codec is
+//! involved.
 //!
 //! Source: kafka-clients and kafka-storage 4.1.1.
 

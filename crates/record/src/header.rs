@@ -55,7 +55,8 @@ pub(crate) const RECORDS_COUNT_AT: usize = 57;
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 49
 const LENGTH_MIN: i32 = (HEADER_BYTES - LENGTH_PREFIX_BYTES) as i32;
 
-/// What a batch says of its records as a whole. Of stranger's fields only the shape has been checked.
+/// What a batch says of its records as a whole. Of stranger's fields only the shape has been
+/// checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
     /// Offset of the first record that the batch was made with.
@@ -178,7 +179,8 @@ impl BatchHeader {
         self.attributes.codec()
     }
 
-    /// Until when tombstones and markers of the batch are kept, once the cleaner has set it (KIP-534).
+    /// Until when tombstones and markers of the batch are kept, once the cleaner has set it
+    /// (KIP-534).
     #[must_use]
     pub const fn delete_horizon(&self) -> Option<Millis> {
         if self.attributes.has_delete_horizon() {
@@ -370,7 +372,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_make_a_sane_header_or_none(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn arbitrary_bytes_make_a_sane_header_or_none(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
             if let Some(magic) = bytes.get_mut(MAGIC_AT) {
                 *magic = 2;
             }

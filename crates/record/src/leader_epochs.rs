@@ -4,8 +4,8 @@
 //! Output: in which epoch an offset was written and where an epoch ends, which is how replicas and
 //! consumers find the point up to which their logs agree.
 //!
-//! Invariant, checked in [`LeaderEpochs::check`]: epochs and start offsets both rise strictly and are
-//! not negative.
+//! Invariant, checked in [`LeaderEpochs::check`]: epochs and start offsets both rise strictly and
+//! are not negative.
 //!
 //! The checkpoint file, `leader-epoch-checkpoint`, is text: a line with version 0, a line with the
 //! number of entries, then `epoch start_offset` on a line each.
@@ -98,9 +98,10 @@ impl LeaderEpochs {
         }
     }
 
-    /// Notes that a batch of `epoch` begins at `start_offset`. Returns whether the table has changed
-    /// and its checkpoint must be written. Entries that contradict the new one are removed: they were of
-    /// leaders whose records are not in this log. A batch without an epoch changes nothing.
+    /// Notes that a batch of `epoch` begins at `start_offset`. Returns whether the table has
+    /// changed and its checkpoint must be written. Entries that contradict the new one are removed:
+    /// they were of leaders whose records are not in this log. A batch without an epoch changes
+    /// nothing.
     pub fn assign(&mut self, epoch: LeaderEpoch, start_offset: Offset) -> bool {
         if epoch < LeaderEpoch::ZERO || start_offset < Offset::ZERO {
             return false;
@@ -150,8 +151,8 @@ impl LeaderEpochs {
 
     /// Where `requested` ends: the start of the next epoch, or `log_end_offset` for the latest one.
     ///
-    /// An epoch older than all known ones ends where the oldest one starts; the answer then carries the
-    /// epoch that was asked for. A newer one than all known is undefined.
+    /// An epoch older than all known ones ends where the oldest one starts; the answer then carries
+    /// the epoch that was asked for. A newer one than all known is undefined.
     #[must_use]
     pub fn end_offset_for(&self, requested: LeaderEpoch, log_end_offset: Offset) -> EpochEndOffset {
         if requested == LeaderEpoch::NONE {
@@ -193,7 +194,8 @@ impl LeaderEpochs {
             .map(|entry| entry.epoch)
     }
 
-    /// Forgets epochs that begin at or after `end_offset`, the log's new end. Returns whether any did.
+    /// Forgets epochs that begin at or after `end_offset`, the log's new end. Returns whether any
+    /// did.
     pub fn truncate_from_end(&mut self, end_offset: Offset) -> bool {
         let kept = self
             .entries
@@ -203,8 +205,8 @@ impl LeaderEpochs {
         changed
     }
 
-    /// Forgets epochs that end at or before `start_offset`, the log's new start; the one that it lies in
-    /// then starts there. Returns whether the table has changed.
+    /// Forgets epochs that end at or before `start_offset`, the log's new start; the one that it
+    /// lies in then starts there. Returns whether the table has changed.
     pub fn truncate_from_start(&mut self, start_offset: Offset) -> bool {
         let after = self
             .entries

@@ -1,10 +1,12 @@
 //! Record batches (magic 2) and the plain tables that are kept per partition.
 //!
-//! Input: bytes of batches and of the small files beside a log. Output: views of them, patched batches,
-//! refusals with Kafka's error codes, and the tables [`ProducerStates`] and [`LeaderEpochs`].
+//! Input: bytes of batches and of the small files beside a log. Output: views of them, patched
+//! batches, refusals with Kafka's error codes, and the tables [`ProducerStates`] and
+//! [`LeaderEpochs`].
 //!
 //! Invariants, each checked in the file that is named:
-//! - a [`BatchHeader`] has a length, an offset range and a record count that make sense (`header.rs`);
+//! - a [`BatchHeader`] has a length, an offset range and a record count that make sense
+//!   (`header.rs`);
 //! - a [`BatchBuf`] holds exactly one batch and is its only owner (`buf.rs`);
 //! - no bytes from outside panic, and none size an allocation (`view.rs`, `compression.rs`);
 //! - what was reserved in [`ProducerStates`] can be undone, last first (`producer_states.rs`).

@@ -16,10 +16,10 @@
 //!     a transactional batch   │
 //! ```
 //!
-//! An append has two phases. [`ProducerStates::reserve`] takes the batch in before it is written, so that
-//! the next one is judged rightly; if the write fails, [`ProducerStates::undo`] takes it out again. Until
-//! a reserved batch is written, a retry of it is a `Duplicate` of something that may yet be undone: the
-//! caller answers it only when the log has reached its last offset.
+//! An append has two phases. [`ProducerStates::reserve`] takes the batch in before it is written,
+//! so that the next one is judged rightly; if the write fails, [`ProducerStates::undo`] takes it
+//! out again. Until a reserved batch is written, a retry of it is a `Duplicate` of something that
+//! may yet be undone: the caller answers it only when the log has reached its last offset.
 //!
 //! Invariants, checked in [`ProducerStates::check`] and `ProducerStates::undo`:
 //! - the open transactions are those of the producers that are in one, under their first offsets;
@@ -196,7 +196,8 @@ impl ProducerStates {
         Ok(())
     }
 
-    /// Takes in a data batch that will be written at `base_offset`; it has been judged, or need not be.
+    /// Takes in a data batch that will be written at `base_offset`; it has been judged, or need not
+    /// be.
     ///
     /// # Panics
     /// When the batch ends below what the table covers already: the caller owns the offsets.
@@ -204,7 +205,8 @@ impl ProducerStates {
         let offset_delta = header.last_offset_delta;
         let last_offset = Offset(base_offset.0.saturating_add(i64::from(offset_delta)));
         let undo = self.begin(header.producer_id, last_offset);
-        // A control batch comes here only when compaction has emptied it: there is nothing to learn.
+        // A control batch comes here only when compaction has emptied it: there is nothing to
+        // learn.
         if !header.has_producer_id() || header.attributes.is_control() {
             return undo;
         }
@@ -229,8 +231,8 @@ impl ProducerStates {
         }
     }
 
-    /// Takes in a marker that will be written at `offset`. The transaction that it ends, if there was one,
-    /// stays unstable until the high watermark has passed the marker.
+    /// Takes in a marker that will be written at `offset`. The transaction that it ends, if there
+    /// was one, stays unstable until the high watermark has passed the marker.
     ///
     /// # Panics
     /// As [`ProducerStates::reserve`].
@@ -272,8 +274,8 @@ impl ProducerStates {
     /// Takes in a batch of the log as it stands, data or control: on followers and at recovery.
     ///
     /// # Errors
-    /// [`BatchError::OutOfOrder`] below the end of the table; those of [`BatchView::records`] and of the
-    /// records where a control batch cannot be read. The table is then unchanged.
+    /// [`BatchError::OutOfOrder`] below the end of the table; those of [`BatchView::records`] and
+    /// of the records where a control batch cannot be read. The table is then unchanged.
     pub fn replay(
         &mut self,
         batch: &BatchView<'_>,
@@ -296,7 +298,7 @@ impl ProducerStates {
             index: 0,
             reason: "a producer's control record is no end of a transaction",
         })?;
-        // The marker is the batch's only record; kept by compaction it may stand below the last offset.
+        // A batch that ends a transaction holds this one record: its first and last offset are one.
         Ok(self.reserve_marker(
             header.producer_id,
             header.producer_epoch,
@@ -338,7 +340,8 @@ impl ProducerStates {
         }
     }
 
-    /// The first offset of a transaction that is open, or whose end the high watermark has not passed.
+    /// The first offset of a transaction that is open, or whose end the high watermark has not
+    /// passed.
     #[must_use]
     pub fn first_unstable_offset(&self) -> Option<Offset> {
         let ongoing = self.ongoing.first_key_value().map(|(first, _)| *first);

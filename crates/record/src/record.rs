@@ -1,15 +1,17 @@
 //! Records inside of a batch.
 //!
-//! Input: the uncompressed records of a batch. Output: each record as slices into them, without copies.
+//! Input: the uncompressed records of a batch. Output: each record as slices into them, without
+//! copies.
 //!
 //! ```text
-//!   length │ attributes │ timestamp │ offset │ key length, key │ value length, value │ headers count
-//!   varint │ 1 byte     │ delta     │ delta  │ (−1: null)      │ (−1: null)          │ then each: key
-//!          │            │ varlong   │ varint │ varint          │ varint              │ and value
+//!   length │ attributes │ timestamp │ offset │ key length, │ value length, │ headers count,
+//!   varint │ 1 byte     │ delta     │ delta  │ key         │ value         │ then each one's
+//!          │            │ varlong   │ varint │ (−1: null)  │ (−1: null)    │ key and value
 //! ```
 //!
-//! Invariants, checked in [`Records::next`]: a record ends where its length says, its offset lies in the
-//! batch's range and above the one before, there are as many as the header says, and nothing follows.
+//! Invariants, checked in [`Records::next`]: a record ends where its length says, its offset lies
+//! in the batch's range and above the one before, there are as many as the header says, and nothing
+//! follows.
 //!
 //! Source: the Kafka protocol guide, "Record".
 

@@ -1,7 +1,7 @@
 //! Entries of the transaction index: which transactions of a segment were aborted.
 //!
-//! Input: what [`crate::CompletedTxn`] says of an aborted transaction, or the bytes of a `.txnindex`
-//! file. Output: the other one, and the transactions that a fetch has to name.
+//! Input: what [`crate::CompletedTxn`] says of an aborted transaction, or the bytes of a
+//! `.txnindex` file. Output: the other one, and the transactions that a fetch has to name.
 //!
 //! ```text
 //!   0          2             10             18            26                   34
@@ -10,8 +10,8 @@
 //!   └──────────┴─────────────┴──────────────┴─────────────┴────────────────────┘
 //! ```
 //!
-//! Invariants, checked in [`AbortedTxn::decode`]: version 0 (or a later one with the same fields), a
-//! first offset that is not above the last one.
+//! Invariants, checked in [`AbortedTxn::decode`]: version 0 (or a later one with the same fields),
+//! a first offset that is not above the last one.
 //!
 //! Source: `AbortedTxn` and `TransactionIndex` of Kafka 4.1.1.
 
@@ -104,8 +104,8 @@ impl AbortedTxn {
     }
 }
 
-/// Appends to `found` the entries of one segment that a fetch of `[fetch_offset, fetch_end)` must name.
-/// Returns whether no later segment can hold another one.
+/// Appends to `found` the entries of one segment that a fetch of `[fetch_offset, fetch_end)` must
+/// name. Returns whether no later segment can hold another one.
 ///
 /// Source: `TransactionIndex.collectAbortedTxns`.
 pub fn collect_aborted(

@@ -2,8 +2,8 @@
 //!
 //! Input: a cursor over bytes from outside, or an integer. Output: the integer, or its bytes.
 //!
-//! Invariants, checked in [`Cursor`]: nothing is read past the end, and a number that takes more bytes
-//! than its type can need is refused.
+//! Invariants, checked in [`Cursor`]: nothing is read past the end, and a number that takes more
+//! bytes than its type can need is refused.
 //!
 //! Source: the Kafka protocol guide; Protocol Buffers encoding.
 

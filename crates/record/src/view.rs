@@ -1,10 +1,11 @@
 //! Batches for readers.
 //!
-//! Input: the bytes of a fetch response or of a segment. Output: batch after batch, and their records.
+//! Input: the bytes of a fetch response or of a segment. Output: batch after batch, and their
+//! records.
 //!
-//! Invariants: a [`BatchView`] is one whole batch (checked in [`BatchView::parse`] and [`Batches`]);
-//! a batch that the end of the bytes cuts off is no error, because a fetch response may be cut anywhere;
-//! decompression stops at a bound that the reader gives.
+//! Invariants: a [`BatchView`] is one whole batch (checked in [`BatchView::parse`] and
+//! [`Batches`]); a batch that the end of the bytes cuts off is no error, because a fetch response
+//! may be cut anywhere; decompression stops at a bound that the reader gives.
 //!
 //! Source: the Kafka protocol guide, "Record batch" and "Fetch".
 
@@ -80,7 +81,8 @@ impl<'a> BatchView<'a> {
         })
     }
 
-    /// The records: in place when they are not compressed, else decompressed to at most `max_bytes`.
+    /// The records: in place when they are not compressed, else decompressed to at most
+    /// `max_bytes`.
     ///
     /// # Errors
     /// [`BatchError::UnknownCodec`], [`BatchError::Compression`].
@@ -117,9 +119,9 @@ impl RecordSet<'_> {
         Records::new(self.header, &self.payload)
     }
 
-    /// The records' bytes as shared bytes, for a reader that keeps keys and values: [`Records`] over
-    /// them yields slices which `Bytes::slice_ref` turns into handles. `frame` is the buffer that the
-    /// batch lies in; uncompressed records stay there, without a copy.
+    /// The records' bytes as shared bytes, for a reader that keeps keys and values: [`Records`]
+    /// over them yields slices which `Bytes::slice_ref` turns into handles. `frame` is the buffer
+    /// that the batch lies in; uncompressed records stay there, without a copy.
     #[must_use]
     pub fn into_bytes(self, frame: &Bytes) -> Bytes {
         match self.payload {

@@ -1,10 +1,10 @@
 //! LZ4 frames.
 //!
-//! Input: bytes. Output: one frame as Kafka's clients write it: blocks of 64 KiB, independent, without
-//! checksums of blocks or content.
+//! Input: bytes. Output: one frame as Kafka's clients write it: blocks of 64 KiB, independent,
+//! without checksums of blocks or content.
 //!
-//! Invariant: the bound of [`read_bounded`]; besides that the decoder keeps two blocks, whose size the
-//! format limits to 4 MiB (8 MiB in legacy frames, which are refused here).
+//! Invariant: the bound of [`read_bounded`]; besides that the decoder keeps two blocks, whose size
+//! the format limits to 4 MiB (8 MiB in legacy frames, which are refused here).
 //!
 //! Source: the LZ4 frame format 1.6; `Lz4BlockOutputStream` of Kafka 4.1.1.
 

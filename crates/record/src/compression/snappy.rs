@@ -3,11 +3,12 @@
 //! Input: bytes. Output: frames of 32 KiB as `SnappyOutputStream` writes them; both forms are read.
 //!
 //! ```text
-//!   82 'SNAPPY' 00 │ version i32 = 1 │ compatible i32 = 1 │ length i32, block │ length i32, block │ …
+//!   82 'SNAPPY' 00 │ version i32 = 1 │ compatible i32 = 1 │ length i32, block │ length, block │ …
 //! ```
 //!
-//! Invariant, checked in [`append_block`]: a block's claimed size is believed only up to what its bytes
-//! can hold at Snappy's best ratio and up to the caller's bound, before anything is allocated.
+//! Invariant, checked in [`append_block`]: a block's claimed size is believed only up to what its
+//! bytes can hold at Snappy's best ratio and up to the caller's bound, before anything is
+//! allocated.
 //!
 //! Source: the Snappy format description; xerial/snappy-java, `SnappyOutputStream`.
 

@@ -2,8 +2,8 @@
 //!
 //! Input: bytes. Output: one frame; on reading, any number of them one after the other.
 //!
-//! Invariant: the bound of [`read_bounded`]; besides that the decoder keeps a window, of which it touches
-//! no more than what it has decoded, and which [`WINDOW_LOG_MAX`] limits.
+//! Invariant: the bound of [`read_bounded`]; besides that the decoder keeps a window, of which it
+//! touches no more than what it has decoded, and which [`WINDOW_LOG_MAX`] limits.
 //!
 //! Source: RFC 8878; KIP-110.
 
@@ -11,7 +11,8 @@ use super::{CompressionError, corrupt, read_bounded};
 
 /// Level 3, the default of Kafka's clients and of zstd.
 const LEVEL: i32 = 3;
-/// Largest window accepted, 128 MiB: what zstd's highest level asks for, so any client's batch is read.
+/// Largest window accepted, 128 MiB: what zstd's highest level asks for, so any client's batch is
+/// read.
 const WINDOW_LOG_MAX: u32 = 27;
 
 pub(super) fn compress(data: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {

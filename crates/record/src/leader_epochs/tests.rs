@@ -165,7 +165,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..3, 1..5_usize).prop_map(|(epochs_later, records)| Step::Append { epochs_later, records }),
+        4 => (0..3, 1..5_usize)
+            .prop_map(|(epochs_later, records)| Step::Append { epochs_later, records }),
         1 => (0..8_usize).prop_map(|records| Step::TruncateEnd { records }),
         1 => (0..6_usize).prop_map(|records| Step::TruncateStart { records }),
     ]
@@ -199,7 +200,8 @@ proptest! {
             let end = i64::try_from(model.end()).unwrap();
             for requested in -1..epoch + 2 {
                 let answer = table.end_offset_for(LeaderEpoch(requested), Offset(end));
-                prop_assert_eq!((answer.epoch.0, answer.end_offset.0), model.end_offset_for(requested));
+                let answer = (answer.epoch.0, answer.end_offset.0);
+                prop_assert_eq!(answer, model.end_offset_for(requested));
             }
             for (index, epoch) in model.epochs.iter().enumerate() {
                 let offset = Offset(i64::try_from(model.start + index).unwrap());

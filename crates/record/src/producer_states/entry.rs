@@ -1,9 +1,10 @@
 //! What is known of one producer.
 //!
-//! Input: its batches, in log order. Output: whether the next one is new, a duplicate, or out of order.
+//! Input: its batches, in log order. Output: whether the next one is new, a duplicate, or out of
+//! order.
 //!
-//! Invariants, checked in [`ProducerState::check`]: at most [`BATCHES_TO_RETAIN`] batches, oldest first,
-//! all of the current epoch.
+//! Invariants, checked in [`ProducerState::check`]: at most [`BATCHES_TO_RETAIN`] batches, oldest
+//! first, all of the current epoch.
 //!
 //! Source: `ProducerStateEntry`, `BatchMetadata` of Kafka 4.1.1.
 

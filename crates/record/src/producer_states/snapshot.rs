@@ -1,7 +1,7 @@
 //! The producer snapshot file, `<offset>.snapshot`.
 //!
-//! Input: the table, or a file's bytes. Output: the other one. Of each producer only the last batch is
-//! kept, so after a restart only that one is known as a duplicate, as in Kafka.
+//! Input: the table, or a file's bytes. Output: the other one. Of each producer only the last batch
+//! is kept, so after a restart only that one is known as a duplicate, as in Kafka.
 //!
 //! ```text
 //!   0          2        6           10
@@ -13,8 +13,8 @@
 //!   the CRC covers 6 to the end
 //! ```
 //!
-//! Invariants, checked in [`ProducerStates::load`]: the CRC matches, the count is that of the entries
-//! that are there, no producer and no transaction comes twice.
+//! Invariants, checked in [`ProducerStates::load`]: the CRC matches, the count is that of the
+//! entries that are there, no producer and no transaction comes twice.
 //!
 //! Source: `ProducerStateManager.writeSnapshot` and `readSnapshot` of Kafka 4.1.1.
 
@@ -90,8 +90,8 @@ pub enum SnapshotError {
 }
 
 impl ProducerStates {
-    /// The bytes of the snapshot at [`ProducerStates::map_end_offset`]. Take it when every reservation
-    /// has been written: the file must not know of batches that are not in the log.
+    /// The bytes of the snapshot at [`ProducerStates::map_end_offset`]. Take it when every
+    /// reservation has been written: the file must not know of batches that are not in the log.
     #[must_use]
     pub fn snapshot(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(ENTRIES_AT + self.producers.len() * ENTRY_BYTES);
@@ -115,9 +115,9 @@ impl ProducerStates {
         out
     }
 
-    /// The table in the snapshot `bytes`, which was taken at `map_end_offset`, without the producers that
-    /// have expired by `now`. Truncation uses it too: load the last snapshot at or below the new end,
-    /// then [`ProducerStates::replay`] what lies between.
+    /// The table in the snapshot `bytes`, which was taken at `map_end_offset`, without the
+    /// producers that have expired by `now`. Truncation uses it too: load the last snapshot at or
+    /// below the new end, then [`ProducerStates::replay`] what lies between.
     ///
     /// # Errors
     /// [`SnapshotError`].

@@ -236,7 +236,9 @@ proptest! {
 
     #[test]
     fn damaged_batch_never_panics(
-        records in records(), codec in 0..5_u8, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        records in records(),
+        codec in 0..5_u8,
+        changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 0..6),
     ) {
         let mut bytes = build(Codec::from_id(codec).unwrap(), 7, &records);
         for (at, byte) in changes {
@@ -258,7 +260,9 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), payload: Vec<u8>) {
+    fn arbitrary_bytes_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..300), payload: Vec<u8>,
+    ) {
         let mut batches = Batches::new(&bytes);
         while batches.next().is_some() {}
         prop_assert!(batches.rest().len() <= bytes.len());

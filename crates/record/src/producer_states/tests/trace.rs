@@ -1,7 +1,8 @@
 //! The same steps as Kafka 4.1.1 took, with the same answers.
 //!
-//! Input: `kafka_trace.txt`, steps chosen at random and what Kafka's classes said. Output: agreement on
-//! every verdict, every ended transaction, every first unstable offset, and the snapshots' bytes.
+//! Input: `kafka_trace.txt`, steps chosen at random and what Kafka's classes said. Output:
+//! agreement on every verdict, every ended transaction, every first unstable offset, and the
+//! snapshots' bytes.
 
 use super::*;
 
