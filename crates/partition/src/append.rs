@@ -26,9 +26,9 @@ use skein_types::{LeaderEpoch, Millis, Offset};
 
 use crate::high_watermark::check_min_isr;
 use crate::replica::Replica;
-use crate::waiting::WaitingProduce;
+use crate::waiting::PlacedProduce;
 use crate::{
-    AckOk, Acks, Effect, MAX_GROUP_BATCHES, MAX_WAITING_PRODUCES, OfflineReason, Refusal, Ticket,
+    Acks, Effect, MAX_GROUP_BATCHES, MAX_WAITING_PRODUCES, OfflineReason, Refusal, Ticket,
     WriteFailure,
 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Group {
 
 #[derive(Debug)]
 struct Member {
-    produce: WaitingProduce,
+    produce: PlacedProduce,
     acks: Acks,
     /// `None` for a duplicate of another member.
     undo: Option<Undo>,
@@ -99,8 +99,8 @@ impl Replica {
                 timestamp,
             } => {
                 let log_append_time = log_append_time.map(|_| timestamp);
-                let waiting = produce.waiting(base_offset, last_offset, log_append_time)?;
-                self.acknowledge_duplicate(waiting, produce.acks, effects);
+                let placed = produce.place(base_offset, last_offset, log_append_time)?;
+                self.acknowledge_duplicate(placed, produce.acks, effects);
                 return Ok(());
             }
             Verdict::Rejected(error_code) => return Err(Refusal::Producer(error_code)),
@@ -108,16 +108,16 @@ impl Replica {
         let last_offset = base_offset
             .checked_add(i64::from(header.last_offset_delta))
             .ok_or(Refusal::OffsetsExhausted)?;
-        let waiting = produce.waiting(base_offset, last_offset, log_append_time)?;
+        let placed = produce.place(base_offset, last_offset, log_append_time)?;
 
         assert!(
-            base_offset < waiting.end,
+            base_offset < placed.end,
             "a batch without offsets: {header:?}"
         );
         let undo = Some(self.producers.reserve(&header, base_offset));
-        self.reserved_end_offset = waiting.end;
+        self.reserved_end_offset = placed.end;
         self.group.members.push(Member {
-            produce: waiting,
+            produce: placed,
             acks: produce.acks,
             undo,
         });
@@ -147,7 +147,7 @@ impl Replica {
     /// Answers a batch that is in the log already, or will be, where and when the original is.
     fn acknowledge_duplicate(
         &mut self,
-        duplicate: WaitingProduce,
+        duplicate: PlacedProduce,
         acks: Acks,
         effects: &mut Vec<Effect>,
     ) {
@@ -163,24 +163,12 @@ impl Replica {
     }
 
     /// Acknowledges what is written, now or when it is committed.
-    fn acknowledge(&mut self, produce: WaitingProduce, acks: Acks, effects: &mut Vec<Effect>) {
+    fn acknowledge(&mut self, produce: PlacedProduce, acks: Acks, effects: &mut Vec<Effect>) {
         if acks == Acks::All && self.high_watermark < produce.end {
             self.waiting.insert(produce);
             return;
         }
-        let WaitingProduce {
-            ticket,
-            base_offset,
-            log_append_time,
-            ..
-        } = produce;
-        let log_start_offset = self.log_start_offset;
-        let result = Ok(AckOk {
-            base_offset,
-            log_append_time,
-            log_start_offset,
-        });
-        effects.push(Effect::AckProduce { ticket, result });
+        effects.push(produce.acknowledge(self.log_start_offset));
     }
 
     /// The group is in the log.
@@ -198,7 +186,7 @@ impl Replica {
         for member in members.drain(..) {
             match refusal {
                 None => self.acknowledge(member.produce, member.acks, effects),
-                Some(refusal) => member.refuse(refusal, effects),
+                Some(refusal) => effects.push(member.produce.refuse(refusal)),
             }
         }
         self.group.members = members; // keeps the allocation
@@ -230,9 +218,12 @@ impl Replica {
             WriteFailure::DiskFull => Refusal::DiskFull,
             WriteFailure::Io => Refusal::WriteFailed,
         });
-        for member in self.group.members.drain(..) {
-            member.refuse(refusal, effects);
-        }
+        effects.extend(
+            self.group
+                .members
+                .drain(..)
+                .map(|member| member.produce.refuse(refusal)),
+        );
         if !is_cut_back {
             self.go_offline(OfflineReason::CutBackFailed, effects);
         }
@@ -240,13 +231,14 @@ impl Replica {
 }
 
 impl Produce {
-    fn waiting(
+    /// Its place, unless that is past the largest offset.
+    fn place(
         &self,
         base_offset: Offset,
         last_offset: Offset,
         log_append_time: Option<Millis>,
-    ) -> Result<WaitingProduce, Refusal> {
-        Ok(WaitingProduce {
+    ) -> Result<PlacedProduce, Refusal> {
+        Ok(PlacedProduce {
             ticket: self.ticket,
             base_offset,
             end: last_offset
@@ -255,15 +247,6 @@ impl Produce {
             log_append_time: log_append_time.unwrap_or(Millis::NONE),
             deadline: self.deadline,
         })
-    }
-}
-
-impl Member {
-    fn refuse(self, refusal: Refusal, effects: &mut Vec<Effect>) {
-        effects.push(Effect::AckProduce {
-            ticket: self.produce.ticket,
-            result: Err(refusal),
-        });
     }
 }
 

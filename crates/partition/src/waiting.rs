@@ -26,14 +26,14 @@ use crate::{AckOk, Effect, MAX_WAITING_PRODUCES, Refusal, Ticket};
 /// The queue, in ascending order of `end`.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingProduces {
-    queue: VecDeque<WaitingProduce>,
+    queue: VecDeque<PlacedProduce>,
     /// At most the smallest deadline in the queue; it may be that of one that has left.
     earliest_deadline: Option<Millis>,
 }
 
-/// A produce with `acks=all` that is written.
+/// A produce with its place in the log.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WaitingProduce {
+pub(crate) struct PlacedProduce {
     pub(crate) ticket: Ticket,
     pub(crate) base_offset: Offset,
     /// What the high watermark has to reach.
@@ -41,6 +41,32 @@ pub(crate) struct WaitingProduce {
     pub(crate) log_append_time: Millis,
     /// When to give up, in ms since 1970.
     pub(crate) deadline: Millis,
+}
+
+impl PlacedProduce {
+    /// Says where it is.
+    pub(crate) fn acknowledge(&self, log_start_offset: Offset) -> Effect {
+        let Self {
+            ticket,
+            base_offset,
+            log_append_time,
+            ..
+        } = *self;
+        let result = Ok(AckOk {
+            base_offset,
+            log_append_time,
+            log_start_offset,
+        });
+        Effect::AckProduce { ticket, result }
+    }
+
+    /// Says why it is not there, or may not stay.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Effect {
+        Effect::AckProduce {
+            ticket: self.ticket,
+            result: Err(refusal),
+        }
+    }
 }
 
 impl WaitingProduces {
@@ -61,7 +87,7 @@ impl WaitingProduces {
 
     /// Takes one more. Nearly always it is the last; a duplicate of an earlier batch waits with
     /// that one.
-    pub(crate) fn insert(&mut self, produce: WaitingProduce) {
+    pub(crate) fn insert(&mut self, produce: PlacedProduce) {
         let in_order = self.queue.back().is_none_or(|last| last.end <= produce.end);
         if in_order {
             self.queue.push_back(produce);
@@ -82,22 +108,11 @@ impl WaitingProduces {
         log_start_offset: Offset,
         effects: &mut Vec<Effect>,
     ) {
-        while let Some(&WaitingProduce {
-            ticket,
-            base_offset,
-            end,
-            log_append_time,
-            ..
-        }) = self.queue.front()
-            && end <= high_watermark
+        while let Some(&produce) = self.queue.front()
+            && produce.end <= high_watermark
         {
             self.queue.pop_front();
-            let result = Ok(AckOk {
-                base_offset,
-                log_append_time,
-                log_start_offset,
-            });
-            effects.push(Effect::AckProduce { ticket, result });
+            effects.push(produce.acknowledge(log_start_offset));
         }
         if self.queue.is_empty() {
             self.earliest_deadline = None;
@@ -112,11 +127,7 @@ impl WaitingProduces {
         self.queue.retain(|waiting| {
             let waits_on = now < waiting.deadline;
             if !waits_on {
-                let result = Err(Refusal::TimedOut);
-                effects.push(Effect::AckProduce {
-                    ticket: waiting.ticket,
-                    result,
-                });
+                effects.push(waiting.refuse(Refusal::TimedOut));
             }
             waits_on
         });
@@ -125,10 +136,7 @@ impl WaitingProduces {
 
     /// Refuses all.
     pub(crate) fn refuse_all(&mut self, refusal: Refusal, effects: &mut Vec<Effect>) {
-        effects.extend(self.queue.drain(..).map(|waiting| Effect::AckProduce {
-            ticket: waiting.ticket,
-            result: Err(refusal),
-        }));
+        effects.extend(self.queue.drain(..).map(|waiting| waiting.refuse(refusal)));
         self.earliest_deadline = None;
     }
 
@@ -149,8 +157,8 @@ impl WaitingProduces {
 mod tests {
     use super::*;
 
-    fn produce(ticket: u64, end: i64, deadline: i64) -> WaitingProduce {
-        WaitingProduce {
+    fn produce(ticket: u64, end: i64, deadline: i64) -> PlacedProduce {
+        PlacedProduce {
             ticket: Ticket(ticket),
             base_offset: Offset(end - 1),
             end: Offset(end),
