@@ -91,11 +91,7 @@ impl World {
 
     fn apply(&mut self, entry: Entry) {
         let index = self.image.last_applied().map_or(1, |last| last.index + 1);
-        let log_id = LogId {
-            term: 1,
-            leader: 1,
-            index,
-        };
+        let log_id = LogId { term: 1, index };
         assert_eq!(self.image.apply(log_id, &entry), Ok(Outcome::Applied));
         self.image.check().unwrap();
         for topic in self.image.topics() {

@@ -125,21 +125,16 @@ mod tests {
     #[test]
     fn head_v0() {
         let entry = Entry {
-            base: Some(LogId {
-                term: 1,
-                leader: 2,
-                index: 3,
-            }),
+            base: Some(LogId { term: 1, index: 3 }),
             records: vec![Record::RemoveTopic { id: Uuid([4; 16]) }],
         };
         let mut bytes = Vec::new();
         entry.encode(&mut bytes).unwrap();
-        let (head, record) = bytes.split_at(41);
+        let (head, record) = bytes.split_at(33);
         let hex: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "640000001d000000010100000000000000020000000000000003000000000000\
-             0001000000ee18c3f2"
+            "64000000150000000101000000000000000300000000000000010000000f6079ee"
         );
         assert_eq!(
             Record::decode(record).unwrap(),

@@ -4,20 +4,17 @@
 //!
 //! Invariant, held by Raft: two entries with the same log id are the same entry.
 //!
-//! Source: the Raft paper, section 5.3; there is one leader per term, its id is kept for the
-//! reader.
+//! Source: the Raft paper, section 5.3; there is one leader per term, so a term names its leader.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Names one entry of the quorum's log. Ordered by term, then leader, then index.
+/// Names one entry of the quorum's log. Ordered by term, then index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
     /// The term in which the entry was proposed.
     pub term: u64,
-    /// Raft id of that term's leader.
-    pub leader: u64,
     /// Position in the log, from 0.
     pub index: u64,
 }
@@ -27,8 +24,6 @@ pub struct LogId {
 pub struct LogIdV0 {
     /// See [`LogId::term`].
     pub term: u64,
-    /// See [`LogId::leader`].
-    pub leader: u64,
     /// See [`LogId::index`].
     pub index: u64,
 }
@@ -37,7 +32,6 @@ impl From<LogId> for LogIdV0 {
     fn from(id: LogId) -> Self {
         Self {
             term: id.term,
-            leader: id.leader,
             index: id.index,
         }
     }
@@ -47,7 +41,6 @@ impl From<LogIdV0> for LogId {
     fn from(id: LogIdV0) -> Self {
         Self {
             term: id.term,
-            leader: id.leader,
             index: id.index,
         }
     }
@@ -55,6 +48,6 @@ impl From<LogIdV0> for LogId {
 
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "T{}-N{:x}.{}", self.term, self.leader, self.index)
+        write!(f, "{}.{}", self.term, self.index)
     }
 }

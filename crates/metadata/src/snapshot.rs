@@ -221,20 +221,15 @@ mod tests {
     fn head_and_end_v0() {
         let mut image = Image::new();
         image.cluster_id = Some(Uuid([1; 16]));
-        image.last_applied = Some(LogId {
-            term: 2,
-            leader: 3,
-            index: 4,
-        });
+        image.last_applied = Some(LogId { term: 2, index: 4 });
         image.next_producer_id = ProducerId(1000);
         let bytes = encode_snapshot(&image).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "6500000043000000010101010101010101010101010101010101000000000000\
-             00e8030000000000000102000000000000000300000000000000040000000000\
-             00000000000000000000006f4de77766000000080000000000000000000000ff\
-             7f369f"
+            "650000003b000000010101010101010101010101010101010101000000000000\
+             00e8030000000000000102000000000000000400000000000000000000000000\
+             000000acc15a7666000000080000000000000000000000ff7f369f"
         );
         assert_eq!(decode_snapshot(&bytes).unwrap(), image);
     }

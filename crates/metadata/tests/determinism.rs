@@ -135,14 +135,9 @@ fn legal(log: Vec<(bool, Vec<Record>)>) -> Vec<(LogId, Entry)> {
     for ((fresh, records), index) in log.into_iter().zip(1..) {
         let log_id = LogId {
             term: 1 + index / 50,
-            leader: 4,
             index,
         };
-        let stale = Some(LogId {
-            term: 0,
-            leader: 0,
-            index: 0,
-        });
+        let stale = Some(LogId { term: 0, index: 0 });
         let entry = Entry {
             base: if fresh { image.last_decision() } else { stale },
             records,
