@@ -94,6 +94,12 @@ fn module(source: &mut Source, schema: &Schema) {
             source.line("");
             emit_codec::write(source, message, definition);
             source.line("}");
+            if message.is_element(&definition.name) {
+                let name = &definition.name;
+                source.line(&format!(
+                    "const _: () = assert!(size_of::<{name}>() <= {name}::MIN_SIZE * ALLOCATION_FACTOR);"
+                ));
+            }
         }
         source.line("");
         implement_traits(source, schema, message);

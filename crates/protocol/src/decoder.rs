@@ -4,7 +4,8 @@
 //!
 //! Invariants, checked here in the methods named:
 //! - nothing outside of the frame is read ([`Decoder::take`]);
-//! - an array is allocated only if the bytes that are left can hold it ([`Decoder::array`]);
+//! - an array is allocated only if the bytes that are left can hold it, beside what the arrays around
+//!   it still need ([`Decoder::check_count`]);
 //! - the bytes of a tagged field are all its own, and its tag is larger than the one before
 //!   ([`Decoder::tags`]).
 //!
@@ -19,6 +20,12 @@ use crate::{DecodeError, Malformed, Message, Str};
 /// Kafka holds the compact form to the same limit.
 pub const STRING_MAX_BYTES: usize = i16::MAX as usize;
 
+/// Most bytes of memory that decoding allocates for each byte of a frame.
+///
+/// The generated code asserts it for the elements of every array: the size in memory against the
+/// shortest encoding. A string of one byte takes 32; a few structs take more.
+pub const ALLOCATION_FACTOR: usize = 48;
+
 /// A position in a frame.
 ///
 /// Methods that take `flexible` read the compact form of KIP-482 if it is set, the older form if not.
@@ -30,6 +37,8 @@ pub struct Decoder<'a> {
     at: usize,
     /// Where the message, or the tagged field in it, ends: beyond `bytes` if not all has arrived.
     end: usize,
+    /// Bytes, of those that are left, that the elements of unfinished arrays will need at least.
+    reserved: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -41,6 +50,7 @@ impl<'a> Decoder<'a> {
             frame: Some(frame),
             at: 0,
             end: frame.len(),
+            reserved: 0,
         }
     }
 
@@ -54,6 +64,7 @@ impl<'a> Decoder<'a> {
             frame: None,
             at: 0,
             end: len,
+            reserved: 0,
         }
     }
 
@@ -319,7 +330,9 @@ impl Decoder<'_> {
         };
         self.check_count(count, min_size)?;
         let mut elements = Vec::with_capacity(count);
-        for _ in 0..count {
+        let outer = self.reserved;
+        for left in (0..count).rev() {
+            self.reserved = outer + left * min_size;
             elements.push(read(self)?);
         }
         Ok(Some(elements))
@@ -351,9 +364,10 @@ impl Decoder<'_> {
         Ok(count)
     }
 
-    /// This is what bounds the memory that a frame can cost: it is checked before any is allocated.
+    /// This is what bounds the memory that a frame can cost: before an array is allocated, the bytes
+    /// of its elements are set aside. No byte is set aside for two elements, be it of nested arrays.
     fn check_count(&self, count: usize, min_size: usize) -> Result<(), DecodeError> {
-        let remaining = self.remaining();
+        let remaining = self.remaining().saturating_sub(self.reserved);
         if count > remaining / min_size {
             return Err(self.error(Malformed::ArrayTooLong { count, remaining }));
         }
@@ -382,6 +396,7 @@ impl Decoder<'_> {
             let mut field = Self {
                 at: start,
                 end: self.at,
+                reserved: 0,
                 ..*self
             };
             if read(tag, &mut field)? {
@@ -406,5 +421,177 @@ impl Decoder<'_> {
     /// As [`tags`](Self::tags).
     pub fn skip_tags(&mut self) -> Result<(), DecodeError> {
         self.tags(|_, _| Ok(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode<T>(
+        bytes: &'static [u8],
+        read: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
+    ) -> Result<T, Malformed> {
+        let frame = Bytes::from_static(bytes);
+        let mut d = Decoder::new(&frame);
+        let value = read(&mut d).map_err(|error| error.reason)?;
+        d.finish().map_err(|error| error.reason)?;
+        Ok(value)
+    }
+
+    #[test]
+    fn varints_have_at_most_32_bits() {
+        let varint = |bytes| decode(bytes, |d| d.varint());
+        assert_eq!(varint(&[0]), Ok(0));
+        assert_eq!(varint(&[0xac, 0x02]), Ok(300));
+        assert_eq!(varint(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Ok(u32::MAX));
+        for too_long in [
+            &[0xff, 0xff, 0xff, 0xff, 0x1f],
+            &[0x80, 0x80, 0x80, 0x80, 0x80][..],
+        ] {
+            assert_eq!(
+                decode(too_long, |d| d.varint()),
+                Err(Malformed::VarintTooLong)
+            );
+        }
+        let truncated = Malformed::Truncated {
+            needed: 1,
+            remaining: 0,
+        };
+        assert_eq!(varint(&[0x80]), Err(truncated));
+    }
+
+    #[test]
+    fn null_is_minus_one_or_compact_zero_and_nothing_else() {
+        assert_eq!(
+            decode(&[0xff, 0xff], |d| d.nullable_string(false)),
+            Ok(None)
+        );
+        assert_eq!(decode(&[0], |d| d.nullable_string(true)), Ok(None));
+        assert_eq!(
+            decode(&[1], |d| d.nullable_string(true)),
+            Ok(Some(Str::default()))
+        );
+        assert_eq!(decode(&[0], |d| d.string(true)), Err(Malformed::Null));
+        assert_eq!(decode(&[0xff; 4], |d| d.bytes(false)), Err(Malformed::Null));
+        assert_eq!(
+            decode(&[0], |d| d.array(true, 4, |d| d.i32())),
+            Err(Malformed::Null)
+        );
+        let negative = decode(&[0xff, 0xfe], |d| d.nullable_string(false));
+        assert_eq!(negative, Err(Malformed::NegativeLength(-2)));
+        let negative = decode(&[0xff, 0xff, 0xff, 0xfe], |d| d.nullable_bytes(false));
+        assert_eq!(negative, Err(Malformed::NegativeLength(-2)));
+        assert_eq!(decode(&[0xff], |d| d.nullable(|d| d.i8())), Ok(None));
+        assert_eq!(decode(&[1, 7], |d| d.nullable(|d| d.i8())), Ok(Some(7)));
+    }
+
+    #[test]
+    fn strings_are_utf8_and_not_too_long() {
+        assert_eq!(
+            decode(&[2, 0xff], |d| d.string(true)),
+            Err(Malformed::NotUtf8)
+        );
+        let too_long = decode(&[0x81, 0x80, 0x02], |d| d.string(true));
+        assert_eq!(
+            too_long,
+            Err(Malformed::StringTooLong(STRING_MAX_BYTES + 1))
+        );
+    }
+
+    #[test]
+    fn bytes_are_slices_of_the_frame() {
+        let frame = Bytes::from_static(&[4, 1, 2, 3]);
+        let bytes = Decoder::new(&frame).bytes(true).unwrap();
+        assert_eq!(bytes.as_ptr(), frame[1..].as_ptr());
+    }
+
+    #[test]
+    fn an_array_never_claims_more_than_is_left() {
+        let claim = |bytes| decode(bytes, |d| d.array(false, 4, |d| d.i32()));
+        assert_eq!(claim(&[0, 0, 0, 1, 0, 0, 0, 9]), Ok(vec![9]));
+        let refused = Malformed::ArrayTooLong {
+            count: 2,
+            remaining: 7,
+        };
+        assert_eq!(claim(&[0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0]), Err(refused));
+    }
+
+    #[test]
+    fn nested_arrays_cannot_claim_the_same_bytes() {
+        // Three arrays of at least two bytes each: the first one's three elements take what the other
+        // two need, although six bytes are left.
+        let refused = decode(&[4, 5, 0, 0, 0, 0, 0, 0], |d| {
+            d.array(true, 2, |d| d.array(true, 1, |d| d.i8()))
+        });
+        assert_eq!(
+            refused,
+            Err(Malformed::ArrayTooLong {
+                count: 4,
+                remaining: 2
+            })
+        );
+    }
+
+    #[test]
+    fn tags_ascend_and_fill_their_size() {
+        let tags = |bytes| {
+            decode(bytes, |d| {
+                let mut seen = vec![];
+                d.tags(|tag, d| {
+                    seen.push(tag);
+                    Ok(tag < 8 && d.i8().is_ok())
+                })?;
+                Ok(seen)
+            })
+        };
+        assert_eq!(tags(&[0]), Ok(vec![]));
+        assert_eq!(
+            tags(&[2, 1, 1, 9, 8, 2, 9, 9]),
+            Ok(vec![1, 8]),
+            "8 is unknown and skipped"
+        );
+        assert_eq!(
+            tags(&[2, 1, 1, 9, 1, 1, 9]),
+            Err(Malformed::TagOrder(1)),
+            "twice"
+        );
+        assert_eq!(
+            tags(&[2, 2, 1, 9, 1, 1, 9]),
+            Err(Malformed::TagOrder(1)),
+            "descending"
+        );
+        assert_eq!(
+            tags(&[1, 1, 2, 9, 9]),
+            Err(Malformed::TrailingBytes(1)),
+            "too long"
+        );
+        let truncated = Malformed::Truncated {
+            needed: 2,
+            remaining: 1,
+        };
+        assert_eq!(tags(&[1, 1, 2, 9]), Err(truncated));
+    }
+
+    #[test]
+    fn a_tagged_field_does_not_read_beyond_its_size() {
+        let beyond = decode(&[1, 0, 1, 9, 9, 9, 9], |d| {
+            d.tags(|_, d| d.i32().map(|_| true))
+        });
+        assert_eq!(
+            beyond,
+            Err(Malformed::Truncated {
+                needed: 4,
+                remaining: 1
+            })
+        );
+    }
+
+    #[test]
+    fn what_follows_a_message_is_an_error() {
+        assert_eq!(
+            decode(&[1, 2], |d| d.i8()),
+            Err(Malformed::TrailingBytes(1))
+        );
     }
 }

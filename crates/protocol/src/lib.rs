@@ -6,8 +6,8 @@
 //! decoder of a Produce request that is still arriving ([`ProduceStream`]).
 //!
 //! Invariants:
-//! - bytes from a peer never cause a panic, and what they make us allocate is at most a fixed
-//!   multiple of what arrived ([`Decoder::array`]; `tests/hostile_input.rs` measures it);
+//! - bytes from a peer never cause a panic, and what they make us allocate is at most
+//!   [`ALLOCATION_FACTOR`] times what arrived (`tests/hostile_input.rs` measures it);
 //! - a value is never lost in silence: a field that a version cannot carry is refused by the encoder,
 //!   unless the schema calls it ignorable;
 //! - record data is never copied: decoding slices the frame, encoding leaves a gap ([`Encoded`]).
@@ -26,7 +26,7 @@ mod records;
 mod string;
 
 pub use api_key::ApiKey;
-pub use decoder::{Decoder, STRING_MAX_BYTES};
+pub use decoder::{ALLOCATION_FACTOR, Decoder, STRING_MAX_BYTES};
 pub use encoder::{Attachment, Encoded, Encoder, External, Part, RECORDS_INLINE_MAX_BYTES, Tags};
 pub use error::{DecodeError, EncodeError, Malformed};
 pub use message::{Message, Request};
@@ -53,7 +53,8 @@ pub mod messages {
 
         pub(super) use crate::encoder::{absent, required};
         pub(super) use crate::{
-            ApiKey, DecodeError, Decoder, EncodeError, Encoder, Message, Records, Request, Str,
+            ALLOCATION_FACTOR, ApiKey, DecodeError, Decoder, EncodeError, Encoder, Message, Records,
+            Request, Str,
         };
     }
 

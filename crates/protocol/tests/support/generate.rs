@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::schema::{Field, Kind, Message, Schema, Struct};
 
 /// The schemas of the crate, by module.
-pub(crate) struct Schemas(Vec<Schema>);
+pub(crate) struct Schemas(pub(crate) Vec<Schema>);
 
 impl Schemas {
     pub(crate) fn load() -> Self {
@@ -29,16 +29,6 @@ impl Schemas {
     pub(crate) fn message(&self, name: &str) -> &Message {
         let mut messages = self.0.iter().flat_map(|schema| &schema.messages);
         messages.find(|message| message.name() == name).unwrap()
-    }
-
-    /// Whether the field `Struct.field` of some message is tagged.
-    pub(crate) fn is_tagged(&self, name: &str) -> bool {
-        let messages = self.0.iter().flat_map(|schema| &schema.messages);
-        let mut structs = messages.flat_map(|message| &message.structs);
-        structs.any(|found| {
-            let mut tagged = found.fields.iter().filter(|field| field.tag.is_some());
-            tagged.any(|field| format!("{}.{}", found.name, field.name) == name)
-        })
     }
 }
 
@@ -70,8 +60,18 @@ pub(crate) struct Generator<'a> {
     pub(crate) message: &'a Message,
     pub(crate) version: i16,
     pub(crate) rng: Rng,
-    /// Adds tagged fields that no schema has.
-    pub(crate) unknown_tags: bool,
+    pub(crate) shape: Shape,
+}
+
+/// What kind of message to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Anything goes.
+    Random,
+    /// The same, with tagged fields that no schema has.
+    UnknownTags,
+    /// As few bytes for as many elements as possible: the most that a decoder can be made to allocate.
+    Wide,
 }
 
 impl Generator<'_> {
@@ -106,12 +106,13 @@ impl Generator<'_> {
             let mut value = Vec::new();
             self.write_field(&mut value, field);
             let included = self.rng.below(3) > 0;
+            let included = included && self.shape != Shape::Wide;
             if included && value != self.default_bytes(field) {
                 tagged.push((field.tag.unwrap(), value));
             }
         }
         tagged.sort();
-        if self.unknown_tags {
+        if self.shape == Shape::UnknownTags {
             tagged.push((100, b"unknown".to_vec()));
             tagged.push((u32::MAX, Vec::new()));
         }
@@ -128,7 +129,7 @@ impl Generator<'_> {
         let nullable = field
             .nullable
             .is_some_and(|nullable| nullable.contains(self.version));
-        if nullable && self.rng.below(4) == 0 {
+        if nullable && self.is_null(field) {
             write_null(out, &field.kind, flexible);
             return;
         }
@@ -168,7 +169,7 @@ impl Generator<'_> {
                 } else {
                     150
                 };
-                let len = self.length(4, long);
+                let len = self.count(long);
                 write_length(out, kind, flexible, len);
                 for _ in 0..len {
                     self.write_kind(out, element, flexible);
@@ -187,8 +188,25 @@ impl Generator<'_> {
         }
     }
 
+    fn count(&mut self, long: usize) -> usize {
+        match self.shape {
+            Shape::Wide => [0, 16][self.rng.below(2)],
+            _ => self.length(4, long),
+        }
+    }
+
+    fn is_null(&mut self, field: &Field) -> bool {
+        match self.shape {
+            Shape::Wide => !matches!(field.kind, Kind::Array(_)),
+            _ => self.rng.below(4) == 0,
+        }
+    }
+
     /// Mostly below `short`, sometimes `long`.
     fn length(&mut self, short: usize, long: usize) -> usize {
+        if self.shape == Shape::Wide {
+            return 0;
+        }
         if self.rng.below(16) == 0 {
             long
         } else {
