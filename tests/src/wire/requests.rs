@@ -3,13 +3,15 @@
 //! Input: arguments. Output: the interesting fields of the answer. See the message schemas of Kafka for the layouts.
 
 use std::io;
+use std::time::Duration;
 
-use super::{Answer, Connection, Frame, api};
+use super::{Answer, Connection, Frame, api, error};
 
 /// A topic's UUID.
 pub type TopicId = [u8; 16];
 
 const TIMEOUT_MS: i32 = 10_000;
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 const FETCH_MAX_BYTES: i32 = 8 << 20;
 
 /// The answer for one partition of a Produce.
@@ -245,16 +247,22 @@ impl Connection {
         Ok(answer.i16())
     }
 
-    /// A new producer id and its epoch, version 1.
+    /// A new producer id and its epoch, version 1; asks again while the node is fetching a block of ids.
     ///
     /// # Errors
     ///
     /// Those of the socket.
     pub fn init_producer_id(&mut self) -> io::Result<(i64, i16)> {
         let body = Frame::new().null_string().i32(TIMEOUT_MS);
-        let mut answer = self.call(api::INIT_PRODUCER_ID, 1, &body)?;
-        answer.i32();
-        assert_eq!(answer.i16(), 0, "an error instead of a producer id");
-        Ok((answer.i64(), answer.i16()))
+        loop {
+            let mut answer = self.call(api::INIT_PRODUCER_ID, 1, &body)?;
+            answer.i32();
+            let error_code = answer.i16();
+            if error_code != error::COORDINATOR_LOAD_IN_PROGRESS {
+                assert_eq!(error_code, error::NONE, "instead of a producer id");
+                return Ok((answer.i64(), answer.i16()));
+            }
+            std::thread::sleep(RETRY_INTERVAL);
+        }
     }
 }

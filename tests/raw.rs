@@ -1,0 +1,63 @@
+//! What no client library would send, against both systems.
+//!
+//! Input: hand-made frames on the clients' port. Output: the precise error, or the end of that one connection; afterwards the
+//! node still serves and holds exactly what it acknowledged.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+#[path = "raw/batches.rs"]
+mod batches;
+#[path = "raw/frames.rs"]
+mod frames;
+#[path = "raw/names_and_offsets.rs"]
+mod names_and_offsets;
+#[path = "raw/produce.rs"]
+mod produce;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use skein_tests::wire::{Connection, error};
+use skein_tests::{Node, System};
+
+/// A connection to the shared node of a system.
+fn connect(system: System) -> Connection {
+    Connection::open(Node::shared(system).ports().client).expect("connect")
+}
+
+/// A new topic with one partition, on the shared node.
+fn create(system: System, configs: &[(&str, &str)]) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("raw-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut connection = connect(system);
+    assert_eq!(
+        connection.create_topic(&name, 1, configs).unwrap(),
+        error::NONE
+    );
+    // A topic may be served a moment after it was created.
+    while connection.list_offset(&name, 0, -1).unwrap().0 != error::NONE {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    name
+}
+
+/// The log end offset of partition 0.
+fn log_end(system: System, topic: &str) -> i64 {
+    let (error_code, _, offset) = connect(system).list_offset(topic, 0, -1).unwrap();
+    assert_eq!(error_code, error::NONE);
+    offset
+}
+
+/// Checks that the shared node still takes and gives a record.
+fn assert_serves(system: System) {
+    let node = Node::shared(system);
+    assert!(node.is_alive(), "{:?} is gone{}", system, node.log_tail());
+    let topic = create(system, &[]);
+    let mut connection = connect(system);
+    let batch = skein_tests::wire::Batch::of(["still here"]);
+    let produced = connection.produce(&topic, 0, &batch.encode()).unwrap();
+    assert_eq!(
+        (produced.error_code, produced.base_offset),
+        (error::NONE, 0)
+    );
+    let fetched = connection.fetch(&topic, 0, 0, 1000).unwrap();
+    assert_eq!(fetched.high_watermark, 1);
+}
