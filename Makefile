@@ -29,7 +29,8 @@ SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" \
                $(CARGO) run $(CARGO_FLAGS) --release --package skein-sim \
                --target-dir $(SIM_TARGET) --
 
-# Loom replaces the locks and atomics under test with its own, which try every order.
+# Loom replaces the locks and atomics under test with its own; tokio would follow, so the files
+# under test have a workspace of their own.
 LOOM_TARGET := $(TARGET)/loom
 
 # fuzz: which target of crates/protocol/fuzz, and for how long.
@@ -51,7 +52,7 @@ run: build ## Start a node for clients at 127.0.0.1:9092, with its data in .buil
 	exec $(SKEIN) serve --set listeners=PLAINTEXT://$(LISTEN) --set log.dirs=$(DATA) $(ARGS)
 
 .PHONY: test
-test: build ## Run all tests: units, real clients against the built command, a short simulation.
+test: build loom ## Run all tests: units, loom, real clients, a short simulation.
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED)
 
@@ -67,9 +68,9 @@ sim: ## Simulate SEEDS nodes with faults, each from its own seed; print the seed
 	$(SIM_RUN) --seeds $(SEEDS) --first-seed $(FIRST_SEED)
 
 .PHONY: loom
-loom: ## Try every order of the hand-off queue and of the fetch waits.
-	RUSTFLAGS="--cfg loom" $(CARGO) test $(CARGO_FLAGS) --release --package skein-broker --lib \
-	  --target-dir $(LOOM_TARGET) loom
+loom: ## Try every order of the hand-off between tasks and of the fetch waits.
+	RUSTFLAGS="--cfg loom" $(CARGO) test $(CARGO_FLAGS) --release \
+	  --manifest-path crates/broker/loom/Cargo.toml --target-dir $(LOOM_TARGET)
 
 .PHONY: bench
 bench: build ## Compare with Kafka in one run, and print the ratios.
