@@ -33,7 +33,7 @@ SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" \
 # under test have a workspace of their own.
 LOOM_TARGET := $(TARGET)/loom
 
-# fuzz: which target of crates/protocol/fuzz, and for how long.
+# fuzz: which target of crates/protocol/fuzz (decode, produce_stream), and for how long.
 FUZZ_TARGET  ?= decode
 FUZZ_SECONDS ?= 300
 

@@ -127,6 +127,9 @@ impl TopicConfig {
     /// The configuration of a topic with these overrides on this broker.
     #[must_use]
     pub fn new(broker: &BrokerConfig, overrides: &BTreeMap<String, String>) -> Self {
+        if overrides.is_empty() {
+            return broker.topic_defaults.as_ref().clone();
+        }
         Self::read(broker.settings(), overrides)
     }
 

@@ -84,6 +84,12 @@ fn a_value_is_in_the_keys_units_and_its_synonyms_in_theirs() {
         broker_row(&config, "log.retention.ms"),
         "log.retention.ms=null Default [log.retention.hours=168 Default]"
     );
+    let (config, _) = Layers::new().set("log.retention.hours=-1").build().unwrap();
+    assert_eq!(
+        topic_row(&config, &[], "retention.ms"),
+        "retention.ms=-1 StaticBroker [log.retention.hours=-1 StaticBroker; \
+         log.retention.hours=168 Default]"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //!
 //! Invariant, checked by the tests of [`crate::keys`]: see there.
 
-use crate::key::ConfigType::{Boolean, Double, Int, List, Long, Short, String};
+use crate::key::ConfigType::{Boolean, Double, Int, List, Long, String};
 use crate::key::{INT_MAX, Key, LONG_MAX, MAX_THREADS, Rule, SHORT_MAX, Synonym};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
         .default("1")
         .between(1, INT_MAX)
         .doc("Partitions of a topic whose creator names no number."),
-    Key::broker("default.replication.factor", Short)
+    Key::broker("default.replication.factor", Int)
         .computed(Rule::ReplicationFactor)
         .between(1, SHORT_MAX)
         .doc(

@@ -44,7 +44,7 @@ pub(super) const KEYS: &[Key] = &[
          interface.",
     ),
     Key::broker("listener.security.protocol.map", List)
-        .default("PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL")
+        .default("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")
         .form(
             "NAME:PROTOCOL with PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, with commas between \
              pairs",

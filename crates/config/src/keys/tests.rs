@@ -129,3 +129,77 @@ fn a_stranger_is_told_what_was_probably_meant() {
          \"segment.ms\""
     );
 }
+
+/// Scope, name, type and default of Kafka's keys.
+fn kafkas() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str)> {
+    let lines = include_str!("kafka_4_1_1.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'));
+    lines.map(|line| {
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or("");
+        (word(), word(), word(), word())
+    })
+}
+
+#[test]
+fn topics_have_all_of_kafkas_keys_and_durability() {
+    let kafkas: BTreeSet<_> = kafkas()
+        .filter(|(scope, ..)| *scope == "topic")
+        .map(|(_, name, ..)| name)
+        .collect();
+    let ours: BTreeSet<_> = of_topics().map(|key| key.name).collect();
+    assert_eq!(
+        ours.difference(&kafkas).collect::<Vec<_>>(),
+        [&"durability"]
+    );
+    assert_eq!(kafkas.difference(&ours).count(), 0);
+}
+
+#[test]
+fn a_default_that_is_not_kafkas_says_so() {
+    let mut known = BTreeSet::new();
+    for (scope, name, _, kafkas_default) in kafkas() {
+        let key = if scope == "topic" {
+            topic(name)
+        } else {
+            broker(name)
+        };
+        let key = key.unwrap();
+        known.insert(name);
+        let ours = match key.default {
+            DefaultValue::Null => "null",
+            DefaultValue::Value(text) => text,
+            DefaultValue::Computed(_) => "computed",
+        };
+        let is_same = ours == kafkas_default
+            || (kafkas_default == "<none>" && key.default == DefaultValue::Null);
+        assert!(
+            is_same || key.doc.contains("Kafka"),
+            "{name}: {ours}, Kafka's is {kafkas_default}"
+        );
+    }
+    for key in all().filter(|key| !known.contains(key.name)) {
+        assert!(key.doc.contains("Skein's own key"), "{}", key.name);
+    }
+}
+
+#[test]
+fn types_are_kafkas() {
+    // Kafka reads these as text and takes them apart later; the text is the same.
+    const OTHER: [&str; 5] = [
+        "advertised.listeners",
+        "listener.security.protocol.map",
+        "listeners",
+        "log.dirs",
+        "max.connections.per.ip.overrides",
+    ];
+    for (scope, name, config_type, _) in kafkas().filter(|(_, name, ..)| !OTHER.contains(name)) {
+        let key = if scope == "topic" {
+            topic(name)
+        } else {
+            broker(name)
+        };
+        assert_eq!(key.unwrap().config_type.name(), config_type, "{name}");
+    }
+}
