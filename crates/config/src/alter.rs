@@ -84,8 +84,8 @@ pub fn alter_topic(
 
 /// The dynamic settings of one broker, or of all, after the alterations.
 ///
-/// APPEND and SUBTRACT start from the dynamic value, else from the default: what a file says differs
-/// from broker to broker.
+/// APPEND and SUBTRACT start from the dynamic value, else from the default: what a file says
+/// differs from broker to broker.
 ///
 /// # Errors
 /// A key or value that brokers don't take while they run, a malformed alteration.
