@@ -7,7 +7,7 @@
 //! - one trait call is one system call where the kernel has one for it, and allocates nothing on the
 //!   way of records (read, write, send file, append);
 //! - [`Lane::Control`](crate::Lane::Control) has a thread that no other task runs on;
-//! - unsafe code stands in `real/disk.rs` (reading a map) and `real/net.rs` (borrowing a descriptor),
+//! - unsafe code of the product stands in `real/disk.rs` (reading a map) and `real/net.rs` (borrowing a descriptor),
 //!   nowhere else in the workspace.
 //!
 //! Source: Linux manual pages, section 2.

@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use crate::sim::disk::content::PAGE;
 use crate::sim::disk::faults::{Operation, Verdict};
 use crate::sim::disk::names::FileNode;
-use crate::sim::disk::{DiskView, times};
+use crate::sim::disk::times;
+use crate::sim::disk::view::DiskView;
 use crate::{File, IndexMap, Residency};
 
 pub(super) struct SimFile {
