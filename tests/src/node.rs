@@ -60,6 +60,7 @@ pub struct Node {
     ports: Ports,
     settings: Vec<(String, String)>,
     directory: PathBuf,
+    small_disk_bytes: Option<usize>,
     process: Option<Guarded>,
 }
 
@@ -94,6 +95,7 @@ impl Node {
             ports: ports::free(),
             settings,
             directory,
+            small_disk_bytes: None,
             process: None,
         };
         if system == System::Kafka {
@@ -155,10 +157,19 @@ impl Node {
     /// The command that serves, as a user types it.
     #[must_use]
     pub fn command(&self) -> Command {
-        match self.system {
+        let command = match self.system {
             System::Skein => skein::serve(self),
             System::Kafka => kafka::serve(self),
+        };
+        match self.small_disk_bytes {
+            None => command,
+            Some(bytes) => on_small_disk(&command, &self.data_directory(), bytes),
         }
+    }
+
+    /// Gives the node, from its next start on, a data directory of this size which only the node sees.
+    pub fn mount_small_disk(&mut self, bytes: usize) {
+        self.small_disk_bytes = Some(bytes);
     }
 
     /// Stops the node as an operator does, and tells how it ended and how long that took.
@@ -269,4 +280,16 @@ impl Drop for Node {
         }
         let _removed_at_exit_otherwise = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// `command` in a mount namespace of its own, in which `directory` is a tmpfs; the process id stays that of the command.
+fn on_small_disk(command: &Command, directory: &Path, bytes: usize) -> Command {
+    let script = format!("mount -t tmpfs -o size={bytes} skein \"$0\" && exec \"$@\"");
+    let mut mounted = Command::new("unshare");
+    mounted
+        .args(["--mount", "--map-root-user", "sh", "-c", &script])
+        .arg(directory)
+        .arg(command.get_program())
+        .args(command.get_args());
+    mounted
 }
