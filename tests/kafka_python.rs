@@ -1,6 +1,7 @@
 //! kafka-python 3, and 2 of which much is in use, against both systems.
 //!
-//! Input: the scenarios of `clients/kafka_python/scenarios.py`. Output: one test per scenario, version and system.
+//! Input: the scenarios of `clients/kafka_python/scenarios.py`. Output: one test per scenario,
+//! version and system.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 /// The scenarios are the same for both versions.

@@ -1,7 +1,7 @@
 //! Kafka's own command-line tools, unmodified, from its jars, against both systems.
 //!
-//! Input: command lines as in Kafka's documentation. Output: what the tools print, checked; messages of errors are the
-//! server's own words, so only their class is compared.
+//! Input: command lines as in Kafka's documentation. Output: what the tools print, checked;
+//! messages of errors are the server's own words, so only their class is compared.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! librdkafka, by confluent-kafka, against both systems.
 //!
-//! Input: the scenarios of `clients/librdkafka/scenarios.py`. Output: one test per scenario and system.
+//! Input: the scenarios of `clients/librdkafka/scenarios.py`. Output: one test per scenario and
+//! system.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use skein_tests::client::{self, Client};

@@ -1,7 +1,8 @@
 //! A node's life: starts that must be refused, stops, crashes, damaged files, a full disk.
 //!
-//! Input: nodes of their own, their processes and their files. Output: what is acknowledged is there afterwards, and what can't
-//! be served is said precisely. What Kafka does too is tested on both systems; the rest is about the `skein` command.
+//! Input: nodes of their own, their processes and their files. Output: what is acknowledged is
+//! there afterwards, and what can't be served is said precisely. What Kafka does too is tested on
+//! both systems; the rest is about the `skein` command.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 #[path = "lifecycle/crash.rs"]
@@ -42,7 +43,8 @@ fn numbered(number: u64, size: usize) -> Vec<u8> {
     Batch::of([value]).encode()
 }
 
-/// Appends the batches `numbers`, one record each, and checks that each is acknowledged at its offset.
+/// Appends the batches `numbers`, one record each, and checks that each is acknowledged at its
+/// offset.
 fn append(node: &Node, topic: &str, numbers: std::ops::Range<u64>, size: usize) {
     let mut connection = connect(node);
     for number in numbers {
@@ -74,7 +76,8 @@ fn read_all(node: &Node, topic: &str) -> Vec<u64> {
             node.log_tail()
         );
         let mut rest = fetched.records.as_slice();
-        // One record of one batch: its value starts behind the header and five bytes and the varints of its lengths.
+        // One record of one batch: its value starts behind the header and five bytes and the
+        // varints of its lengths.
         while let Some((batch, behind)) = next_batch(rest) {
             assert_eq!(i64::from_be_bytes(batch[..8].try_into().unwrap()), offset);
             numbers.push(number_of(batch));
@@ -115,7 +118,8 @@ fn number_of(batch: &[u8]) -> u64 {
         "a checksum is wrong"
     );
     let record = &batch[61..];
-    // Behind the record's length: attributes, two deltas of 0, a null key, the value's length; each but the lengths one byte.
+    // Behind the record's length: attributes, two deltas of 0, a null key, the value's length; each
+    // but the lengths one byte.
     let after_length = 1 + record.iter().position(|byte| byte & 0x80 == 0).unwrap();
     let value_length = &record[after_length + 4..];
     let value = 1 + value_length

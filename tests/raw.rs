@@ -1,7 +1,7 @@
 //! What no client library would send, against both systems.
 //!
-//! Input: hand-made frames on the clients' port. Output: the precise error, or the end of that one connection; afterwards the
-//! node still serves and holds exactly what it acknowledged.
+//! Input: hand-made frames on the clients' port. Output: the precise error, or the end of that one
+//! connection; afterwards the node still serves and holds exactly what it acknowledged.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 #[path = "raw/batches.rs"]

@@ -1,7 +1,7 @@
 //! kill -9, again and again, under writers that count what is acknowledged.
 //!
-//! Input: writers with acks=all, each on a topic of its own. Output: after each restart every acknowledged record is there, in
-//! order, once; beyond them at most the one that was in flight.
+//! Input: writers with acks=all, each on a topic of its own. Output: after each restart every
+//! acknowledged record is there, in order, once; beyond them at most the one that was in flight.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,7 +51,8 @@ fn kill_9_loses_nothing_that_was_acknowledged(system: System) {
     );
 }
 
-/// Lets one writer per topic go on from `ends`, kills the node under them, and returns where each one's acknowledgements end.
+/// Lets one writer per topic go on from `ends`, kills the node under them, and returns where each
+/// one's acknowledgements end.
 fn write_until_killed(
     node: &mut Node,
     topics: &[String],
@@ -74,7 +75,8 @@ fn write_until_killed(
     acknowledged.map(AtomicU64::into_inner)
 }
 
-/// Writes numbered batches of many sizes until the connection breaks, which it may only once the node is being killed.
+/// Writes numbered batches of many sizes until the connection breaks, which it may only once the
+/// node is being killed.
 fn write(mut connection: Connection, topic: &str, end: &AtomicU64, killed: &AtomicBool) {
     loop {
         let number = end.load(Ordering::SeqCst);

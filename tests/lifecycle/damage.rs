@@ -1,7 +1,8 @@
 //! Files that a crash, a disk or a person has damaged.
 //!
-//! Input: a stopped or killed node whose files are changed. Output: what can be rebuilt is rebuilt and nothing is lost; a torn
-//! tail is cut; corruption that can't be repaired is never cut away silently.
+//! Input: a stopped or killed node whose files are changed. Output: what can be rebuilt is rebuilt
+//! and nothing is lost; a torn tail is cut; corruption that can't be repaired is never cut away
+//! silently.
 
 use std::fs;
 use std::io::Write;
@@ -131,7 +132,8 @@ fn a_torn_tail_is_cut(system: System) {
     let mut flipped = next();
     *flipped.last_mut().unwrap() ^= 1;
     let tails = [
-        // Half a batch, half a header, a batch with a bit flipped, zeros as a power cut leaves them, anything.
+        // Half a batch, half a header, a batch with a bit flipped, zeros as a power cut leaves
+        // them, anything.
         next()[..BATCH_BYTES / 2].to_vec(),
         next()[..30].to_vec(),
         flipped,

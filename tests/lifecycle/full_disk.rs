@@ -1,7 +1,8 @@
-//! A full disk is a state: writes are refused with a retriable error, reads go on, and space brings everything back.
+//! A full disk is a state: writes are refused with a retriable error, reads go on, and space brings
+//! everything back.
 //!
-//! Input: a node whose data directory is a small tmpfs in a mount namespace of its own, seen from here by `/proc/ID/root`.
-//! Output: the errors of produces, and the records.
+//! Input: a node whose data directory is a small tmpfs in a mount namespace of its own, seen from
+//! here by `/proc/ID/root`. Output: the errors of produces, and the records.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! A node that runs, and how it stops.
 //!
-//! Input: a healthy node. Output: prompt starts and stops, health and metrics over HTTP, bounded memory and threads.
+//! Input: a healthy node. Output: prompt starts and stops, health and metrics over HTTP, bounded
+//! memory and threads.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,7 +22,8 @@ fn the_first_produce_is_acknowledged_soon_after_the_start() {
     assert!(times[0] < TARGET, "{times:?}");
 }
 
-/// The time from the start of the process on an empty directory to the first acknowledgement, of a topic that this creates.
+/// The time from the start of the process on an empty directory to the first acknowledgement, of a
+/// topic that this creates.
 fn first_produce() -> Duration {
     let mut node = Node::prepare(System::Skein, &[]);
     let started = Instant::now();

@@ -1,6 +1,7 @@
 //! Starts that must be refused, each with an error that says what to do.
 //!
-//! Input: `skein serve` with something wrong. Output: a prompt end with a failure, and the culprit named on standard error.
+//! Input: `skein serve` with something wrong. Output: a prompt end with a failure, and the culprit
+//! named on standard error.
 
 use std::fs;
 use std::net::TcpListener;
@@ -141,7 +142,8 @@ fn a_directory_without_permission_is_named() {
     fs::set_permissions(node.directory(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = node.command();
     if rustix::process::getuid().is_root() {
-        // The superuser may write anywhere: run as somebody else, from where that one may read the binary.
+        // The superuser may write anywhere: run as somebody else, from where that one may read the
+        // binary.
         let binary = node.directory().join("skein");
         fs::copy(command.get_program(), &binary).unwrap();
         let mut unprivileged = Command::new(&binary);

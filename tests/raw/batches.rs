@@ -1,7 +1,8 @@
 //! Every check that the header of a batch allows.
 //!
-//! Input: batches with one wrong field each. Output: the error code for that partition, and nothing appended. Where Kafka's code
-//! says only that something unexpected happened, Skein is held to a precise one.
+//! Input: batches with one wrong field each. Output: the error code for that partition, and nothing
+//! appended. Where Kafka's code says only that something unexpected happened, Skein is held to a
+//! precise one.
 
 use skein_tests::wire::error::{
     self, CORRUPT_MESSAGE, INVALID_RECORD, UNKNOWN_SERVER_ERROR, UNSUPPORTED_COMPRESSION_TYPE,
@@ -18,7 +19,8 @@ on_both!(
     timestamps_outside_the_allowed_range_are_invalid,
 );
 
-/// What one batch is wrong in, its bytes, and the error codes that say so: Kafka's and those Skein may choose from.
+/// What one batch is wrong in, its bytes, and the error codes that say so: Kafka's and those Skein
+/// may choose from.
 struct Wrong {
     what: &'static str,
     records: Vec<u8>,
@@ -143,7 +145,8 @@ fn a_wrong_batch_is_refused_and_not_appended(system: System) {
 fn zstd_needs_produce_7(system: System) {
     let topic = create(system, &[]);
     let mut connection = connect(system);
-    // The empty zstd frame, in which no records are: a broker that looks inside would refuse it for that.
+    // The empty zstd frame, in which no records are: a broker that looks inside would refuse it for
+    // that.
     let batch = Batch {
         attributes: 4,
         ..three()

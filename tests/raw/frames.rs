@@ -206,7 +206,8 @@ fn an_unknown_api_closes_the_connection(system: System) {
 }
 
 fn an_unknown_version_closes_the_connection(system: System) {
-    // Produce 0 to 2 are advertised, but not served; some are of Kafka's past, the others of its future.
+    // Produce 0 to 2 are advertised, but not served; some are of Kafka's past, the others of its
+    // future.
     let requests = [
         (api::METADATA, 99),
         (api::PRODUCE, 2),

@@ -1,6 +1,7 @@
 //! Producer sequences, acks, and offsets by time, at the level of the protocol.
 //!
-//! Input: well-formed batches in an order that no client would choose. Output: the protocol's error codes and offsets.
+//! Input: well-formed batches in an order that no client would choose. Output: the protocol's error
+//! codes and offsets.
 
 use skein_tests::wire::{Batch, Connection, Record, api, error};
 use skein_tests::{System, on_both};

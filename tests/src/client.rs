@@ -1,7 +1,8 @@
 //! Real, unmodified clients, each driven by a program of its own under `clients/`.
 //!
-//! Input: a node and the name of a scenario. Output: nothing, or a panic with what the client printed and the end of the
-//! node's log. What a scenario means is written in the client's own language, next to the client's own idioms.
+//! Input: a node and the name of a scenario. Output: nothing, or a panic with what the client
+//! printed and the end of the node's log. What a scenario means is written in the client's own
+//! language, next to the client's own idioms.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
@@ -96,7 +97,8 @@ impl Client {
     }
 }
 
-/// A running scenario: it prints a line when it has reached a point, and goes on when it is told to.
+/// A running scenario: it prints a line when it has reached a point, and goes on when it is told
+/// to.
 pub struct Conversation {
     name: String,
     input: ChildStdin,
@@ -154,7 +156,8 @@ fn python(script: &str) -> Command {
 /// The scenario that talks with its test; see [`survive`].
 const SURVIVAL: &str = "acknowledged_records_survive_kill_and_restart";
 
-/// Kills a node, and later stops it, under a client that writes all the time and then reads everything back.
+/// Kills a node, and later stops it, under a client that writes all the time and then reads
+/// everything back.
 ///
 /// # Panics
 ///

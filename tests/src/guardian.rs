@@ -1,11 +1,12 @@
 //! Ends what a test process leaves behind: its nodes, its clients, its directories.
 //!
-//! Input: process ids and directories, written to the standard input of one shell per test process. Output: when that pipe
-//! closes, which it does however the test process ends, the shell kills those processes and removes those directories.
+//! Input: process ids and directories, written to the standard input of one shell per test process.
+//! Output: when that pipe closes, which it does however the test process ends, the shell kills
+//! those processes and removes those directories.
 //!
-//! Statics are not dropped when a Rust process ends, and `PR_SET_PDEATHSIG` is about the thread that forked, which for a test
-//! ends with the test; a pipe has neither problem. A process is released before it is reaped, so that its id cannot have been
-//! given to another one.
+//! Statics are not dropped when a Rust process ends, and `PR_SET_PDEATHSIG` is about the thread
+//! that forked, which for a test ends with the test; a pipe has neither problem. A process is
+//! released before it is reaped, so that its id cannot have been given to another one.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;

@@ -1,13 +1,16 @@
 //! Support of the black-box tests: nodes as users start them, and clients as users install them.
 //!
-//! Input: the `skein` binary (`SKEIN_BIN`, or the workspace's release build) and the lock files beside this crate (Python, Go
-//! and Maven). Output: running nodes of Skein or Apache Kafka, and the output of real clients against them.
+//! Input: the `skein` binary (`SKEIN_BIN`, or the workspace's release build) and the lock files
+//! beside this crate (Python, Go and Maven). Output: running nodes of Skein or Apache Kafka, and
+//! the output of real clients against them.
 //!
-//! Every test states what it needs of a [`System`], not of Skein, and must pass against Apache Kafka 4.1.1 too: a test that
-//! Kafka fails is wrong. The exception is `lifecycle.rs`, which is about the `skein` command itself.
+//! Every test states what it needs of a [`System`], not of Skein, and must pass against Apache
+//! Kafka 4.1.1 too: a test that Kafka fails is wrong. The exception is `lifecycle.rs`, which is
+//! about the `skein` command itself.
 //!
 //! Invariants:
-//! - no process outlives the test process that started it, not even when that is killed: see [`guardian`];
+//! - no process outlives the test process that started it, not even when that is killed: see
+//!   [`guardian`];
 //! - a client that can't be installed fails its tests: see [`toolchain`].
 #![allow(
     clippy::unwrap_used,

@@ -1,11 +1,13 @@
 //! One node of Skein or Apache Kafka, started as a user starts it.
 //!
-//! Input: a [`System`] and settings by Kafka's names. Output: a process on free loopback ports with its data in a directory of
-//! its own, ready to serve; it can be stopped, killed and started again on the same data.
+//! Input: a [`System`] and settings by Kafka's names. Output: a process on free loopback ports with
+//! its data in a directory of its own, ready to serve; it can be stopped, killed and started again
+//! on the same data.
 //!
 //! Invariants:
 //! - dropping a node ends its process: SIGTERM, and SIGKILL when that takes too long;
-//! - a node is ready when it has answered a Metadata request that names a broker, not when its port is open.
+//! - a node is ready when it has answered a Metadata request that names a broker, not when its port
+//!   is open.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -104,7 +106,8 @@ impl Node {
         node
     }
 
-    /// The node of this system that all tests of this process share; it must be left running and unharmed.
+    /// The node of this system that all tests of this process share; it must be left running and
+    /// unharmed.
     #[must_use]
     pub fn shared(system: System) -> &'static Self {
         static SKEIN: OnceLock<Node> = OnceLock::new();
@@ -167,7 +170,8 @@ impl Node {
         }
     }
 
-    /// Gives the node, from its next start on, a data directory of this size which only the node sees.
+    /// Gives the node, from its next start on, a data directory of this size which only the node
+    /// sees.
     pub fn mount_small_disk(&mut self, bytes: usize) {
         self.small_disk_bytes = Some(bytes);
     }
@@ -282,7 +286,8 @@ impl Drop for Node {
     }
 }
 
-/// `command` in a mount namespace of its own, in which `directory` is a tmpfs; the process id stays that of the command.
+/// `command` in a mount namespace of its own, in which `directory` is a tmpfs; the process id stays
+/// that of the command.
 fn on_small_disk(command: &Command, directory: &Path, bytes: usize) -> Command {
     let script = format!("mount -t tmpfs -o size={bytes} skein \"$0\" && exec \"$@\"");
     let mut mounted = Command::new("unshare");

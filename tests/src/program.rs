@@ -1,9 +1,10 @@
 //! Runs a program to its end, within a time, and keeps what it printed.
 //!
-//! Input: a command. Output: its exit status, standard output and standard error, or a readable panic.
+//! Input: a command. Output: its exit status, standard output and standard error, or a readable
+//! panic.
 //!
-//! Invariant: no program runs longer than its timeout, so that a hanging client is a failure with its output shown instead of
-//! a hanging test run.
+//! Invariant: no program runs longer than its timeout, so that a hanging client is a failure with
+//! its output shown instead of a hanging test run.
 
 use std::fmt;
 use std::fs::File;

@@ -1,10 +1,12 @@
 //! Installs the clients, once, from the lock files beside this crate.
 //!
-//! Input: `clients/python/*.txt` (versions and hashes), `clients/franz_go/go.sum`, `kafka/pom.xml`. Output: a Python
-//! environment, Go programs and Kafka's jars under `.build/` at the workspace root, which git ignores.
+//! Input: `clients/python/*.txt` (versions and hashes), `clients/franz_go/go.sum`, `kafka/pom.xml`.
+//! Output: a Python environment, Go programs and Kafka's jars under `.build/` at the workspace
+//! root, which git ignores.
 //!
 //! Invariants:
-//! - what is installed is what the lock file says: its content is the stamp, written last, and compared at each use;
+//! - what is installed is what the lock file says: its content is the stamp, written last, and
+//!   compared at each use;
 //! - test processes that run at the same time install nothing twice: each step holds a file lock;
 //! - a client that can't be installed is a failure, never a skip.
 

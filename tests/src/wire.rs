@@ -1,10 +1,10 @@
 //! Kafka's wire protocol by hand: just enough to say what no client library would say.
 //!
-//! Input: fields in the order of the protocol. Output: frames on a socket, and the fields of the answers. It shares no code
-//! with Skein's codec, so that a mistake there can't hide here.
+//! Input: fields in the order of the protocol. Output: frames on a socket, and the fields of the
+//! answers. It shares no code with Skein's codec, so that a mistake there can't hide here.
 //!
-//! Requests and responses are in the oldest encoding that shows the rule under test; flexible versions only where topic ids
-//! need them.
+//! Requests and responses are in the oldest encoding that shows the rule under test; flexible
+//! versions only where topic ids need them.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -124,7 +124,8 @@ impl Connection {
         self.stream.write_all(bytes)
     }
 
-    /// Waits for the next answer and checks that its correlation id is that of the last request sent.
+    /// Waits for the next answer and checks that its correlation id is that of the last request
+    /// sent.
     ///
     /// # Errors
     ///
@@ -232,7 +233,8 @@ impl Frame {
         self.i32(length).raw(value)
     }
 
-    /// An unsigned varint, as flexible versions use for lengths (plus one), and 0 for "no tagged fields".
+    /// An unsigned varint, as flexible versions use for lengths (plus one), and 0 for "no tagged
+    /// fields".
     #[must_use]
     pub fn uvarint(mut self, mut value: u32) -> Self {
         while value >= 0x80 {

@@ -1,6 +1,7 @@
 //! Kafka's own command-line tools, from its jars.
 //!
-//! Input: a tool's class and arguments. Output: what it printed. The scripts that ship with Kafka only assemble this command.
+//! Input: a tool's class and arguments. Output: what it printed. The scripts that ship with Kafka
+//! only assemble this command.
 
 use std::process::Command;
 use std::time::Duration;

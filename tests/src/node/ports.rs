@@ -1,9 +1,11 @@
 //! Free loopback ports.
 //!
-//! Input: nothing. Output: ports that were free a moment ago and that no other test process is likely to try.
+//! Input: nothing. Output: ports that were free a moment ago and that no other test process is
+//! likely to try.
 //!
-//! They lie below the range from which the kernel takes the ports of outgoing connections, and each process starts at a place
-//! of its own, so that between the choice and the node's bind nobody else takes them.
+//! They lie below the range from which the kernel takes the ports of outgoing connections, and each
+//! process starts at a place of its own, so that between the choice and the node's bind nobody else
+//! takes them.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +14,8 @@ use super::Ports;
 
 const FIRST: u32 = 15_000;
 const COUNT: u32 = 16_000;
-/// Steps of this size spread the processes, whose ids are neighbours, over the range; odd and prime to `COUNT`.
+/// Steps of this size spread the processes, whose ids are neighbours, over the range; odd and prime
+/// to `COUNT`.
 const STRIDE: u32 = 7_919;
 
 /// Three free ports.

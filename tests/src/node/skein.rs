@@ -1,6 +1,7 @@
 //! How a user starts Skein.
 //!
-//! Input: a node's ports, directory and settings. Output: the command. The binary is `SKEIN_BIN`, or what `make build` leaves.
+//! Input: a node's ports, directory and settings. Output: the command. The binary is `SKEIN_BIN`,
+//! or what `make build` leaves.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,12 +1,14 @@
 //! Record batches by hand, wrong ones included.
 //!
-//! Input: records and header fields. Output: the bytes of one batch. Every header field can be set; those left alone are right,
-//! the checksum too.
+//! Input: records and header fields. Output: the bytes of one batch. Every header field can be set;
+//! those left alone are right, the checksum too.
 //!
 //! ```text
-//!  0 base offset      8 length from here 12   12 partition leader epoch   16 magic   17 crc of all from 21
-//! 21 attributes      23 last offset delta     27 base timestamp  35 max timestamp  43 producer id
-//! 51 producer epoch  53 base sequence         57 record count    61 records
+//!  0 base offset          8 length of what follows    12 partition leader epoch
+//! 16 magic               17 crc of all from 21        21 attributes
+//! 23 last offset delta   27 base timestamp            35 max timestamp
+//! 43 producer id         51 producer epoch            53 base sequence
+//! 57 record count        61 records
 //! ```
 
 use super::Frame;

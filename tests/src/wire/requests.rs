@@ -1,6 +1,7 @@
 //! The requests that the raw tests need, each in one version.
 //!
-//! Input: arguments. Output: the interesting fields of the answer. See the message schemas of Kafka for the layouts.
+//! Input: arguments. Output: the interesting fields of the answer. See the message schemas of Kafka
+//! for the layouts.
 
 use std::io;
 use std::time::Duration;
@@ -247,7 +248,8 @@ impl Connection {
         Ok(answer.i16())
     }
 
-    /// A new producer id and its epoch, version 1; asks again while the node is fetching a block of ids.
+    /// A new producer id and its epoch, version 1; asks again while the node is fetching a block of
+    /// ids.
     ///
     /// # Errors
     ///
