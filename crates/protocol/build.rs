@@ -1,6 +1,6 @@
 //! Generates the messages of the wire protocol.
 //!
-//! Input: the schemas in `schema/`, one file per API; their format is described in `build/schema.rs`.
+//! Input: the schemas in `schema/`, one file per API; their format is described in `build/parse.rs`.
 //! Output: `$OUT_DIR/messages.rs`, a module per schema with the structs and their codecs, and
 //! `$OUT_DIR/api_key.rs`, the table of the APIs. `src/lib.rs` includes both.
 //!

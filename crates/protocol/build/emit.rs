@@ -80,26 +80,23 @@ fn module(source: &mut Source, schema: &Schema) {
             source.line("");
             declaration(source, message, definition);
             source.line("");
-            default(source, message, definition);
+            default(source, definition);
             source.line(&format!("impl {} {{", definition.name));
             if message.is_element(&definition.name) {
-                source.line("/// Bytes of the shortest encoding in any version.");
-                source.line(&format!(
-                    "pub(crate) const MIN_SIZE: usize = {};",
+                source.lines(&format!(
+                    "/// Bytes of the shortest encoding in any version.
+                     pub(crate) const MIN_SIZE: usize = {{
+                     assert!(size_of::<Self>() <= {0} * ALLOCATION_FACTOR);
+                     {0}
+                     }};
+                     ",
                     definition.min_size
                 ));
-                source.line("");
             }
             emit_codec::read(source, message, definition);
             source.line("");
             emit_codec::write(source, message, definition);
             source.line("}");
-            if message.is_element(&definition.name) {
-                let name = &definition.name;
-                source.line(&format!(
-                    "const _: () = assert!(size_of::<{name}>() <= {name}::MIN_SIZE * ALLOCATION_FACTOR);"
-                ));
-            }
         }
         source.line("");
         implement_traits(source, schema, message);
@@ -120,7 +117,7 @@ fn declaration(source: &mut Source, message: &Message, definition: &Struct) {
         format!("Part of [`{}`], {versions}.", message.name())
     };
     source.line(&format!("/// {place}"));
-    let derived_default = if has_plain_defaults(message, definition) {
+    let derived_default = if has_plain_defaults(definition) {
         ", Default"
     } else {
         ""
@@ -140,8 +137,8 @@ fn declaration(source: &mut Source, message: &Message, definition: &Struct) {
     source.line("}");
 }
 
-fn default(source: &mut Source, message: &Message, definition: &Struct) {
-    if has_plain_defaults(message, definition) {
+fn default(source: &mut Source, definition: &Struct) {
+    if has_plain_defaults(definition) {
         return;
     }
     source.line(&format!("impl Default for {} {{", definition.name));
@@ -159,17 +156,14 @@ fn default(source: &mut Source, message: &Message, definition: &Struct) {
 }
 
 /// Whether every field's default is the default of its Rust type.
-fn has_plain_defaults(message: &Message, definition: &Struct) -> bool {
+fn has_plain_defaults(definition: &Struct) -> bool {
     definition
         .fields
         .iter()
         .all(|field| match (&field.default, field.nullable) {
             (Some(default), _) => default == "null",
             (None, Some(_)) => field.kind == Kind::Records,
-            (None, None) => match &field.kind {
-                Kind::Struct(name) => message.find(name).is_some(),
-                _ => true,
-            },
+            (None, None) => true,
         })
 }
 

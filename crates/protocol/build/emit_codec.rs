@@ -116,7 +116,13 @@ fn read_kind(kind: &Kind, inflexible: bool, prefix: &str) -> String {
                     format!("Decoder::{}", method(scalar)),
                 ),
             };
-            format!("d.{prefix}array({flexible}, {min_size}, {element})")
+            let line = format!("d.{prefix}array({flexible}, {min_size}, {element})");
+            match element.strip_prefix("|d| ") {
+                Some(body) if line.len() > LINE_MAX / 2 => {
+                    format!("d.{prefix}array({flexible}, {min_size}, |d| {{\n{body}\n}})")
+                }
+                _ => line,
+            }
         }
         scalar => format!("d.{}()", method(scalar)),
     }
@@ -131,11 +137,9 @@ fn read_tags(body: &mut Vec<String>, tagged: &[&Field], definition: &Struct, mes
             None => String::new(),
         };
         let tag = field.tag.unwrap_or_default();
-        body.push(format!(
-            "{tag}{guard} => this.{} = {},",
-            ident(&field.name),
-            read_value(field)
-        ));
+        let target = ident(&field.name);
+        let value = read_value(field);
+        body.push(format!("{tag}{guard} => {{\nthis.{target} = {value};\n}}"));
     }
     body.push("_ => return Ok(false),".to_owned());
     body.push("}".to_owned());

@@ -54,7 +54,7 @@ pub struct External {
     pub at: usize,
     /// What goes into the gap.
     pub slot: u32,
-    /// How many bytes that is.
+    /// How many bytes that is; never 0.
     pub len: u32,
 }
 
@@ -165,28 +165,21 @@ impl Encoded {
         let mut attachments = self.attachments.iter().peekable();
         let mut at = 0;
         std::iter::from_fn(move || {
-            loop {
-                // Gaps at the same place cannot be: the length of each stands before it.
-                let external = externals.peek().map_or(usize::MAX, |external| external.at);
-                let attachment = attachments
-                    .peek()
-                    .map_or(usize::MAX, |attachment| attachment.at);
-                let next = external.min(attachment).min(self.buf.len());
-                if at < next {
-                    let bytes = self.buf.slice(at..next);
-                    at = next;
-                    return Some(Part::Bytes(bytes));
-                }
-                let (slot, len) = if external < attachment {
-                    externals
-                        .next()
-                        .map(|external| (external.slot, external.len))?
-                } else {
-                    return Some(Part::Bytes(attachments.next()?.bytes.clone()));
-                };
-                if len > 0 {
-                    return Some(Part::External { slot, len });
-                }
+            // Two gaps are never at the same place: the length of each stands before it.
+            let external = externals.peek().map_or(usize::MAX, |external| external.at);
+            let attachment = attachments
+                .peek()
+                .map_or(usize::MAX, |attachment| attachment.at);
+            let next = external.min(attachment).min(self.buf.len());
+            if at < next {
+                let bytes = self.buf.slice(at..next);
+                at = next;
+                Some(Part::Bytes(bytes))
+            } else if external < attachment {
+                let &External { slot, len, .. } = externals.next()?;
+                Some(Part::External { slot, len })
+            } else {
+                Some(Part::Bytes(attachments.next()?.bytes.clone()))
             }
         })
     }
@@ -340,7 +333,7 @@ impl Encoder {
         self.length(flexible, value.map(Records::len))?;
         let at = self.buf.len();
         match value {
-            None => {}
+            None | Some(Records::External { len: 0, .. }) => {}
             Some(&Records::External { len, slot }) => {
                 self.externals.push(External { at, slot, len });
             }
@@ -488,4 +481,168 @@ pub(crate) fn required<'a, T>(
     version: i16,
 ) -> Result<&'a T, EncodeError> {
     value.ok_or(EncodeError::NullNotAllowed { field, version })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Decoder;
+
+    fn big(byte: u8) -> Bytes {
+        Bytes::from(vec![byte; RECORDS_INLINE_MAX_BYTES + 1])
+    }
+
+    #[test]
+    fn gaps_are_parts_in_the_order_of_the_wire() {
+        let attached = big(7);
+        let mut e = Encoder::with_length_prefix(0);
+        e.i8(1);
+        e.records(false, Some(&Records::External { len: 1000, slot: 3 }))
+            .unwrap();
+        e.records(false, Some(&Records::Bytes(attached.clone())))
+            .unwrap();
+        e.records(false, Some(&Records::External { len: 0, slot: 4 }))
+            .unwrap();
+        e.records(false, None).unwrap();
+        e.records(false, Some(&Records::External { len: 9, slot: 5 }))
+            .unwrap();
+        let encoded = e.finish_frame().unwrap();
+
+        let length = encoded.buf.len() + 1000 + attached.len() + 9;
+        assert_eq!(encoded.len(), length);
+        assert_eq!(
+            &encoded.buf[..4],
+            u32::try_from(length - 4).unwrap().to_be_bytes()
+        );
+        let places: Vec<usize> = encoded
+            .externals
+            .iter()
+            .map(|external| external.at)
+            .collect();
+        assert_eq!((places, encoded.attachments[0].at), (vec![9, 25], 13));
+
+        let parts: Vec<Part> = encoded.parts().collect();
+        let [
+            Part::Bytes(head),
+            first,
+            Part::Bytes(_),
+            Part::Bytes(second),
+            Part::Bytes(rest),
+            last,
+        ] = &parts[..]
+        else {
+            panic!("{parts:?}");
+        };
+        assert_eq!(head, &encoded.buf[..9]);
+        assert_eq!(first, &Part::External { slot: 3, len: 1000 });
+        assert_eq!(second.as_ptr(), attached.as_ptr(), "not a copy");
+        assert_eq!(
+            rest,
+            &encoded.buf[13..25],
+            "nothing goes into a gap of no bytes"
+        );
+        assert_eq!(last, &Part::External { slot: 5, len: 9 });
+        assert_eq!(encoded.into_bytes(), None);
+    }
+
+    #[test]
+    fn attached_records_read_as_if_they_had_been_copied() {
+        let records = [Bytes::new(), Bytes::from_static(b"few"), big(1), big(2)];
+        for flexible in [false, true] {
+            let mut e = Encoder::new();
+            for bytes in &records {
+                e.records(flexible, Some(&Records::from(bytes.clone())))
+                    .unwrap();
+            }
+            let encoded = e.finish();
+            assert_eq!(encoded.attachments.len(), 2, "what is small is copied");
+            let whole = encoded.into_bytes().unwrap();
+            let mut d = Decoder::new(&whole);
+            for bytes in &records {
+                assert_eq!(d.nullable_bytes(flexible).unwrap().as_ref(), Some(bytes));
+            }
+            d.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn tagged_fields_move_when_their_size_needs_more_bytes() {
+        for size in [0, 1, 126, 127, 128, 16_382, 16_383, 16_384, 100_000] {
+            let mut e = Encoder::new();
+            e.i8(1);
+            let mut tags = e.tags();
+            tags.field(3, |e| e.bytes(true, &vec![5; size])).unwrap();
+            tags.field(300, |e| e.string(true, "last")).unwrap();
+            e.i8(2);
+            let bytes = e.finish().into_bytes().unwrap();
+
+            let mut d = Decoder::new(&bytes);
+            assert_eq!(d.i8(), Ok(1));
+            let mut seen = vec![];
+            d.tags(|tag, d| {
+                let value = if tag == 3 {
+                    d.bytes(true)?
+                } else {
+                    d.string(true)?.into_bytes()
+                };
+                seen.push((tag, value));
+                Ok(true)
+            })
+            .unwrap();
+            let expected = [(3, vec![5; size]), (300, b"last".to_vec())];
+            assert!(
+                seen.iter()
+                    .map(|(tag, value)| (*tag, value.to_vec()))
+                    .eq(expected),
+                "{size}"
+            );
+            assert_eq!(d.i8(), Ok(2));
+            d.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn varints_are_as_short_as_they_can_be() {
+        for (value, len) in [
+            (0, 1),
+            (127, 1),
+            (128, 2),
+            (16_383, 2),
+            (16_384, 3),
+            (u32::MAX, 5),
+        ] {
+            let mut e = Encoder::new();
+            e.varint(value);
+            let bytes = e.finish().buf;
+            assert_eq!(bytes.len(), len);
+            assert_eq!(Decoder::new(&bytes).varint(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn what_the_wire_cannot_say_is_refused() {
+        let long = "x".repeat(STRING_MAX_BYTES + 1);
+        for flexible in [false, true] {
+            let mut e = Encoder::new();
+            let refused = e.string(flexible, &long);
+            assert_eq!(refused, Err(EncodeError::StringTooLong(long.len())));
+            assert_eq!(e.string(flexible, &long[1..]), Ok(()));
+            let huge = Records::External {
+                len: u32::MAX,
+                slot: 0,
+            };
+            let refused = e.records(flexible, Some(&huge));
+            assert_eq!(refused, Err(EncodeError::TooLong(u32::MAX as usize)));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_its_prefix_cannot_count_is_refused() {
+        let mut e = Encoder::with_length_prefix(0);
+        for slot in 0..2 {
+            e.records(true, Some(&Records::External { len: 1 << 30, slot }))
+                .unwrap();
+        }
+        assert!(matches!(e.finish_frame(), Err(EncodeError::TooLong(_))));
+    }
 }

@@ -87,3 +87,84 @@ pub fn encode_response<M: Message>(
     response.encode(&mut e, version)?;
     e.finish_frame()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
+    use crate::messages::metadata::{MetadataRequest, MetadataResponse};
+    use crate::{Malformed, Str};
+
+    /// The frame behind its length prefix, which must count it.
+    fn unframed(encoded: Encoded) -> Bytes {
+        let frame = encoded.into_bytes().unwrap();
+        let (prefix, body) = frame.split_at(4);
+        assert_eq!(prefix, u32::try_from(body.len()).unwrap().to_be_bytes());
+        frame.slice(4..)
+    }
+
+    #[test]
+    fn a_request_is_read_back_in_every_version() {
+        for version in MetadataRequest::VERSIONS {
+            let request = MetadataRequest::default();
+            let client_id = Str::from("client");
+            let encoded = encode_request(&request, version, 7, Some(&client_id)).unwrap();
+            let frame = unframed(encoded);
+            let mut d = Decoder::new(&frame);
+            let header = decode_request_header(&mut d).unwrap();
+            assert_eq!(header.request_api_key, 3);
+            assert_eq!(header.request_api_version, version);
+            assert_eq!(header.correlation_id, 7);
+            assert_eq!(header.client_id, Some(client_id));
+            assert_eq!(MetadataRequest::decode(&mut d, version), Ok(request));
+            d.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_response_is_read_back_in_every_version() {
+        for version in MetadataResponse::VERSIONS {
+            let response = MetadataResponse::default();
+            let frame = unframed(encode_response(ApiKey::Metadata, version, 8, &response).unwrap());
+            let decoded = decode_response::<MetadataRequest>(&frame, version);
+            assert_eq!(decoded, Ok((8, response)));
+        }
+    }
+
+    #[test]
+    fn api_versions_from_the_future_is_recognised_and_answered_in_version_0() {
+        // Version 99 of ApiVersions: a header of version 2, then a body that no one here knows.
+        let frame = Bytes::from_static(&[0, 18, 0, 99, 0, 0, 0, 5, 0, 1, b'c', 0, 0xff, 0xff]);
+        let mut d = Decoder::new(&frame);
+        let header = decode_request_header(&mut d).unwrap();
+        assert_eq!((header.request_api_version, header.correlation_id), (99, 5));
+        let unknown = ApiVersionsRequest::decode(&mut d, 99).unwrap_err();
+        assert_eq!(unknown.reason, Malformed::UnknownVersion(99));
+
+        let response = ApiVersionsResponse {
+            error_code: 35,
+            ..Default::default()
+        };
+        let frame = unframed(encode_response(ApiKey::ApiVersions, 0, 5, &response).unwrap());
+        assert_eq!(&frame[..], [0, 0, 0, 5, 0, 35, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_header_of_an_unknown_api_is_read_so_that_it_can_be_refused() {
+        let frame = Bytes::from_static(&[0x7f, 0xff, 0, 1, 0, 0, 0, 9, 0xff, 0xff, 1, 2, 3]);
+        let header = decode_request_header(&mut Decoder::new(&frame)).unwrap();
+        assert_eq!((header.request_api_key, header.correlation_id), (0x7fff, 9));
+        assert_eq!(header.client_id, None);
+    }
+
+    #[test]
+    fn a_frame_that_ends_in_its_header_is_malformed() {
+        for len in 0..10 {
+            let frame = Bytes::from(vec![0; len]);
+            assert!(
+                decode_request_header(&mut Decoder::new(&frame)).is_err(),
+                "{len} bytes"
+            );
+        }
+    }
+}

@@ -250,12 +250,11 @@ impl ProduceStream {
         let flexible = self.is_flexible();
         let has_id = self.version >= TOPIC_ID_VERSION;
         let topic = self.piece(buf, |d| {
-            let name = if has_id {
-                Str::default()
+            let (name, topic_id) = if has_id {
+                (Str::default(), d.uuid()?)
             } else {
-                d.string(flexible)?
+                (d.string(flexible)?, Uuid::ZERO)
             };
-            let topic_id = if has_id { d.uuid()? } else { Uuid::ZERO };
             let partitions = d.array_count(flexible, PartitionProduceData::MIN_SIZE)?;
             Ok((Item::Topic { name, topic_id }, partitions))
         })?;
