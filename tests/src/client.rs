@@ -51,15 +51,27 @@ impl Client {
     ///
     /// When the scenario fails.
     pub fn run(self, node: &Node, scenario: &str) {
+        self.run_with(node, &[scenario]);
+    }
+
+    /// Runs the client's program with these arguments behind the bootstrap address, and returns its
+    /// standard output.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn run_with(self, node: &Node, arguments: &[&str]) -> String {
         let mut command = self.command();
-        command.args([&node.bootstrap(), scenario]);
+        command.arg(node.bootstrap()).args(arguments);
         let finished = program::run(&mut command, SCENARIO_TIMEOUT);
         assert!(
             finished.succeeded(),
-            "{self:?}: {scenario} failed against {:?}\n{finished}{}",
+            "{self:?}: {} failed against {:?}\n{finished}{}",
+            arguments[0],
             node.system(),
             node.log_tail()
         );
+        finished.stdout
     }
 
     /// The names of all scenarios that the client's program has.

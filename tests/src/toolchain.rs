@@ -81,8 +81,15 @@ pub fn kafka_jars() -> &'static Path {
 pub fn franz_go() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let sources = ["go.mod", "go.sum", "main.go", "scenarios.go", "admin.go"]
-            .map(|name| source("clients/franz_go").join(name));
+        let sources = [
+            "go.mod",
+            "go.sum",
+            "main.go",
+            "scenarios.go",
+            "admin.go",
+            "interop.go",
+        ]
+        .map(|name| source("clients/franz_go").join(name));
         let sources: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
         let directory = install("franz-go", &sources, |directory| {
             let mut go = Command::new("go");

@@ -46,6 +46,16 @@ func main() {
 		}
 		return
 	}
+	switch name {
+	case "write":
+		writeForOthers(os.Args[3])
+		return
+	case "read":
+		for _, topic := range os.Args[3:] {
+			readFromOthers(topic)
+		}
+		return
+	}
 	run, found := scenarios[name]
 	check(found, "no scenario %s", name)
 	run()

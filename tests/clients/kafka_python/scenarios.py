@@ -3,6 +3,7 @@
 A scenario fails by an exception. It uses topics of its own and assigns partitions explicitly: no consumer group takes part.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,9 @@ from kafka.errors import (
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
+import interop  # noqa: E402, beside the lock files that both Python clients share
 
 BOOTSTRAP = sys.argv[1]
 MAJOR = int(kafka.__version__.split(".")[0])
@@ -395,16 +399,34 @@ def acknowledged_records_survive_kill_and_restart():
     assert [int(message.value) for message in messages] == list(range(len(futures))), "lost, doubled or reordered"
 
 
+def write_for_others(topic):
+    for codec in interop.CODECS:
+        writer = producer(compression_type=None if codec == "none" else codec, linger_ms=50)
+        records = [
+            {"topic": topic, "partition": 0, "timestamp_ms": timestamp, "key": key, "value": value, "headers": headers}
+            for timestamp, key, value, headers in interop.records(codec)
+        ]
+        write(writer, records)
+
+
+def read_from_others(topic):
+    for message in read(topic, len(interop.CODECS) * interop.PER_CODEC):
+        interop.show(topic, message.offset, message.timestamp, message.key, message.value, message.headers)
+
+
 def main():
     name = sys.argv[2]
-    if name == "--list":
-        print("\n".join(SCENARIOS))
-        return
     # The default action of SIGALRM ends the process.
     signal.alarm(110)
-    SCENARIOS[name]()
-    # Whatever client is still open must not delay the end.
-    sys.stdout.flush()
+    if name == "--list":
+        print("\n".join(SCENARIOS))
+    elif name == "write":
+        write_for_others(sys.argv[3])
+    elif name == "read":
+        for topic in sys.argv[3:]:
+            read_from_others(topic)
+    else:
+        SCENARIOS[name]()
 
 
 main()

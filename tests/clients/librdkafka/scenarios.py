@@ -3,6 +3,7 @@
 A scenario fails by an exception. It uses topics of its own and assigns partitions explicitly: no consumer group takes part.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -33,8 +34,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
+import interop  # noqa: E402, beside the lock files that both Python clients share
+
 BOOTSTRAP = sys.argv[1]
-CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+CODECS = interop.CODECS
 # Every wait in a scenario ends within this, in seconds.
 PATIENCE = 30
 SCENARIOS = {}
@@ -524,14 +528,35 @@ def acknowledged_records_survive_kill_and_restart():
     assert [int(message.value()) for message in messages] == list(range(sent)), "lost, doubled or reordered"
 
 
+def write_for_others(topic):
+    for codec in interop.CODECS:
+        producer = Producer(client(compression_type=codec, linger_ms=50))
+        records = [
+            {"topic": topic, "partition": 0, "timestamp": timestamp, "key": key, "value": value, "headers": headers}
+            for timestamp, key, value, headers in interop.records(codec)
+        ]
+        write(producer, records)
+
+
+def read_from_others(topic):
+    for message in read(topic, len(interop.CODECS) * interop.PER_CODEC):
+        _, timestamp = message.timestamp()
+        interop.show(topic, message.offset(), timestamp, message.key(), message.value(), message.headers())
+
+
 def main():
     name = sys.argv[2]
-    if name == "--list":
-        print("\n".join(SCENARIOS))
-        return
     # The default action of SIGALRM ends the process.
     signal.alarm(110)
-    SCENARIOS[name]()
+    if name == "--list":
+        print("\n".join(SCENARIOS))
+    elif name == "write":
+        write_for_others(sys.argv[3])
+    elif name == "read":
+        for topic in sys.argv[3:]:
+            read_from_others(topic)
+    else:
+        SCENARIOS[name]()
 
 
 main()

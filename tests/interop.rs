@@ -1,0 +1,145 @@
+//! Every client reads what every client wrote, with every codec, against both systems.
+//!
+//! Input: the same records, written by each client to a topic of its own. Output: each client, and
+//! Kafka's console consumer, prints exactly these records for every topic.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+use std::fmt::Write as _;
+
+use skein_tests::client::Client;
+use skein_tests::client::kafka_tools::{self, CONSOLE_CONSUMER, TOPICS};
+use skein_tests::{Node, System, on_both};
+
+on_both!(every_client_reads_what_every_client_wrote);
+
+const CLIENTS: [Client; 4] = [
+    Client::Librdkafka,
+    Client::KafkaPython3,
+    Client::KafkaPython2,
+    Client::FranzGo,
+];
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+/// What the console consumer shall print before the value.
+const PRINTED: [&str; 4] = [
+    "print.timestamp=true",
+    "print.offset=true",
+    "print.headers=true",
+    "print.key=true",
+];
+const PER_CODEC: usize = 40;
+const FIRST_TIMESTAMP_MS: usize = 1_700_000_000_000;
+
+/// A record as all clients write it; see `clients/python/interop.py`.
+struct Expected {
+    timestamp: usize,
+    key: String,
+    value: String,
+    headers: String,
+}
+
+fn expected(codec: &str, index: usize) -> Expected {
+    let null = || "null".to_owned();
+    let present = |content: String, is_null| if is_null { null() } else { content };
+    Expected {
+        timestamp: FIRST_TIMESTAMP_MS + index,
+        key: present(format!("{codec}-{index}"), index.is_multiple_of(4)),
+        value: present(
+            format!("{codec}.{index}.").repeat(index % 7),
+            index % 10 == 9,
+        ),
+        headers: match index % 3 {
+            0 => format!("codec:{codec},index:{index}"),
+            _ => String::new(),
+        },
+    }
+}
+
+fn all_expected() -> impl Iterator<Item = (usize, Expected)> {
+    let records = CODECS
+        .into_iter()
+        .flat_map(|codec| (0..PER_CODEC).map(move |index| expected(codec, index)));
+    records.enumerate()
+}
+
+fn every_client_reads_what_every_client_wrote(system: System) {
+    let node = Node::shared(system);
+    let topics = CLIENTS.map(|client| format!("interop-{client:?}"));
+    for (client, topic) in CLIENTS.iter().zip(&topics) {
+        kafka_tools::run(node, TOPICS, &["--create", "--topic", topic]);
+        client.run_with(node, &["write", topic]);
+    }
+    let mut lines = String::new();
+    for topic in &topics {
+        for (offset, record) in all_expected() {
+            let Expected {
+                timestamp,
+                key,
+                value,
+                headers,
+            } = record;
+            writeln!(
+                lines,
+                "{topic}\t{offset}\t{timestamp}\t{key}\t{value}\t{headers}"
+            )
+            .unwrap();
+        }
+    }
+    let arguments: Vec<&str> = std::iter::once("read")
+        .chain(topics.iter().map(String::as_str))
+        .collect();
+    for client in CLIENTS {
+        let printed = client.run_with(node, &arguments);
+        assert_same(&printed, &lines, &format!("{client:?}"));
+    }
+    for topic in &topics {
+        assert_java_reads(node, topic);
+    }
+}
+
+fn assert_java_reads(node: &Node, topic: &str) {
+    let count = (CODECS.len() * PER_CODEC).to_string();
+    let mut arguments = vec!["--topic", topic, "--partition", "0", "--offset", "0"];
+    arguments.extend(["--max-messages", &count, "--timeout-ms", "20000"]);
+    for property in PRINTED {
+        arguments.extend(["--property", property]);
+    }
+    let mut lines = String::new();
+    for (offset, record) in all_expected() {
+        let Expected {
+            timestamp,
+            key,
+            value,
+            mut headers,
+        } = record;
+        if headers.is_empty() {
+            headers = "NO_HEADERS".to_owned();
+        }
+        writeln!(
+            lines,
+            "CreateTime:{timestamp}\tOffset:{offset}\t{headers}\t{key}\t{value}"
+        )
+        .unwrap();
+    }
+    let printed = kafka_tools::run(node, CONSOLE_CONSUMER, &arguments);
+    let printed: String = printed
+        .lines()
+        .take(CODECS.len() * PER_CODEC)
+        .fold(String::new(), |text, line| text + line + "\n");
+    assert_same(
+        &printed,
+        &lines,
+        &format!("the console consumer of {topic}"),
+    );
+}
+
+/// Compares line by line, so that a failure shows the first difference and not everything.
+fn assert_same(printed: &str, expected: &str, reader: &str) {
+    for (printed, expected) in printed.lines().zip(expected.lines()) {
+        assert_eq!(printed, expected, "{reader}");
+    }
+    assert_eq!(
+        printed.lines().count(),
+        expected.lines().count(),
+        "{reader}: lines"
+    );
+}
