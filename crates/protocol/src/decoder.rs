@@ -3,7 +3,7 @@
 //! Input: a frame. Output: one value after the other, in the order in which they are asked for.
 //!
 //! Invariants, checked here in the methods named:
-//! - nothing outside of the frame is read ([`Decoder::take`]);
+//! - nothing outside of the frame is read ([`Decoder::skip`]);
 //! - an array is allocated only if the bytes that are left can hold it, beside what the arrays around
 //!   it still need ([`Decoder::check_count`]);
 //! - the bytes of a tagged field are all its own, and its tag is larger than the one before
@@ -54,8 +54,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Starts at the first of the `bytes` that have arrived of a message of `len` bytes. Bytes and
-    /// strings will be copies.
+    /// Starts at the first of the `bytes` that have arrived of a message of `len` bytes, and of what
+    /// follows it. Bytes and strings will be copies.
     ///
     /// A value that reaches beyond `bytes` is [`Malformed::Truncated`]: it may still arrive.
     pub(crate) fn of_arriving(bytes: &'a [u8], len: usize) -> Self {

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Invariants:
-//! - nothing behind the body is looked at or consumed ([`ProduceStream::piece`], `records`);
+//! - nothing behind the body is looked at or consumed ([`Decoder::of_arriving`]);
 //! - apart from records, at most [`PIECE_MAX_BYTES`] have to be in the buffer at once, and no step
 //!   is tried again before what it lacked has arrived;
 //! - the result is that of decoding the whole [`ProduceRequest`], for every way of cutting it
@@ -351,11 +351,10 @@ impl ProduceStream {
         buf: &mut BytesMut,
         read: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        let arrived = buf.len().min(self.body_left);
-        if arrived < self.needed.min(self.body_left) {
+        if buf.len() < self.needed.min(self.body_left) {
             return Ok(None);
         }
-        let mut d = Decoder::of_arriving(&buf[..arrived], self.body_left);
+        let mut d = Decoder::of_arriving(buf, self.body_left);
         match read(&mut d) {
             Ok(value) => {
                 let len = d.position();

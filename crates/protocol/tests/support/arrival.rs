@@ -72,6 +72,7 @@ pub(crate) fn arrive(
         unsent: &sent,
         memory,
         piece,
+        generous: false,
     };
     let mut request = ProduceRequest::default();
     loop {
@@ -118,13 +119,18 @@ struct Arrival<'a, F> {
     /// Addresses of the receive buffer.
     memory: Range<usize>,
     piece: F,
+    /// Whether ever more arrived than was asked for.
+    generous: bool,
 }
 
 impl<F: FnMut(usize) -> usize> Arrival<'_, F> {
     fn next_item(&mut self) -> Result<Item, DecodeError> {
         loop {
             match self.stream.next(&mut self.buf)? {
-                Some(item) => return Ok(item),
+                Some(item) => {
+                    assert!(self.generous || self.buf.is_empty(), "it asks for too much");
+                    return Ok(item);
+                }
                 None => self.receive(),
             }
         }
@@ -139,6 +145,7 @@ impl<F: FnMut(usize) -> usize> Arrival<'_, F> {
             "it asks beyond its body"
         );
         let len = (self.piece)(missing).clamp(1, self.unsent.len());
+        self.generous |= len > missing;
         let (arriving, unsent) = self.unsent.split_at(len);
         self.buf.put_slice(arriving);
         self.unsent = unsent;

@@ -120,3 +120,23 @@ fn versions_that_were_removed_are_refused() {
         assert_eq!(error.reason, Malformed::UnknownVersion(version));
     }
 }
+
+#[test]
+fn tagged_fields_are_checked_as_in_a_whole_request() {
+    // A request without topics, of version 9: no transaction, acks, timeout, no topics, then tags.
+    for (tags, is_good) in [
+        (&[0][..], true),
+        (&[2, 5, 1, 9, 6, 0], true),
+        (&[2, 5, 1, 9, 5, 0], false),
+        (&[2, 5, 1, 9, 4, 0], false),
+        (&[1, 5, 2, 9], false),
+        (&[2, 5, 1, 9], false),
+        (&[0, 9], false),
+    ] {
+        let body = [&[0, 0, 1, 0, 0, 0, 0, 1], tags].concat();
+        assert_eq!(whole(&body, 9).is_ok(), is_good, "{tags:?}");
+        for piece in [1, 2, usize::MAX] {
+            check(&body, 9, Fate::Take, |_| piece);
+        }
+    }
+}
