@@ -6,7 +6,8 @@
 //! Invariants:
 //! - before each poll the seed may send a task to the end of the queue or to sleep; it is polled later,
 //!   so no wake-up is lost;
-//! - a task of a killed process is never polled again;
+//! - a task of a killed process is never polled again: the kill aborts it, and nothing is spawned
+//!   afterwards;
 //! - a panic is recorded, and the world raises it; not of a killed process, whose calls all fail.
 //!
 //! Source: none.
@@ -144,10 +145,6 @@ impl Future for SimTask {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if !this.process.is_alive() {
-            this.future = None;
-            return Poll::Ready(());
-        }
         if let Some(pause) = &mut this.pause {
             if pause.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
