@@ -271,7 +271,7 @@ fn waiting_produces_are_bounded_and_their_queues_reused() {
     let mut end = 0;
     let mut effects = Vec::new();
     let mut fill = |s: &mut Scenario, end: &mut i64| {
-        while s.replica.waiting.len() < MAX_WAITING_PRODUCES {
+        for _ in 0..MAX_WAITING_PRODUCES / MAX_GROUP_BATCHES {
             for ticket in 0..MAX_GROUP_BATCHES as u64 {
                 effects.clear();
                 s.replica
