@@ -1,11 +1,12 @@
 //! Generates the messages of the wire protocol.
 //!
-//! Input: the schemas in `schema/`, one file per API; their format is described in `build/parse.rs`.
-//! Output: `$OUT_DIR/messages.rs`, a module per schema with the structs and their codecs, and
-//! `$OUT_DIR/api_key.rs`, the table of the APIs. `src/lib.rs` includes both.
+//! Input: the schemas in `schema/`, one file per API; their format is described in
+//! `build/parse.rs`. Output: `$OUT_DIR/messages.rs`, a module per schema with the structs and their
+//! codecs, and `$OUT_DIR/api_key.rs`, the table of the APIs. `src/lib.rs` includes both.
 //!
 //! Invariants, checked here and in `build/schema.rs` before a line is written: a schema that could
-//! produce a decoder that allocates without reading, or an encoder that loses data, fails the build.
+//! produce a decoder that allocates without reading, or an encoder that loses data, fails the
+//! build.
 
 #[path = "build/emit.rs"]
 mod emit;

@@ -1,7 +1,7 @@
 //! Writes the Rust items of a schema: modules, structs, defaults, trait implementations, API keys.
 //!
-//! Input: checked schemas. Output: Rust source for `src/lib.rs` to include; the bodies of the codecs
-//! come from `emit_codec`.
+//! Input: checked schemas. Output: Rust source for `src/lib.rs` to include; the bodies of the
+//! codecs come from `emit_codec`.
 //!
 //! Invariant: the text depends on the schemas only, so that equal schemas build equal binaries.
 
@@ -48,7 +48,7 @@ pub(crate) fn messages(schemas: &[Schema]) -> String {
         module(&mut source, schema);
     }
     source.lines(
-        "/// Calls the macro `$callback!(module, Type)` for each message of the protocol, as statements.
+        "/// Calls the macro `$callback!(module, Type);` for each message of the protocol.
          #[macro_export]
          macro_rules! for_each_message {
          ($callback:ident) => {",

@@ -8,7 +8,8 @@
 use crate::emit::{Source, default_value, ident};
 use crate::schema::{Field, Kind, Message, Struct, Versions};
 
-/// Statements longer than this are broken, so that lines of the usual depth stay within 100 columns.
+/// Statements longer than this are broken, so that lines of the usual depth stay within 100
+/// columns.
 const LINE_MAX: usize = 84;
 
 /// `fn read`: decodes one struct.
@@ -222,7 +223,8 @@ fn write_tags(body: &mut Vec<String>, message: &Message, definition: &Struct) {
     }
 }
 
-/// Puts `statements` behind the condition that the version has the field, and a check behind `else`.
+/// Puts `statements` behind the condition that the version has the field, and a check behind
+/// `else`.
 fn guarded(
     body: &mut Vec<String>,
     field: &Field,

@@ -1,13 +1,14 @@
 //! Reads the text of a schema.
 //!
-//! Input: one file of `schema/`. Output: a [`Schema`], or the number of the line that is wrong and why.
+//! Input: one file of `schema/`. Output: a [`Schema`], or the number of the line that is wrong and
+//! why.
 //!
 //! The format, by example:
 //!
 //! ```text
-//! api 1 Fetch                                  the API's key and name; absent where there is no API
+//! api 1 Fetch                                  the API's key and name, if there is one
 //!
-//! request 4-18 flexible 12+                    its valid versions, and those with compact encodings
+//! request 4-18 flexible 12+                    valid versions, and those with compact encodings
 //!   struct Cursor                              a struct that several fields use, ahead of them
 //!     topic_name  string  0+
 //!   cluster_id    string        12+  tag 0 nullable default null ignorable
@@ -23,7 +24,8 @@
 //! - `nullable`, or `nullable 2+` where only some of the field's versions have it.
 //! - `default x`; without it zero, empty or false. `null` needs `nullable`.
 //! - `ignorable`: a value is dropped without an error in versions that don't have the field.
-//! - `tag n`: the field is tagged (KIP-482). `inflexible`: it has the old encoding in every version.
+//! - `tag n`: the field is tagged (KIP-482). `inflexible`: it has the old encoding in every
+//!   version.
 //! - Two spaces indent by one level; lines that start with `#` and empty lines are skipped.
 //!
 //! Invariant: every word of the text means something; what is not understood is an error.

@@ -1,10 +1,11 @@
 //! The schema of one API.
 //!
-//! Input: what [`parse`] has read. Output: a [`Schema`] that is sound, and how long its structs are.
+//! Input: what [`parse`] has read. Output: a [`Schema`] that is sound, and how long its structs
+//! are.
 //!
-//! Invariants, checked in [`Message::check`]: structs are defined once and don't contain themselves;
-//! an element of an array takes at least one byte in every version; tagged fields exist only in
-//! flexible versions and their tags are distinct; `records` are nullable and not tagged.
+//! Invariants, checked in [`Message::check`]: structs are defined once and don't contain
+//! themselves; an element of an array takes at least one byte in every version; tagged fields exist
+//! only in flexible versions and their tags are distinct; `records` are nullable and not tagged.
 
 #[path = "parse.rs"]
 mod parse;

@@ -76,8 +76,8 @@ impl ApiKey {
 
     /// Version of the request header in front of a request of `version`: 1, or 2 if flexible.
     ///
-    /// It is defined for unknown versions too: that is how the header of an ApiVersions request from
-    /// the future can be read.
+    /// It is defined for unknown versions too: that is how the header of an ApiVersions request
+    /// from the future can be read.
     #[must_use]
     pub const fn request_header_version(self, version: i16) -> i16 {
         if self.is_flexible(version) { 2 } else { 1 }
@@ -85,7 +85,8 @@ impl ApiKey {
 
     /// Version of the response header: 0, or 1 if flexible.
     ///
-    /// ApiVersions always answers with 0, because its client may not know the version yet (KIP-511).
+    /// ApiVersions always answers with 0, because its client may not know the version yet
+    /// (KIP-511).
     #[must_use]
     pub const fn response_header_version(self, version: i16) -> i16 {
         match self {

@@ -4,8 +4,8 @@
 //!
 //! Invariants, checked here in the methods named:
 //! - nothing outside of the frame is read ([`Decoder::skip`]);
-//! - an array is allocated only if the bytes that are left can hold it, beside what the arrays around
-//!   it still need ([`Decoder::check_count`]);
+//! - an array is allocated only if the bytes that are left can hold it, beside what the arrays
+//!   around it still need ([`Decoder::check_count`]);
 //! - the bytes of a tagged field are all its own, and its tag is larger than the one before
 //!   ([`Decoder::tags`]).
 //!
@@ -28,7 +28,8 @@ pub const ALLOCATION_FACTOR: usize = 48;
 
 /// A position in a frame.
 ///
-/// Methods that take `flexible` read the compact form of KIP-482 if it is set, the older form if not.
+/// Methods that take `flexible` read the compact form of KIP-482 if it is set, the older form if
+/// not.
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     bytes: &'a [u8],
@@ -54,8 +55,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Starts at the first of the `bytes` that have arrived of a message of `len` bytes, and of what
-    /// follows it. Bytes and strings will be copies.
+    /// Starts at the first of the `bytes` that have arrived of a message of `len` bytes, and of
+    /// what follows it. Bytes and strings will be copies.
     ///
     /// A value that reaches beyond `bytes` is [`Malformed::Truncated`]: it may still arrive.
     pub(crate) fn of_arriving(bytes: &'a [u8], len: usize) -> Self {
@@ -364,8 +365,9 @@ impl Decoder<'_> {
         Ok(count)
     }
 
-    /// This is what bounds the memory that a frame can cost: before an array is allocated, the bytes
-    /// of its elements are set aside. No byte is set aside for two elements, be it of nested arrays.
+    /// This is what bounds the memory that a frame can cost: before an array is allocated, the
+    /// bytes of its elements are set aside. No byte is set aside for two elements, be it of nested
+    /// arrays.
     fn check_count(&self, count: usize, min_size: usize) -> Result<(), DecodeError> {
         let remaining = self.remaining().saturating_sub(self.reserved);
         if count > remaining / min_size {
@@ -519,8 +521,8 @@ mod tests {
 
     #[test]
     fn nested_arrays_cannot_claim_the_same_bytes() {
-        // Three arrays of at least two bytes each: the first one's three elements take what the other
-        // two need, although six bytes are left.
+        // Three arrays of at least two bytes each: the first one's three elements take what the
+        // other two need, although six bytes are left.
         let refused = decode(&[4, 5, 0, 0, 0, 0, 0, 0], |d| {
             d.array(true, 2, |d| d.array(true, 1, |d| d.i8()))
         });

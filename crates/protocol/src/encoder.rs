@@ -1,7 +1,7 @@
 //! Writes the types of the wire into a buffer, and leaves gaps for record data.
 //!
-//! Input: one value after the other. Output: [`Encoded`], the bytes with the places where record data
-//! belongs between them:
+//! Input: one value after the other. Output: [`Encoded`], the bytes with the places where record
+//! data belongs between them:
 //!
 //! ```text
 //! buf    | header, topic, partition 0 | partition 1 | the rest |
@@ -28,7 +28,8 @@ const LENGTH_PREFIX_BYTES: usize = 4;
 
 /// A message that is being written.
 ///
-/// Methods that take `flexible` write the compact form of KIP-482 if it is set, the older form if not.
+/// Methods that take `flexible` write the compact form of KIP-482 if it is set, the older form if
+/// not.
 #[derive(Debug, Default)]
 pub struct Encoder {
     buf: BytesMut,

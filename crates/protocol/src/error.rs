@@ -2,8 +2,8 @@
 //!
 //! Input: nothing. Output: the errors of the decoders and encoders.
 //!
-//! Invariant: a [`DecodeError`] carries a position and numbers, never bytes of the peer, so that it can
-//! be logged.
+//! Invariant: a [`DecodeError`] carries a position and numbers, never bytes of the peer, so that it
+//! can be logged.
 
 /// Bytes that are not the message they should be. The connection they came on cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,9 +8,36 @@
 //! Invariants:
 //! - bytes from a peer never cause a panic, and what they make us allocate is at most
 //!   [`ALLOCATION_FACTOR`] times what arrived (`tests/hostile_input.rs` measures it);
-//! - a value is never lost in silence: a field that a version cannot carry is refused by the encoder,
-//!   unless the schema calls it ignorable;
+//! - a value is never lost in silence: a field that a version cannot carry is refused by the
+//!   encoder, unless the schema calls it ignorable;
 //! - record data is never copied: decoding slices the frame, encoding leaves a gap ([`Encoded`]).
+//!
+//! A request, and the frame of its answer:
+//!
+//! ```
+//! use skein_protocol::messages::metadata::{MetadataRequest, MetadataResponse};
+//! use skein_protocol::{ApiKey, Decoder, Message as _, frame};
+//!
+//! fn answer(request: &bytes::Bytes) -> Result<bytes::Bytes, Box<dyn std::error::Error>> {
+//!     let mut d = Decoder::new(request);
+//!     let header = frame::decode_request_header(&mut d)?;
+//!     let version = header.request_api_version;
+//!     let request = MetadataRequest::decode(&mut d, version)?;
+//!     d.finish()?;
+//!     assert_eq!(request.topics, Some(vec![]), "asks for the brokers only");
+//!     let response = MetadataResponse { controller_id: 1, ..Default::default() };
+//!     let id = header.correlation_id;
+//!     let encoded = frame::encode_response(ApiKey::Metadata, version, id, &response)?;
+//!     Ok(encoded.into_bytes().ok_or("record data belongs in between")?)
+//! }
+//!
+//! let request = frame::encode_request(&MetadataRequest::default(), 12, 7, None)?;
+//! let request = request.into_bytes().ok_or("no record data")?;
+//! let response = answer(&request.slice(4..))?;
+//! let (id, response) = frame::decode_response::<MetadataRequest>(&response.slice(4..), 12)?;
+//! assert_eq!((id, response.controller_id), (7, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! Source: the Kafka protocol guide, KIP-482 (flexible versions), KIP-511 (ApiVersions); the field
 //! tables of Apache Kafka 4.1.1. `tests/oracle.rs` compares with another implementation.
@@ -36,10 +63,10 @@ pub use string::Str;
 
 /// One module per API, generated from `schema/`.
 ///
-/// The names are Kafka's, in snake case for fields. A struct has the fields of all versions, and its
-/// default is the schema's, so that `FetchRequest { max_wait_ms: 500, ..Default::default() }` is a
-/// complete message. Where a request and its response have different structs of one name, these
-/// are prefixed with `Request` and `Response`.
+/// The names are Kafka's, in snake case for fields. A struct has the fields of all versions, and
+/// its default is the schema's, so that `FetchRequest { max_wait_ms: 500, ..Default::default() }`
+/// is a complete message. Where a request and its response have different structs of one name,
+/// these are prefixed with `Request` and `Response`.
 // Generated code: long functions are lists of fields, and an encoder of scalars alone cannot fail.
 #[allow(clippy::too_many_lines, clippy::unnecessary_wraps)]
 #[rustfmt::skip]

@@ -27,8 +27,8 @@ pub trait Message: Sized {
     /// Appends the message to `e`.
     ///
     /// # Errors
-    /// There is no such version, or it cannot carry this value. `e` then holds a part of the message
-    /// and is of no more use.
+    /// There is no such version, or it cannot carry this value. `e` then holds a part of the
+    /// message and is of no more use.
     fn encode(&self, e: &mut Encoder, version: i16) -> Result<(), EncodeError>;
 }
 

@@ -1,7 +1,7 @@
 //! Decodes a Produce request while it arrives, so that its batches need not wait for its end.
 //!
-//! Input: the receive buffer of a connection, which may hold a part of the request's body, or all of
-//! it and the next requests. Output: [`Item`]s in the order of the wire, and the records of each
+//! Input: the receive buffer of a connection, which may hold a part of the request's body, or all
+//! of it and the next requests. Output: [`Item`]s in the order of the wire, and the records of each
 //! partition as a part of the receive buffer, without a copy.
 //!
 //! ```text
@@ -26,7 +26,8 @@ use skein_types::Uuid;
 use crate::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use crate::{DecodeError, Decoder, Malformed, Message as _, STRING_MAX_BYTES, Str};
 
-/// Most bytes that the buffer must hold for the next item: the longest string and what is around it.
+/// Most bytes that the buffer must hold for the next item: the longest string and what is around
+/// it.
 pub const PIECE_MAX_BYTES: usize = STRING_MAX_BYTES + 64;
 
 /// First version that names topics by id.
@@ -202,8 +203,8 @@ impl ProduceStream {
         }
     }
 
-    /// The records of the partition that [`next`](Self::next) returned, split off the front of `buf`
-    /// without a copy. `None` if they have not all arrived, or if there are none to take.
+    /// The records of the partition that [`next`](Self::next) returned, split off the front of
+    /// `buf` without a copy. `None` if they have not all arrived, or if there are none to take.
     pub fn take_records(&mut self, buf: &mut BytesMut) -> Option<BytesMut> {
         match self.state {
             State::Records { len } if len <= buf.len() => {
@@ -215,8 +216,8 @@ impl ProduceStream {
         }
     }
 
-    /// Gives up the records of the partition that [`next`](Self::next) returned. The following calls
-    /// of [`next`](Self::next) drop them as they arrive, in pieces of any size.
+    /// Gives up the records of the partition that [`next`](Self::next) returned. The following
+    /// calls of [`next`](Self::next) drop them as they arrive, in pieces of any size.
     pub fn skip_records(&mut self) {
         if let State::Records { len: left } = self.state {
             self.state = State::Discard {
@@ -345,7 +346,8 @@ impl ProduceStream {
         }
     }
 
-    /// Decodes a piece and takes it off `buf`; `None`, and nothing consumed, if it has not all arrived.
+    /// Decodes a piece and takes it off `buf`; `None`, and nothing consumed, if it has not all
+    /// arrived.
     fn piece<T>(
         &mut self,
         buf: &mut BytesMut,

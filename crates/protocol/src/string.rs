@@ -1,6 +1,7 @@
 //! The strings of messages.
 //!
-//! Input: bytes of a frame, or text. Output: [`Str`], which is cheap to clone because it shares them.
+//! Input: bytes of a frame, or text. Output: [`Str`], which is cheap to clone because it shares
+//! them.
 //!
 //! Invariant, checked by every constructor: the bytes are UTF-8.
 

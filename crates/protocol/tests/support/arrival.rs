@@ -1,14 +1,16 @@
 //! A Produce request that arrives in pieces.
 //!
-//! Input: the body of a request, good or bad, and the sizes of the pieces in which it arrives. Output:
-//! a panic if [`ProduceStream`] makes of it anything but what the decoder of the whole makes of it.
-//! Shared by the tests and the fuzz target.
+//! Input: the body of a request, good or bad, and the sizes of the pieces in which it arrives.
+//! Output: a panic if [`ProduceStream`] makes of it anything but what the decoder of the whole
+//! makes of it. Shared by the tests and the fuzz target.
 
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use skein_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use skein_protocol::{DecodeError, Decoder, Item, Message, ProduceStream, Records};
+use skein_protocol::{
+    DecodeError, Decoder, Item, Message, PIECE_MAX_BYTES, ProduceStream, Records,
+};
 
 /// What follows the body in the receive buffer; it looks like nothing that Produce could use.
 const NEXT_REQUEST: &[u8] = &[0xee; 40];
@@ -131,7 +133,10 @@ impl<F: FnMut(usize) -> usize> Arrival<'_, F> {
                     assert!(self.generous || self.buf.is_empty(), "it asks for too much");
                     return Ok(item);
                 }
-                None => self.receive(),
+                None => {
+                    assert!(self.stream.needed() <= PIECE_MAX_BYTES);
+                    self.receive();
+                }
             }
         }
     }

@@ -70,7 +70,8 @@ pub(crate) enum Shape {
     Random,
     /// The same, with tagged fields that no schema has.
     UnknownTags,
-    /// As few bytes for as many elements as possible: the most that a decoder can be made to allocate.
+    /// As few bytes for as many elements as possible: the most that a decoder can be made to
+    /// allocate.
     Wide,
 }
 

@@ -1,8 +1,8 @@
 //! Arbitrary bytes into the decoder of any message.
 //!
-//! Input: bytes; the first two choose the message and the version, the rest is what is decoded. Output:
-//! a panic if the decoder panics, or takes what the encoder cannot give back.
-//! Shared by the tests and the fuzz target.
+//! Input: bytes; the first two choose the message and the version, the rest is what is decoded.
+//! Output: a panic if the decoder panics, or takes what the encoder cannot give back. Shared by the
+//! tests and the fuzz target.
 
 use bytes::Bytes;
 use skein_protocol::{Decoder, Encoder, Message, messages};

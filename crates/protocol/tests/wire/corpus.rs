@@ -1,7 +1,8 @@
 //! The corpus of the fuzz targets, replayed without a fuzzer.
 //!
-//! `fuzz/corpus/<target>/` holds one input per file. `cargo test -p skein-protocol -- --ignored corpus`
-//! writes the seeds again; whatever a fuzzer finds is added by hand under a name that says what it is.
+//! `fuzz/corpus/<target>/` holds one input per file. `cargo test -p skein-protocol -- --ignored
+//! corpus` writes the seeds again; whatever a fuzzer finds is added by hand under a name that says
+//! what it is.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
-//! Bytes that want to hurt: no decoder panics, and none allocates more than a multiple of the input.
+//! Bytes that want to hurt: no decoder panics, and none allocates more than a multiple of the
+//! input.
 //!
-//! Input: random bytes, huge lengths, damaged messages, and messages with as many elements in as few
-//! bytes as the protocol allows. Output: what the decoders allocate, counted by the allocator.
+//! Input: random bytes, huge lengths, damaged messages, and messages with as many elements in as
+//! few bytes as the protocol allows. Output: what the decoders allocate, counted by the allocator.
 //!
 //! Invariant: at most [`ALLOCATION_FACTOR`] bytes per byte of input, plus [`CONSTANT`].
 

@@ -2,8 +2,8 @@
 //! bytes that want to hurt.
 //!
 //! Input: random messages that the schemas generate, as bytes; damaged ones; the corpus of the fuzz
-//! targets. Output: the codec reads them all, writes the same bytes, agrees with the `kafka-protocol`
-//! crate on every version it knows, never panics, and allocates within its bound.
+//! targets. Output: the codec reads them all, writes the same bytes, agrees with the
+//! `kafka-protocol` crate on every version it knows, never panics, and allocates within its bound.
 //!
 //! Invariant: every API and every version is covered, because the messages come from
 //! `for_each_message!` and the versions from the schemas.

@@ -1,8 +1,8 @@
 //! The codec and the oracle agree on every message of every version.
 //!
 //! For random bytes that are a message, ours and the oracle's decoders take them, and both encoders
-//! give them back. Then both encode that message in each other version: both refuse, or both give the
-//! same bytes, which is the test of what may be dropped.
+//! give them back. Then both encode that message in each other version: both refuse, or both give
+//! the same bytes, which is the test of what may be dropped.
 
 use std::fmt::Debug;
 

@@ -1,12 +1,12 @@
 //! A Produce request that arrives in pieces decodes to what it decodes to as a whole.
 //!
-//! Requests are random, in every version; some are damaged. They are cut in every place, fed byte by
-//! byte, fed with exactly what the decoder asks for, and followed by bytes of the next request.
+//! Requests are random, in every version; some are damaged. They are cut in every place, fed byte
+//! by byte, fed with exactly what the decoder asks for, and followed by bytes of the next request.
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use skein_protocol::messages::produce::ProduceRequest;
-use skein_protocol::{Item, Malformed, Message, ProduceStream};
+use skein_protocol::messages::produce::{ProduceRequest, TopicProduceData};
+use skein_protocol::{Encoder, Item, Malformed, Message, ProduceStream, STRING_MAX_BYTES, Str};
 
 use crate::arrival::{Fate, arrive, check, whole};
 use crate::generate::{Generator, Rng, Schemas, Shape};
@@ -111,6 +111,29 @@ fn a_piece_never_needs_more_than_its_limit() {
         "{error}"
     );
     assert_eq!(error.at, 12);
+}
+
+#[test]
+fn the_longest_strings_fit_in_a_piece() {
+    let longest = Str::from("x".repeat(STRING_MAX_BYTES));
+    let topic = TopicProduceData {
+        name: longest.clone(),
+        ..Default::default()
+    };
+    let request = ProduceRequest {
+        transactional_id: Some(longest),
+        topic_data: vec![topic],
+        ..Default::default()
+    };
+    for version in [3, 12] {
+        let mut e = Encoder::new();
+        request.encode(&mut e, version).unwrap();
+        let body = e.finish().into_bytes().unwrap();
+        assert_eq!(
+            arrive(&body, version, Fate::Take, |missing| missing),
+            Ok(request.clone())
+        );
+    }
 }
 
 #[test]
