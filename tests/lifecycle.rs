@@ -11,6 +11,8 @@ mod crash;
 mod damage;
 #[path = "lifecycle/full_disk.rs"]
 mod full_disk;
+#[path = "lifecycle/retention.rs"]
+mod retention;
 #[path = "lifecycle/run.rs"]
 mod run;
 #[path = "lifecycle/start.rs"]

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use skein_tests::wire::{Batch, Frame, api, error};
+use skein_tests::wire::{Batch, Connection, FetchLimits, Frame, api, error};
 use skein_tests::{Node, System, on_both};
 
 use super::{assert_serves, connect, create};
@@ -18,6 +18,7 @@ on_both!(
     illegal_topic_names_are_refused_and_leave_nothing,
     wrong_partition_counts_and_configs_are_refused,
     a_fetch_returns_the_batch_as_it_was_sent,
+    a_fetch_obeys_its_limits,
 );
 
 const UNKNOWN_ID: [u8; 16] = *b"there is no such";
@@ -91,14 +92,14 @@ fn a_fetch_at_the_end_waits_and_is_woken(system: System) {
         "it waited too long: {waited:?}"
     );
 
-    let body = skein_tests::wire::Connection::fetch_body(&topic, 0, 0, 10_000);
+    let body = Connection::fetch_body(&topic, 0, 0, 10_000);
     reader.send(api::FETCH, 4, &body).unwrap();
     std::thread::sleep(Duration::from_millis(100));
     let batch = Batch::of(["wake up"]).encode();
     let written = Instant::now();
     connect(system).produce(&topic, 0, &batch).unwrap();
     let mut answer = reader.receive().unwrap();
-    let fetched = skein_tests::wire::Connection::fetched(&mut answer);
+    let fetched = Connection::fetched(&mut answer);
     assert!(
         written.elapsed() < Duration::from_millis(500),
         "{:?}",
@@ -191,6 +192,63 @@ fn a_fetch_returns_the_batch_as_it_was_sent(system: System) {
         }
         assert_eq!(fetched.records, expected, "from offset {offset}");
     }
+}
+
+fn a_fetch_obeys_its_limits(system: System) {
+    let topic = create(system, &[]);
+    let mut connection = connect(system);
+    let batch = Batch::of([[7; 10_000]]).encode();
+    for _ in 0..5 {
+        connection.produce(&topic, 0, &batch).unwrap();
+    }
+    let mut fetch = |limits| {
+        let body = Connection::limited_fetch_body(&topic, 0, 0, limits);
+        let started = Instant::now();
+        let mut answer = connection.call(api::FETCH, 4, &body).unwrap();
+        let fetched = Connection::fetched(&mut answer);
+        assert_eq!(fetched.error_code, error::NONE, "{limits:?}");
+        (fetched.records.len(), started.elapsed())
+    };
+    let all = FetchLimits::default();
+    assert_eq!(fetch(all).0, 5 * batch.len());
+    // A batch above the limit comes nevertheless, or its reader would never get past it.
+    for limit in [0, 1, 9_000] {
+        let (length, _) = fetch(FetchLimits {
+            partition_max_bytes: limit,
+            ..all
+        });
+        assert_eq!(length, batch.len(), "partition_max_bytes {limit}");
+        let (length, _) = fetch(FetchLimits {
+            max_bytes: limit,
+            ..all
+        });
+        assert_eq!(length, batch.len(), "max_bytes {limit}");
+    }
+    for limit in [25_000, 45_000] {
+        let (length, _) = fetch(FetchLimits {
+            partition_max_bytes: limit,
+            ..all
+        });
+        let length = i32::try_from(length).unwrap();
+        assert!(
+            (limit - 11_000..=limit).contains(&length),
+            "{length} bytes of at most {limit}"
+        );
+    }
+    // Too little is there: it waits for more, and gives what there is in the end.
+    let limits = FetchLimits {
+        max_wait_ms: 300,
+        min_bytes: 100_000,
+        ..all
+    };
+    let (length, waited) = fetch(limits);
+    assert_eq!(length, 5 * batch.len());
+    assert!((250..1000).contains(&waited.as_millis()), "{waited:?}");
+    let (_, waited) = fetch(FetchLimits {
+        min_bytes: 40_000,
+        ..limits
+    });
+    assert!(waited < Duration::from_millis(200), "{waited:?}");
 }
 
 /// What is in the node's data directory.

@@ -14,7 +14,7 @@ mod batch;
 mod requests;
 
 pub use batch::{Batch, Record, crc32c};
-pub use requests::{Fetched, Produced, TopicId};
+pub use requests::{FetchLimits, Fetched, Produced, TopicId};
 
 /// API keys.
 pub mod api {
@@ -25,6 +25,7 @@ pub mod api {
     pub const METADATA: i16 = 3;
     pub const API_VERSIONS: i16 = 18;
     pub const CREATE_TOPICS: i16 = 19;
+    pub const DELETE_TOPICS: i16 = 20;
     pub const INIT_PRODUCER_ID: i16 = 22;
 }
 

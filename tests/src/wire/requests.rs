@@ -32,6 +32,27 @@ pub struct Fetched {
     pub records: Vec<u8>,
 }
 
+/// What a Fetch waits for and takes.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields are the protocol's")]
+pub struct FetchLimits {
+    pub max_wait_ms: i32,
+    pub min_bytes: i32,
+    pub max_bytes: i32,
+    pub partition_max_bytes: i32,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            max_wait_ms: 0,
+            min_bytes: 1,
+            max_bytes: FETCH_MAX_BYTES,
+            partition_max_bytes: FETCH_MAX_BYTES,
+        }
+    }
+}
+
 impl Connection {
     /// Produces `records` with acks=all, version 7.
     ///
@@ -101,10 +122,28 @@ impl Connection {
     /// The body of a Fetch of at least one byte from one partition.
     #[must_use]
     pub fn fetch_body(topic: &str, partition: i32, offset: i64, max_wait_ms: i32) -> Frame {
-        let body = Frame::new().i32(-1).i32(max_wait_ms).i32(1);
-        let body = body.i32(FETCH_MAX_BYTES).i8(0);
+        let limits = FetchLimits {
+            max_wait_ms,
+            ..FetchLimits::default()
+        };
+        Self::limited_fetch_body(topic, partition, offset, limits)
+    }
+
+    /// The body of a Fetch from one partition.
+    #[must_use]
+    pub fn limited_fetch_body(
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        limits: FetchLimits,
+    ) -> Frame {
+        let body = Frame::new().i32(-1);
+        let body = body.i32(limits.max_wait_ms).i32(limits.min_bytes);
+        let body = body.i32(limits.max_bytes).i8(0);
         let body = body.i32(1).string(topic).i32(1);
-        body.i32(partition).i64(offset).i32(FETCH_MAX_BYTES)
+        body.i32(partition)
+            .i64(offset)
+            .i32(limits.partition_max_bytes)
     }
 
     /// Reads the answer to a Fetch from one partition.
@@ -197,6 +236,20 @@ impl Connection {
         }
         let body = body.i32(TIMEOUT_MS).i8(0);
         let mut answer = self.call(api::CREATE_TOPICS, 2, &body)?;
+        answer.i32();
+        assert_eq!(answer.i32(), 1, "topics");
+        answer.string();
+        Ok(answer.i16())
+    }
+
+    /// Deletes a topic, version 1, and returns the error code.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn delete_topic(&mut self, topic: &str) -> io::Result<i16> {
+        let body = Frame::new().i32(1).string(topic).i32(TIMEOUT_MS);
+        let mut answer = self.call(api::DELETE_TOPICS, 1, &body)?;
         answer.i32();
         assert_eq!(answer.i32(), 1, "topics");
         answer.string();
