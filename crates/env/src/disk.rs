@@ -1,13 +1,14 @@
 //! Files and directories.
 //!
-//! Input: positions and bytes. Output: the same bytes again, after a crash only if they were flushed.
+//! Input: positions and bytes. Output: the same bytes again, after a crash only if they were
+//! flushed.
 //!
 //! Invariants:
 //! - a call either takes effect or says that it did not; a short write says how much it wrote;
 //! - what [`File::sync_data`] returned for survives a power cut; a new name survives it only after
 //!   [`Disk::sync_directory`];
-//! - an index map is read-only: nothing is ever written through a map, because a full disk would turn
-//!   that into SIGBUS.
+//! - an index map is read-only: nothing is ever written through a map, because a full disk would
+//!   turn that into SIGBUS.
 //!
 //! Source: POSIX; `pwritev(2)`, `preadv2(2)` (`RWF_NOWAIT`), `mmap(2)`, `posix_fadvise(2)`.
 
@@ -70,8 +71,8 @@ pub trait Disk: Send + Sync {
     /// What the system says.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
 
-    /// Maps the first `length` bytes of `file` for reading. The file must be at least that long, and
-    /// must not be cut below it while the map lives.
+    /// Maps the first `length` bytes of `file` for reading. The file must be at least that long,
+    /// and must not be cut below it while the map lives.
     ///
     /// # Errors
     /// What the system says.
@@ -125,15 +126,16 @@ pub trait Disk: Send + Sync {
     /// What the system says.
     fn space(&self, path: &Path) -> io::Result<DiskSpace>;
 
-    /// Takes the lock file at `path` for this process until the guard is dropped or the process ends.
+    /// Takes the lock file at `path` for this process until the guard is dropped or the process
+    /// ends.
     ///
     /// # Errors
     /// `WouldBlock` if another process holds it; else what the system says.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
 
-    /// Simulated time that this node's disk calls took since the last call of this function; zero in
-    /// the real world, where the calls themselves took it. The runtime delays the effects of its turn
-    /// by as much.
+    /// Simulated time that this node's disk calls took since the last call of this function; zero
+    /// in the real world, where the calls themselves took it. The runtime delays the effects of its
+    /// turn by as much.
     fn take_cost(&self) -> Duration {
         Duration::ZERO
     }

@@ -1,16 +1,17 @@
 //! The outside world as traits: disk, network, clock, random numbers, tasks.
 //!
-//! Input: what the runtimes ask of the world. Output: the real world (`real`, on tokio and rustix) or,
-//! with the feature `sim`, a simulated one that fails on purpose and is decided by a seed (`sim`).
+//! Input: what the runtimes ask of the world. Output: the real world (`real`, on tokio and rustix)
+//! or, with the feature `sim`, a simulated one that fails on purpose and is decided by a seed
+//! (`sim`).
 //!
 //! Invariants:
 //! - no crate above this one names `std::fs`, `std::net`, `tokio::net`, `std::thread` or a random
-//!   number generator; `tests/tidy.rs` checks it. Timers are `tokio::time` everywhere: the simulation
-//!   runs on tokio's paused clock;
+//!   number generator; `tests/tidy.rs` checks it. Timers are `tokio::time` everywhere: the
+//!   simulation runs on tokio's paused clock;
 //! - the seam stands only where a system call stands anyway, so that a trait object costs nothing.
 //!
-//! Source: the design of simulators such as FoundationDB's and TigerBeetle's: production code above,
-//! faults below.
+//! Source: the design of simulators such as FoundationDB's and TigerBeetle's: production code
+//! above, faults below.
 
 use std::future::Future;
 use std::pin::Pin;

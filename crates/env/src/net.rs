@@ -29,7 +29,8 @@ pub trait Net: Send + Sync {
     /// Resolves `host` and connects to it, trying each of its addresses.
     ///
     /// # Errors
-    /// What the system says of the last address. It does not give up by itself: the caller bounds it.
+    /// What the system says of the last address. It does not give up by itself: the caller bounds
+    /// it.
     fn connect<'a>(
         &'a self,
         host: &'a str,
@@ -64,8 +65,8 @@ pub trait Stream: Send {
     /// What the system says; the connection is of no use afterwards.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Reads up to `limit` bytes into the spare capacity of `buffer`; neither may be 0. 0 means that
-    /// the peer has ended.
+    /// Reads up to `limit` bytes into the spare capacity of `buffer`; neither may be 0. 0 means
+    /// that the peer has ended.
     ///
     /// # Errors
     /// What the system says; the connection is of no use afterwards.

@@ -1,14 +1,14 @@
 //! The real world: Linux, through tokio and rustix.
 //!
-//! Input: [`RealOptions`], or the runtimes of somebody else. Output: an [`Env`] whose calls are system
-//! calls.
+//! Input: [`RealOptions`], or the runtimes of somebody else. Output: an [`Env`] whose calls are
+//! system calls.
 //!
 //! Invariants:
-//! - one trait call is one system call where the kernel has one for it, and allocates nothing on the
-//!   way of records (read, write, send file, append);
+//! - one trait call is one system call where the kernel has one for it, and allocates nothing on
+//!   the way of records (read, write, send file, append);
 //! - [`Lane::Control`](crate::Lane::Control) has a thread that no other task runs on;
-//! - unsafe code of the product stands in `real/disk.rs` (reading a map) and `real/net.rs` (borrowing a descriptor),
-//!   nowhere else in the workspace.
+//! - unsafe code of the product stands in `real/disk.rs` (reading a map) and `real/net.rs`
+//!   (borrowing a descriptor), nowhere else in the workspace.
 //!
 //! Source: Linux manual pages, section 2.
 
@@ -38,8 +38,8 @@ pub use spawn::RealSpawn;
 
 use io_pool::IoPool;
 
-/// Jobs that wait for a thread of the pool before [`Spawn::offload`](crate::Spawn::offload) makes its
-/// callers wait, for each of its threads.
+/// Jobs that wait for a thread of the pool before [`Spawn::offload`](crate::Spawn::offload) makes
+/// its callers wait, for each of its threads.
 const QUEUED_JOBS_PER_IO_THREAD: usize = 64;
 
 /// How many threads the real world has.
@@ -107,8 +107,8 @@ impl RealWorld {
         self.data.block_on(future)
     }
 
-    /// Aborts all tasks and finishes the offloaded work. Waits no longer than `timeout`, because a hung
-    /// disk hangs its thread; says whether everything ended in time.
+    /// Aborts all tasks and finishes the offloaded work. Waits no longer than `timeout`, because a
+    /// hung disk hangs its thread; says whether everything ended in time.
     #[must_use]
     pub fn shutdown(self, timeout: Duration) -> bool {
         let Self {
@@ -152,7 +152,8 @@ pub fn raise_descriptor_limit() -> io::Result<Option<u64>> {
     Ok(getrlimit(Resource::Nofile).current)
 }
 
-/// Waits for SIGTERM or SIGINT; returns the signal's name. Needs a runtime of [`RealWorld`] around it.
+/// Waits for SIGTERM or SIGINT; returns the signal's name. Needs a runtime of [`RealWorld`] around
+/// it.
 ///
 /// # Errors
 /// What the system says when it refuses the handler.

@@ -1,6 +1,7 @@
 //! Random numbers.
 //!
-//! Input: nothing. Output: bits that no one can guess (really) or that the seed decides (simulated).
+//! Input: nothing. Output: bits that no one can guess (really) or that the seed decides
+//! (simulated).
 //!
 //! Invariant: every random bit of a node comes from here; otherwise a seed would not replay.
 //!

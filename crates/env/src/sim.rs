@@ -1,7 +1,8 @@
-//! The simulated world: nodes, disks, a network, clocks and tasks on one thread, decided by one seed.
+//! The simulated world: nodes, disks, a network, clocks and tasks on one thread, decided by one
+//! seed.
 //!
-//! Input: a seed, production code, faults that a test or the seed chooses. Output: what the code does
-//! in that world, and a trace hash that is the same for the same seed.
+//! Input: a seed, production code, faults that a test or the seed chooses. Output: what the code
+//! does in that world, and a trace hash that is the same for the same seed.
 //!
 //! ```no_run
 //! let world = skein_env::sim::SimWorld::new(7);

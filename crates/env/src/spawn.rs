@@ -3,11 +3,11 @@
 //! Input: futures and closures. Output: their execution, on the runtime of their lane.
 //!
 //! Invariants:
-//! - Raft, controller and heartbeats have a runtime and a thread of their own ([`Lane::Control`]), so
-//!   that no amount of data traffic delays them;
+//! - Raft, controller and heartbeats have a runtime and a thread of their own ([`Lane::Control`]),
+//!   so that no amount of data traffic delays them;
 //! - offloaded work runs on a bounded number of threads and waits in a bounded queue;
-//! - in the simulation the seed decides when a ready task really runs, and killing a node aborts all
-//!   of its tasks.
+//! - in the simulation the seed decides when a ready task really runs, and killing a node aborts
+//!   all of its tasks.
 //!
 //! Source: none.
 
@@ -41,9 +41,9 @@ pub trait Spawn: Send + Sync {
         future: BoxFuture<'static, ()>,
     ) -> Box<dyn TaskHandle>;
 
-    /// Runs `work` on a thread that may block (a slow disk, a cold page, a flush); the returned future
-    /// ends after it. The work runs also if that future is dropped. In the simulation it takes the
-    /// simulated time of the disk calls it made.
+    /// Runs `work` on a thread that may block (a slow disk, a cold page, a flush); the returned
+    /// future ends after it. The work runs also if that future is dropped. In the simulation it
+    /// takes the simulated time of the disk calls it made.
     fn offload(&self, name: &'static str, work: Box<dyn FnOnce() + Send>)
     -> BoxFuture<'static, ()>;
 

@@ -57,8 +57,8 @@ fn durable_file(disk: &Arc<dyn Disk>, path: &str, bytes: &[u8]) -> Arc<dyn File>
     file
 }
 
-/// What may be in a file after a power cut: for each byte the values it has had since the last flush, as
-/// bits. Values are below 64.
+/// What may be in a file after a power cut: for each byte the values it has had since the last
+/// flush, as bits. Values are below 64.
 struct Model {
     bytes: Vec<u8>,
     possible: Vec<u64>,

@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - `write_at` is one `pwritev`, `read_at` one `pread` unless it comes back short;
-//! - a map is read through a raw pointer, never as a slice: the file under it grows and changes while
-//!   it is mapped.
+//! - a map is read through a raw pointer, never as a slice: the file under it grows and changes
+//!   while it is mapped.
 //!
 //! Source: `pwritev(2)`, `preadv2(2)`, `fdatasync(2)`, `posix_fadvise(2)`, `mmap(2)`, `flock(2)`.
 
@@ -316,10 +316,10 @@ impl IndexMap for RealIndexMap {
             out.len()
         );
         let Some(map) = &self.map else { return };
-        // SAFETY: `at + out.len()` is within the map, as just checked; the map lives as long as `self`;
-        // `out` is exclusive and so does not overlap it. The file is never cut below the map's length
-        // (contract of `Disk::map_index`), so that every page of it is there. Entries that are being
-        // written meanwhile lie past the count of the view that the caller holds.
+        // SAFETY: `at + out.len()` is within the map, as just checked; the map lives as long as
+        // `self`; `out` is exclusive and so does not overlap it. The file is never cut below the
+        // map's length (contract of `Disk::map_index`), so that every page of it is there. Entries
+        // that are being written meanwhile lie past the count of the view that the caller holds.
         unsafe { ptr::copy_nonoverlapping(map.as_ptr().add(at), out.as_mut_ptr(), out.len()) }
     }
 }

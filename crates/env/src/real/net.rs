@@ -3,8 +3,8 @@
 //! Input and output: as in [`crate::Net`].
 //!
 //! Invariants:
-//! - after a short read or write the socket counts as not ready, so that the next call waits for the
-//!   kernel's word instead of asking and hearing `EAGAIN`;
+//! - after a short read or write the socket counts as not ready, so that the next call waits for
+//!   the kernel's word instead of asking and hearing `EAGAIN`;
 //! - every stream has `TCP_NODELAY`: with sendfile, Nagle's algorithm costs 44 ms.
 //!
 //! Source: `socket(7)`, `tcp(7)`, `sendmsg(2)`, `sendfile(2)`, `epoll(7)` (edge-triggered).
@@ -136,8 +136,8 @@ impl Stream for RealStream {
             // Without room a read gives 0, which would pass for the peer's end.
             return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
         }
-        // The future holds only references, so making one per call costs nothing; tokio's read clears
-        // the readiness after a short read.
+        // The future holds only references, so making one per call costs nothing; tokio's read
+        // clears the readiness after a short read.
         pin!(self.stream.read_buf(&mut buffer.limit(limit))).poll(context)
     }
 
@@ -225,7 +225,7 @@ fn final_error(result: io::Result<()>) -> Option<io::Error> {
 #[allow(unsafe_code)] // `File` names its descriptor by number, so that a simulated file needs none
 fn borrow_descriptor(file: &dyn File) -> Option<BorrowedFd<'_>> {
     let descriptor = file.descriptor()?;
-    // SAFETY: the descriptor belongs to `file`, which keeps it open at least as long as the borrow, and
-    // is not -1, because it is open.
+    // SAFETY: the descriptor belongs to `file`, which keeps it open at least as long as the borrow,
+    // and is not -1, because it is open.
     Some(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }

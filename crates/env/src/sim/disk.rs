@@ -1,11 +1,11 @@
 //! A node's simulated disk.
 //!
-//! Input: calls of [`Disk`] and [`File`], a fault plan, crashes. Output: the same bytes and names again,
-//! or an error, as plan and seed decide; the simulated time of the calls.
+//! Input: calls of [`Disk`] and [`File`], a fault plan, crashes. Output: the same bytes and names
+//! again, or an error, as plan and seed decide; the simulated time of the calls.
 //!
-//! [`SimDisk`] is the disk as the world and the tests see it; it outlives its node's processes. Each
-//! process has a [`DiskView`] of its own, with the number of its incarnation: after a kill every call
-//! through it, and through the files it opened, fails with [`Killed`].
+//! [`SimDisk`] is the disk as the world and the tests see it; it outlives its node's processes.
+//! Each process has a [`DiskView`] of its own, with the number of its incarnation: after a kill
+//! every call through it, and through the files it opened, fails with [`Killed`].
 //!
 //! Invariants:
 //! - a call is judged, traced and paid for exactly once, in `DiskView::begin`;
@@ -170,8 +170,8 @@ impl SimDisk {
         self.core.state.lock().faults.stalled_until = Some(time);
     }
 
-    /// Flips the bits of `mask` in the byte at `offset` of the file at `path`, on the device too; says
-    /// whether there is such a byte.
+    /// Flips the bits of `mask` in the byte at `offset` of the file at `path`, on the device too;
+    /// says whether there is such a byte.
     #[must_use]
     pub fn rot(&self, path: &Path, offset: u64, mask: u8) -> bool {
         let entry = self.core.state.lock().names.find(path);
@@ -181,7 +181,8 @@ impl SimDisk {
         }
     }
 
-    /// Ends the process: its handles die. With the power, what was not flushed is lost, kept or torn.
+    /// Ends the process: its handles die. With the power, what was not flushed is lost, kept or
+    /// torn.
     pub(super) fn die(&self, death: Death) {
         let mut state = self.core.state.lock();
         let state = &mut *state;

@@ -1,10 +1,12 @@
 //! The simulated network.
 //!
-//! Input: binds, connects and bytes of the nodes; a plan of latencies and faults; partitions and cuts.
+//! Input: binds, connects and bytes of the nodes; a plan of latencies and faults; partitions and
+//! cuts.
 //! Output: the same bytes in the same order, late, in pieces, or not at all.
 //!
 //! A connection is two [`Pipe`]s, one for each direction. Bytes travel as segments with a time of
-//! arrival. A blocked link holds them back, as TCP does, which sends again until the link is healed.
+//! arrival. A blocked link holds them back, as TCP does, which sends again until the link is
+//! healed.
 //!
 //! Invariants:
 //! - bytes arrive in the order in which they were written, none twice, none changed;
@@ -197,8 +199,8 @@ impl Fabric {
         self.changed.notify_waiters();
     }
 
-    /// The process on the host has ended. After a kill the kernel closes its connections; after a power
-    /// cut its peers hear nothing.
+    /// The process on the host has ended. After a kill the kernel closes its connections; after a
+    /// power cut its peers hear nothing.
     pub(super) fn end_host(&self, host: HostId, death: Death) {
         let mut state = self.state.lock();
         let listeners = std::mem::take(&mut state.listeners);

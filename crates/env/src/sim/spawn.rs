@@ -1,11 +1,11 @@
 //! Simulated tasks.
 //!
-//! Input: futures and closures of a node. Output: their execution on the one thread of the world, in an
-//! order and with delays that the seed draws.
+//! Input: futures and closures of a node. Output: their execution on the one thread of the world,
+//! in an order and with delays that the seed draws.
 //!
 //! Invariants:
-//! - before each poll the seed may send a task to the end of the queue or to sleep; it is polled later,
-//!   so no wake-up is lost;
+//! - before each poll the seed may send a task to the end of the queue or to sleep; it is polled
+//!   later, so no wake-up is lost;
 //! - a task of a killed process is never polled again: the kill aborts it, and nothing is spawned
 //!   afterwards;
 //! - a panic is recorded, and the world raises it; not of a killed process, whose calls all fail.

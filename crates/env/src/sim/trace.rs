@@ -2,8 +2,8 @@
 //!
 //! Input: events. Output: a hash over all of them in their order, and the last lines.
 //!
-//! Invariant: the same seed gives the same hash; a run whose hash differs found something that is not
-//! decided by the seed.
+//! Invariant: the same seed gives the same hash; a run whose hash differs found something that is
+//! not decided by the seed.
 //!
 //! Source: none.
 

@@ -2,9 +2,9 @@
 //!
 //! Input: a seed; the names of nodes; kills and power cuts. Output: an [`Env`] for each process.
 //!
-//! A *node* is a name with a disk, a clock and an address; it is there for the whole run. A *process* is
-//! what runs on it: it ends by a kill or a power cut, and the next call of [`SimWorld::node`] starts
-//! another one.
+//! A *node* is a name with a disk, a clock and an address; it is there for the whole run. A
+//! *process* is what runs on it: it ends by a kill or a power cut, and the next call of
+//! [`SimWorld::node`] starts another one.
 //!
 //! Invariants:
 //! - a node has at most one living process; an [`Env`] belongs to one process for ever;
@@ -136,14 +136,14 @@ impl SimWorld {
         self.state.scheduler.lock().schedule = schedule;
     }
 
-    /// Ends the node's process as `kill -9` does: its tasks stop, its connections close, what it wrote
-    /// stays in the page cache.
+    /// Ends the node's process as `kill -9` does: its tasks stop, its connections close, what it
+    /// wrote stays in the page cache.
     pub fn kill(&self, name: &str) {
         self.state.end_node(name, Death::Kill);
     }
 
-    /// Takes the power of the node's machine: what it did not flush may be lost, its peers hear nothing
-    /// until it is back.
+    /// Takes the power of the node's machine: what it did not flush may be lost, its peers hear
+    /// nothing until it is back.
     pub fn power_cut(&self, name: &str) {
         self.state.end_node(name, Death::PowerCut);
     }
@@ -163,8 +163,8 @@ impl SimWorld {
     /// Runs `future` and everything that is spawned until it ends.
     ///
     /// # Panics
-    /// With the panic of any task of a living process; and after a day of simulated time, which means
-    /// that nothing moves any more.
+    /// With the panic of any task of a living process; and after a day of simulated time, which
+    /// means that nothing moves any more.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(async {
             let mut limit = pin!(sleep(RUN_MAX));

@@ -304,8 +304,8 @@ async fn readable_waits_for_bytes_and_for_the_end(ends: Ends) {
     assert_eq!(read(&mut server, &mut buffer, 8).await, 0);
 }
 
-/// Nothing is to be read. A stream may call itself readable without need once, on a fresh connection or
-/// after a read; a read puts that right.
+/// Nothing is to be read. A stream may call itself readable without need once, on a fresh
+/// connection or after a read; a read puts that right.
 async fn assert_idle(stream: &mut Box<dyn Stream>, buffer: &mut BytesMut) {
     let wait = Duration::from_millis(30);
     let reading = poll_fn(|context| stream.poll_read(context, buffer, 8));

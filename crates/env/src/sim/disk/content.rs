@@ -11,8 +11,8 @@
 //! Invariants, checked by `tests/disk_faults.rs`:
 //! - a page without an entry in `device` is on the device as it is;
 //! - a power cut leaves every flushed byte as it was, except where it was overwritten since;
-//! - a page whose write-back failed is clean for the cache and lost for the device until it is written
-//!   again: a later flush succeeds without it, as on Linux.
+//! - a page whose write-back failed is clean for the cache and lost for the device until it is
+//!   written again: a later flush succeeds without it, as on Linux.
 //!
 //! Source: `fsync(2)`; the behaviour of ext4 in its default mode.
 
@@ -255,8 +255,8 @@ impl Content {
         }
     }
 
-    /// Flips the bits of `mask` in the byte at `offset`, in the cache and on the device; says whether
-    /// there is such a byte.
+    /// Flips the bits of `mask` in the byte at `offset`, in the cache and on the device; says
+    /// whether there is such a byte.
     pub(super) fn rot(&mut self, offset: u64, mask: u8) -> bool {
         let (page, within) = (offset / PAGE_U64, as_usize(offset % PAGE_U64));
         if offset >= self.length || !self.pages.contains_key(&page) {

@@ -2,13 +2,13 @@
 //!
 //! Input: paths and changes of names. Output: the files behind them.
 //!
-//! A change of names is journalled: creating and removing set one entry, renaming sets two in one step.
-//! Syncing a directory brings its changes to the device, with every earlier change that they build on.
-//! A power cut keeps a prefix of the rest of the journal, drawn by the seed.
+//! A change of names is journalled: creating and removing set one entry, renaming sets two in one
+//! step. Syncing a directory brings its changes to the device, with every earlier change that they
+//! build on. A power cut keeps a prefix of the rest of the journal, drawn by the seed.
 //!
 //! Invariants, checked by `tests/disk_faults.rs`:
-//! - after `sync` of a directory a power cut leaves its entries as they were then, or as a prefix of
-//!   the later changes made them;
+//! - after `sync` of a directory a power cut leaves its entries as they were then, or as a prefix
+//!   of the later changes made them;
 //! - a rename is never seen half.
 //!
 //! Source: `rename(2)`, `fsync(2)`; the order of a journalling file system.

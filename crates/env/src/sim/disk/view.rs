@@ -2,8 +2,9 @@
 //!
 //! Input and output: as in [`crate::Disk`].
 //!
-//! Invariant: every call goes through [`DiskView::begin`], which refuses those of a dead process, asks the
-//! faults, writes the trace and charges the time; and through [`DiskView::end`], where a process dies.
+//! Invariant: every call goes through [`DiskView::begin`], which refuses those of a dead process,
+//! asks the faults, writes the trace and charges the time; and through [`DiskView::end`], where a
+//! process dies.
 //!
 //! Source: none.
 

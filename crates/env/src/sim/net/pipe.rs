@@ -1,6 +1,7 @@
 //! One direction of a simulated connection.
 //!
-//! Input: segments with their times of arrival, the end, blocks. Output: bytes in order, then the end.
+//! Input: segments with their times of arrival, the end, blocks. Output: bytes in order, then the
+//! end.
 //!
 //! ```text
 //! writer ── push ──► [ at 12.1 ms | at 12.4 ms | ... ] ── take, when the time has come ──► reader
@@ -118,7 +119,8 @@ impl Pipe {
         wake(&mut state.writer);
     }
 
-    /// Room for the writer below `buffer_max`: `Err` if nobody will read, `Ok(None)` if it must wait.
+    /// Room for the writer below `buffer_max`: `Err` if nobody will read, `Ok(None)` if it must
+    /// wait.
     pub(super) fn room(&self, buffer_max: usize, writer: &Waker) -> Result<Option<usize>, ()> {
         let mut state = self.state.lock();
         if state.abandoned || state.end.is_some() {
