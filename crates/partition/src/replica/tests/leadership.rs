@@ -1,5 +1,7 @@
 //! Scenarios of leadership, ISR, high watermark and durability.
 
+use skein_record::{EndTxnMarker, TxnResult};
+
 use super::*;
 use crate::FetchIsolation;
 
@@ -272,5 +274,27 @@ fn stale_checkpoints_are_brought_inside_the_log() {
         log.flushed_end_offset = Offset(99);
         let replica = Replica::new(BrokerId(1), SETTINGS, log);
         assert_eq!(replica.published().high_watermark, Offset(expected));
+    }
+}
+
+#[test]
+fn an_ended_transaction_is_stable_when_its_marker_is_committed() {
+    for checkpoint in [0, 5] {
+        let mut log = log(0, 5);
+        log.high_watermark = Offset(checkpoint);
+        log.producers = ProducerStates::starting_at(Offset(0));
+        let marker = EndTxnMarker {
+            result: TxnResult::Commit,
+            coordinator_epoch: 0,
+        };
+        let (id, epoch) = (ProducerId(7), ProducerEpoch(0));
+        let data = produce(0, 4).producer(7, 0, 0).transactional();
+        let _ = log.producers.reserve(&data.header, Offset(0));
+        let _ = log
+            .producers
+            .reserve_marker(id, epoch, marker, Offset(4), Millis(500));
+        let mut s = Scenario::new(SETTINGS);
+        s.replica = Replica::new(BrokerId(1), SETTINGS, log);
+        s.check(became_leader(1, &[1], &[1]), "epochs, view e1 0/5/5/5");
     }
 }
