@@ -5,7 +5,8 @@
 //! precise one.
 
 use skein_tests::wire::error::{
-    self, CORRUPT_MESSAGE, INVALID_RECORD, UNKNOWN_SERVER_ERROR, UNSUPPORTED_COMPRESSION_TYPE,
+    self, CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, UNKNOWN_SERVER_ERROR,
+    UNSUPPORTED_COMPRESSION_TYPE,
 };
 use skein_tests::wire::{Batch, Record};
 use skein_tests::{System, on_both};
@@ -34,6 +35,8 @@ type WrongHeader = (&'static str, i16, &'static [i16], fn(&mut Batch));
 const RECORD: &[i16] = &[INVALID_RECORD];
 const CORRUPT: &[i16] = &[CORRUPT_MESSAGE];
 const EITHER: &[i16] = &[INVALID_RECORD, CORRUPT_MESSAGE];
+const UNAUTHORIZED: i16 = error::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+const TRANSACTION: &[i16] = &[UNAUTHORIZED, INVALID_RECORD];
 const CODEC: &[i16] = &[UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD];
 
 #[rustfmt::skip]
@@ -59,6 +62,9 @@ const WRONG_HEADERS: &[WrongHeader] = &[
     ("a control batch", INVALID_RECORD, RECORD, |batch| batch.attributes = 1 << 5),
     ("an unknown codec", UNKNOWN_SERVER_ERROR, CODEC, |batch| batch.attributes = 5),
     ("the last codec", UNKNOWN_SERVER_ERROR, CODEC, |batch| batch.attributes = 7),
+    ("a transaction of nobody", UNAUTHORIZED, TRANSACTION, |batch| batch.attributes = 1 << 4),
+    ("an epoch without an id", INVALID_RECORD, RECORD, |batch| batch.producer_epoch = 1),
+    ("a sequence without an id", INVALID_RECORD, RECORD, |batch| batch.base_sequence = 1),
     ("an id without a sequence", INVALID_RECORD, RECORD, |batch| batch.producer_id = 4_000),
 ];
 
@@ -198,8 +204,8 @@ fn timestamps_outside_the_allowed_range_are_invalid(system: System) {
     let mut connection = connect(system);
     let now = three().base_timestamp;
     for (shift, error_code) in [
-        (-HOUR_MS, error::INVALID_TIMESTAMP),
-        (2 * HOUR_MS, error::INVALID_TIMESTAMP),
+        (-HOUR_MS, INVALID_TIMESTAMP),
+        (2 * HOUR_MS, INVALID_TIMESTAMP),
         (-50_000, error::NONE),
         (HOUR_MS - 60_000, error::NONE),
     ] {
@@ -219,10 +225,6 @@ fn timestamps_outside_the_allowed_range_are_invalid(system: System) {
         ..three()
     };
     let produced = connection.produce(&topic, 0, &batch.encode()).unwrap();
-    assert_eq!(
-        produced.error_code,
-        error::INVALID_TIMESTAMP,
-        "one record of two"
-    );
+    assert_eq!(produced.error_code, INVALID_TIMESTAMP, "one record of two");
     assert_eq!(log_end(system, &topic), 6);
 }
