@@ -47,6 +47,12 @@ pub trait Spawn: Send + Sync {
     fn offload(&self, name: &'static str, work: Box<dyn FnOnce() + Send>)
     -> BoxFuture<'static, ()>;
 
+    /// Threads of the data lane. Simulated nodes have none of their own and say as many as a small
+    /// machine has.
+    fn data_threads(&self) -> usize {
+        4
+    }
+
     /// Lets other ready tasks run first.
     fn yield_now(&self) -> BoxFuture<'static, ()>;
 }

@@ -32,6 +32,10 @@ impl RealSpawn {
 }
 
 impl Spawn for RealSpawn {
+    fn data_threads(&self) -> usize {
+        self.data.metrics().num_workers()
+    }
+
     fn spawn(
         &self,
         lane: Lane,
