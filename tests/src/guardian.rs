@@ -134,3 +134,35 @@ fn start_guardian() -> Child {
         .spawn()
         .expect("start sh, the guardian of this test's processes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guardian_kills_what_is_guarded_and_spares_what_was_released() {
+        let directory = tempfile::tempdir().unwrap().keep();
+        let mut guarded = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut released = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut guardian = start_guardian();
+        let mut pipe = guardian.stdin.take().unwrap();
+        for line in [
+            format!("+ {}", released.id()),
+            format!("+ {}", guarded.id()),
+            format!("- {}", released.id()),
+            format!("d {}", directory.display()),
+        ] {
+            writeln!(pipe, "{line}").unwrap();
+        }
+        drop(pipe);
+        // Without a kill this would take a minute.
+        let started = std::time::Instant::now();
+        assert!(!guarded.wait().unwrap().success());
+        assert!(started.elapsed().as_secs() < 30);
+        guardian.wait().unwrap();
+        assert!(!directory.exists());
+        assert!(released.try_wait().unwrap().is_none(), "it was killed too");
+        released.kill().unwrap();
+        released.wait().unwrap();
+    }
+}

@@ -124,3 +124,32 @@ fn read_all(file: &mut File) -> String {
     file.read_to_end(&mut bytes).expect("read what it printed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_its_output_kept() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo said; echo complained >&2; exec sleep 60"]);
+        let finished = run(&mut command, Duration::from_millis(300));
+        assert!(!finished.succeeded());
+        let shown = finished.to_string();
+        for part in ["killed at its timeout", "said", "complained"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
+
+    #[test]
+    fn input_is_given_and_failure_seen() {
+        let mut command = Command::new("sh");
+        let finished = run_with_input(
+            command.args(["-c", "cat; exit 3"]),
+            "in",
+            Duration::from_secs(30),
+        );
+        assert_eq!(finished.stdout, "in");
+        assert_eq!(finished.status.and_then(|status| status.code()), Some(3));
+    }
+}
