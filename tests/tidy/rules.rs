@@ -25,7 +25,10 @@ pub(crate) const EDGES: [(&str, &[&str]); 16] = [
     ("env", &["types"]),
     ("storage", &["types", "config", "record", "env"]),
     ("net", &["types", "protocol", "env"]),
-    ("quorum", &["types", "metadata", "storage", "env", "net"]),
+    (
+        "quorum",
+        &["types", "config", "metadata", "controller", "storage", "env", "net"],
+    ),
     ("broker", ALL),
     (
         "client",

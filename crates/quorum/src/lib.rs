@@ -1,1 +1,43 @@
-//! The metadata quorum: openraft over our own log store.
+//! The metadata quorum: openraft over our own log store, and the controller's handle.
+//!
+//! Input: requests to the controller. Output: the image, on every node, after each entry of the
+//! log.
+//!
+//! ```text
+//!  propose ─► proposer ─► Batch (skein-controller) ─► openraft ─► LogStore ─► log files, vote file
+//!                ▲                                        │
+//!                └────────────── image ◄── StateMachine ◄─┘ ─► snapshot file
+//! ```
+//!
+//! Invariants:
+//! - nothing is acknowledged before it is flushed: entries (`log_files.rs`), votes and identity
+//!   (`small_file.rs`);
+//! - an entry takes effect only on the decision it was based on (`skein_metadata::Image::apply`),
+//!   and one batch of decisions is in flight (`proposer.rs`);
+//! - an identity that took part in a cluster never founds another (`identity.rs`);
+//! - what is on the disk has one frozen struct per type and version (`frozen.rs`).
+//!
+//! Architecture invariant: nobody outside of this crate names openraft; all files go through
+//! `skein_env::Disk`, all tasks through `skein_env::Spawn`.
+//!
+//! Source: the Raft paper and Ongaro's thesis; openraft 0.10.
+
+mod controller;
+mod error;
+mod frozen;
+mod identity;
+mod log_files;
+mod log_store;
+mod network;
+mod node;
+mod proposer;
+mod runtime;
+mod small_file;
+mod snapshot_file;
+mod state_machine;
+mod types;
+
+pub use controller::{Controller, QuorumOptions, QuorumStatus};
+pub use error::QuorumError;
+pub use identity::IDENTITY_FILE;
+pub use skein_controller::{Call, Refusal, Request, Response};

@@ -1,0 +1,323 @@
+//! The broker's handle of the quorum.
+//!
+//! Input: requests to the controller. Output: their answers, and the image after each change.
+//!
+//! Invariants: [`Controller::start`] returns when the cluster is founded, this node leads, and the
+//! image has all that was ever acknowledged; after [`Controller::shutdown`] the directory is free.
+//!
+//! Source: own design.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use skein_config::BrokerConfig;
+use skein_controller::{Call, FoundCluster, Refusal, Request};
+use skein_env::{Env, Lane};
+use skein_metadata::{Image, LogId};
+use skein_types::{ErrorCode, Uuid};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::QuorumError;
+use crate::identity::Identity;
+use crate::node::{self, Node, RaftHandle};
+use crate::proposer::{Proposer, REQUESTS_QUEUED_MAX, Waiting};
+use crate::runtime::{offload, on_control_lane, within};
+use crate::state_machine::Published;
+use crate::types::log_id;
+
+/// How long [`Controller::shutdown`] waits for the last writes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a member of the quorum needs to know.
+#[derive(Clone, Debug)]
+pub struct QuorumOptions {
+    /// `metadata.log.dir`.
+    pub directory: PathBuf,
+    /// The broker's static settings; decisions take defaults and session timeout from them.
+    pub config: Arc<BrokerConfig>,
+    /// Levels of the features that a new cluster starts with.
+    pub features: Vec<(String, i16)>,
+}
+
+/// The quorum as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumStatus {
+    /// This node's Raft id.
+    pub raft_id: u64,
+    /// The Raft id of the controller, if it is known.
+    pub controller: Option<u64>,
+    /// The term.
+    pub term: u64,
+    /// The last entry of this node's log.
+    pub last_log_index: Option<u64>,
+    /// The last entry that a majority has.
+    pub committed: Option<LogId>,
+    /// The last entry of the snapshot.
+    pub snapshot: Option<LogId>,
+    /// Raft ids of the voters.
+    pub voters: Vec<u64>,
+}
+
+/// A member of the quorum. Cheap to clone; all clones are the same member.
+#[derive(Clone)]
+pub struct Controller {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    env: Env,
+    raft: RaftHandle,
+    raft_id: u64,
+    cluster_id: Uuid,
+    published: Published,
+    requests: mpsc::Sender<Waiting>,
+    stop: watch::Sender<bool>,
+    closed: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Controller {
+    /// Opens `metadata.log.dir`, founds a cluster if it is empty, and leads.
+    ///
+    /// # Errors
+    /// [`QuorumError`]: the directory is in use, was damaged, or the disk fails.
+    pub async fn start(env: Env, options: QuorumOptions) -> Result<Self, QuorumError> {
+        let peers = options.config.node.cluster_peers.len();
+        if peers > 0 {
+            return Err(QuorumError::Peers { count: peers });
+        }
+        let starting = start(env.clone(), options);
+        on_control_lane(&env, "quorum start", starting)
+            .await
+            .unwrap_or_else(|| Err(QuorumError::stopped("the node was ended")))
+    }
+
+    /// Has a request decided. The answer comes after its records are in this node's image.
+    ///
+    /// # Errors
+    /// [`Refusal`]: what the rules say; NOT_CONTROLLER if another node leads, or none (try again);
+    /// KAFKA_STORAGE_ERROR if the metadata log takes nothing more.
+    pub async fn propose<C: Call>(&self, request: C) -> Result<C::Response, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let request: Request = request.into();
+        let stopped = |()| {
+            Refusal::new(
+                ErrorCode::NotController,
+                "the metadata quorum has stopped here",
+            )
+        };
+        let waiting = Waiting { request, answer };
+        self.inner
+            .requests
+            .send(waiting)
+            .await
+            .map_err(|_| stopped(()))?;
+        let response = answered.await.map_err(|_| stopped(()))??;
+        C::response(response)
+    }
+
+    /// The image as it is now.
+    #[must_use]
+    pub fn image(&self) -> Arc<Image> {
+        self.inner.published.image()
+    }
+
+    /// The image after each change; changes that follow each other fast may be seen as one.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Image>> {
+        self.inner.published.subscribe()
+    }
+
+    /// Raft id of this node: that of its `metadata.log.dir`, for registration.
+    #[must_use]
+    pub fn raft_id(&self) -> u64 {
+        self.inner.raft_id
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub fn cluster_id(&self) -> Uuid {
+        self.inner.cluster_id
+    }
+
+    /// Whether this node leads the quorum.
+    #[must_use]
+    pub fn is_controller(&self) -> bool {
+        self.inner.raft.is_leader()
+    }
+
+    /// The quorum as this node sees it.
+    #[must_use]
+    pub fn status(&self) -> QuorumStatus {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        QuorumStatus {
+            raft_id: self.inner.raft_id,
+            controller: metrics.current_leader,
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index,
+            committed: metrics.local_committed.as_ref().map(log_id),
+            snapshot: metrics.snapshot.as_ref().map(log_id),
+            voters: metrics.membership_config.membership().voter_ids().collect(),
+        }
+    }
+
+    /// Waits until the quorum stops on this node by itself: a disk failed, or metadata do not fit.
+    /// The node must not go on then. Does not return while all is well.
+    pub async fn failed(&self) -> QuorumError {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return QuorumError::stopped(fatal);
+            }
+            if metrics.changed().await.is_err() {
+                return QuorumError::stopped("Raft has ended");
+            }
+        }
+    }
+
+    /// Makes a snapshot now, after which the log before it is purged.
+    ///
+    /// # Errors
+    /// [`QuorumError::Stopped`].
+    pub async fn snapshot(&self) -> Result<(), QuorumError> {
+        self.inner
+            .raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(QuorumError::stopped)
+    }
+
+    /// Stops: requests are refused, what is written is finished, the directory is let go.
+    ///
+    /// # Errors
+    /// [`QuorumError::Stopped`] if the disk does not finish within 5 s.
+    pub async fn shutdown(&self) -> Result<(), QuorumError> {
+        // Nobody may listen any more.
+        self.inner.stop.send_replace(true);
+        let Some(closed) = self.inner.closed.lock().take() else {
+            return Ok(()); // somebody else has stopped it
+        };
+        let raft = self.inner.raft.clone();
+        let stopping = async move { raft.shutdown().await };
+        let stopped = on_control_lane(&self.inner.env, "quorum stop", stopping).await;
+        if let Some(Err(error)) = stopped {
+            tracing::warn!(%error, "Raft did not stop in order");
+        }
+        match tokio::time::timeout(CLOSE_TIMEOUT, closed).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(QuorumError::stopped(
+                "the metadata log is still being written",
+            )),
+        }
+    }
+}
+
+async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumError> {
+    let QuorumOptions {
+        directory,
+        config,
+        features,
+    } = options;
+    let opening = {
+        let (env, directory) = (env.clone(), directory.clone());
+        offload(&env.clone(), "open quorum", move || {
+            node::open(&env, &directory)
+        })
+        .await
+    };
+    let opened = opening.ok_or_else(|| QuorumError::stopped("the node was ended"))??;
+    let Node {
+        raft,
+        store,
+        published,
+        identity,
+        closed,
+    } = node::start(&env, opened).await?;
+    let (requests, queue) = mpsc::channel(REQUESTS_QUEUED_MAX);
+    let (stop, stopped) = watch::channel(false);
+    let proposer = Proposer {
+        env: env.clone(),
+        raft: raft.clone(),
+        store,
+        published: published.clone(),
+        config,
+        directory: directory.clone(),
+        raft_id: identity.raft_id,
+        requests: queue,
+        stop: stopped,
+    };
+    let task = Box::pin(within(env.clone(), proposer.run()));
+    let _task = env.spawn.spawn(Lane::Control, "controller", task);
+    let inner = Inner {
+        env,
+        raft,
+        raft_id: identity.raft_id,
+        cluster_id: Uuid::ZERO,
+        published,
+        requests,
+        stop,
+        closed: Mutex::new(Some(closed)),
+    };
+    let mut controller = Controller {
+        inner: Arc::new(inner),
+    };
+    match found(&controller, identity, directory, features).await {
+        Ok(cluster_id) => {
+            if let Some(inner) = Arc::get_mut(&mut controller.inner) {
+                inner.cluster_id = cluster_id;
+            }
+            Ok(controller)
+        }
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = controller.shutdown().await;
+            Err(error)
+        }
+    }
+}
+
+/// Founds the cluster if it is not founded, and marks the identity initialised once that is
+/// durable.
+async fn found(
+    controller: &Controller,
+    identity: Identity,
+    directory: PathBuf,
+    features: Vec<(String, i16)>,
+) -> Result<Uuid, QuorumError> {
+    let identity_path = directory.join(crate::IDENTITY_FILE);
+    let Some(founding) = &identity.founding else {
+        return Err(QuorumError::lost(&identity_path, "without a cluster"));
+    };
+    let request = FoundCluster {
+        cluster_id: founding.cluster_id,
+        features,
+    };
+    let cluster_id = controller
+        .propose(request)
+        .await
+        .map_err(QuorumError::stopped)?;
+    if cluster_id != founding.cluster_id {
+        let reason = format!(
+            "of cluster {}, the log of {cluster_id}",
+            founding.cluster_id
+        );
+        return Err(QuorumError::lost(&identity_path, reason));
+    }
+    if !identity.initialised {
+        let identity = Identity {
+            initialised: true,
+            ..identity
+        };
+        let disk = Arc::clone(&controller.inner.env.disk);
+        let write = move || identity.write(&*disk, &directory);
+        offload(&controller.inner.env, "initialised", write)
+            .await
+            .ok_or_else(|| QuorumError::stopped("the node was ended"))??;
+        tracing::info!(%cluster_id, "founded a cluster");
+    }
+    Ok(cluster_id)
+}

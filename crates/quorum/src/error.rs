@@ -1,0 +1,104 @@
+//! What can go wrong with the quorum.
+//!
+//! Input: failures of the disk, of what is on it, of Raft. Output: errors with a path and what to
+//! do.
+//!
+//! Invariant: an error that needs a person says so in words that tell the person what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use skein_storage::StorageError;
+
+/// A failure of the quorum on this node.
+#[derive(Debug, thiserror::Error)]
+pub enum QuorumError {
+    /// A call on a file or directory failed.
+    #[error("cannot {operation} {}: {source}", .path.display())]
+    Io {
+        /// What was being done, as a verb.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A call on a file of the log failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Another process uses the directory.
+    #[error(
+        "{} is in use by another process; stop it, or give this node another metadata.log.dir",
+        .path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A file does not hold what this node once wrote and flushed.
+    #[error(
+        "{} is {reason}. This node took part in a cluster and must not found another: restore \
+         the directory from a copy that was taken while the node was stopped; only if the \
+         cluster's metadata is lost for good, move the whole directory away and start anew",
+        .path.display()
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A peer list, which this version does not serve yet.
+    #[error("cluster.peers names {count} peers, but this version serves one node: leave it empty")]
+    Peers {
+        /// How many.
+        count: usize,
+    },
+    /// Raft stopped or did not start.
+    #[error("the metadata quorum has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl QuorumError {
+    /// The error `source` of the call `operation` on `path`.
+    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            operation,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    /// The file at `path` is not what it was.
+    pub(crate) fn lost(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Lost {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Raft is not, for this reason.
+    pub(crate) fn stopped(reason: impl ToString) -> Self {
+        Self::Stopped {
+            reason: reason.to_string(),
+        }
+    }
+
+    /// As openraft takes errors of its storage.
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            Self::Io {
+                operation,
+                path,
+                source,
+            } => {
+                let message = format!("cannot {operation} {}: {source}", path.display());
+                io::Error::new(source.kind(), message)
+            }
+            other => io::Error::other(other),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The proposer: turns requests into entries of the log, one batch at a time.
+//!
+//! ```text
+//!  requests ─► decide all that wait, on the applied image ─► one entry ─► applied? ─► answers
+//!                         ▲                                                  │
+//!                         └──────── its base was not the last decision ──────┘
+//! ```
+//!
+//! Input: requests, the image, who leads. Output: entries; an answer or a refusal for each request.
+//!
+//! Invariants:
+//! - nothing is decided before an entry of this leader's own term is applied: only then the image
+//!   has all that was acknowledged before ([`Proposer::activate`]);
+//! - one batch is in flight: the next is decided on the image that it led to;
+//! - a request is answered after its records are applied and published on this node;
+//! - sessions start anew with each term.
+//!
+//! Source: own design; the Raft paper, section 8 (a leader commits a blank entry first).
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use skein_config::BrokerConfig;
+use skein_controller::{
+    Batch, Context, FenceBrokers, RandomBits, Refusal, Request, Response, Sessions,
+};
+use skein_env::Env;
+use skein_metadata::{Image, Outcome};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, Millis};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::log_store::LogStore;
+use crate::node::RaftHandle;
+use crate::state_machine::Published;
+use crate::types::{Proposal, TypeConfig};
+
+/// Requests that may wait for the proposer.
+pub(crate) const REQUESTS_QUEUED_MAX: usize = 1024;
+/// Requests that one batch takes.
+const REQUESTS_PER_BATCH_MAX: usize = 256;
+/// Records after which a batch takes no further request.
+const RECORDS_PER_BATCH: usize = 20_000;
+/// How often a batch is decided again when its base was stale.
+const DECISIONS_PER_BATCH_MAX: u32 = 8;
+/// How long requests wait for this node to become the active controller.
+const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of records after which a snapshot is made, however few the entries.
+const SNAPSHOT_LOG_BYTES: u64 = 32 * 1024 * 1024;
+/// Room that the device must have before an entry is proposed: an entry that does not fit would
+/// stop the node, a refused request does not.
+const HEADROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// How often the sessions are looked at.
+const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A request that waits for its answer.
+pub(crate) struct Waiting {
+    pub(crate) request: Request,
+    pub(crate) answer: oneshot::Sender<Result<Response, Refusal>>,
+}
+
+/// See the module.
+pub(crate) struct Proposer {
+    pub(crate) env: Env,
+    pub(crate) raft: RaftHandle,
+    pub(crate) store: LogStore,
+    pub(crate) published: Published,
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) directory: PathBuf,
+    /// Raft id of this node: its own broker is alive as long as this code runs.
+    pub(crate) raft_id: u64,
+    pub(crate) requests: mpsc::Receiver<Waiting>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// What a controller knows while its term lasts.
+struct Tenure {
+    term: u64,
+    sessions: Sessions,
+}
+
+/// How a batch ended.
+enum Verdict {
+    /// Its records are applied.
+    Applied,
+    /// Somebody else decided in between.
+    Stale,
+    /// Nothing, or nothing that is known, was decided.
+    Refused(Refusal),
+}
+
+impl Proposer {
+    /// Runs until it is stopped or all who could ask are gone.
+    pub(crate) async fn run(mut self) {
+        let start = Instant::now();
+        let mut tenure = None;
+        let mut waiting = VecDeque::new();
+        let mut snapshot_at = SNAPSHOT_LOG_BYTES;
+        loop {
+            if waiting.is_empty() && !self.wait(&mut waiting).await {
+                break;
+            }
+            let now = millis_since(start);
+            if let Err(refusal) = self.activate(&mut tenure, now).await {
+                refuse_all(&mut waiting, &refusal);
+                continue;
+            }
+            if let Some(tenure) = &mut tenure {
+                self.fence_ended(tenure, now, &mut waiting);
+                self.turn(tenure, now, &mut waiting).await;
+            }
+            if self.store.appended_bytes() > snapshot_at {
+                snapshot_at = self.store.appended_bytes() + SNAPSHOT_LOG_BYTES;
+                // A Raft that has stopped says so at the next proposal.
+                let _ = self.raft.trigger().snapshot().await;
+            }
+        }
+    }
+
+    /// Waits for requests, or for the time to look at the sessions; `false` at the end.
+    async fn wait(&mut self, waiting: &mut VecDeque<Waiting>) -> bool {
+        let mut received = Vec::new();
+        tokio::select! {
+            biased;
+            _ = self.stop.wait_for(|stop| *stop) => return false,
+            count = self.requests.recv_many(&mut received, REQUESTS_PER_BATCH_MAX) => {
+                if count == 0 {
+                    return false;
+                }
+            }
+            () = tokio::time::sleep(SESSION_CHECK_INTERVAL) => {}
+        }
+        waiting.extend(received);
+        true
+    }
+
+    /// Makes sure that this node leads and has applied an entry of its own term.
+    async fn activate(&self, tenure: &mut Option<Tenure>, now: Millis) -> Result<(), Refusal> {
+        let Some(term) = self.leading_term() else {
+            *tenure = None;
+            let message = "this node is not the controller";
+            return Err(Refusal::new(ErrorCode::NotController, message));
+        };
+        if tenure.as_ref().is_some_and(|tenure| tenure.term == term) {
+            return Ok(());
+        }
+        let mut images = self.published.subscribe();
+        let is_active = |image: &Arc<Image>| image.last_applied().is_some_and(|id| id.term == term);
+        let active = tokio::time::timeout(ACTIVATION_TIMEOUT, images.wait_for(is_active)).await;
+        let Ok(Ok(image)) = active.map(|result| result.map(|image| Arc::clone(&image))) else {
+            let message = "the controller is not active yet";
+            return Err(Refusal::new(ErrorCode::NotController, message));
+        };
+        let timeout = self.config.replica.session_timeout_ms;
+        *tenure = Some(Tenure {
+            term,
+            sessions: Sessions::new(&image, now, timeout),
+        });
+        Ok(())
+    }
+
+    /// The term in which this node leads.
+    fn leading_term(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let vote = metrics.vote;
+        let leads = metrics.state.is_leader() && vote.committed;
+        (leads && vote.leader_id.voted_for == self.raft_id).then_some(vote.leader_id.term)
+    }
+
+    /// Puts the fencing of brokers whose sessions have ended before all other requests.
+    fn fence_ended(&self, tenure: &Tenure, now: Millis, waiting: &mut VecDeque<Waiting>) {
+        let image = self.published.image();
+        let mut ended = tenure.sessions.ended(&image, now);
+        ended.retain(|(id, _)| !self.is_own(&image, *id));
+        if !ended.is_empty() {
+            tracing::warn!(brokers = ?ended, "fencing brokers whose sessions have ended");
+            let request = FenceBrokers { brokers: ended }.into();
+            let (answer, _) = oneshot::channel();
+            waiting.push_front(Waiting { request, answer });
+        }
+    }
+
+    fn is_own(&self, image: &Image, id: BrokerId) -> bool {
+        image
+            .broker(id)
+            .is_some_and(|broker| broker.raft_id == self.raft_id)
+    }
+
+    /// Decides one batch of what waits, and answers.
+    async fn turn(&self, tenure: &mut Tenure, now: Millis, waiting: &mut VecDeque<Waiting>) {
+        for _ in 0..DECISIONS_PER_BATCH_MAX {
+            let image = self.published.image();
+            let mut batch = Batch::new(&image);
+            let answers = self.decide(&mut batch, tenure, now, waiting);
+            match self.propose(batch).await {
+                Verdict::Stale => {}
+                Verdict::Applied => {
+                    for (waiting, answer) in waiting.drain(..answers.len()).zip(answers) {
+                        note_session(&mut tenure.sessions, &waiting.request, &answer, now);
+                        // Who asked may have gone.
+                        let _ = waiting.answer.send(answer);
+                    }
+                    return;
+                }
+                Verdict::Refused(refusal) => {
+                    for (waiting, answer) in waiting.drain(..answers.len()).zip(answers) {
+                        // What was refused before it was proposed stays refused for its own reason.
+                        let answer = answer.and_then(|_| Err(refusal.clone()));
+                        let _ = waiting.answer.send(answer);
+                    }
+                    return;
+                }
+            }
+        }
+        let message = "others decided in between, again and again";
+        refuse_all(waiting, &Refusal::new(ErrorCode::NotController, message));
+    }
+
+    /// Decides the first of those who wait, as many as a batch takes.
+    fn decide(
+        &self,
+        batch: &mut Batch,
+        tenure: &Tenure,
+        now: Millis,
+        waiting: &VecDeque<Waiting>,
+    ) -> Vec<Result<Response, Refusal>> {
+        let mut seed = [0; 32];
+        self.env.rng.fill(&mut seed);
+        let random = RandomBits::from_seed(seed);
+        let (config, sessions) = (&*self.config, &tenure.sessions);
+        let mut context = Context {
+            now,
+            random,
+            config,
+            sessions,
+        };
+        let mut answers = Vec::with_capacity(waiting.len());
+        for waiting in waiting {
+            if batch.len() > RECORDS_PER_BATCH {
+                break;
+            }
+            answers.push(batch.decide(&waiting.request, &mut context));
+        }
+        answers
+    }
+
+    async fn propose(&self, batch: Batch) -> Verdict {
+        let Some(entry) = batch.into_entry() else {
+            return Verdict::Applied;
+        };
+        let proposal = match Proposal::new(entry) {
+            Ok(proposal) => proposal,
+            Err(error) => {
+                let message = format!("the decision does not fit into an entry: {error}");
+                return Verdict::Refused(Refusal::new(ErrorCode::PolicyViolation, message));
+            }
+        };
+        if let Err(refusal) = self.check_room(proposal.encoded.len() as u64) {
+            return Verdict::Refused(refusal);
+        }
+        match self.raft.client_write(proposal).await {
+            Ok(response) => match response.data {
+                Outcome::Applied => Verdict::Applied,
+                Outcome::StaleBase(_) => Verdict::Stale,
+            },
+            Err(error) => Verdict::Refused(refusal_of(&error)),
+        }
+    }
+
+    /// Checks that the device has room for an entry.
+    fn check_room(&self, bytes: u64) -> Result<(), Refusal> {
+        match self.env.disk.space(&self.directory) {
+            Ok(space) if space.usable_bytes < HEADROOM_BYTES.saturating_add(2 * bytes) => {
+                let message = format!("the device of {} is full", self.directory.display());
+                Err(Refusal::new(ErrorCode::KafkaStorageError, message))
+            }
+            // What can't be measured is tried.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refusal_of(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Refusal {
+    let code = match error {
+        RaftError::APIError(
+            ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+        ) => ErrorCode::NotController,
+        RaftError::APIError(_) => ErrorCode::UnknownServerError,
+        RaftError::Fatal(_) => ErrorCode::KafkaStorageError,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+fn refuse_all(waiting: &mut VecDeque<Waiting>, refusal: &Refusal) {
+    for waiting in waiting.drain(..) {
+        // Who asked may have gone.
+        let _ = waiting.answer.send(Err(refusal.clone()));
+    }
+}
+
+/// A registration or a heartbeat that was granted keeps the broker's session.
+fn note_session(
+    sessions: &mut Sessions,
+    request: &Request,
+    answer: &Result<Response, Refusal>,
+    now: Millis,
+) {
+    let alive: Option<(BrokerId, BrokerEpoch)> = match (request, answer) {
+        (_, Ok(Response::RegisterBroker(registered))) => {
+            Some((registered.broker_id, registered.broker_epoch))
+        }
+        (Request::Heartbeat(heartbeat), Ok(_)) => {
+            Some((heartbeat.broker_id, heartbeat.broker_epoch))
+        }
+        _ => None,
+    };
+    if let Some((id, epoch)) = alive {
+        sessions.touch(id, epoch, now);
+    }
+}
+
+fn millis_since(start: Instant) -> Millis {
+    Millis(i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX))
+}
