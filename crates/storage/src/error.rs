@@ -148,7 +148,12 @@ impl StorageError {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Io { source, .. } if is_full(source) => Severity::Retriable,
+            Self::Io { source, .. } if is_full(source) || is_shortage(source) => {
+                Severity::Retriable
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Severity::Replica
+            }
             Self::Io { .. } => Severity::Directory,
             Self::ShortWrite { .. } | Self::Full { .. } => Severity::Retriable,
             Self::Corrupt { .. } | Self::Broken { .. } => Severity::Replica,
@@ -179,6 +184,16 @@ impl StorageError {
         }
     }
 
+    /// Whether the device, or this user's share of it, has no room.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::ShortWrite { .. } | Self::Full { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the file or directory was not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
@@ -187,8 +202,17 @@ impl StorageError {
 }
 
 const REMEDY_FULL: &str = "make room on the device: shorten retention, delete topics, or grow it";
-/// "Too many open files"; std has no kind for it.
+/// "Too many open files", of the process and of the system; std has no kind for them.
 const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// Whether the process, not the device, lacks something that may come back.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted
+    ) || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
 
 fn is_full(error: &io::Error) -> bool {
     matches!(

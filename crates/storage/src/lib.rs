@@ -11,9 +11,23 @@
 //!
 //! Source: `org.apache.kafka.storage.internals.log` for formats and numbers.
 
+mod atomic_file;
 mod error;
+mod log;
+mod log_config;
+mod log_directory;
 pub mod segment_file;
 #[cfg(test)]
 mod testing;
 
 pub use error::{Severity, StorageError};
+pub use log::{
+    APPEND_MAX_BYTES, Appended, Cut, DeletedSegment, FileRange, FlushPlan, FlushScope, Flushed,
+    FoundRecord, Log, LogReader, LogView, OpenedLog, ReadError, Recovery, TimestampOffset,
+    Truncated,
+};
+pub use log_config::LogConfig;
+pub use log_directory::{
+    CacheLimits, CheckpointFile, CleanShutdown, DeletedDirectory, DirectoryState, LogDirectory,
+    META_PROPERTIES, MetaProperties,
+};

@@ -238,7 +238,16 @@ impl SegmentFile {
             .map_err(|source| StorageError::io("flush", &self.path, source))
     }
 
-    fn cut(&mut self, end: u64) -> Result<(), StorageError> {
+    /// Gives the file another name in the same directory.
+    pub(crate) fn rename(&mut self, disk: &dyn Disk, to: &Path) -> Result<(), StorageError> {
+        disk.rename(&self.path, to)
+            .map_err(|source| StorageError::io("rename", &self.path, source))?;
+        self.path = to.to_path_buf();
+        Ok(())
+    }
+
+    /// Cuts the file to `end`, durably. It goes on taking appends: for recovery only.
+    pub(crate) fn cut(&mut self, end: u64) -> Result<(), StorageError> {
         self.set_length(end)?;
         self.end = end;
         self.flush()

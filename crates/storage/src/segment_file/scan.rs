@@ -27,10 +27,12 @@ pub trait Frames {
     /// Bytes at the start of a frame that tell its length.
     fn head_bytes(&self) -> usize;
 
-    /// Judges a frame by its head, which begins at `position` and is [`Frames::head_bytes`] long.
+    /// Judges a frame by its head, which begins at `position` and is [`Frames::head_bytes`] long. The
+    /// rest of the frame may be missing: learn nothing from it yet.
     fn head(&mut self, position: u64, head: &[u8]) -> Head;
 
-    /// Judges a whole frame that [`Head::Read`] asked for.
+    /// Takes in a frame that is there in full: all of it after [`Head::Read`], its head after
+    /// [`Head::Skip`].
     ///
     /// # Errors
     /// What is wrong with it.
@@ -40,9 +42,9 @@ pub trait Frames {
 /// What a head says of its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// The frame has this many bytes, head included; [`Frames::body`] must see them.
+    /// The frame has this many bytes, head included; [`Frames::body`] must see them all.
     Read(u64),
-    /// The frame has this many bytes, head included, and its head is enough.
+    /// The frame has this many bytes, head included; the head is enough.
     Skip(u64),
     /// The walk ends before this frame, which is good.
     Stop,
@@ -108,18 +110,22 @@ pub fn scan_frames(
             scan.fault = Some("the file ends within a frame");
             break;
         }
-        read_bytes = READ_AFTER_SKIP_BYTES;
-        if matches!(verdict, Head::Read(_)) {
-            read_bytes = READ_BYTES;
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            let Some(frame) = window.get(scan.end, length, READ_BYTES)? else {
-                scan.fault = Some("the file ends within a frame");
-                break;
-            };
-            if let Err(reason) = frames.body(scan.end, frame) {
-                scan.fault = Some(reason);
-                break;
-            }
+        let wanted = match verdict {
+            Head::Read(_) => usize::try_from(length).unwrap_or(usize::MAX),
+            _ => head_bytes,
+        };
+        read_bytes = if wanted > head_bytes {
+            READ_BYTES
+        } else {
+            READ_AFTER_SKIP_BYTES
+        };
+        let Some(frame) = window.get(scan.end, wanted, read_bytes)? else {
+            scan.fault = Some("the file ends within a frame");
+            break;
+        };
+        if let Err(reason) = frames.body(scan.end, frame) {
+            scan.fault = Some(reason);
+            break;
         }
         scan.end += length;
         scan.frames += 1;

@@ -1,0 +1,285 @@
+//! Flushing a log without holding its lock.
+//!
+//! Input: a log that has written more than it has flushed. Output: a plan that any thread can run, and
+//! after it a higher recovery point.
+//!
+//! ```text
+//!   with the lock      without            with the lock
+//!   flush_plan ──────► FlushPlan::run ──► complete_flush
+//! ```
+//!
+//! Invariants:
+//! - the recovery point passes a record only when its bytes, the name of its segment's file, the
+//!   indexes of sealed segments and its leader epoch are on the disk;
+//! - a plan made before a truncation does not move the recovery point afterwards;
+//! - after a failed flush nothing is known of the unflushed bytes: the log takes no more writes
+//!   ([`Log::flush_failed`]).
+//!
+//! Source: `UnifiedLog.flush`; "Can Applications Recover from fsync Failures?" (USENIX ATC 2020).
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skein_env::{File, OpenMode};
+use skein_types::{Millis, Offset};
+
+use super::Log;
+use super::names::FileKind;
+use super::segment::Home;
+use crate::StorageError;
+use crate::atomic_file;
+
+/// How much of a log to flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushScope {
+    /// The sealed segments: after a roll, so that recovery need not scan them.
+    Sealed,
+    /// Everything that is written.
+    All,
+}
+
+/// What has to be flushed; run it without the partition's lock.
+#[must_use = "a plan flushes nothing until it is run"]
+pub struct FlushPlan {
+    home: Arc<Home>,
+    logs: Vec<(Offset, Arc<dyn File>)>,
+    /// Small files of the sealed segments; they may be gone by now.
+    paths: Vec<PathBuf>,
+    needs_directory: bool,
+    flushed: Flushed,
+    ticket: u64,
+}
+
+/// What a plan has made durable.
+#[must_use = "tell the log with `complete_flush`"]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flushed {
+    /// The end of what is on the disk.
+    pub end_offset: Offset,
+    truncations: u64,
+    directory_changes: u64,
+    epochs: u64,
+    /// Sealed segments up to this one are on the disk.
+    sealed: Option<Offset>,
+    snapshots: Option<Offset>,
+}
+
+/// What is written and not flushed.
+#[derive(Default)]
+pub(super) struct FlushState {
+    /// Sealed segments that are not flushed, oldest first.
+    sealed: Vec<(Offset, Arc<dyn File>)>,
+    /// Snapshots of the producers that are not flushed.
+    snapshots: Vec<Offset>,
+    /// Names made in the partition's directory, and how many of them are durable.
+    pub(super) directory_changes: u64,
+    directory_durable: u64,
+    /// Changes of the leader epochs; how many the file has; how many of them are durable.
+    pub(super) epochs_version: u64,
+    pub(super) epochs_written: u64,
+    epochs_durable: u64,
+    truncations: u64,
+    last_flush: Millis,
+    /// The directory's ticket for the name of the partition's own directory.
+    ticket: u64,
+}
+
+impl FlushState {
+    pub(super) fn new(ticket: u64, now: Millis) -> Self {
+        // Names of an earlier run may not be durable: the first flush takes care of them.
+        Self {
+            directory_changes: 1,
+            last_flush: now,
+            ticket,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn note_sealed(&mut self, base_offset: Offset, file: Arc<dyn File>) {
+        self.sealed.push((base_offset, file));
+        // The sealed segment's indexes, and the file of the next segment.
+        self.directory_changes += 1;
+    }
+
+    pub(super) fn note_snapshot(&mut self, offset: Offset) {
+        self.snapshots.push(offset);
+        self.directory_changes += 1;
+    }
+
+    /// Whether the partition's directory has names that are not durable.
+    pub(super) fn needs_directory(&self) -> bool {
+        self.directory_durable < self.directory_changes
+    }
+
+    /// The names in the partition's directory are durable as they are.
+    pub(super) fn note_directory_synced(&mut self) {
+        self.directory_durable = self.directory_changes;
+    }
+
+    /// Everything from `end_offset` on is gone, durably.
+    pub(super) fn note_truncated(&mut self, end_offset: Offset) {
+        self.truncations += 1;
+        self.sealed
+            .retain(|(base_offset, _)| *base_offset < end_offset);
+        self.snapshots.retain(|offset| *offset <= end_offset);
+    }
+
+    fn complete(&mut self, flushed: &Flushed, now: Millis) {
+        self.last_flush = now;
+        self.directory_durable = self.directory_durable.max(flushed.directory_changes);
+        self.epochs_durable = self.epochs_durable.max(flushed.epochs);
+        self.sealed
+            .retain(|(base_offset, _)| flushed.sealed.is_none_or(|last| *base_offset > last));
+        self.snapshots
+            .retain(|offset| flushed.snapshots.is_none_or(|last| *offset > last));
+    }
+}
+
+impl Log {
+    /// Whether `flush.messages` or `flush.ms` asks for a flush.
+    #[must_use]
+    pub fn is_flush_due(&self, now: Millis) -> bool {
+        let unflushed = self.log_end_offset.0.saturating_sub(self.recovery_point.0);
+        let Ok(unflushed) = u64::try_from(unflushed) else {
+            return false;
+        };
+        let config = &self.config;
+        let by_count = config
+            .flush_messages
+            .is_some_and(|messages| unflushed >= messages);
+        let age = now.saturating_sub(self.flush.last_flush);
+        let by_age = config.flush_ms.is_some_and(|flush_ms| age >= flush_ms);
+        unflushed > 0 && (by_count || by_age)
+    }
+
+    /// What to flush now; `None` if all of it is on the disk.
+    ///
+    /// # Errors
+    /// What the disk says of small files that must be written first; then nothing changed.
+    pub fn flush_plan(&mut self, scope: FlushScope) -> Result<Option<FlushPlan>, StorageError> {
+        self.check_writable()?;
+        let end_offset = match scope {
+            FlushScope::Sealed => self.active.base_offset,
+            FlushScope::All => self.log_end_offset,
+        };
+        if end_offset <= self.recovery_point {
+            return Ok(None);
+        }
+        self.plan(scope, end_offset).map(Some)
+    }
+
+    fn plan(&mut self, scope: FlushScope, end_offset: Offset) -> Result<FlushPlan, StorageError> {
+        self.write_changed_epochs()?;
+        let state = &self.flush;
+        let mut paths = Vec::new();
+        for (base_offset, _) in &state.sealed {
+            paths.push(self.home.file(*base_offset, FileKind::OffsetIndex));
+            paths.push(self.home.file(*base_offset, FileKind::TimeIndex));
+        }
+        for offset in &state.snapshots {
+            paths.push(self.home.file(*offset, FileKind::Snapshot));
+        }
+        if state.epochs_durable < state.epochs_written {
+            paths.push(self.home.leader_epochs_path());
+        }
+        let mut logs = state.sealed.clone();
+        if scope == FlushScope::All {
+            logs.push((self.active.base_offset, Arc::clone(self.active.file.file())));
+        }
+        Ok(FlushPlan {
+            home: Arc::clone(&self.home),
+            logs,
+            paths,
+            needs_directory: state.needs_directory(),
+            flushed: Flushed {
+                end_offset,
+                truncations: state.truncations,
+                directory_changes: state.directory_changes,
+                epochs: state.epochs_written,
+                sealed: state.sealed.last().map(|(base_offset, _)| *base_offset),
+                snapshots: state.snapshots.last().copied(),
+            },
+            ticket: state.ticket,
+        })
+    }
+
+    /// Takes note of a plan that has run. Returns the recovery point.
+    pub fn complete_flush(&mut self, flushed: &Flushed, now: Millis) -> Offset {
+        // After a truncation the plan's files and offsets mean something else.
+        if flushed.truncations == self.flush.truncations {
+            self.flush.complete(flushed, now);
+            self.recovery_point = self.recovery_point.max(flushed.end_offset);
+            self.check();
+        }
+        self.recovery_point
+    }
+
+    /// A plan failed: the log takes no more writes, and its replica must go offline.
+    pub fn flush_failed(&mut self, error: &StorageError) {
+        self.is_broken = true;
+        let directory = &self.home.directory;
+        directory.condition().on_error(directory.path(), error);
+    }
+
+    /// Flushes everything that is written, at once.
+    ///
+    /// # Errors
+    /// What the disk says; then the log takes no more writes.
+    pub fn flush(&mut self, now: Millis) -> Result<Offset, StorageError> {
+        if let Some(plan) = self.flush_plan(FlushScope::All)? {
+            let flushed = plan.run().inspect_err(|error| self.flush_failed(error))?;
+            self.complete_flush(&flushed, now);
+        }
+        Ok(self.recovery_point)
+    }
+
+    /// Flushes batches, indexes and small files, also where no record is unflushed.
+    pub(super) fn flush_all(&mut self, now: Millis) -> Result<Offset, StorageError> {
+        let plan = self.plan(FlushScope::All, self.log_end_offset)?;
+        self.active.indexer.flush()?;
+        let flushed = plan.run().inspect_err(|error| self.flush_failed(error))?;
+        self.complete_flush(&flushed, now);
+        Ok(self.recovery_point)
+    }
+}
+
+impl FlushPlan {
+    /// The end of what will be on the disk.
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        self.flushed.end_offset
+    }
+
+    /// Makes it all durable. Blocks for as long as the device takes.
+    ///
+    /// # Errors
+    /// What the disk says. Call [`Log::flush_failed`] then: the unflushed bytes may be lost.
+    pub fn run(self) -> Result<Flushed, StorageError> {
+        for (base_offset, file) in &self.logs {
+            file.sync_data().map_err(|source| {
+                let path = self.home.file(*base_offset, FileKind::Log);
+                StorageError::io("flush", &path, source)
+            })?;
+        }
+        for path in &self.paths {
+            self.sync_path(path)?;
+        }
+        if self.needs_directory {
+            atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
+        }
+        self.home.directory.sync_created(self.ticket)?;
+        Ok(self.flushed)
+    }
+
+    fn sync_path(&self, path: &PathBuf) -> Result<(), StorageError> {
+        match self.home.disk().open(path, OpenMode::ReadWrite) {
+            Ok(file) => file
+                .sync_data()
+                .map_err(|source| StorageError::io("flush", path, source)),
+            // Retention was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(StorageError::io("open", path, source)),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What is in a log's directory when it is opened.
+//!
+//! Input: the directory. Output: its segments; what interrupted steps left behind is finished or
+//! removed.
+//!
+//! ```text
+//!   .deleted            retention had taken it out            removed
+//!   .cleaned            a compaction that did not end         removed
+//!   .swap               a compaction that did                 takes the place of what it replaces,
+//!                                                             unless a .cleaned at or before it shows
+//!                                                             that its set is not complete
+//!   .tmp                a small file being replaced,          removed
+//!                       a segment prepared ahead
+//!   index without log   a segment half removed                removed
+//! ```
+//!
+//! Invariants: a `.log` that may hold the only copy of a record is removed only when its replacement is
+//! complete and flushed.
+//!
+//! Source: `LogLoader.load` of Kafka 4.1.1.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use skein_env::{EntryKind, OpenMode};
+use skein_types::Offset;
+
+use super::batches::{BatchWalk, Visited};
+use super::names::{self, FileKind, Leftover, Name};
+use super::segment::Home;
+use crate::StorageError;
+use crate::atomic_file;
+use crate::segment_file::scan_frames;
+
+/// The segments of a log's directory.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Base offsets, and the bytes of their log files.
+    pub(super) segments: BTreeMap<Offset, u64>,
+    /// Whether there was anything at all.
+    pub(super) is_new: bool,
+}
+
+#[derive(Default)]
+struct Found {
+    segments: BTreeMap<Offset, u64>,
+    others: BTreeSet<(Offset, FileKind)>,
+    cleaned: BTreeSet<Offset>,
+    swaps: BTreeSet<(Offset, FileKind)>,
+}
+
+/// Reads the directory, which is made if it is missing, and tidies it.
+pub(super) fn list(home: &Home) -> Result<Listing, StorageError> {
+    let disk = home.disk();
+    let entries = match disk.read_directory(&home.path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            disk.create_directory(&home.path)
+                .map_err(|source| StorageError::io("create the directory", &home.path, source))?;
+            return Ok(Listing {
+                is_new: true,
+                ..Listing::default()
+            });
+        }
+        Err(source) => return Err(StorageError::io("list", &home.path, source)),
+    };
+    let mut found = Found::default();
+    for (name, kind) in entries {
+        let (Some(name), EntryKind::File(size)) = (name.to_str(), kind) else {
+            continue;
+        };
+        match names::parse(name) {
+            Name::Segment(base_offset, FileKind::Log) => {
+                found.segments.insert(base_offset, size);
+            }
+            Name::Segment(base_offset, kind) => {
+                found.others.insert((base_offset, kind));
+            }
+            Name::Leftover(Leftover::Swap(base_offset, kind)) => {
+                found.swaps.insert((base_offset, kind));
+            }
+            Name::Leftover(leftover) => {
+                if let Leftover::Cleaned(base_offset) = leftover {
+                    found.cleaned.insert(base_offset);
+                }
+                atomic_file::remove(&**disk, &home.path.join(name))?;
+            }
+            Name::Other => {}
+        }
+    }
+    finish_swaps(home, &mut found)?;
+    remove_orphans(home, &found)?;
+    Ok(Listing {
+        segments: found.segments,
+        is_new: false,
+    })
+}
+
+fn finish_swaps(home: &Home, found: &mut Found) -> Result<(), StorageError> {
+    let disk = &**home.disk();
+    let incomplete_from = found.cleaned.first().copied().unwrap_or(Offset(i64::MAX));
+    for (base_offset, kind) in std::mem::take(&mut found.swaps) {
+        let to = home.file(base_offset, kind);
+        let mut from = to.clone().into_os_string();
+        from.push(".swap");
+        let from = std::path::PathBuf::from(from);
+        if kind != FileKind::Log || base_offset >= incomplete_from {
+            // Indexes are rebuilt: those in place belong to what is being replaced.
+            atomic_file::remove(disk, &from)?;
+            continue;
+        }
+        let (end, size) = extent(home, &from, base_offset)?;
+        let replaced: Vec<Offset> = found
+            .segments
+            .range(base_offset..end)
+            .map(|(base, _)| *base)
+            .collect();
+        disk.rename(&from, &to)
+            .map_err(|source| StorageError::io("rename", &from, source))?;
+        // The replacement stands before the first of what it replaces goes.
+        atomic_file::sync_directory(disk, &home.path)?;
+        for replaced in replaced {
+            for kind in [
+                FileKind::OffsetIndex,
+                FileKind::TimeIndex,
+                FileKind::TxnIndex,
+            ] {
+                atomic_file::remove(disk, &home.file(replaced, kind))?;
+            }
+            if replaced != base_offset {
+                atomic_file::remove(disk, &home.file(replaced, FileKind::Log))?;
+                found.segments.remove(&replaced);
+            }
+        }
+        found.segments.insert(base_offset, size);
+    }
+    Ok(())
+}
+
+/// The end offset and the size of a finished replacement.
+fn extent(
+    home: &Home,
+    path: &std::path::Path,
+    base_offset: Offset,
+) -> Result<(Offset, u64), StorageError> {
+    let file = home
+        .disk()
+        .open(path, OpenMode::Read)
+        .map_err(|source| StorageError::io("open", path, source))?;
+    let size = file
+        .length()
+        .map_err(|source| StorageError::io("stat", path, source))?;
+    let mut walk = BatchWalk {
+        expected: base_offset,
+        is_dense: false,
+        end: Offset(i64::MAX),
+        verify_from: Offset::ZERO,
+        visit: |_: Visited<'_>| Ok(()),
+    };
+    let scan = scan_frames(&*file, path, 0..size, &mut walk)?;
+    match scan.fault {
+        Some(reason) => Err(StorageError::corrupt(path, scan.end, reason)),
+        None => Ok((
+            walk.expected.max(Offset(base_offset.0.saturating_add(1))),
+            size,
+        )),
+    }
+}
+
+fn remove_orphans(home: &Home, found: &Found) -> Result<(), StorageError> {
+    for (base_offset, kind) in &found.others {
+        if *kind != FileKind::Snapshot && !found.segments.contains_key(base_offset) {
+            atomic_file::remove(&**home.disk(), &home.file(*base_offset, *kind))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Opening a log.
+//!
+//! Input: a partition, and what the log directory knows of it. Output: the log, the replica's tables, and
+//! a report of what had to be repaired.
+//!
+//! Opening is the caller's to run on first use, and for many logs in parallel. After a clean shutdown it
+//! reads the directory, the last index entry and the batches behind it, whatever the log's size.
+//!
+//! Invariants:
+//! - a log is opened as clean at most once per clean shutdown: a second opening in the same run follows
+//!   an unknown end, unless the log was closed in between ([`LogDirectory::begin_log`]);
+//! - the tables agree with the batches up to the log's end.
+//!
+//! Source: `LogLoader.load`, `UnifiedLog.rebuildProducerState` of Kafka 4.1.1.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use skein_record::{LeaderEpochs, ProducerStates};
+use skein_types::{Millis, Offset, TopicId, TopicPartition};
+
+use super::active::ActiveSegment;
+use super::flush::FlushState;
+use super::leftovers::{self, Listing};
+use super::recovery::{self, Recovered};
+use super::segment::Home;
+use super::snapshots::{self, Replay};
+use super::view::LogView;
+use super::{Log, epochs};
+use crate::log_directory::{CheckpointFile, LogDirectory, check_or_write_topic_id};
+use crate::{LogConfig, StorageError};
+
+/// A log, and what it told about its replica.
+#[derive(Debug)]
+pub struct OpenedLog {
+    /// The log.
+    pub log: Log,
+    /// The producers as of the log's end.
+    pub producers: ProducerStates,
+    /// The leader epochs of the log's batches.
+    pub leader_epochs: LeaderEpochs,
+    /// The high watermark as last checkpointed, within the log.
+    pub high_watermark: Offset,
+    /// What had to be repaired.
+    pub recovery: Recovery,
+}
+
+/// What opening a log had to repair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Whether the log was shut down cleanly.
+    pub was_clean: bool,
+    /// Log bytes whose checksums were compared.
+    pub scanned_bytes: u64,
+    /// What was cut off at the end.
+    pub cut: Option<Cut>,
+}
+
+/// A torn or corrupt tail that was cut off. It had not been flushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The log's new end.
+    pub log_end_offset: Offset,
+    /// First offset of the segment that was cut.
+    pub segment_base_offset: Offset,
+    /// Where it was cut, in bytes.
+    pub position: u64,
+    /// Bytes that went, later segments included.
+    pub bytes: u64,
+    /// What was wrong.
+    pub reason: &'static str,
+}
+
+impl Log {
+    /// Opens the partition's log, made if there is none. `topic_id` is checked against the directory's,
+    /// or written there.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] below the recovery point: nothing is cut, and the replica must go
+    /// offline; [`StorageError::Format`] if the directory is another topic's; what the disk says.
+    pub fn open(
+        directory: &Arc<LogDirectory>,
+        partition: &TopicPartition,
+        topic_id: Option<TopicId>,
+        config: LogConfig,
+        now: Millis,
+    ) -> Result<OpenedLog, StorageError> {
+        let is_clean = directory.begin_log(partition)?;
+        let home = Arc::new(Home {
+            directory: Arc::clone(directory),
+            partition: partition.clone(),
+            path: directory.partition_path(partition),
+        });
+        let listing = leftovers::list(&home)?;
+        let ticket = if listing.is_new {
+            directory.note_created()
+        } else {
+            0
+        };
+        if let Some(topic_id) = topic_id {
+            check_or_write_topic_id(&**home.disk(), &home.path, topic_id)?;
+        }
+        let opening = Opening {
+            home,
+            config,
+            now,
+            ticket,
+        };
+        if listing.segments.is_empty() {
+            opening.create()
+        } else {
+            opening.load(&listing, is_clean)
+        }
+    }
+
+    /// Ends the log's use: everything is written and flushed, with a snapshot of the producers, so that
+    /// after [`LogDirectory::mark_clean_shutdown`] the next opening scans nothing. Returns the recovery
+    /// point, which the caller checkpoints before.
+    ///
+    /// # Errors
+    /// What the disk says; then the shutdown is not clean.
+    ///
+    /// # Panics
+    /// If `producers` are not as of the log's end: a bug.
+    pub fn close(
+        mut self,
+        producers: &ProducerStates,
+        now: Millis,
+    ) -> Result<Offset, StorageError> {
+        self.check_writable()?;
+        self.active.indexer.write()?;
+        self.flush.directory_changes += 1;
+        if self.log_end_offset > self.log_start_offset || !producers.is_empty() {
+            self.write_snapshot(producers)?;
+        }
+        self.write_changed_epochs()?;
+        self.flush_all(now)?;
+        snapshots::prune(&self.home, self.view().base_offset(0), self.log_end_offset)?;
+        self.home.directory.end_log(&self.home.partition);
+        Ok(self.recovery_point)
+    }
+}
+
+struct Opening {
+    home: Arc<Home>,
+    config: LogConfig,
+    now: Millis,
+    ticket: u64,
+}
+
+impl Opening {
+    /// The first segment of a new log.
+    fn create(self) -> Result<OpenedLog, StorageError> {
+        let start = self
+            .checkpointed(CheckpointFile::LogStartOffset)
+            .unwrap_or(Offset::ZERO);
+        let recovery_point = self.checkpointed(CheckpointFile::RecoveryPoint);
+        if recovery_point.is_some_and(|recovery_point| recovery_point > start) {
+            return Err(StorageError::corrupt(
+                &self.home.path,
+                0,
+                "the log's segments are missing",
+            ));
+        }
+        let active =
+            ActiveSegment::create(self.home.disk(), &self.home.path, start, None, self.now)?;
+        let recovered = Recovered::empty(active);
+        let log = self.build(recovered, start, start, LeaderEpochs::new());
+        let producers = ProducerStates::starting_at(start);
+        let (leader_epochs, recovery) = (LeaderEpochs::new(), Recovery::default());
+        Ok(OpenedLog {
+            log,
+            producers,
+            leader_epochs,
+            high_watermark: start,
+            recovery,
+        })
+    }
+
+    fn load(self, listing: &Listing, is_clean: bool) -> Result<OpenedLog, StorageError> {
+        let first = listing
+            .segments
+            .keys()
+            .next()
+            .copied()
+            .unwrap_or(Offset::ZERO);
+        let start = self
+            .checkpointed(CheckpointFile::LogStartOffset)
+            .unwrap_or(first)
+            .max(first);
+        let recovery_point = self
+            .checkpointed(CheckpointFile::RecoveryPoint)
+            .unwrap_or(first)
+            .max(first);
+        let recovered = recovery::recover(
+            &self.home,
+            &self.config,
+            &listing.segments,
+            recovery::Start {
+                is_clean,
+                recovery_point,
+                now: self.now,
+            },
+        )?;
+        let recovery = recovered.report.clone();
+        let is_clean = recovery.was_clean;
+        if !is_clean {
+            // What lies above may tell of batches that are gone.
+            snapshots::prune(&self.home, Offset(i64::MIN), recovery_point)?;
+        }
+        let end = recovered.log_end_offset;
+        let known = epochs::read(&**self.home.disk(), &self.home)?;
+        let epochs_from = match (&known, is_clean) {
+            (None, _) => first,
+            (Some(_), true) => end,
+            (Some(_), false) => recovery_point.min(end),
+        };
+        let mut leader_epochs = known.unwrap_or_default();
+        leader_epochs.truncate_from_end(epochs_from);
+        // A log whose records below its start are all that it had goes on there.
+        let flushed = if is_clean { end } else { recovery_point };
+        let (home, config, now) = (Arc::clone(&self.home), self.config, self.now);
+        let checkpointed = self.checkpointed(CheckpointFile::HighWatermark);
+        let mut log = self.build(
+            recovered,
+            start.min(end),
+            flushed.min(end),
+            LeaderEpochs::new(),
+        );
+        let view = log.view();
+        let snapshots_up_to = if is_clean {
+            Offset(i64::MAX)
+        } else {
+            recovery_point
+        };
+        let replay = Replay {
+            view: &view,
+            config: &config,
+            now,
+            snapshots_up_to,
+        };
+        let mut producers = replay.run(Some((epochs_from, &mut leader_epochs)))?;
+        leader_epochs.truncate_from_start(start.min(end));
+        log.leader_epochs = leader_epochs;
+        if start > end {
+            tracing::warn!(partition = %home.partition, %start, %end, "the log begins anew");
+            producers = log.restart_at(start, now)?.producers;
+        }
+        let high_watermark = checkpointed
+            .unwrap_or(log.log_start_offset)
+            .clamp(log.log_start_offset, log.log_end_offset);
+        log.publish(high_watermark, high_watermark);
+        let leader_epochs = log.leader_epochs.clone();
+        Ok(OpenedLog {
+            log,
+            producers,
+            leader_epochs,
+            high_watermark,
+            recovery,
+        })
+    }
+
+    fn checkpointed(&self, file: CheckpointFile) -> Option<Offset> {
+        self.home.directory.checkpointed(file, &self.home.partition)
+    }
+
+    fn build(
+        self,
+        recovered: Recovered,
+        log_start_offset: Offset,
+        recovery_point: Offset,
+        leader_epochs: LeaderEpochs,
+    ) -> Log {
+        let Recovered {
+            sealed,
+            active,
+            log_end_offset,
+            unflushed,
+            ..
+        } = recovered;
+        let sealed = Arc::new(sealed);
+        let mut flush = FlushState::new(self.ticket, self.now);
+        for (base_offset, file) in unflushed {
+            flush.note_sealed(base_offset, file);
+        }
+        // The file may lack epochs that were read from batches: the first flush writes it.
+        flush.epochs_version += 1;
+        let view = LogView {
+            home: Arc::clone(&self.home),
+            sealed: Arc::clone(&sealed),
+            active: active.view(),
+            log_start_offset,
+            last_stable_offset: log_start_offset,
+            high_watermark: log_start_offset,
+            log_end_offset,
+        };
+        Log {
+            home: self.home,
+            config: self.config,
+            sealed,
+            active,
+            prepared: None,
+            log_start_offset,
+            last_stable_offset: log_start_offset,
+            high_watermark: log_start_offset,
+            log_end_offset,
+            recovery_point,
+            leader_epochs,
+            flush,
+            is_snapshot_due: false,
+            is_broken: false,
+            published: Arc::new(ArcSwap::from_pointee(view)),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The segments of a log after a restart.
+//!
+//! Input: the files, the recovery point, and whether the shutdown was clean. Output: sealed segments and
+//! the active one, with a tail cut off if it was torn.
+//!
+//! ```text
+//!   segments     [ 0 ───── ][ 120 ────────────── ][ 200 ──── torn
+//!   recovery point                     ▲ 170
+//!   opened                  └ indexes made anew, checksums from 170 on
+//!                  not opened
+//! ```
+//!
+//! Invariants:
+//! - nothing below the recovery point is cut: bad bytes there are an error;
+//! - above it the log ends at the last whole batch before the first bad byte, and offsets have no gap;
+//! - a cut is durable before anything is appended.
+//!
+//! Source: `LogSegment.recover`, `LogLoader.recoverLog` of Kafka 4.1.1.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use skein_env::{File, OpenMode};
+use skein_types::{Millis, Offset};
+
+use super::active::ActiveSegment;
+use super::batches::{BatchWalk, Headers, Visited};
+use super::index::{Entry, IndexView, IndexWriter, OffsetEntry, TimeEntry};
+use super::names::FileKind;
+use super::open::{Cut, Recovery};
+use super::segment::{Home, SealedParts, SealedSegment, does_rise, map_file};
+use super::segment_index::SegmentIndexer;
+use crate::segment_file::SegmentFile;
+use crate::{LogConfig, StorageError, atomic_file};
+
+/// Where recovery begins.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) is_clean: bool,
+    /// Everything below is known to be on the disk.
+    pub(super) recovery_point: Offset,
+    pub(super) now: Millis,
+}
+
+/// The segments of a log.
+pub(super) struct Recovered {
+    pub(super) sealed: Vec<Arc<SealedSegment>>,
+    pub(super) active: ActiveSegment,
+    pub(super) log_end_offset: Offset,
+    /// Sealed segments that may not be on the disk.
+    pub(super) unflushed: Vec<(Offset, Arc<dyn File>)>,
+    pub(super) report: Recovery,
+}
+
+impl Recovered {
+    pub(super) fn empty(active: ActiveSegment) -> Self {
+        let log_end_offset = active.base_offset;
+        let (sealed, unflushed, report) = (Vec::new(), Vec::new(), Recovery::default());
+        Self {
+            sealed,
+            active,
+            log_end_offset,
+            unflushed,
+            report,
+        }
+    }
+}
+
+/// Makes the log's segments ready. `segments` maps base offsets to file sizes, and is not empty.
+pub(super) fn recover(
+    home: &Arc<Home>,
+    config: &LogConfig,
+    segments: &BTreeMap<Offset, u64>,
+    start: Start,
+) -> Result<Recovered, StorageError> {
+    let bases: Vec<(Offset, u64)> = segments.iter().map(|(base, size)| (*base, *size)).collect();
+    let recovery = Run {
+        home,
+        config,
+        bases: &bases,
+        start,
+    };
+    if start.is_clean
+        && let Some(recovered) = recovery.reopen()?
+    {
+        return Ok(recovered);
+    }
+    recovery.scan()
+}
+
+struct Run<'a> {
+    home: &'a Arc<Home>,
+    config: &'a LogConfig,
+    bases: &'a [(Offset, u64)],
+    start: Start,
+}
+
+/// A segment that was scanned.
+struct Scanned {
+    file: SegmentFile,
+    indexer: SegmentIndexer,
+    end_offset: Offset,
+    first_timestamp: Option<Millis>,
+    verified_bytes: u64,
+    /// Where the bytes go bad, if they do, and why.
+    fault: Option<(u64, &'static str)>,
+}
+
+impl Run<'_> {
+    /// The segments of a log that was closed: only the end of the last one is looked at. `None` if it
+    /// is not what it must be.
+    fn reopen(&self) -> Result<Option<Recovered>, StorageError> {
+        let last = self.bases.len() - 1;
+        let (base_offset, _) = self.bases[last];
+        let path = self.home.file(base_offset, FileKind::Log);
+        let file = SegmentFile::open(&**self.home.disk(), &path)?;
+        let Some((indexer, log_end_offset)) = self.reopen_indexes(base_offset, &file)? else {
+            return Ok(None);
+        };
+        if log_end_offset < self.start.recovery_point {
+            return Ok(None);
+        }
+        let first_timestamp = Headers::new(&**file.file(), &path, 0..file.end())
+            .next()?
+            .map(|(_, header)| header.max_timestamp);
+        let created = self.start.now;
+        let active = ActiveSegment {
+            base_offset,
+            file,
+            indexer,
+            first_timestamp,
+            created,
+        };
+        let report = Recovery {
+            was_clean: true,
+            ..Recovery::default()
+        };
+        let sealed = self.found(last);
+        Ok(Some(Recovered {
+            sealed,
+            active,
+            log_end_offset,
+            unflushed: Vec::new(),
+            report,
+        }))
+    }
+
+    /// The active segment's indexes as they are, and the log's end behind them.
+    fn reopen_indexes(
+        &self,
+        base_offset: Offset,
+        file: &SegmentFile,
+    ) -> Result<Option<(SegmentIndexer, Offset)>, StorageError> {
+        let Some(offsets) = self.reopen_index::<OffsetEntry>(base_offset, FileKind::OffsetIndex)?
+        else {
+            return Ok(None);
+        };
+        let Some(times) = self.reopen_index::<TimeEntry>(base_offset, FileKind::TimeIndex)? else {
+            return Ok(None);
+        };
+        let last = offsets.last();
+        let mut indexer = SegmentIndexer::of(base_offset, offsets, times);
+        let anchor = last.map_or(0, |last| u64::from(last.position));
+        let anchor_end = last.map(|last| Offset(base_offset.0 + i64::from(last.relative_offset)));
+        let mut end_offset = base_offset;
+        let interval_bytes = self.config.index_interval_bytes;
+        let mut walk = BatchWalk {
+            expected: base_offset,
+            is_dense: false,
+            end: Offset(i64::MAX),
+            verify_from: Offset(i64::MAX),
+            visit: |visited: Visited<'_>| {
+                let last_offset = visited.header.last_offset();
+                if visited.position == anchor && anchor_end.is_some_and(|end| last_offset > end) {
+                    return Err("the index names another batch");
+                }
+                indexer.add(visited.header, visited.position, interval_bytes);
+                end_offset = visited.header.next_offset();
+                Ok(())
+            },
+        };
+        let scan = file.scan(anchor, &mut walk)?;
+        if let Some(reason) = scan.fault {
+            let path = file.path().display();
+            tracing::warn!(%path, position = scan.end, reason, "recovering after a clean shutdown");
+            return Ok(None);
+        }
+        Ok(Some((indexer, end_offset)))
+    }
+
+    fn reopen_index<E: Entry>(
+        &self,
+        base_offset: Offset,
+        kind: FileKind,
+    ) -> Result<Option<IndexWriter<E>>, StorageError> {
+        let (disk, path) = (self.home.disk(), self.home.file(base_offset, kind));
+        let file = match disk.open(&path, OpenMode::ReadWrite) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StorageError::io("open", &path, source)),
+        };
+        let view: Option<IndexView<E>> = map_file(disk, &path, &file)?;
+        match view {
+            Some(view) if does_rise(&view)? => {
+                IndexWriter::reopen(Arc::clone(disk), path, file, view).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The segments of a log whose end is unknown.
+    fn scan(&self) -> Result<Recovered, StorageError> {
+        let recovery_point = self.start.recovery_point;
+        let after = self
+            .bases
+            .partition_point(|(base, _)| *base <= recovery_point);
+        let first = after.saturating_sub(1);
+        let mut sealed = self.found(first);
+        let mut unflushed = Vec::new();
+        let mut report = Recovery::default();
+        let mut number = first;
+        let active = loop {
+            let scanned = self.scan_segment(number)?;
+            report.scanned_bytes += scanned.verified_bytes;
+            let next = self.bases.get(number + 1).map(|(base, _)| *base);
+            let fault = scanned.fault.or_else(|| self.gap_before(next, &scanned));
+            let (base_offset, _) = self.bases[number];
+            self.check_recovery_point(&scanned, fault, next)?;
+            if let Some((position, reason)) = fault {
+                report.cut = Some(self.cut(number, &scanned, position, reason)?);
+                break self.active(base_offset, scanned, position)?;
+            }
+            let Some(next) = next else {
+                let end = scanned.file.end();
+                break self.active(base_offset, scanned, end)?;
+            };
+            sealed.push(self.seal(base_offset, next, scanned, &mut unflushed)?);
+            number += 1;
+        };
+        let (active, log_end_offset) = active;
+        Ok(Recovered {
+            sealed,
+            active,
+            log_end_offset,
+            unflushed,
+            report,
+        })
+    }
+
+    /// Makes the segment's indexes anew and compares the checksums above the recovery point.
+    fn scan_segment(&self, number: usize) -> Result<Scanned, StorageError> {
+        let (base_offset, _) = self.bases[number];
+        let next = self.bases.get(number + 1).map(|(base, _)| *base);
+        let path = self.home.file(base_offset, FileKind::Log);
+        let file = SegmentFile::open(&**self.home.disk(), &path)?;
+        let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
+        let (mut first_timestamp, mut verified_bytes) = (None, 0);
+        let recovery_point = self.start.recovery_point;
+        let mut walk = BatchWalk {
+            expected: base_offset,
+            is_dense: !self.config.is_compacting,
+            end: next.unwrap_or(Offset(i64::MAX)),
+            verify_from: recovery_point,
+            visit: |visited: Visited<'_>| {
+                let header = visited.header;
+                indexer.add(header, visited.position, self.config.index_interval_bytes);
+                first_timestamp.get_or_insert(header.max_timestamp);
+                if header.last_offset() >= recovery_point {
+                    verified_bytes += header.size_in_bytes() as u64;
+                }
+                Ok(())
+            },
+        };
+        let scan = file.scan(0, &mut walk)?;
+        let end_offset = walk.expected;
+        let fault = scan.fault.map(|reason| (scan.end, reason));
+        Ok(Scanned {
+            file,
+            indexer,
+            end_offset,
+            first_timestamp,
+            verified_bytes,
+            fault,
+        })
+    }
+
+    /// Records that are missing between a whole segment and the next one.
+    fn gap_before(&self, next: Option<Offset>, scanned: &Scanned) -> Option<(u64, &'static str)> {
+        let is_gap = next.is_some_and(|next| scanned.end_offset < next);
+        (is_gap && !self.config.is_compacting).then(|| {
+            (
+                scanned.file.end(),
+                "offsets are missing before the next segment",
+            )
+        })
+    }
+
+    /// Bad or missing bytes below the recovery point are never cut.
+    fn check_recovery_point(
+        &self,
+        scanned: &Scanned,
+        fault: Option<(u64, &'static str)>,
+        next: Option<Offset>,
+    ) -> Result<(), StorageError> {
+        let is_below = scanned.end_offset < self.start.recovery_point;
+        let (position, reason) = match (fault, next) {
+            (Some(fault), _) if is_below => fault,
+            (None, None) if is_below => {
+                (scanned.file.end(), "the log ends before its recovery point")
+            }
+            _ => return Ok(()),
+        };
+        Err(StorageError::corrupt(scanned.file.path(), position, reason))
+    }
+
+    /// Reports a cut and removes the segments behind it, newest first.
+    fn cut(
+        &self,
+        number: usize,
+        scanned: &Scanned,
+        position: u64,
+        reason: &'static str,
+    ) -> Result<Cut, StorageError> {
+        let later = &self.bases[number + 1..];
+        let later_bytes: u64 = later.iter().map(|(_, size)| size).sum();
+        let cut = Cut {
+            log_end_offset: scanned.end_offset,
+            segment_base_offset: self.bases[number].0,
+            position,
+            bytes: scanned.file.end() - position + later_bytes,
+            reason,
+        };
+        tracing::warn!(
+            path = %scanned.file.path().display(),
+            position,
+            log_end_offset = %cut.log_end_offset,
+            recovery_point = %self.start.recovery_point,
+            bytes = cut.bytes,
+            reason,
+            "cutting off a torn or corrupt tail"
+        );
+        for (base_offset, _) in later.iter().rev() {
+            self.home.unlink_segment(*base_offset)?;
+            atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
+        }
+        Ok(cut)
+    }
+
+    fn active(
+        &self,
+        base_offset: Offset,
+        scanned: Scanned,
+        end: u64,
+    ) -> Result<(ActiveSegment, Offset), StorageError> {
+        let Scanned {
+            mut file,
+            indexer,
+            end_offset,
+            first_timestamp,
+            ..
+        } = scanned;
+        if end < file.end() {
+            file.cut(end)?;
+        }
+        let created = self.start.now;
+        let active = ActiveSegment {
+            base_offset,
+            file,
+            indexer,
+            first_timestamp,
+            created,
+        };
+        Ok((active, end_offset))
+    }
+
+    fn seal(
+        &self,
+        base_offset: Offset,
+        next: Offset,
+        scanned: Scanned,
+        unflushed: &mut Vec<(Offset, Arc<dyn File>)>,
+    ) -> Result<Arc<SealedSegment>, StorageError> {
+        let Scanned {
+            file, mut indexer, ..
+        } = scanned;
+        indexer.finish()?;
+        unflushed.push((base_offset, Arc::clone(file.file())));
+        let parts = self.parts(base_offset, next, file.end());
+        let max_timestamp = indexer.max_timestamp;
+        Ok(SealedSegment::written(
+            self.home,
+            parts,
+            Arc::clone(file.file()),
+            max_timestamp,
+        ))
+    }
+
+    /// The first `count` segments, as they are.
+    fn found(&self, count: usize) -> Vec<Arc<SealedSegment>> {
+        let pairs = self.bases.windows(2).take(count);
+        pairs
+            .map(|pair| {
+                let (base_offset, size) = pair[0];
+                SealedSegment::found(self.home, self.parts(base_offset, pair[1].0, size))
+            })
+            .collect()
+    }
+
+    fn parts(&self, base_offset: Offset, end_offset: Offset, end_position: u64) -> SealedParts {
+        let interval_bytes = self.config.index_interval_bytes;
+        SealedParts {
+            base_offset,
+            end_offset,
+            end_position,
+            interval_bytes,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Old segments go, whole ones, from the front.
+//!
+//! Input: the time, and the limits of the log. Output: a later log start, and files under another name
+//! that the caller removes after `file.delete.delay.ms`.
+//!
+//! Invariants:
+//! - the log start moves only to the beginning of a segment, or where `DeleteRecords` puts it;
+//! - nothing at or above the high watermark goes;
+//! - a crash half-way leaves a log without a gap: the oldest file goes first, durably before the next.
+//!
+//! Source: `UnifiedLog.deleteOldSegments`, `deletableSegments` of Kafka 4.1.1.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skein_env::Disk;
+use skein_types::{Millis, Offset};
+
+use super::Log;
+use super::names::{self, FileKind};
+use super::segment_index::TimestampOffset;
+use super::snapshots;
+use crate::StorageError;
+use crate::atomic_file;
+use crate::log_directory::CheckpointFile;
+
+/// The files of a segment that has left its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the files stay until they are removed"]
+pub struct DeletedSegment {
+    paths: Vec<PathBuf>,
+    /// First offset of the segment.
+    pub base_offset: Offset,
+    /// Bytes of its log file.
+    pub size_in_bytes: u64,
+}
+
+/// The files of a segment in the order in which they get their new names. The log goes first: without it
+/// the others are nobody's, and the next start removes them.
+const KINDS: [FileKind; 4] = [
+    FileKind::Log,
+    FileKind::OffsetIndex,
+    FileKind::TimeIndex,
+    FileKind::TxnIndex,
+];
+
+impl DeletedSegment {
+    /// Removes the files. Whoever has them open can go on reading.
+    ///
+    /// # Errors
+    /// What the disk says; the next start removes what is left.
+    pub fn remove(&self, disk: &dyn Disk) -> Result<(), StorageError> {
+        self.paths
+            .iter()
+            .try_for_each(|path| atomic_file::remove(disk, path))
+    }
+}
+
+/// Most segments that one turn takes out: each costs a flush of the directory. The rest waits for the
+/// next turn.
+const DELETED_MAX_SEGMENTS: usize = 64;
+
+/// A segment as the limits see it.
+struct Candidate {
+    size: u64,
+    end_offset: Offset,
+    max_timestamp: TimestampOffset,
+}
+
+impl Log {
+    /// Takes old segments out of the log: those before the log start, and with `cleanup.policy=delete`
+    /// those older than `retention.ms` and those beyond `retention.bytes`. The active segment goes too,
+    /// after a roll, when all others do and it is as old.
+    ///
+    /// # Errors
+    /// What the disk says; segments that were taken out before stay out.
+    pub fn delete_old_segments(
+        &mut self,
+        now: Millis,
+    ) -> Result<Vec<DeletedSegment>, StorageError> {
+        self.check_writable()?;
+        let mut excess = self.excess_bytes();
+        let mut count = 0;
+        while let Some(segment) = self
+            .sealed
+            .get(count)
+            .filter(|_| count < DELETED_MAX_SEGMENTS)
+        {
+            let candidate = Candidate {
+                size: segment.end_position,
+                end_offset: segment.end_offset,
+                // Looked up only while it can matter: it opens the index.
+                max_timestamp: match self.config.retention_ms {
+                    Some(_) => segment.max_timestamp()?,
+                    None => TimestampOffset::NONE,
+                },
+            };
+            if !self.is_deletable(&candidate, excess, now) {
+                break;
+            }
+            excess = excess.saturating_sub(candidate.size);
+            count += 1;
+        }
+        let active = Candidate {
+            size: self.active.file.end(),
+            end_offset: self.log_end_offset,
+            max_timestamp: self.active.indexer.max_timestamp,
+        };
+        if count == self.sealed.len() && active.size > 0 && self.is_deletable(&active, excess, now)
+        {
+            self.roll_to(self.log_end_offset, now)?;
+            count += 1;
+        }
+        self.delete_front(count)
+    }
+
+    /// Moves the log start to `offset`, durably (`DeleteRecords`). Segments before it go with the next
+    /// [`Log::delete_old_segments`].
+    ///
+    /// # Errors
+    /// What the disk says; the log starts where it did.
+    ///
+    /// # Panics
+    /// Past the high watermark: a bug.
+    pub fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
+        self.check_writable()?;
+        if offset <= self.log_start_offset {
+            return Ok(());
+        }
+        assert!(
+            offset <= self.high_watermark,
+            "log start {offset} of {self:?}"
+        );
+        let home = &self.home;
+        home.directory
+            .set_checkpointed(CheckpointFile::LogStartOffset, &home.partition, offset)?;
+        self.set_log_start(offset);
+        self.publish_view();
+        Ok(())
+    }
+
+    /// Bytes of the log beyond `retention.bytes`.
+    fn excess_bytes(&self) -> u64 {
+        let limit = self
+            .config
+            .retention_bytes
+            .filter(|_| self.config.is_deleting);
+        limit.map_or(0, |limit| self.size_in_bytes().saturating_sub(limit))
+    }
+
+    fn is_deletable(&self, segment: &Candidate, excess: u64, now: Millis) -> bool {
+        if segment.end_offset > self.high_watermark {
+            return false;
+        }
+        let TimestampOffset { timestamp, .. } = segment.max_timestamp;
+        // A segment without timestamps has no age.
+        let is_old = self.config.retention_ms.is_some_and(|retention_ms| {
+            timestamp.0 >= 0 && now.saturating_sub(timestamp) > retention_ms
+        });
+        let is_beyond = excess > 0 && segment.size <= excess;
+        segment.end_offset <= self.log_start_offset
+            || self.config.is_deleting && (is_old || is_beyond)
+    }
+
+    fn delete_front(&mut self, count: usize) -> Result<Vec<DeletedSegment>, StorageError> {
+        let mut deleted = Vec::with_capacity(count);
+        let mut result = Ok(());
+        let sealed = Arc::clone(&self.sealed);
+        for segment in sealed.iter().take(count) {
+            match self.delete_segment(segment.base_offset) {
+                Ok(paths) => deleted.push(DeletedSegment {
+                    paths,
+                    base_offset: segment.base_offset,
+                    size_in_bytes: segment.end_position,
+                }),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        if deleted.is_empty() {
+            return result.map(|()| deleted);
+        }
+        self.sealed = Arc::new(self.sealed[deleted.len()..].to_vec());
+        let first = self
+            .sealed
+            .first()
+            .map_or(self.active.base_offset, |first| first.base_offset);
+        self.set_log_start(self.log_start_offset.max(first));
+        self.publish_view();
+        if let Err(error) = snapshots::prune(&self.home, first, Offset(i64::MAX)) {
+            tracing::warn!(partition = %self.home.partition, %error, "old snapshots stay");
+        }
+        if let Err(error) = result {
+            // What was taken out is out; the rest comes with the next turn.
+            tracing::warn!(partition = %self.home.partition, %error, "an old segment stays");
+        }
+        Ok(deleted)
+    }
+
+    fn delete_segment(&mut self, base_offset: Offset) -> Result<Vec<PathBuf>, StorageError> {
+        if self.flush.needs_directory() {
+            // Names may become durable in any order: an older segment must not outlive this one.
+            atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
+            self.flush.note_directory_synced();
+        }
+        let paths = self.rename_files(base_offset)?;
+        self.flush.directory_changes += 1;
+        Ok(paths)
+    }
+
+    fn rename_files(&self, base_offset: Offset) -> Result<Vec<PathBuf>, StorageError> {
+        let disk = self.home.disk();
+        let mut paths = Vec::with_capacity(KINDS.len());
+        for kind in KINDS {
+            let from = self.home.file(base_offset, kind);
+            let to = names::deleted(&from);
+            match disk.rename(&from, &to) {
+                Ok(()) => paths.push(to),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Without its log the segment is gone, whatever becomes of the other files.
+                Err(error) if kind != FileKind::Log => {
+                    tracing::warn!(path = %from.display(), %error, "a deleted segment's file stays");
+                }
+                Err(source) => return Err(StorageError::io("rename", &from, source)),
+            }
+        }
+        Ok(paths)
+    }
+
+    /// The log starts at `offset` from now on.
+    pub(super) fn set_log_start(&mut self, offset: Offset) {
+        self.log_start_offset = offset;
+        self.high_watermark = self.high_watermark.max(offset);
+        self.last_stable_offset = self.last_stable_offset.max(offset);
+        self.recovery_point = self.recovery_point.max(offset.min(self.log_end_offset));
+        if self.leader_epochs.truncate_from_start(offset) {
+            self.flush.epochs_version += 1;
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The step from one segment to the next.
+//!
+//! Input: the offset that the next segment begins with. Output: a sealed segment and a new active one.
+//!
+//! Invariants: the sealed segment's indexes are complete and written before the new file exists, so that
+//! a process that is killed leaves at most the last segment's indexes behind its log.
+//!
+//! Source: `UnifiedLog.roll`, `LocalLog.roll` of Kafka 4.1.1.
+
+use std::sync::Arc;
+
+use skein_types::{Millis, Offset};
+
+use super::Log;
+use super::active::ActiveSegment;
+use super::names::PREPARED;
+use super::segment::{SealedParts, SealedSegment};
+use crate::StorageError;
+use crate::segment_file::SegmentFile;
+
+impl Log {
+    /// Ends the active segment and begins the next one. Nothing happens while the active one is empty.
+    ///
+    /// # Errors
+    /// What the disk says; the log is as it was.
+    pub fn roll(&mut self, now: Millis) -> Result<(), StorageError> {
+        self.check_writable()?;
+        if self.active.file.end() > 0 {
+            self.roll_to(self.log_end_offset, now)?;
+            self.publish_view();
+        }
+        Ok(())
+    }
+
+    /// Whether the next segment's file should be made now, off the path of appends.
+    #[must_use]
+    pub fn wants_next_segment(&self) -> bool {
+        // The last eighth leaves time enough, and logs that stay small never get there.
+        let enough = self.config.segment_bytes / 8 * 7;
+        self.prepared.is_none() && !self.is_broken && self.active.file.end() > enough
+    }
+
+    /// Makes the next segment's file, so that the roll only gives it its name.
+    ///
+    /// # Errors
+    /// What the disk says; the roll will try again.
+    pub fn prepare_next_segment(&mut self) -> Result<(), StorageError> {
+        if self.prepared.is_none() {
+            let path = self.home.path.join(PREPARED);
+            self.prepared = Some(SegmentFile::create(&**self.home.disk(), &path)?);
+        }
+        Ok(())
+    }
+
+    /// Seals the active segment; the next one begins with `base_offset`, which lies past the log's end
+    /// only where compaction has left a gap.
+    pub(super) fn roll_to(&mut self, base_offset: Offset, now: Millis) -> Result<(), StorageError> {
+        let result = self.try_roll_to(base_offset, now);
+        if let Err(error) = &result {
+            let directory = &self.home.directory;
+            directory.condition().on_error(directory.path(), error);
+        }
+        result
+    }
+
+    fn try_roll_to(&mut self, base_offset: Offset, now: Millis) -> Result<(), StorageError> {
+        self.active.indexer.finish()?;
+        let prepared = self.prepared.take();
+        let next = ActiveSegment::create(
+            self.home.disk(),
+            &self.home.path,
+            base_offset,
+            prepared,
+            now,
+        )?;
+        let mut old = std::mem::replace(&mut self.active, next);
+        old.file.seal();
+        self.flush
+            .note_sealed(old.base_offset, Arc::clone(old.file.file()));
+        self.log_end_offset = base_offset;
+        self.is_snapshot_due = true;
+        let parts = SealedParts {
+            base_offset: old.base_offset,
+            end_offset: base_offset,
+            end_position: old.file.end(),
+            interval_bytes: self.config.index_interval_bytes,
+        };
+        let file = Arc::clone(old.file.file());
+        let sealed = SealedSegment::written(&self.home, parts, file, old.indexer.max_timestamp);
+        // A new list: readers hold the old one.
+        let mut segments = Vec::with_capacity(self.sealed.len() + 1);
+        segments.extend(self.sealed.iter().cloned());
+        segments.push(sealed);
+        self.sealed = Arc::new(segments);
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! A sealed segment: a file that grows no more, with its indexes.
+//!
+//! Input: a segment's name and size. Output: its file and its indexes to readers, opened when they are
+//! first needed.
+//!
+//! Invariants:
+//! - an index is checked against itself and against the log once, at its first use; a missing or bad one
+//!   is rebuilt from the log and written anew ([`SealedSegment::offset_index`]);
+//! - descriptors and maps live in the directory's caches; an index's descriptor is closed once the
+//!   index is mapped.
+//!
+//! Source: `LogSegment` and `AbstractIndex.sanityCheck` of Kafka 4.1.1.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use skein_env::{Disk, File, OpenMode};
+use skein_types::{Offset, TopicPartition};
+
+use super::batches::{BatchWalk, Headers};
+use super::index::{Entry, IndexView, OffsetEntry, TimeEntry, WrittenIndex};
+use super::lookup::SegmentRef;
+use super::names::{self, FileKind};
+use super::segment_index::{SegmentIndexer, TimestampOffset};
+use crate::StorageError;
+use crate::log_directory::{LogDirectory, Slot};
+use crate::segment_file::scan_frames;
+
+/// Where a log lives, shared by its segments.
+pub(crate) struct Home {
+    pub(crate) directory: Arc<LogDirectory>,
+    pub(crate) partition: TopicPartition,
+    pub(crate) path: PathBuf,
+}
+
+impl Home {
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        self.directory.disk()
+    }
+
+    pub(crate) fn file(&self, base_offset: Offset, kind: FileKind) -> PathBuf {
+        names::path(&self.path, base_offset, kind)
+    }
+}
+
+/// A segment that grows no more.
+pub(crate) struct SealedSegment {
+    home: Arc<Home>,
+    pub(crate) base_offset: Offset,
+    /// First offset of the segment behind it.
+    pub(crate) end_offset: Offset,
+    /// Bytes of the log file.
+    pub(crate) end_position: u64,
+    /// `index.interval.bytes`, for a rebuild.
+    interval_bytes: u64,
+    log: Arc<Slot<dyn File>>,
+    offsets: Arc<Slot<IndexView<OffsetEntry>>>,
+    times: Arc<Slot<IndexView<TimeEntry>>>,
+    are_offsets_checked: AtomicBool,
+    are_times_checked: AtomicBool,
+    max_timestamp: OnceLock<TimestampOffset>,
+}
+
+/// What a sealed segment is made of.
+pub(crate) struct SealedParts {
+    pub(crate) base_offset: Offset,
+    pub(crate) end_offset: Offset,
+    pub(crate) end_position: u64,
+    pub(crate) interval_bytes: u64,
+}
+
+impl SealedSegment {
+    /// A segment found in the directory; nothing is opened.
+    pub(crate) fn found(home: &Arc<Home>, parts: SealedParts) -> Arc<Self> {
+        Arc::new(Self::new(home, parts, Slot::empty(), false))
+    }
+
+    /// A segment that was just written: its file is open, its indexes are known to be right.
+    pub(crate) fn written(
+        home: &Arc<Home>,
+        parts: SealedParts,
+        file: Arc<dyn File>,
+        max_timestamp: TimestampOffset,
+    ) -> Arc<Self> {
+        let segment = Self::new(
+            home,
+            parts,
+            Slot::full(&home.directory.descriptors, file),
+            true,
+        );
+        let _ = segment.max_timestamp.set(max_timestamp);
+        Arc::new(segment)
+    }
+
+    fn new(
+        home: &Arc<Home>,
+        parts: SealedParts,
+        log: Arc<Slot<dyn File>>,
+        is_checked: bool,
+    ) -> Self {
+        let SealedParts {
+            base_offset,
+            end_offset,
+            end_position,
+            interval_bytes,
+        } = parts;
+        Self {
+            home: Arc::clone(home),
+            base_offset,
+            end_offset,
+            end_position,
+            interval_bytes,
+            log,
+            offsets: Slot::empty(),
+            times: Slot::empty(),
+            are_offsets_checked: AtomicBool::new(is_checked),
+            are_times_checked: AtomicBool::new(is_checked),
+            max_timestamp: OnceLock::new(),
+        }
+    }
+
+    /// The segment as lookups need it.
+    pub(crate) fn open(&self) -> Result<SegmentRef, StorageError> {
+        let offsets = self.offset_index()?;
+        Ok(self.reference(self.log()?, IndexView::clone(&offsets)))
+    }
+
+    /// The log file, for reading.
+    pub(crate) fn log(&self) -> Result<Arc<dyn File>, StorageError> {
+        self.log.get(&self.home.directory.descriptors, || {
+            let path = self.path(FileKind::Log);
+            self.home
+                .disk()
+                .open(&path, OpenMode::Read)
+                .map_err(|source| StorageError::io("open", &path, source))
+        })
+    }
+
+    pub(crate) fn offset_index(&self) -> Result<Arc<IndexView<OffsetEntry>>, StorageError> {
+        self.offsets.get(&self.home.directory.maps, || {
+            let is_checked = self.are_offsets_checked.load(Ordering::Relaxed);
+            let kind = FileKind::OffsetIndex;
+            let view = self.map::<OffsetEntry>(kind)?;
+            let good = match view {
+                Some(view) if is_checked || self.are_offsets_good(&view)? => view,
+                _ => self.rebuild(kind)?.0,
+            };
+            self.are_offsets_checked.store(true, Ordering::Relaxed);
+            Ok(Arc::new(good))
+        })
+    }
+
+    pub(crate) fn time_index(&self) -> Result<Arc<IndexView<TimeEntry>>, StorageError> {
+        // Taken before the slot's lock: the check of the times needs the offsets.
+        let offsets = self.offset_index()?;
+        self.times.get(&self.home.directory.maps, || {
+            let is_checked = self.are_times_checked.load(Ordering::Relaxed);
+            let kind = FileKind::TimeIndex;
+            let view = self.map::<TimeEntry>(kind)?;
+            let good = match view {
+                Some(view) if is_checked || self.are_times_good(&view, &offsets)? => view,
+                _ => self.rebuild(kind)?.1,
+            };
+            self.are_times_checked.store(true, Ordering::Relaxed);
+            Ok(Arc::new(good))
+        })
+    }
+
+    /// The largest timestamp, and the last offset of the first batch that has it.
+    pub(crate) fn max_timestamp(&self) -> Result<TimestampOffset, StorageError> {
+        if let Some(known) = self.max_timestamp.get() {
+            return Ok(*known);
+        }
+        let max_timestamp = self
+            .time_index()?
+            .last()?
+            .map_or(TimestampOffset::NONE, |last| TimestampOffset {
+                timestamp: last.timestamp.into(),
+                offset: Offset(self.base_offset.0 + i64::from(last.relative_offset)),
+            });
+        Ok(*self.max_timestamp.get_or_init(|| max_timestamp))
+    }
+
+    pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
+        self.home.file(self.base_offset, kind)
+    }
+
+    fn reference(&self, file: Arc<dyn File>, offsets: IndexView<OffsetEntry>) -> SegmentRef {
+        SegmentRef {
+            path: self.path(FileKind::Log),
+            base_offset: self.base_offset,
+            end_position: self.end_position,
+            file,
+            offsets,
+        }
+    }
+
+    /// All whole entries of an index file; `None` if there is no file or it has no whole number of them.
+    fn map<E: Entry>(&self, kind: FileKind) -> Result<Option<IndexView<E>>, StorageError> {
+        let path = self.path(kind);
+        let disk = self.home.disk();
+        let file = match disk.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The segment itself may be gone: then nothing must be rebuilt.
+                self.log()?;
+                return Ok(None);
+            }
+            Err(source) => return Err(StorageError::io("open", &path, source)),
+        };
+        map_file(disk, &path, &file)
+    }
+
+    fn are_offsets_good(&self, view: &IndexView<OffsetEntry>) -> Result<bool, StorageError> {
+        let Some(last) = view.last()? else {
+            return Ok(true);
+        };
+        let in_segment = u64::from(last.position) < self.end_position
+            && self.base_offset.0 + i64::from(last.relative_offset) < self.end_offset.0;
+        if !in_segment || !does_rise(view)? {
+            return Ok(false);
+        }
+        let position = u64::from(last.position);
+        let (file, path) = (self.log()?, self.path(FileKind::Log));
+        let Ok(Some((_, header))) = Headers::new(&*file, &path, position..self.end_position).next()
+        else {
+            return Ok(false);
+        };
+        let offset = self.base_offset.0 + i64::from(last.relative_offset);
+        Ok(header.base_offset >= self.base_offset && header.last_offset().0 <= offset)
+    }
+
+    fn are_times_good(
+        &self,
+        view: &IndexView<TimeEntry>,
+        offsets: &IndexView<OffsetEntry>,
+    ) -> Result<bool, StorageError> {
+        let segment = self.reference(self.log()?, offsets.clone());
+        let Some(last) = view.last()? else {
+            let first = segment.find_batch(self.base_offset)?;
+            return Ok(first.is_none_or(|first| first.header.max_timestamp.0 < 0));
+        };
+        let offset = Offset(self.base_offset.0 + i64::from(last.relative_offset));
+        if offset >= self.end_offset || !does_rise(view)? {
+            return Ok(false);
+        }
+        let batch = segment.find_batch(offset)?;
+        Ok(batch.is_some_and(|batch| batch.header.max_timestamp.0 == last.timestamp))
+    }
+
+    /// Makes both indexes anew from the log, and writes them if the disk lets us.
+    fn rebuild(
+        &self,
+        bad: FileKind,
+    ) -> Result<(IndexView<OffsetEntry>, IndexView<TimeEntry>), StorageError> {
+        let path = self.path(bad);
+        tracing::warn!(path = %path.display(), "rebuilding a missing or corrupt index from the log");
+        let mut indexer =
+            SegmentIndexer::rebuild(self.home.disk(), &self.home.path, self.base_offset)?;
+        let log_path = self.path(FileKind::Log);
+        let mut walk = BatchWalk {
+            expected: self.base_offset,
+            is_dense: false,
+            end: self.end_offset,
+            verify_from: Offset(i64::MAX),
+            visit: |visited: super::batches::Visited<'_>| {
+                indexer.add(visited.header, visited.position, self.interval_bytes);
+                Ok(())
+            },
+        };
+        let scan = scan_frames(&*self.log()?, &log_path, 0..self.end_position, &mut walk)?;
+        if let Some(reason) = scan.fault {
+            return Err(StorageError::corrupt(&log_path, scan.end, reason));
+        }
+        let in_memory = |indexer: &SegmentIndexer| {
+            (indexer.offsets.view().clone(), indexer.times.view().clone())
+        };
+        // Below the recovery point an index is believed, so it must not be half there after a crash.
+        if let Err(error) = indexer.finish().and_then(|()| indexer.flush()) {
+            tracing::warn!(path = %path.display(), %error, "the rebuilt index stays in memory");
+            return Ok(in_memory(&indexer));
+        }
+        // Mapped anew, so that the descriptors are closed.
+        match (
+            self.map(FileKind::OffsetIndex)?,
+            self.map(FileKind::TimeIndex)?,
+        ) {
+            (Some(offsets), Some(times)) => Ok((offsets, times)),
+            _ => Ok(in_memory(&indexer)),
+        }
+    }
+}
+
+/// All entries of an index file; `None` if it has no whole number of them.
+pub(crate) fn map_file<E: Entry>(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    file: &Arc<dyn File>,
+) -> Result<Option<IndexView<E>>, StorageError> {
+    let length = file
+        .length()
+        .map_err(|source| StorageError::io("stat", path, source))?;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if !length.is_multiple_of(E::BYTES) {
+        return Ok(None);
+    }
+    let map = disk
+        .map_index(file, length)
+        .map_err(|source| StorageError::io("map", path, source))?;
+    Ok(Some(IndexView::of_written(
+        WrittenIndex::mapped(map),
+        length / E::BYTES,
+    )))
+}
+
+/// Whether each entry may stand behind the one before it.
+pub(crate) fn does_rise<E: Entry>(view: &IndexView<E>) -> Result<bool, StorageError> {
+    let mut before = None;
+    for number in 0..view.len() {
+        let entry = view.get(number)?;
+        if before.is_some_and(|before| !entry.follows(before)) {
+            return Ok(false);
+        }
+        before = Some(entry);
+    }
+    Ok(true)
+}

@@ -1,0 +1,212 @@
+//! Snapshots of the producers' states, and their replay from batches.
+//!
+//! Input: the states as of the log's end. Output: `<offset>.snapshot` files, and the states again, as of
+//! any offset that the log still has.
+//!
+//! Invariants:
+//! - a snapshot holds exactly the batches below the offset in its name (asserted when it is written);
+//! - after a crash only snapshots at or below the recovery point are believed;
+//! - of the snapshots below the first segment only the newest is kept, as no offset below it can
+//!   become the log's end again.
+//!
+//! Source: KIP-98; `ProducerStateManager` of Kafka 4.1.1.
+
+use std::path::PathBuf;
+
+use skein_env::Disk;
+use skein_record::{LeaderEpochs, ProducerStates};
+use skein_types::{Millis, Offset};
+
+use super::Log;
+use super::batches::{BatchWalk, Visited};
+use super::names::FileKind;
+use super::segment::Home;
+use super::view::LogView;
+use crate::atomic_file;
+use crate::segment_file::scan_frames;
+use crate::{LogConfig, StorageError};
+
+impl Log {
+    /// Whether segments were rolled since the last snapshot: call [`Log::write_snapshot`] as soon as the
+    /// producers' states are those of the log's end.
+    #[must_use]
+    pub fn is_snapshot_due(&self) -> bool {
+        self.is_snapshot_due
+    }
+
+    /// Writes a snapshot at the log's end. It is flushed with the log.
+    ///
+    /// # Errors
+    /// What the disk says; an older snapshot and the batches behind it serve as well.
+    ///
+    /// # Panics
+    /// If `producers` are not as of the log's end: a bug.
+    pub fn write_snapshot(&mut self, producers: &ProducerStates) -> Result<(), StorageError> {
+        self.check_writable()?;
+        let offset = self.log_end_offset;
+        assert!(
+            producers.map_end_offset() == offset,
+            "{}: producers as of {}, the log ends at {offset}",
+            self.home.partition,
+            producers.map_end_offset()
+        );
+        let path = self.home.file(offset, FileKind::Snapshot);
+        let content = producers.snapshot();
+        atomic_file::replace_unflushed(&**self.home.disk(), &path, &content, false)?;
+        self.flush.note_snapshot(offset);
+        self.is_snapshot_due = false;
+        Ok(())
+    }
+}
+
+/// The offsets of the snapshots in the log's directory, in order.
+pub(super) fn list(home: &Home) -> Result<Vec<Offset>, StorageError> {
+    let entries = home
+        .disk()
+        .read_directory(&home.path)
+        .map_err(|source| StorageError::io("list", &home.path, source))?;
+    let names = entries.iter().filter_map(|(name, _)| name.to_str());
+    Ok(names
+        .filter_map(|name| match super::names::parse(name) {
+            super::names::Name::Segment(offset, FileKind::Snapshot) => Some(offset),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Removes snapshots above `end`, whose batches are gone, and all but the newest at or below `start`.
+pub(super) fn prune(home: &Home, start: Offset, end: Offset) -> Result<(), StorageError> {
+    let offsets = list(home)?;
+    let base = offsets
+        .iter()
+        .rev()
+        .find(|offset| **offset <= start)
+        .copied();
+    for offset in offsets {
+        let is_obsolete = base.is_some_and(|base| offset < base);
+        if is_obsolete || offset > end {
+            atomic_file::remove(&**home.disk(), &home.file(offset, FileKind::Snapshot))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the states and epochs of a log back.
+pub(super) struct Replay<'a> {
+    pub(super) view: &'a LogView,
+    pub(super) config: &'a LogConfig,
+    pub(super) now: Millis,
+    /// Newest snapshot to believe.
+    pub(super) snapshots_up_to: Offset,
+}
+
+impl Replay<'_> {
+    /// The producers as of the view's end: the newest good snapshot and the batches behind it. If
+    /// `epochs` is given, epochs from its offset on are noted as well.
+    pub(super) fn run(
+        &self,
+        mut epochs: Option<(Offset, &mut LeaderEpochs)>,
+    ) -> Result<ProducerStates, StorageError> {
+        let mut producers = self.newest_snapshot()?;
+        let mut start = producers.map_end_offset();
+        if let Some((from, _)) = &epochs {
+            start = start.min(*from);
+        }
+        let end = self.view.log_end_offset;
+        let first = if start >= end {
+            self.view.sealed.len() + 1
+        } else {
+            self.view.segment_number(start)
+        };
+        for number in first..=self.view.sealed.len() {
+            self.walk(number, start, |visited| {
+                if let Some((from, epochs)) = &mut epochs
+                    && visited.header.base_offset >= *from
+                {
+                    epochs.assign(visited.header.leader_epoch, visited.header.base_offset);
+                }
+                replay_batch(&mut producers, visited)
+            })?;
+        }
+        // Compaction may have removed the last batches before the end.
+        producers.on_log_start(end);
+        Ok(producers)
+    }
+
+    fn walk(
+        &self,
+        number: usize,
+        start: Offset,
+        mut visit: impl FnMut(&Visited<'_>) -> Result<(), &'static str>,
+    ) -> Result<(), StorageError> {
+        let segment = self.view.segment(number)?;
+        let Some(first) = segment.find_batch(start.max(segment.base_offset))? else {
+            return Ok(());
+        };
+        let mut walk = BatchWalk {
+            expected: segment.base_offset,
+            is_dense: false,
+            end: self.view.end_offset(number),
+            verify_from: Offset(i64::MAX),
+            visit: |visited: Visited<'_>| visit(&visited),
+        };
+        let range = first.position..segment.end_position;
+        let scan = scan_frames(&*segment.file, &segment.path, range, &mut walk)?;
+        match scan.fault {
+            Some(reason) => Err(StorageError::corrupt(&segment.path, scan.end, reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn newest_snapshot(&self) -> Result<ProducerStates, StorageError> {
+        let home = &self.view.home;
+        let first = self.view.base_offset(0);
+        let limit = self.snapshots_up_to.min(self.view.log_end_offset);
+        for offset in list(home)?
+            .into_iter()
+            .rev()
+            .filter(|offset| *offset <= limit)
+        {
+            let path = home.file(offset, FileKind::Snapshot);
+            if let Some(mut producers) = self.load(&path, offset)? {
+                producers.on_log_start(first);
+                return Ok(producers);
+            }
+        }
+        Ok(ProducerStates::starting_at(first))
+    }
+
+    fn load(&self, path: &PathBuf, offset: Offset) -> Result<Option<ProducerStates>, StorageError> {
+        let disk: &dyn Disk = &**self.view.home.disk();
+        let Some(content) = atomic_file::read(disk, path)? else {
+            return Ok(None);
+        };
+        let expiration = self.config.producer_id_expiration_ms;
+        match ProducerStates::load(&content, offset, self.now, expiration) {
+            Ok(producers) => Ok(Some(producers)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "using an older snapshot instead");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Takes in a batch unless the snapshot had it.
+fn replay_batch(producers: &mut ProducerStates, visited: &Visited<'_>) -> Result<(), &'static str> {
+    let header = visited.header;
+    if header.base_offset < producers.map_end_offset() {
+        return Ok(());
+    }
+    match &visited.batch {
+        Some(batch) => {
+            let undo = producers.replay(batch);
+            undo.map(drop)
+                .map_err(|_| "the producers' states cannot take in the batch")
+        }
+        None => {
+            drop(producers.reserve(header, header.base_offset));
+            Ok(())
+        }
+    }
+}

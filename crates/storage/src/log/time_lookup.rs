@@ -1,0 +1,171 @@
+//! Finding records by time.
+//!
+//! Input: a timestamp. Output: the first record that is not older, or the newest record.
+//!
+//! Within a segment the first time entry that reaches the timestamp names a batch; the batch wanted
+//! lies at or before it, and behind the offset entry below it, because at that moment no timestamp was
+//! large enough. So the walk is bounded as a lookup by offset is, even where timestamps jump.
+//!
+//! ```text
+//!  time entries      (100, batch A)                      (200, batch C)
+//!  log     ──┼────A────┼──────────────┼─────────────┼──B────C───┼──
+//!  offset entries      e1             e2            e3          e4
+//!  first record ≥ 150: entry (200, C) → offset entry below C: e3 → walk: B
+//! ```
+//!
+//! Invariants: the answer is that of a linear search, also for timestamps out of order (property
+//! test); one batch is unpacked, and its unpacked size is bounded.
+//!
+//! Source: `UnifiedLog.fetchOffsetByTimestamp`; KIP-79, KIP-734.
+
+use skein_record::BatchView;
+use skein_types::{LeaderEpoch, Millis, Offset};
+
+use super::index::TimeEntry;
+use super::lookup::{BatchAt, SegmentRef};
+use super::segment_index::TimestampOffset;
+use super::view::{LogView, ReadError};
+
+/// Most bytes that the records of one batch are unpacked to. Of a larger batch the first offset is
+/// given.
+const UNPACKED_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// A record found by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundRecord {
+    /// Its timestamp.
+    pub timestamp: Millis,
+    /// Its offset.
+    pub offset: Offset,
+    /// The leader epoch of its batch.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl LogView {
+    /// The first record whose timestamp is at least `timestamp`, if it lies below `up_to`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp: Millis,
+        up_to: Offset,
+    ) -> Result<Option<FoundRecord>, ReadError> {
+        for number in self.segment_number(self.log_start_offset)..=self.sealed.len() {
+            if self.base_offset(number) >= up_to {
+                break;
+            }
+            if self.max_timestamp_of(number)?.timestamp < timestamp {
+                continue;
+            }
+            let segment = self.segment(number)?;
+            let mut start = self.first_position(number, &segment, timestamp)?;
+            // Again only where the record found lies below the log start, or where a header promises
+            // a timestamp that no record has.
+            while let Some(batch) = segment.walk(start, |header| {
+                header.max_timestamp >= timestamp && header.last_offset() >= self.log_start_offset
+            })? {
+                if batch.header.base_offset >= up_to {
+                    return Ok(None);
+                }
+                let found = self.first_in_batch(&segment, &batch, |record| record >= timestamp)?;
+                if let Some(found) = found {
+                    return Ok(Some(found).filter(|found| found.offset < up_to));
+                }
+                start = batch.position + batch.header.size_in_bytes() as u64;
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of the records that have the largest timestamp, if it lies below `up_to`
+    /// (`ListOffsets` −3).
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn max_timestamp(&self, up_to: Offset) -> Result<Option<FoundRecord>, ReadError> {
+        let mut best = (0, TimestampOffset::NONE);
+        for number in self.segment_number(self.log_start_offset)..=self.sealed.len() {
+            let max = self.max_timestamp_of(number)?;
+            if max.timestamp > best.1.timestamp {
+                best = (number, max);
+            }
+        }
+        let (number, TimestampOffset { timestamp, offset }) = best;
+        if timestamp == Millis::NONE {
+            return Ok(None);
+        }
+        let segment = self.segment(number)?;
+        let Some(batch) = segment.find_batch(offset)? else {
+            return Ok(None);
+        };
+        let found = self.first_in_batch(&segment, &batch, |record| record >= timestamp)?;
+        Ok(found.filter(|found| found.offset < up_to))
+    }
+
+    /// The first record that may be read (`ListOffsets` −2). Its timestamp is not looked up.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn earliest(&self) -> Result<FoundRecord, ReadError> {
+        let offset = self.log_start_offset;
+        let segment = self.segment(self.segment_number(offset))?;
+        let batch = segment.find_batch(offset)?;
+        let leader_epoch = batch.map_or(LeaderEpoch::NONE, |batch| batch.header.leader_epoch);
+        Ok(FoundRecord {
+            timestamp: Millis::NONE,
+            offset,
+            leader_epoch,
+        })
+    }
+
+    /// Where the walk to the first batch begins that reaches `timestamp`.
+    fn first_position(
+        &self,
+        number: usize,
+        segment: &SegmentRef,
+        timestamp: Millis,
+    ) -> Result<u64, ReadError> {
+        let times = self.times(number)?;
+        let below = |entry: TimeEntry| entry.timestamp < timestamp.0;
+        let reaching = times.partition_point(below)?;
+        let by_time = if reaching < times.len() {
+            let offset = segment.base_offset.0 + i64::from(times.get(reaching)?.relative_offset);
+            segment.position_before(Offset(offset))?
+        } else {
+            // Only the part of the active segment behind its last entry reaches so far.
+            segment.position_before(Offset(i64::MAX))?
+        };
+        Ok(by_time.max(segment.position_before(self.log_start_offset)?))
+    }
+
+    fn first_in_batch(
+        &self,
+        segment: &SegmentRef,
+        at: &BatchAt,
+        is_it: impl Fn(Millis) -> bool,
+    ) -> Result<Option<FoundRecord>, ReadError> {
+        let leader_epoch = at.header.leader_epoch;
+        let bytes = segment.read_batch(at)?;
+        let records = BatchView::parse(&bytes).and_then(|batch| batch.records(UNPACKED_MAX_BYTES));
+        let Ok(records) = records else {
+            // The broker never looked inside: what a client put there is no failure of ours.
+            let offset = at.header.base_offset.max(self.log_start_offset);
+            let timestamp = at.header.max_timestamp;
+            return Ok(Some(FoundRecord {
+                timestamp,
+                offset,
+                leader_epoch,
+            }));
+        };
+        let found = records
+            .iter()
+            .map_while(Result::ok)
+            .find(|record| record.offset >= self.log_start_offset && is_it(record.timestamp));
+        Ok(found.map(|record| FoundRecord {
+            timestamp: record.timestamp,
+            offset: record.offset,
+            leader_epoch,
+        }))
+    }
+}

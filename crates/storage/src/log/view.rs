@@ -1,0 +1,316 @@
+//! What readers see of a log: an immutable view, exchanged as a whole.
+//!
+//! Input: what the writer publishes. Output: ranges of files that hold the records asked for.
+//!
+//! ```text
+//!  LogView ──► sealed segments   one list, new on roll, retention and truncation only
+//!          ──► active segment    its file, its end, its index entries
+//!          ──► log start ≤ last stable ≤ high watermark ≤ log end
+//! ```
+//!
+//! Invariants:
+//! - a view never changes; a reader and the writer share no lock (an `ArcSwap` stands between them);
+//! - a read never passes its `up_to`, nor what was written when the view was published;
+//! - an old view stays safe: its files are never rewritten, at worst they end earlier.
+//!
+//! Source: `UnifiedLog.read`, `LocalLog.read` of Kafka 4.1.1.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use skein_env::File;
+use skein_types::Offset;
+
+use super::index::{IndexView, OffsetEntry, TimeEntry};
+use super::lookup::SegmentRef;
+use super::names::FileKind;
+use super::segment::{Home, SealedSegment};
+use super::segment_index::TimestampOffset;
+use crate::StorageError;
+
+/// How often a reader takes a newer view because a file of its own has gone.
+const RELOADS_MAX: usize = 3;
+
+/// Hands out views of one log. Cheap to clone; outlives the log.
+#[derive(Clone)]
+pub struct LogReader {
+    view: Arc<ArcSwap<LogView>>,
+}
+
+/// A log as of one moment.
+pub struct LogView {
+    pub(crate) home: Arc<Home>,
+    pub(crate) sealed: Arc<Vec<Arc<SealedSegment>>>,
+    pub(crate) active: ActiveView,
+    /// The first offset that may be read.
+    pub log_start_offset: Offset,
+    /// The end of what belongs to no open transaction, nor follows one.
+    pub last_stable_offset: Offset,
+    /// The end of what is committed.
+    pub high_watermark: Offset,
+    /// The end of what is written.
+    pub log_end_offset: Offset,
+}
+
+/// The segment that grows, as of one moment.
+#[derive(Clone)]
+pub(crate) struct ActiveView {
+    pub(crate) base_offset: Offset,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) end_position: u64,
+    pub(crate) offsets: IndexView<OffsetEntry>,
+    pub(crate) times: IndexView<TimeEntry>,
+    pub(crate) max_timestamp: TimestampOffset,
+}
+
+/// A part of a segment file that answers a read.
+#[derive(Clone)]
+pub struct FileRange {
+    /// The file.
+    pub file: Arc<dyn File>,
+    /// Where the first batch begins, in bytes.
+    pub position: u64,
+    /// Bytes to send. The last batch may be cut off by the size limit of the read.
+    pub length: u64,
+    /// First offset of the first batch; at or before the offset asked for.
+    pub base_offset: Offset,
+    /// First offset of the segment.
+    pub segment_base_offset: Offset,
+    /// Log bytes that were walked over to find the first batch.
+    pub scanned_bytes: u64,
+}
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The log does not hold the offset.
+    #[error("offset {offset} is out of range [{log_start_offset}, {log_end_offset}]")]
+    OutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// The first offset that may be read.
+        log_start_offset: Offset,
+        /// The end of what is written.
+        log_end_offset: Offset,
+    },
+    /// The disk failed, or what is on it is not what was written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl ReadError {
+    /// Whether a file of the view has gone since it was published: a newer view has the answer.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.is_not_found())
+    }
+}
+
+impl LogReader {
+    pub(crate) fn new(view: Arc<ArcSwap<LogView>>) -> Self {
+        Self { view }
+    }
+
+    /// The view as last published.
+    #[must_use]
+    pub fn load(&self) -> Arc<LogView> {
+        self.view.load_full()
+    }
+
+    /// Asks the present view, and a newer one if retention has taken a file in between.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub fn ask<T>(
+        &self,
+        mut ask: impl FnMut(&LogView) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let mut result = ask(&self.load());
+        for _ in 0..RELOADS_MAX {
+            if !result.as_ref().is_err_and(ReadError::is_stale) {
+                break;
+            }
+            result = ask(&self.load());
+        }
+        result
+    }
+}
+
+impl LogView {
+    /// Where the records from `offset` on are: at most `max_bytes`, none of them at or past `up_to`.
+    /// With `min_one_batch` the first batch comes whole, whatever its size. `None` if there is nothing
+    /// to read yet.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] outside of the log; what the disk says.
+    pub fn read(
+        &self,
+        offset: Offset,
+        max_bytes: u64,
+        up_to: Offset,
+        min_one_batch: bool,
+    ) -> Result<Option<FileRange>, ReadError> {
+        if offset < self.log_start_offset || offset > self.log_end_offset {
+            return Err(ReadError::OutOfRange {
+                offset,
+                log_start_offset: self.log_start_offset,
+                log_end_offset: self.log_end_offset,
+            });
+        }
+        let up_to = up_to.min(self.log_end_offset);
+        if offset >= up_to {
+            return Ok(None);
+        }
+        // More than one segment is looked at only where compaction has left nothing at the end of one.
+        for number in self.segment_number(offset)..=self.sealed.len() {
+            if self.base_offset(number) >= up_to {
+                break;
+            }
+            let segment = self.segment(number)?;
+            let Some(first) = segment.find_batch(offset)? else {
+                continue;
+            };
+            if first.header.last_offset() >= up_to {
+                break;
+            }
+            let end = self.end_before(number, &segment, up_to)?;
+            let mut length = max_bytes.min(end - first.position);
+            if min_one_batch {
+                length = length.max(first.header.size_in_bytes() as u64);
+            }
+            return Ok(Some(FileRange {
+                file: segment.file,
+                position: first.position,
+                length,
+                base_offset: first.header.base_offset,
+                segment_base_offset: segment.base_offset,
+                scanned_bytes: first.scanned_bytes,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Whether a read from `offset` begins in the segment that grows: what is written last, and so most
+    /// probably in the page cache, its index too.
+    #[must_use]
+    pub fn is_in_active_segment(&self, offset: Offset) -> bool {
+        offset >= self.active.base_offset
+    }
+
+    /// How many segments there are, the active one included.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.sealed.len() + 1
+    }
+
+    /// Bytes of all segments.
+    #[must_use]
+    pub fn size_in_bytes(&self) -> u64 {
+        let sealed: u64 = self.sealed.iter().map(|segment| segment.end_position).sum();
+        sealed + self.active.end_position
+    }
+
+    /// Checks both indexes of every segment against the log, entry by entry. For tools and tests: it
+    /// walks over the whole log.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] with the log's position that an index is wrong about; what the disk
+    /// says.
+    pub fn check_indexes(&self) -> Result<(), StorageError> {
+        for number in 0..=self.sealed.len() {
+            let times = self.times(number)?;
+            super::index_check::check_segment(&self.segment(number)?, &times)?;
+        }
+        Ok(())
+    }
+
+    /// Number of the segment that `offset` belongs to; the active one comes last.
+    pub(crate) fn segment_number(&self, offset: Offset) -> usize {
+        if offset >= self.active.base_offset {
+            return self.sealed.len();
+        }
+        // Offsets below the first segment belong to it.
+        let after = self
+            .sealed
+            .partition_point(|segment| segment.base_offset <= offset);
+        after.saturating_sub(1)
+    }
+
+    pub(crate) fn base_offset(&self, number: usize) -> Offset {
+        self.sealed
+            .get(number)
+            .map_or(self.active.base_offset, |segment| segment.base_offset)
+    }
+
+    pub(crate) fn end_offset(&self, number: usize) -> Offset {
+        self.sealed
+            .get(number)
+            .map_or(self.log_end_offset, |segment| segment.end_offset)
+    }
+
+    pub(crate) fn segment(&self, number: usize) -> Result<SegmentRef, StorageError> {
+        match self.sealed.get(number) {
+            Some(segment) => segment.open(),
+            None => Ok(SegmentRef {
+                path: self.home.file(self.active.base_offset, FileKind::Log),
+                base_offset: self.active.base_offset,
+                end_position: self.active.end_position,
+                file: Arc::clone(&self.active.file),
+                offsets: self.active.offsets.clone(),
+            }),
+        }
+    }
+
+    pub(crate) fn times(&self, number: usize) -> Result<IndexView<TimeEntry>, StorageError> {
+        match self.sealed.get(number) {
+            Some(segment) => Ok(IndexView::clone(&*segment.time_index()?)),
+            None => Ok(self.active.times.clone()),
+        }
+    }
+
+    pub(crate) fn max_timestamp_of(&self, number: usize) -> Result<TimestampOffset, StorageError> {
+        match self.sealed.get(number) {
+            Some(segment) => segment.max_timestamp(),
+            None => Ok(self.active.max_timestamp),
+        }
+    }
+
+    /// Position in the segment of the first batch that does not end before `up_to`.
+    fn end_before(
+        &self,
+        number: usize,
+        segment: &SegmentRef,
+        up_to: Offset,
+    ) -> Result<u64, StorageError> {
+        if up_to >= self.end_offset(number) {
+            return Ok(segment.end_position);
+        }
+        let beyond = segment.find_batch(up_to)?;
+        Ok(beyond.map_or(segment.end_position, |batch| batch.position))
+    }
+}
+
+impl fmt::Debug for LogView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogView")
+            .field("partition", &self.home.partition)
+            .field("segments", &self.segment_count())
+            .field("log_start_offset", &self.log_start_offset)
+            .field("last_stable_offset", &self.last_stable_offset)
+            .field("high_watermark", &self.high_watermark)
+            .field("log_end_offset", &self.log_end_offset)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for FileRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileRange")
+            .field("position", &self.position)
+            .field("length", &self.length)
+            .field("base_offset", &self.base_offset)
+            .field("segment_base_offset", &self.segment_base_offset)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,419 @@
+//! A log directory: all logs of one device, and what they share.
+//!
+//! Input: a path. Output: its partitions, its checkpoints, whether it was shut down cleanly, and whether
+//! it takes appends.
+//!
+//! ```text
+//! <log.dir>/
+//!   .lock                              held while this process lives
+//!   .kafka_cleanshutdown               there only after a clean shutdown
+//!   meta.properties                    whose directory this is
+//!   recovery-point-offset-checkpoint   flushed end of each log
+//!   replication-offset-checkpoint      high watermark of each log
+//!   log-start-offset-checkpoint        first offset of each log
+//!   cleaner-offset-checkpoint          how far each log is compacted
+//!   <topic>-<partition>/               a log: see `log.rs`
+//!   <topic>-<partition>.<id>-delete/   a log that is going away
+//! ```
+//!
+//! Invariants:
+//! - one process at a time (the lock file, in [`LogDirectory::open`]);
+//! - the clean-shutdown marker is gone, durably, before the first log is opened
+//!   ([`LogDirectory::begin_use`]);
+//! - a checkpointed recovery point is never past what is on disk: truncation lowers it first.
+//!
+//! Source: `org.apache.kafka.storage.internals.log.LogManager` for names.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use skein_env::{Disk, DiskSpace, EntryKind, LockGuard};
+use skein_types::{BrokerEpoch, Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
+
+use crate::StorageError;
+use crate::atomic_file;
+
+mod checkpoint;
+mod clean_shutdown;
+mod condition;
+mod file_cache;
+mod meta_properties;
+mod partition_metadata;
+
+pub(crate) use checkpoint::Checkpoint;
+pub use clean_shutdown::CleanShutdown;
+pub(crate) use condition::Condition;
+pub use condition::DirectoryState;
+pub(crate) use file_cache::{Cache, Slot};
+pub use meta_properties::{META_PROPERTIES, MetaProperties};
+pub(crate) use partition_metadata::check_or_write as check_or_write_topic_id;
+
+const LOCK: &str = ".lock";
+/// End of the name of a directory whose log is going away.
+const DELETE_SUFFIX: &str = "-delete";
+/// Longest name of a directory entry.
+const NAME_MAX_BYTES: usize = 255;
+
+/// How many files a log directory keeps open for reading beyond the active segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Descriptors of `.log` files of cold segments.
+    pub descriptors: usize,
+    /// Maps of index files of cold segments.
+    pub maps: usize,
+}
+
+impl Default for CacheLimits {
+    /// Well below the usual limits on descriptors (65,536 after raising) and maps (65,530).
+    fn default() -> Self {
+        Self {
+            descriptors: 4096,
+            maps: 4096,
+        }
+    }
+}
+
+/// Which of the directory's checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointFile {
+    /// Flushed end of each log: recovery begins there.
+    RecoveryPoint,
+    /// High watermark of each log.
+    HighWatermark,
+    /// First offset of each log: what `DeleteRecords` and retention left.
+    LogStartOffset,
+    /// How far each log is compacted.
+    Cleaner,
+}
+
+/// A log directory, locked for this process.
+pub struct LogDirectory {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    condition: Condition,
+    recovery_points: Checkpoint,
+    high_watermarks: Checkpoint,
+    log_start_offsets: Checkpoint,
+    cleaner_offsets: Checkpoint,
+    clean_shutdown: Option<CleanShutdown>,
+    is_marker_removed: Mutex<bool>,
+    /// The logs of this run: whether they are in use, or were closed.
+    logs: Mutex<BTreeMap<TopicPartition, Usage>>,
+    /// Partition directories made so far, and how many of them are durable.
+    created: AtomicU64,
+    created_durable: AtomicU64,
+    pub(crate) descriptors: Cache,
+    pub(crate) maps: Cache,
+    _lock: Box<dyn LockGuard>,
+}
+
+/// How far the use of a log has come in this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usage {
+    Open,
+    Closed,
+}
+
+/// A partition's directory that waits to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedDirectory {
+    path: PathBuf,
+}
+
+impl LogDirectory {
+    /// Opens the directory at `path`, made if missing, and locks it.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] while another process has it; what the disk says.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        limits: CacheLimits,
+    ) -> Result<Arc<Self>, StorageError> {
+        disk.create_directory(path)
+            .map_err(|source| StorageError::io("create the directory", path, source))?;
+        let lock = lock(&*disk, &path.join(LOCK))?;
+        let checkpoint = |name| Checkpoint::open(&*disk, path.join(name));
+        let clean_shutdown = clean_shutdown::read(&*disk, path)?;
+        let directory = Self {
+            path: path.to_path_buf(),
+            condition: Condition::default(),
+            recovery_points: checkpoint("recovery-point-offset-checkpoint")?,
+            high_watermarks: checkpoint("replication-offset-checkpoint")?,
+            log_start_offsets: checkpoint("log-start-offset-checkpoint")?,
+            cleaner_offsets: checkpoint("cleaner-offset-checkpoint")?,
+            is_marker_removed: Mutex::new(clean_shutdown.is_none()),
+            clean_shutdown,
+            logs: Mutex::new(BTreeMap::new()),
+            created: AtomicU64::new(0),
+            created_durable: AtomicU64::new(0),
+            descriptors: Cache::new(limits.descriptors),
+            maps: Cache::new(limits.maps),
+            _lock: lock,
+            disk,
+        };
+        // A process that was killed may have made names which nobody flushed: from here on they count
+        // as flushed.
+        atomic_file::sync_directory(&*directory.disk, path)?;
+        Ok(Arc::new(directory))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The disk it is on.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Whether it takes appends.
+    #[must_use]
+    pub fn state(&self) -> DirectoryState {
+        self.condition.state()
+    }
+
+    /// Room on the device.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn space(&self) -> Result<DiskSpace, StorageError> {
+        self.disk
+            .space(&self.path)
+            .map_err(|source| StorageError::io("stat", &self.path, source))
+    }
+
+    /// The marker of the last run, if it ended cleanly.
+    #[must_use]
+    pub fn clean_shutdown(&self) -> Option<CleanShutdown> {
+        self.clean_shutdown
+    }
+
+    /// The partitions that have a directory here, and the directories that wait to be removed.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn list(&self) -> Result<(Vec<TopicPartition>, Vec<DeletedDirectory>), StorageError> {
+        let entries = self
+            .disk
+            .read_directory(&self.path)
+            .map_err(|source| StorageError::io("list", &self.path, source))?;
+        let (mut partitions, mut deleted) = (Vec::new(), Vec::new());
+        for (name, kind) in entries {
+            let Some(name) = name.to_str().filter(|_| kind == EntryKind::Directory) else {
+                continue;
+            };
+            if name.ends_with(DELETE_SUFFIX) {
+                deleted.push(DeletedDirectory {
+                    path: self.path.join(name),
+                });
+            } else if let Some(partition) = parse_partition(name) {
+                partitions.push(partition);
+            } else {
+                tracing::warn!(path = %self.path.join(name).display(), "not a partition's directory");
+            }
+        }
+        Ok((partitions, deleted))
+    }
+
+    /// The topic id that the partition's directory was made for.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn topic_id(&self, partition: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
+        partition_metadata::read(&*self.disk, &self.partition_path(partition))
+    }
+
+    /// The partition's offset in a checkpoint, as last written.
+    #[must_use]
+    pub fn checkpointed(&self, file: CheckpointFile, partition: &TopicPartition) -> Option<Offset> {
+        self.checkpoint(file).get(partition)
+    }
+
+    /// Writes offsets into a checkpoint, durably; partitions that are not named keep theirs.
+    ///
+    /// A recovery point must come from [`crate::Log::recovery_point`].
+    ///
+    /// # Errors
+    /// What the disk says; then the file is as it was.
+    pub fn write_checkpoint(
+        &self,
+        file: CheckpointFile,
+        offsets: &BTreeMap<TopicPartition, Offset>,
+    ) -> Result<(), StorageError> {
+        let changes = offsets
+            .iter()
+            .map(|(partition, offset)| (partition.clone(), Some(*offset)));
+        self.checkpoint(file).update(&*self.disk, changes)
+    }
+
+    /// Ends the run: every log has been closed with [`crate::Log::close`], every checkpoint written.
+    ///
+    /// # Errors
+    /// What the disk says; the next run then recovers.
+    pub fn mark_clean_shutdown(&self, broker_epoch: BrokerEpoch) -> Result<(), StorageError> {
+        clean_shutdown::write(&*self.disk, &self.path, broker_epoch)
+    }
+
+    /// Removes the marker of the last clean shutdown, durably. Opening a log does it too.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn begin_use(&self) -> Result<(), StorageError> {
+        let mut is_removed = self.is_marker_removed.lock();
+        if !*is_removed {
+            clean_shutdown::remove(&*self.disk, &self.path)?;
+            *is_removed = true;
+        }
+        Ok(())
+    }
+
+    /// Removes the partitions' entries from every checkpoint, durably: their logs are going away, and a
+    /// later log of the same name must not inherit them.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn forget(&self, partitions: &[TopicPartition]) -> Result<(), StorageError> {
+        for checkpoint in [
+            &self.recovery_points,
+            &self.high_watermarks,
+            &self.log_start_offsets,
+            &self.cleaner_offsets,
+        ] {
+            let changes = partitions.iter().map(|partition| (partition.clone(), None));
+            checkpoint.update(&*self.disk, changes)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the partition's log out of use: its checkpoint entries go, and its directory gets another
+    /// name. `id` must be random. The caller removes the directory later; who deletes many partitions
+    /// calls [`LogDirectory::forget`] for all of them first.
+    ///
+    /// # Errors
+    /// What the disk says; `NotFound` if the partition has no directory here.
+    pub fn delete_partition(
+        &self,
+        partition: &TopicPartition,
+        id: [u8; 16],
+    ) -> Result<DeletedDirectory, StorageError> {
+        // In this order: a crash in between costs a longer recovery, the other one a false alarm.
+        self.forget(std::slice::from_ref(partition))?;
+        let from = self.partition_path(partition);
+        let suffix = format!(".{:032x}{DELETE_SUFFIX}", u128::from_be_bytes(id));
+        let mut name = partition.to_string();
+        name.truncate(NAME_MAX_BYTES - suffix.len());
+        let path = self.path.join(name + &suffix);
+        self.disk
+            .rename(&from, &path)
+            .map_err(|source| StorageError::io("rename", &from, source))?;
+        self.logs.lock().remove(partition);
+        Ok(DeletedDirectory { path })
+    }
+
+    /// Removes what [`LogDirectory::delete_partition`] renamed, with all that is in it.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn remove_deleted(&self, deleted: &DeletedDirectory) -> Result<(), StorageError> {
+        match self.disk.remove_directory(&deleted.path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StorageError::io(
+                "remove the directory",
+                &deleted.path,
+                source,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the use of a partition's log. Returns whether its files are as a clean end left them.
+    pub(crate) fn begin_log(&self, partition: &TopicPartition) -> Result<bool, StorageError> {
+        self.begin_use()?;
+        let before = self.logs.lock().insert(partition.clone(), Usage::Open);
+        Ok(match before {
+            None => self.clean_shutdown.is_some(),
+            Some(usage) => usage == Usage::Closed,
+        })
+    }
+
+    /// Ends the use of a partition's log, cleanly.
+    pub(crate) fn end_log(&self, partition: &TopicPartition) {
+        self.logs.lock().insert(partition.clone(), Usage::Closed);
+    }
+
+    pub(crate) fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    pub(crate) fn partition_path(&self, partition: &TopicPartition) -> PathBuf {
+        self.path.join(partition.to_string())
+    }
+
+    pub(crate) fn set_checkpointed(
+        &self,
+        file: CheckpointFile,
+        partition: &TopicPartition,
+        offset: Offset,
+    ) -> Result<(), StorageError> {
+        self.checkpoint(file)
+            .update(&*self.disk, [(partition.clone(), Some(offset))])
+    }
+
+    /// Notes a new partition directory; its name is durable after [`LogDirectory::sync_created`] of
+    /// the ticket.
+    pub(crate) fn note_created(&self) -> u64 {
+        self.created.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Makes the name of the directory with `ticket` durable. One flush serves all that came before.
+    pub(crate) fn sync_created(&self, ticket: u64) -> Result<(), StorageError> {
+        if self.created_durable.load(Ordering::SeqCst) >= ticket {
+            return Ok(());
+        }
+        let created = self.created.load(Ordering::SeqCst);
+        atomic_file::sync_directory(&*self.disk, &self.path)?;
+        self.created_durable.fetch_max(created, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn checkpoint(&self, file: CheckpointFile) -> &Checkpoint {
+        match file {
+            CheckpointFile::RecoveryPoint => &self.recovery_points,
+            CheckpointFile::HighWatermark => &self.high_watermarks,
+            CheckpointFile::LogStartOffset => &self.log_start_offsets,
+            CheckpointFile::Cleaner => &self.cleaner_offsets,
+        }
+    }
+}
+
+fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn LockGuard>, StorageError> {
+    disk.lock(path).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => StorageError::Locked {
+            path: path.to_path_buf(),
+        },
+        _ => StorageError::io("lock", path, source),
+    })
+}
+
+/// The partition whose directory is called `name`.
+fn parse_partition(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    let topic = TopicName::new(topic).ok()?;
+    let index: i32 = partition.parse().ok()?;
+    let parsed = TopicPartition {
+        topic,
+        partition: PartitionIndex(index),
+    };
+    // "a-01" and "a-+1" are nobody's: a partition has one name.
+    (index >= 0 && parsed.to_string() == name).then_some(parsed)
+}
+
+#[cfg(test)]
+mod tests;
