@@ -116,24 +116,6 @@ fn a_directory_of_a_newer_format_is_refused() {
 }
 
 #[test]
-fn a_directory_of_another_cluster_is_refused() {
-    let mut node = Node::start(System::Skein, &[]);
-    node.stop();
-    let path = node.data_directory().join("meta.properties");
-    let found = fs::read_to_string(&path).unwrap();
-    let other: String = found
-        .lines()
-        .map(|line| match line.strip_prefix("cluster.id=") {
-            Some(_) => "cluster.id=AAAAAAAAAAAAAAAAAAAAAA\n".to_owned(),
-            None => format!("{line}\n"),
-        })
-        .collect();
-    assert_ne!(other, found);
-    fs::write(&path, other).unwrap();
-    assert_refused(&mut node.command(), &["cluster"]);
-}
-
-#[test]
 fn a_directory_without_permission_is_named() {
     let node = Node::prepare(System::Skein, &[]);
     let data = node.data_directory();
