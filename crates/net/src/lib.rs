@@ -15,6 +15,7 @@
 mod accept;
 mod budget;
 mod buffer_pool;
+mod call;
 mod connection;
 mod counters;
 mod frame;
@@ -27,6 +28,7 @@ mod turn;
 pub use accept::{AcceptLimits, Acceptor};
 pub use budget::{Budget, BytesPermit};
 pub use buffer_pool::BufferPool;
+pub use call::{CallDriver, CallError, CallLimits, Caller, Pending};
 pub use connection::{Connection, ConnectionLimits, Wire};
 pub use counters::Counters;
 pub use frame::{FrameError, RequestHead};
