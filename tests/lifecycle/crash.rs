@@ -122,8 +122,8 @@ fn producer_sequences_and_ids_outlive_a_crash(system: System) {
     }
     node.kill();
     node.start_again();
-    // A client that did not see the last answer asks again; nothing is written twice. (Of the batches
-    // before, a snapshot of the producer's state keeps nothing.)
+    // A client that did not see the last answer asks again; nothing is written twice. (Of the
+    // batches before, a snapshot of the producer's state keeps nothing.)
     assert_eq!(send(&node, 4), (error::NONE, 4), "repeated");
     assert_eq!(send(&node, 8).0, error::OUT_OF_ORDER_SEQUENCE_NUMBER);
     assert_eq!(send(&node, 6), (error::NONE, 6));

@@ -1,7 +1,7 @@
 //! Whole segments go when they are too many or too old, and files go with their topic.
 //!
-//! Input: small segments, short intervals. Output: the log start moves to a segment's start, what lies
-//! below is out of range, offsets are never used again, and the directory shrinks.
+//! Input: small segments, short intervals. Output: the log start moves to a segment's start, what
+//! lies below is out of range, offsets are never used again, and the directory shrinks.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -67,7 +67,8 @@ const WRONG_HEADERS: &[WrongHeader] = &[
     ("an id without a sequence", INVALID_RECORD, RECORD, |batch| batch.producer_id = 4_000),
 ];
 
-/// What Kafka lets pass or mends, and Skein, which changes no batch, refuses: no client sends these.
+/// What Kafka lets pass or mends, and Skein, which changes no batch, refuses: no client sends
+/// these.
 #[rustfmt::skip]
 const REFUSED_BY_SKEIN: &[WrongHeader] = &[
     ("timestamps of a log", NONE, TIMESTAMP, |batch| batch.attributes = 1 << 3),

@@ -8,8 +8,8 @@
 //! Kafka 4.1.1 too: a test that Kafka fails is wrong. The exception is `lifecycle.rs`, which is
 //! about the `skein` command itself.
 //!
-//! Tests are named `kafka::…` and `skein::…`, so that `cargo test -p skein-tests -- kafka::` judges the
-//! tests themselves, and `-- skein::` the node.
+//! Tests are named `kafka::…` and `skein::…`, so that `cargo test -p skein-tests -- kafka::` judges
+//! the tests themselves, and `-- skein::` the node.
 //!
 //! Invariants:
 //! - no process outlives the test process that started it, not even when that is killed: see
