@@ -230,6 +230,10 @@ async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumErr
         .await
     };
     let opened = opening.ok_or_else(|| QuorumError::stopped("the node was ended"))??;
+    let Some(founding) = opened.identity.founding.clone() else {
+        let path = directory.join(crate::IDENTITY_FILE);
+        return Err(QuorumError::lost(&path, "without a cluster"));
+    };
     let Node {
         raft,
         store,
@@ -256,22 +260,17 @@ async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumErr
         env,
         raft,
         raft_id: identity.raft_id,
-        cluster_id: Uuid::ZERO,
+        cluster_id: founding.cluster_id,
         published,
         requests,
         stop,
         closed: Mutex::new(Some(closed)),
     };
-    let mut controller = Controller {
+    let controller = Controller {
         inner: Arc::new(inner),
     };
     match found(&controller, identity, directory, features).await {
-        Ok(cluster_id) => {
-            if let Some(inner) = Arc::get_mut(&mut controller.inner) {
-                inner.cluster_id = cluster_id;
-            }
-            Ok(controller)
-        }
+        Ok(()) => Ok(controller),
         Err(error) => {
             // The first error is the one to tell.
             let _ = controller.shutdown().await;
@@ -287,25 +286,20 @@ async fn found(
     identity: Identity,
     directory: PathBuf,
     features: Vec<(String, i16)>,
-) -> Result<Uuid, QuorumError> {
-    let identity_path = directory.join(crate::IDENTITY_FILE);
-    let Some(founding) = &identity.founding else {
-        return Err(QuorumError::lost(&identity_path, "without a cluster"));
-    };
+) -> Result<(), QuorumError> {
+    let expected = controller.cluster_id();
     let request = FoundCluster {
-        cluster_id: founding.cluster_id,
+        cluster_id: expected,
         features,
     };
     let cluster_id = controller
         .propose(request)
         .await
         .map_err(QuorumError::stopped)?;
-    if cluster_id != founding.cluster_id {
-        let reason = format!(
-            "of cluster {}, the log of {cluster_id}",
-            founding.cluster_id
-        );
-        return Err(QuorumError::lost(&identity_path, reason));
+    if cluster_id != expected {
+        let path = directory.join(crate::IDENTITY_FILE);
+        let reason = format!("of cluster {expected}, but the log is of {cluster_id}");
+        return Err(QuorumError::lost(&path, reason));
     }
     if !identity.initialised {
         let identity = Identity {
@@ -319,5 +313,5 @@ async fn found(
             .ok_or_else(|| QuorumError::stopped("the node was ended"))??;
         tracing::info!(%cluster_id, "founded a cluster");
     }
-    Ok(cluster_id)
+    Ok(())
 }

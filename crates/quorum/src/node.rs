@@ -147,20 +147,14 @@ pub(crate) async fn start(env: &Env, opened: Opened) -> Result<Node, QuorumError
             .await
             .map_err(QuorumError::stopped)?;
     } else {
-        let members = identity
+        let founders = identity
             .founding
             .iter()
-            .flat_map(|founding| &founding.members);
-        let members: BTreeMap<u64, PeerNode> = members
-            .map(|(id, address)| {
-                (
-                    *id,
-                    PeerNode {
-                        address: address.clone(),
-                    },
-                )
-            })
+            .flat_map(|founding| founding.members.clone());
+        let members: BTreeMap<u64, PeerNode> = founders
+            .map(|(id, address)| (id, PeerNode { address }))
             .collect();
+        // This also asks for the first vote.
         raft.initialize(members)
             .await
             .map_err(QuorumError::stopped)?;
@@ -246,5 +240,34 @@ fn check_snapshot(
             Err(QuorumError::lost(&directory.join(SNAPSHOT_FILE), reason))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::RaftStoredMembership;
+    use skein_metadata::Image;
+
+    fn snapshot(index: u64) -> StoredSnapshot {
+        let mut image = Image::new();
+        image.advance(LogId { term: 1, index }).unwrap();
+        StoredSnapshot::new(image, RaftStoredMembership::default()).unwrap()
+    }
+
+    #[test]
+    fn a_log_that_was_purged_needs_a_snapshot_that_reaches_so_far() {
+        let check = |purged: Option<u64>, reached: Option<u64>| {
+            let purged = purged.map(|index| LogId { term: 1, index });
+            check_snapshot(Path::new("/d"), purged, reached.map(snapshot).as_ref())
+        };
+        check(None, None).unwrap();
+        check(None, Some(5)).unwrap();
+        check(Some(5), Some(5)).unwrap();
+        check(Some(5), Some(6)).unwrap();
+        for reached in [None, Some(4)] {
+            let error = check(Some(5), reached).unwrap_err().to_string();
+            assert!(error.starts_with("/d/snapshot is "), "{error}");
+        }
     }
 }

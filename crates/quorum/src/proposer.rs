@@ -89,6 +89,8 @@ enum Verdict {
     Applied,
     /// Somebody else decided in between.
     Stale,
+    /// The records do not fit into an entry.
+    TooLarge(Refusal),
     /// Nothing, or nothing that is known, was decided.
     Refused(Refusal),
 }
@@ -193,12 +195,18 @@ impl Proposer {
 
     /// Decides one batch of what waits, and answers.
     async fn turn(&self, tenure: &mut Tenure, now: Millis, waiting: &mut VecDeque<Waiting>) {
+        if waiting.is_empty() {
+            return;
+        }
+        let mut requests_max = REQUESTS_PER_BATCH_MAX;
         for _ in 0..DECISIONS_PER_BATCH_MAX {
             let image = self.published.image();
             let mut batch = Batch::new(&image);
-            let answers = self.decide(&mut batch, tenure, now, waiting);
+            let answers = self.decide(&mut batch, tenure, now, waiting.iter().take(requests_max));
             match self.propose(batch).await {
                 Verdict::Stale => {}
+                // One of them is too large; the others shall not suffer for it.
+                Verdict::TooLarge(_) if answers.len() > 1 => requests_max = 1,
                 Verdict::Applied => {
                     for (waiting, answer) in waiting.drain(..answers.len()).zip(answers) {
                         note_session(&mut tenure.sessions, &waiting.request, &answer, now);
@@ -207,7 +215,7 @@ impl Proposer {
                     }
                     return;
                 }
-                Verdict::Refused(refusal) => {
+                Verdict::Refused(refusal) | Verdict::TooLarge(refusal) => {
                     for (waiting, answer) in waiting.drain(..answers.len()).zip(answers) {
                         // What was refused before it was proposed stays refused for its own reason.
                         let answer = answer.and_then(|_| Err(refusal.clone()));
@@ -221,13 +229,13 @@ impl Proposer {
         refuse_all(waiting, &Refusal::new(ErrorCode::NotController, message));
     }
 
-    /// Decides the first of those who wait, as many as a batch takes.
-    fn decide(
+    /// Decides the first of these requests, as many as a batch takes.
+    fn decide<'a>(
         &self,
         batch: &mut Batch,
         tenure: &Tenure,
         now: Millis,
-        waiting: &VecDeque<Waiting>,
+        waiting: impl Iterator<Item = &'a Waiting>,
     ) -> Vec<Result<Response, Refusal>> {
         let mut seed = [0; 32];
         self.env.rng.fill(&mut seed);
@@ -239,7 +247,7 @@ impl Proposer {
             config,
             sessions,
         };
-        let mut answers = Vec::with_capacity(waiting.len());
+        let mut answers = Vec::new();
         for waiting in waiting {
             if batch.len() > RECORDS_PER_BATCH {
                 break;
@@ -257,7 +265,7 @@ impl Proposer {
             Ok(proposal) => proposal,
             Err(error) => {
                 let message = format!("the decision does not fit into an entry: {error}");
-                return Verdict::Refused(Refusal::new(ErrorCode::PolicyViolation, message));
+                return Verdict::TooLarge(Refusal::new(ErrorCode::PolicyViolation, message));
             }
         };
         if let Err(refusal) = self.check_room(proposal.encoded.len() as u64) {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skein_config::BrokerConfig;
-use skein_controller::{CreateTopics, CreateTopicsResult, DiskState, NewTopic, RegisterBroker};
+use skein_controller::{
+    CreateTopics, CreateTopicsResult, DiskState, Heartbeat, NewTopic, RegisterBroker,
+};
 use skein_env::sim::{Fault, SimWorld};
 use skein_metadata::{Endpoint, Image, encode_snapshot};
 use skein_quorum::{Controller, QuorumError, QuorumOptions, Refusal};
@@ -383,6 +385,46 @@ fn a_full_device_refuses_and_goes_on_when_there_is_room() {
         world.disk("a").set_capacity(1 << 40);
         create(&controller, "t").await.unwrap().result.unwrap();
         controller.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_silent_broker_is_fenced_and_ones_own_is_not() {
+    let world = SimWorld::new(13);
+    world.block_on(async {
+        let controller = start(&world).await.unwrap();
+        controller
+            .propose(registration(&controller, 1))
+            .await
+            .unwrap();
+        let other = RegisterBroker {
+            broker_id: Some(BrokerId(2)),
+            raft_id: 12345,
+            ..registration(&controller, 2)
+        };
+        let registered = controller.propose(other).await.unwrap();
+        let heartbeat = Heartbeat {
+            broker_id: registered.broker_id,
+            broker_epoch: registered.broker_epoch,
+            applied_index: 0,
+            want_fence: false,
+            want_shut_down: false,
+        };
+        let is_fenced = |id| controller.image().broker(BrokerId(id)).unwrap().fenced;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert!(!controller.propose(heartbeat).await.unwrap().is_fenced);
+        }
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert!(is_fenced(2), "it was silent for longer than a session");
+        assert!(!is_fenced(1), "the controller's own broker lives with it");
+        assert!(
+            !controller.propose(heartbeat).await.unwrap().is_fenced,
+            "it is back"
+        );
+        controller.shutdown().await.unwrap();
+        let refused = controller.propose(heartbeat).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotController);
     });
 }
 

@@ -235,7 +235,7 @@ fn crash(steps: &[Step], seed: u64, at_call: u64, fault: Fault) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn a_crash_at_any_call_loses_nothing_that_was_acknowledged(
