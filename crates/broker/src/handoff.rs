@@ -40,6 +40,9 @@ pub(crate) trait Work<S, I> {
     /// Ends a group of items, before the state is let go. False: the budget is spent, another task
     /// should go on.
     fn settle(&mut self, state: &mut S) -> bool;
+
+    /// The state has been let go: wake those whom this work concerns.
+    fn released(&mut self) {}
 }
 
 /// What became of an item.
@@ -80,6 +83,7 @@ impl<S, I> Handoff<S, I> {
             work.take(&mut state, item);
             let goes_on = work.settle(&mut state);
             drop(state);
+            work.released();
             return Ok(self.after_unlock(goes_on, work));
         }
         let mut queue = self.queue.lock();
@@ -101,6 +105,7 @@ impl<S, I> Handoff<S, I> {
         self.take_queued(&mut state, work);
         let goes_on = work.settle(&mut state);
         drop(state);
+        work.released();
         self.after_unlock(goes_on, work)
     }
 
@@ -118,6 +123,8 @@ impl<S, I> Handoff<S, I> {
             };
             self.take_queued(&mut state, work);
             goes_on = work.settle(&mut state);
+            drop(state);
+            work.released();
         }
     }
 

@@ -1,5 +1,40 @@
-//! The broker's runtime.
+//! The broker: everything that runs in one node.
+//!
+//! Input: a configuration and a world (`skein_env::Env`). Output: a node that serves Kafka clients.
+//!
+//! ```text
+//!   skein_net ─► session ─► router ─► handlers ─► replicas ─► replica ─► skein_storage
+//!                                        │                       └─► skein_partition decides
+//!                                        └─► controller ─► skein_quorum ─► image
+//! ```
+//!
+//! Architecture invariants:
+//! - the only `match` on an API key is in `router.rs`;
+//! - handlers read the image and the replicas' views, and take no lock that a writer holds;
+//! - all I/O, time of day, randomness and tasks come from the `Env`, so that a simulation runs this
+//!   code as it is;
+//! - there are no globals: many nodes live in one process.
+//!
+//! Source: the design in `ARCHITECTURE.md`.
 
+mod apis;
+mod disk_watch;
+mod fetch_sessions;
+mod fetch_wait;
 mod fetch_waits;
+mod flusher;
+mod handlers;
 mod handoff;
+mod http;
+mod metrics;
+mod node;
+mod producer_ids;
+mod replica;
+mod replicas;
+mod router;
+mod session;
+mod start;
 mod sync;
+mod tasks;
+
+pub use start::{Broker, StartError};

@@ -156,7 +156,7 @@ impl ProduceStream {
     #[must_use]
     pub fn needed(&self) -> usize {
         match self.state {
-            State::End => 0,
+            State::End => self.body_left.min(1),
             State::Records { len } => len,
             State::Discard { left: 0, .. } => 0,
             _ => self.needed.min(self.body_left),
@@ -180,7 +180,7 @@ impl ProduceStream {
                 State::Head => return self.head(buf),
                 State::Topic => return self.topic(buf),
                 State::Partition => return self.partition(buf),
-                State::End => return self.end().map(Some),
+                State::End => return Ok(self.end(buf)),
                 State::Tags(tags) => {
                     let Some(next) = self.tags(buf, tags)? else {
                         return Ok(None);
@@ -336,14 +336,13 @@ impl ProduceStream {
         }
     }
 
-    fn end(&self) -> Result<Item, DecodeError> {
-        match self.body_left {
-            0 => Ok(Item::End),
-            left => Err(DecodeError {
-                at: self.position,
-                reason: Malformed::TrailingBytes(left),
-            }),
-        }
+    /// Drops what follows the message in its frame. Kafka lets it pass, and clients have come to
+    /// leave bytes there.
+    fn end(&mut self, buf: &mut BytesMut) -> Option<Item> {
+        let arrived = self.body_left.min(buf.len());
+        buf.advance(arrived);
+        self.consumed(arrived);
+        (self.body_left == 0).then_some(Item::End)
     }
 
     /// Decodes a piece and takes it off `buf`; `None`, and nothing consumed, if it has not all

@@ -51,7 +51,6 @@ pub(crate) fn whole(body: &[u8], version: i16) -> Result<ProduceRequest, DecodeE
     let frame = Bytes::copy_from_slice(body);
     let mut d = Decoder::new(&frame);
     let request = ProduceRequest::decode(&mut d, version)?;
-    d.finish()?;
     Ok(request)
 }
 

@@ -1,0 +1,32 @@
+//! One waiting fetch.
+//!
+//! Input: wake-ups from the partitions it waits for. Output: its task runs again.
+//!
+//! Invariant: a wake-up that comes before the task sleeps is kept (`tokio::sync::Notify` holds one).
+//!
+//! Source: none.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::fetch_waits::Wake;
+
+/// What a fetch registers at each of its partitions.
+#[derive(Default)]
+pub(crate) struct FetchWaiter {
+    notify: Notify,
+}
+
+impl FetchWaiter {
+    /// Waits for a wake-up, also one that has come already.
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Wake for Arc<FetchWaiter> {
+    fn wake(&self) {
+        self.notify.notify_one();
+    }
+}

@@ -1,0 +1,24 @@
+//! One file per API, each a function from request to response that reads from top to bottom.
+//!
+//! Input: a decoded request. Output: its response.
+//!
+//! Invariant: a handler answers each part of its request (topic, partition, resource) on its own, with
+//! Kafka's error code; it never fails as a whole unless the protocol has a field for that.
+//!
+//! Source: the Kafka protocol guide and the behaviour of Kafka 4.1.1.
+
+pub(crate) mod api_versions;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_records;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+pub(crate) mod describe_topic_partitions;
+pub(crate) mod fetch;
+pub(crate) mod incremental_alter_configs;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod metadata;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;

@@ -1,0 +1,92 @@
+//! `ApiVersions` (18): what this broker serves.
+//!
+//! Input: nothing that matters. Output: the table of `apis`, and the finalized features.
+//!
+//! Invariant: a version from the future is answered in version 0 with `UNSUPPORTED_VERSION` and the
+//! table, so that the client can choose again.
+//!
+//! Source: KIP-511 (fallback, client software), KIP-584 (features).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use skein_net::Started;
+use skein_protocol::ApiKey;
+use skein_protocol::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use skein_protocol::{Message, Str};
+use skein_types::ErrorCode;
+
+use crate::apis;
+use crate::node::Shared;
+use crate::router::{self, Context};
+
+/// Answers, in version 0 if the asked one is unknown.
+pub(crate) fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes) -> Started {
+    let mut context = context.clone();
+    let mut response = response(shared);
+    if ApiVersionsRequest::VERSIONS.contains(&context.head.api_version) {
+        match router::decode::<ApiVersionsRequest>(&context, bytes) {
+            Ok(request) if !is_valid(&context, &request) => {
+                response.error_code = ErrorCode::InvalidRequest.code();
+            }
+            Ok(_) => {}
+            Err(reason) => return Started::Close { reason },
+        }
+    } else {
+        response.error_code = ErrorCode::UnsupportedVersion.code();
+        context.head.api_version = 0;
+    }
+    match router::encode_response(ApiKey::ApiVersions, &context, &response, &mut Vec::new()) {
+        Ok(response) => Started::Answered(response),
+        Err(reason) => Started::Close { reason },
+    }
+}
+
+/// From version 3 a client names its software, in letters, digits, dots and hyphens.
+fn is_valid(context: &Context, request: &ApiVersionsRequest) -> bool {
+    let is_name = |text: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+        let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        text.bytes().all(inner) && ends(text.as_bytes().first()) && ends(text.as_bytes().last())
+    };
+    context.head.api_version < 3
+        || (is_name(&request.client_software_name) && is_name(&request.client_software_version))
+}
+
+fn response(shared: &Shared) -> ApiVersionsResponse {
+    let image = shared.image();
+    let api_keys = apis::advertised()
+        .map(|(api, min_version, max_version)| ApiVersion {
+            api_key: api.code(),
+            min_version,
+            max_version,
+        })
+        .collect();
+    let finalized_features: Vec<_> = image
+        .features()
+        .map(|(name, level)| FinalizedFeatureKey {
+            name: Str::from(name.to_owned()),
+            max_version_level: level,
+            min_version_level: level,
+        })
+        .collect();
+    let supported_features = finalized_features
+        .iter()
+        .map(|feature| SupportedFeatureKey {
+            name: feature.name.clone(),
+            min_version: 0,
+            max_version: feature.max_version_level,
+        })
+        .collect();
+    let finalized_features_epoch =
+        image.last_applied().map_or(-1, |id| i64::try_from(id.index).unwrap_or(i64::MAX));
+    ApiVersionsResponse {
+        api_keys,
+        supported_features,
+        finalized_features_epoch,
+        finalized_features,
+        ..Default::default()
+    }
+}

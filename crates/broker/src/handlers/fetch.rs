@@ -1,0 +1,242 @@
+//! Fetch (1): batches from the page cache to the socket, without passing user space.
+//!
+//! Input: partitions and offsets, alone or in a session. Output: ranges of segment files, at once or when
+//! enough has been written.
+//!
+//! ```text
+//!   decode ─► session ─► read all ─► enough, an error, or no patience? ──yes──► encode
+//!                           ▲              │no
+//!                           │       register at each partition ─► read all again
+//!                           └──────── woken, or time is up ◄─ sleep ◄──┘
+//! ```
+//!
+//! Invariants:
+//! - nothing is read past the high watermark, or past the last stable offset for `read_committed`;
+//! - at least one batch is returned if there is one, however small the limits;
+//! - a fetch that waits is registered before it looks for the last time, so that no write is missed
+//!   (`fetch_waits.rs`);
+//! - what is not in the page cache is read into it on the offload pool: a network task never waits
+//!   for the disk.
+//!
+//! Source: KIP-74 (response limits), KIP-227 (sessions), KIP-320 (leader epochs), KIP-516 (topic ids).
+
+mod read;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use skein_net::{FileRange, Response, Started};
+use skein_protocol::messages::fetch::{
+    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use skein_protocol::{ApiKey, Records};
+use skein_types::{ErrorCode, PartitionIndex};
+use tokio::time::Instant;
+
+use self::read::{Reader, Results};
+use crate::fetch_sessions::{SessionFetch, Wanted};
+use crate::fetch_wait::FetchWaiter;
+use crate::node::Shared;
+use crate::replica::Replica;
+use crate::router::{self, Context};
+
+/// First version that names topics by id.
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// First version with an error code for the whole response.
+const SESSION_VERSION: i16 = 7;
+
+/// Longest wait that is obeyed; a larger one is cut to it.
+const MAX_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// Names of waiting fetches.
+static NEXT_WAIT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A partition to read, and the replica if it is here.
+#[derive(Clone)]
+pub(super) struct Source {
+    wanted: Wanted,
+    replica: Result<Arc<Replica>, ErrorCode>,
+}
+
+/// One fetch on its way.
+struct Fetch {
+    shared: Arc<Shared>,
+    context: Context,
+    session: SessionFetch,
+    reader: Reader,
+    min_bytes: usize,
+    deadline: Instant,
+    sources: Vec<Source>,
+}
+
+/// Starts a fetch: returns when it is answered, or registered.
+pub(crate) async fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes) -> Started {
+    let request = match router::decode::<FetchRequest>(context, bytes) {
+        Ok(request) => request,
+        Err(reason) => return Started::Close { reason },
+    };
+    let version = context.head.api_version;
+    let session = match shared.fetch_sessions.open(&request, version, shared.env.rng.next_u64()) {
+        Ok(session) => session,
+        Err(code) => return refuse(context, code),
+    };
+    let mut sources = Vec::with_capacity(session.wanted.len());
+    for wanted in &session.wanted {
+        let replica = find(shared, wanted, version).await;
+        sources.push(Source { wanted: wanted.clone(), replica });
+    }
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let fetch = Fetch {
+        shared: Arc::clone(shared),
+        context: context.clone(),
+        session,
+        reader: Reader::new(&request, shared.config.network.fetch_max_bytes),
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        deadline: Instant::now() + max_wait.min(MAX_WAIT_MAX),
+        sources,
+    };
+    let results = fetch.reader.read_hot(&fetch.sources);
+    match results {
+        Some(results) if fetch.is_enough(&results) || max_wait.is_zero() => fetch.answer(results),
+        _ => Started::Later(Box::pin(fetch.wait())),
+    }
+}
+
+async fn find(
+    shared: &Arc<Shared>,
+    wanted: &Wanted,
+    version: i16,
+) -> Result<Arc<Replica>, ErrorCode> {
+    let partition = PartitionIndex(wanted.key.partition);
+    if version >= TOPIC_ID_VERSION {
+        shared.replicas.by_id(wanted.key.topic_id, partition).await
+    } else {
+        shared.replicas.by_name(&wanted.key.topic, partition).await
+    }
+}
+
+/// An error of the session; before version 7 there is no field for it, and no session either.
+fn refuse(context: &Context, code: ErrorCode) -> Started {
+    let error_code = if context.head.api_version >= SESSION_VERSION { code.code() } else { 0 };
+    let response = FetchResponse { error_code, ..Default::default() };
+    match router::encode_response(ApiKey::Fetch, context, &response, &mut Vec::new()) {
+        Ok(response) => Started::Answered(response),
+        Err(reason) => Started::Close { reason },
+    }
+}
+
+impl Fetch {
+    fn is_enough(&self, results: &Results) -> bool {
+        results.bytes >= self.min_bytes || results.has_failed || self.sources.is_empty()
+    }
+
+    fn answer(&self, results: Results) -> Started {
+        match self.encode(results) {
+            Some(response) => Started::Answered(response),
+            None => Started::Close { reason: "cannot encode a Fetch response".to_owned() },
+        }
+    }
+
+    /// Waits for data or for the deadline.
+    async fn wait(self) -> Option<Response> {
+        let registration = Registration::new(&self.sources);
+        loop {
+            let results = self.read().await;
+            let is_late = Instant::now() >= self.deadline;
+            if is_late || self.is_enough(&results) {
+                drop(registration);
+                return self.encode(results);
+            }
+            tokio::select! {
+                biased;
+                () = registration.waiter.woken() => {}
+                () = tokio::time::sleep_until(self.deadline) => {}
+            }
+        }
+    }
+
+    /// Reads, on the offload pool where the disk is needed.
+    async fn read(&self) -> Results {
+        if let Some(results) = self.reader.read_hot(&self.sources) {
+            return results;
+        }
+        self.reader.read_cold(&self.shared.env, &self.sources).await
+    }
+
+    fn encode(&self, results: Results) -> Option<Response> {
+        let mut ranges: Vec<FileRange> = Vec::new();
+        let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+        for (source, (mut data, range)) in self.sources.iter().zip(results.partitions) {
+            let key = &source.wanted.key;
+            data.partition_index = key.partition;
+            data.records = Some(to_records(range, &mut ranges));
+            if !self.session.must_tell(key, &data) {
+                continue;
+            }
+            match responses.last_mut() {
+                Some(topic) if topic.topic == key.topic && topic.topic_id == key.topic_id => {
+                    topic.partitions.push(data);
+                }
+                _ => responses.push(FetchableTopicResponse {
+                    topic: key.topic.clone(),
+                    topic_id: key.topic_id,
+                    partitions: vec![data],
+                }),
+            }
+        }
+        let response =
+            FetchResponse { session_id: self.session.session_id, responses, ..Default::default() };
+        router::encode_response(ApiKey::Fetch, &self.context, &response, &mut ranges).ok()
+    }
+}
+
+/// The place of a range in the response; an empty one has no place, and clients want no null.
+fn to_records(range: Option<FileRange>, ranges: &mut Vec<FileRange>) -> Records {
+    let Some(range) = range else { return Records::Bytes(Bytes::new()) };
+    let slot = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
+    let len = u32::try_from(range.length).unwrap_or(u32::MAX);
+    ranges.push(range);
+    Records::External { len, slot }
+}
+
+/// A fetch's registration at its partitions; dropped, it is gone.
+struct Registration {
+    id: u64,
+    waiter: Arc<FetchWaiter>,
+    replicas: Vec<Arc<Replica>>,
+}
+
+impl Registration {
+    fn new(sources: &[Source]) -> Self {
+        let id = NEXT_WAIT_ID.fetch_add(1, Ordering::Relaxed);
+        let waiter = Arc::new(FetchWaiter::default());
+        let replicas: Vec<_> =
+            sources.iter().filter_map(|source| source.replica.as_ref().ok().cloned()).collect();
+        for replica in &replicas {
+            replica.waits.register(id, Arc::clone(&waiter));
+        }
+        Self { id, waiter, replicas }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for replica in &self.replicas {
+            replica.waits.unregister(self.id);
+        }
+    }
+}
+
+/// What a partition answers that cannot be read.
+pub(super) fn failed(code: ErrorCode) -> PartitionData {
+    PartitionData {
+        error_code: code.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,155 @@
+//! Reads all partitions of a fetch within its limits.
+//!
+//! Input: partitions with their offsets, the limits of the request. Output: per partition its offsets and
+//! the range of the file that holds the records.
+//!
+//! Invariants:
+//! - the sum of the ranges is at most `max_bytes`, and each at most `partition_max_bytes`, except that
+//!   the first batch of the first partition that has any comes whole (KIP-74);
+//! - the hot path looks only at what is in memory; a segment that is not the active one, or a range
+//!   that is not in the page cache, goes to the offload pool.
+//!
+//! Source: KIP-74; Kafka's `ReplicaManager.readFromLog`.
+
+use skein_env::{Env, Residency};
+use skein_net::FileRange;
+use skein_partition::FetchIsolation;
+use skein_protocol::messages::fetch::{FetchRequest, PartitionData};
+use skein_storage::ReadError;
+use skein_types::{ErrorCode, LeaderEpoch, Offset};
+
+use super::{Source, failed};
+use crate::replica::ReplicaView;
+
+/// The limits of one fetch.
+#[derive(Clone, Copy)]
+pub(super) struct Reader {
+    max_bytes: usize,
+    isolation: FetchIsolation,
+}
+
+/// What the partitions of a fetch have, in the order of its sources.
+#[derive(Default)]
+pub(super) struct Results {
+    pub(super) partitions: Vec<(PartitionData, Option<FileRange>)>,
+    pub(super) bytes: usize,
+    pub(super) has_failed: bool,
+}
+
+/// How a partition could be read.
+enum Read {
+    Done(PartitionData, Option<FileRange>),
+    /// The disk is needed.
+    Cold,
+}
+
+impl Reader {
+    pub(super) fn new(request: &FetchRequest, fetch_max_bytes: u32) -> Self {
+        let asked = usize::try_from(request.max_bytes).unwrap_or(0);
+        let isolation = match request.isolation_level {
+            1 => FetchIsolation::LastStableOffset,
+            _ => FetchIsolation::HighWatermark,
+        };
+        Self { max_bytes: asked.min(fetch_max_bytes as usize), isolation }
+    }
+
+    /// Reads what is in memory; `None` if the disk is needed.
+    pub(super) fn read_hot(&self, sources: &[Source]) -> Option<Results> {
+        self.read(sources, false)
+    }
+
+    /// Reads on the offload pool, and brings the ranges into the page cache.
+    pub(super) async fn read_cold(&self, env: &Env, sources: &[Source]) -> Results {
+        let (reader, sources) = (*self, sources.to_vec());
+        let results = env.offload("cold-fetch", move || reader.read(&sources, true)).await;
+        results.flatten().unwrap_or_default()
+    }
+
+    fn read(&self, sources: &[Source], may_block: bool) -> Option<Results> {
+        let mut results = Results::default();
+        results.partitions.reserve(sources.len());
+        for source in sources {
+            let (data, range) = match &source.replica {
+                Err(code) => (failed(*code), None),
+                Ok(replica) => match self.read_one(source, &replica.view(), &results, may_block) {
+                    Read::Done(data, range) => (data, range),
+                    Read::Cold => return None,
+                },
+            };
+            results.has_failed |= data.error_code != ErrorCode::None.code();
+            results.bytes += range.as_ref().map_or(0, |range| range.length);
+            results.partitions.push((data, range));
+        }
+        Some(results)
+    }
+
+    fn read_one(
+        &self,
+        source: &Source,
+        view: &ReplicaView,
+        so_far: &Results,
+        may_block: bool,
+    ) -> Read {
+        let fetch = &source.wanted.fetch;
+        let offset = Offset(fetch.fetch_offset);
+        let offsets = &view.offsets;
+        let epoch = LeaderEpoch(fetch.current_leader_epoch);
+        let end = match offsets.fetch_end(epoch, offset, self.isolation) {
+            Ok(end) => end,
+            Err(refusal) => {
+                let mut data = failed(refusal.error_code());
+                if refusal == skein_partition::Refusal::OffsetOutOfRange {
+                    data.high_watermark = offsets.high_watermark.get();
+                    data.last_stable_offset = offsets.last_stable_offset.get();
+                    data.log_start_offset = offsets.log_start_offset.get();
+                }
+                return Read::Done(data, None);
+            }
+        };
+        let data = PartitionData {
+            high_watermark: offsets.high_watermark.get(),
+            last_stable_offset: offsets.last_stable_offset.get(),
+            log_start_offset: offsets.log_start_offset.get(),
+            // Read committed names the aborted transactions of its range: none end here.
+            aborted_transactions: (self.isolation == FetchIsolation::LastStableOffset)
+                .then(Vec::new),
+            ..Default::default()
+        };
+        let left = self.max_bytes.saturating_sub(so_far.bytes);
+        let limit = usize::try_from(fetch.partition_max_bytes).unwrap_or(0).min(left);
+        let is_first = so_far.bytes == 0;
+        if offset >= end || (limit == 0 && !is_first) {
+            return Read::Done(data, None);
+        }
+        if !may_block && !view.log.is_in_active_segment(offset) {
+            return Read::Cold;
+        }
+        let range = match view.log.read(offset, limit as u64, end, is_first) {
+            Ok(Some(range)) => range,
+            Ok(None) => return Read::Done(data, None),
+            Err(error) => return Read::Done(storage_failed(source, &error), None),
+        };
+        if may_block {
+            // A failure shows when the range is sent; there it closes the connection.
+            let _ = range.file.read_ahead(range.position, range.length);
+        } else if range.file.residency(range.position, range.length) == Residency::Cold {
+            return Read::Cold;
+        }
+        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
+        let range = FileRange { file: range.file, offset: range.position, length };
+        Read::Done(data, Some(range))
+    }
+}
+
+fn storage_failed(source: &Source, error: &ReadError) -> PartitionData {
+    match error {
+        ReadError::OutOfRange { .. } => failed(ErrorCode::OffsetOutOfRange),
+        // Retention has removed the file under an old view: the client asks again.
+        error if error.is_stale() => failed(ErrorCode::NotLeaderOrFollower),
+        ReadError::Storage(error) => {
+            let key = &source.wanted.key;
+            tracing::error!(topic = %&*key.topic, partition = key.partition, %error, "cannot read");
+            failed(ErrorCode::KafkaStorageError)
+        }
+    }
+}

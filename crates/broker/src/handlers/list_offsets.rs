@@ -1,0 +1,141 @@
+//! `ListOffsets` (2): offsets by time, and the ends of the log.
+//!
+//! Input: partitions, each with a timestamp or one of the special ones. Output: an offset, the timestamp
+//! found and the leader epoch of the record.
+//!
+//! ```text
+//!   -1 latest          end of what the isolation level may see
+//!   -2 earliest        log start offset
+//!   -3 max timestamp   the record with the largest timestamp (KIP-734)
+//!   -4 earliest local  log start offset: everything is local (KIP-405)
+//!   -5 latest tiered   none: nothing is tiered (KIP-1005)
+//!   >= 0               first record whose timestamp is that or later
+//! ```
+//!
+//! Invariant: nothing past the end that the isolation level may see is found, by time neither.
+//!
+//! Source: KIP-79, KIP-207 (offset not available), KIP-320.
+
+use std::sync::Arc;
+
+use skein_partition::FetchIsolation;
+use skein_protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+};
+use skein_storage::{FoundRecord, LogView, ReadError};
+use skein_types::{ErrorCode, LeaderEpoch, Millis, Offset, PartitionIndex};
+
+use crate::node::Shared;
+use crate::replica::{Replica, ReplicaView};
+use crate::router::Context;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+/// First versions that know the special timestamps.
+const MAX_TIMESTAMP_VERSION: i16 = 7;
+const EARLIEST_LOCAL_VERSION: i16 = 8;
+const LATEST_TIERED_VERSION: i16 = 9;
+
+/// What was found: timestamp, offset, leader epoch.
+type Found = (Millis, Offset, LeaderEpoch);
+
+/// Nothing was found, which is no error.
+const NOTHING: Found = (Millis::NONE, Offset::NONE, LeaderEpoch::NONE);
+
+/// Answers each partition on its own.
+pub(crate) async fn handle(
+    shared: &Arc<Shared>,
+    context: &Context,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
+    let isolation = match request.isolation_level {
+        1 => FetchIsolation::LastStableOffset,
+        _ => FetchIsolation::HighWatermark,
+    };
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for asked in &topic.partitions {
+            let index = PartitionIndex(asked.partition_index);
+            let found = match shared.replicas.by_name(&topic.name, index).await {
+                Ok(replica) => find(shared, context, &replica, asked, isolation).await,
+                Err(code) => Err(code),
+            };
+            partitions.push(to_response(asked, found));
+        }
+        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+    }
+    ListOffsetsResponse { topics, ..Default::default() }
+}
+
+fn to_response(
+    asked: &ListOffsetsPartition,
+    found: Result<Found, ErrorCode>,
+) -> ListOffsetsPartitionResponse {
+    let (error_code, (timestamp, offset, leader_epoch)) = match found {
+        Ok(found) => (ErrorCode::None, found),
+        Err(code) => (code, NOTHING),
+    };
+    ListOffsetsPartitionResponse {
+        partition_index: asked.partition_index,
+        error_code: error_code.code(),
+        timestamp: timestamp.get(),
+        offset: offset.get(),
+        leader_epoch: leader_epoch.get(),
+    }
+}
+
+async fn find(
+    shared: &Arc<Shared>,
+    context: &Context,
+    replica: &Arc<Replica>,
+    asked: &ListOffsetsPartition,
+    isolation: FetchIsolation,
+) -> Result<Found, ErrorCode> {
+    let view = replica.view();
+    let epoch = LeaderEpoch(asked.current_leader_epoch);
+    let version = context.head.api_version;
+    let leads = |refusal: skein_partition::Refusal| refusal.error_code();
+    let end = view.offsets.latest(epoch, isolation).map_err(leads)?;
+    let (leader_epoch, _) = view.offsets.leader(epoch).map_err(leads)?;
+    match asked.timestamp {
+        LATEST => Ok((Millis::NONE, end, leader_epoch)),
+        EARLIEST => search(shared, view, |view| view.earliest().map(Some)).await,
+        EARLIEST_LOCAL if version >= EARLIEST_LOCAL_VERSION => {
+            search(shared, view, |view| view.earliest().map(Some)).await
+        }
+        LATEST_TIERED if version >= LATEST_TIERED_VERSION => Ok(NOTHING),
+        MAX_TIMESTAMP if version >= MAX_TIMESTAMP_VERSION => {
+            search(shared, view, move |view| view.max_timestamp(end)).await
+        }
+        timestamp if timestamp >= 0 => {
+            let at = Millis(timestamp);
+            search(shared, view, move |view| view.offset_for_timestamp(at, end)).await
+        }
+        _ => Err(ErrorCode::UnsupportedForMessageFormat),
+    }
+}
+
+/// Searches the log on the offload pool: it may read from the disk.
+async fn search(
+    shared: &Arc<Shared>,
+    view: Arc<ReplicaView>,
+    search: impl Fn(&LogView) -> Result<Option<FoundRecord>, ReadError> + Send + 'static,
+) -> Result<Found, ErrorCode> {
+    match shared.env.offload("list-offsets", move || search(&view.log)).await {
+        Some(Ok(Some(found))) => Ok((found.timestamp, found.offset, found.leader_epoch)),
+        Some(Ok(None)) => Ok(NOTHING),
+        // Retention has removed the file under an old view: the client asks again.
+        Some(Err(error)) if error.is_stale() => Err(ErrorCode::NotLeaderOrFollower),
+        Some(Err(error)) => {
+            tracing::error!(%error, "cannot search a log");
+            Err(ErrorCode::KafkaStorageError)
+        }
+        None => Err(ErrorCode::UnknownServerError),
+    }
+}

@@ -1,0 +1,173 @@
+//! Metadata (3): brokers, topics and who leads what, from this node's image.
+//!
+//! Input: topics by name or id, or all. Output: what the image says of them.
+//!
+//! Invariants:
+//! - the image is all that is read: a cluster without a quorum still answers;
+//! - brokers are told by the endpoint of the listener through which the client came;
+//! - a topic is made only if the client and `auto.create.topics.enable` both allow it.
+//!
+//! Source: KIP-4, KIP-516 (topic ids), KIP-430 (authorized operations).
+
+use std::sync::Arc;
+
+use skein_controller::{CreateTopics, NewTopic};
+use skein_metadata::{Image, Partition, Topic};
+use skein_protocol::Str;
+use skein_protocol::messages::metadata::{
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
+    MetadataResponsePartition, MetadataResponseTopic,
+};
+use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicName};
+
+use crate::node::Shared;
+use crate::router::Context;
+
+/// Everything that may be done to a topic, as a bit field of KIP-430; there is no authorizer.
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+
+/// Everything that may be done to a cluster.
+pub(super) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+
+/// Answers from the image.
+pub(crate) async fn handle(
+    shared: &Arc<Shared>,
+    context: &Context,
+    request: MetadataRequest,
+) -> MetadataResponse {
+    // Before version 4 a client could not say; the default of the field is what it always got.
+    if request.allow_auto_topic_creation {
+        create_missing(shared, &request).await;
+    }
+    let image = shared.image();
+    let topics = match &request.topics {
+        Some(topics) if !(topics.is_empty() && context.head.api_version == 0) => {
+            topics.iter().map(|topic| asked_topic(&image, &request, topic)).collect()
+        }
+        _ => image.topics_by_name().map(|topic| known_topic(&image, &request, topic)).collect(),
+    };
+    MetadataResponse {
+        brokers: brokers(&image, &context.connection.listener),
+        cluster_id: image.cluster_id().map(|id| Str::from(id.to_string())),
+        controller_id: controller_id(&image).get(),
+        topics,
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            CLUSTER_OPERATIONS
+        } else {
+            i32::MIN
+        },
+        ..Default::default()
+    }
+}
+
+/// The broker that admin clients talk to: any one can do it; the lowest active id keeps it stable.
+pub(super) fn controller_id(image: &Image) -> BrokerId {
+    image.brokers().find(|broker| image.is_active(broker.id)).map_or(BrokerId::NONE, |b| b.id)
+}
+
+fn brokers(image: &Image, listener: &str) -> Vec<MetadataResponseBroker> {
+    let active = image.brokers().filter(|broker| image.is_active(broker.id));
+    active
+        .filter_map(|broker| {
+            let endpoint = broker.endpoints.iter().find(|e| e.listener == listener)?;
+            Some(MetadataResponseBroker {
+                node_id: broker.id.get(),
+                host: Str::from(endpoint.host.clone()),
+                port: i32::from(endpoint.port),
+                rack: broker.rack.clone().map(Str::from),
+            })
+        })
+        .collect()
+}
+
+fn asked_topic(
+    image: &Image,
+    request: &MetadataRequest,
+    asked: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
+    let unknown = |code: ErrorCode| MetadataResponseTopic {
+        error_code: code.code(),
+        name: asked.name.clone(),
+        topic_id: asked.topic_id,
+        topic_authorized_operations: i32::MIN,
+        ..Default::default()
+    };
+    match asked.name.as_deref() {
+        Some(name) => match (TopicName::new(name), image.topic_by_name(name)) {
+            (Err(_), _) => unknown(ErrorCode::InvalidTopicException),
+            (Ok(_), None) => unknown(ErrorCode::UnknownTopicOrPartition),
+            (Ok(_), Some(topic)) => known_topic(image, request, topic),
+        },
+        None => match image.topic(asked.topic_id) {
+            None => unknown(ErrorCode::UnknownTopicId),
+            Some(topic) => known_topic(image, request, topic),
+        },
+    }
+}
+
+fn known_topic(image: &Image, request: &MetadataRequest, topic: &Topic) -> MetadataResponseTopic {
+    let partitions =
+        topic.partitions().map(|(index, partition)| known_partition(image, index, partition));
+    MetadataResponseTopic {
+        name: Some(Str::from(topic.name.as_str().to_owned())),
+        topic_id: topic.id,
+        is_internal: is_internal(&topic.name),
+        partitions: partitions.collect(),
+        topic_authorized_operations: if request.include_topic_authorized_operations {
+            TOPIC_OPERATIONS
+        } else {
+            i32::MIN
+        },
+        ..Default::default()
+    }
+}
+
+fn known_partition(
+    image: &Image,
+    index: PartitionIndex,
+    partition: &Partition,
+) -> MetadataResponsePartition {
+    let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.get()).collect::<Vec<_>>();
+    let is_offline = |id: &&BrokerId| !image.is_active(**id);
+    let has_leader = partition.leader != BrokerId::NONE && image.is_active(partition.leader);
+    MetadataResponsePartition {
+        error_code: if has_leader { 0 } else { ErrorCode::LeaderNotAvailable.code() },
+        partition_index: index.get(),
+        leader_id: if has_leader { partition.leader.get() } else { BrokerId::NONE.get() },
+        leader_epoch: partition.leader_epoch.get(),
+        replica_nodes: ids(&partition.replicas),
+        isr_nodes: ids(&partition.isr),
+        offline_replicas: partition.replicas.iter().filter(is_offline).map(|id| id.get()).collect(),
+    }
+}
+
+/// Whether clients must leave the topic to the broker.
+pub(crate) fn is_internal(name: &TopicName) -> bool {
+    matches!(name.as_str(), "__consumer_offsets" | "__transaction_state")
+}
+
+/// Makes the topics that were asked by name and are not there.
+async fn create_missing(shared: &Arc<Shared>, request: &MetadataRequest) {
+    if !shared.config.topics.auto_create_topics_enable {
+        return;
+    }
+    let image = shared.image();
+    let asked = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
+    let topics: Vec<_> = asked
+        .filter(|name| TopicName::new(name).is_ok() && image.topic_by_name(name).is_none())
+        .map(|name| NewTopic {
+            name: name.to_owned(),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments: Vec::new(),
+            configs: Vec::new(),
+        })
+        .collect();
+    if topics.is_empty() {
+        return;
+    }
+    // Whatever stands in the way, the client asks again: the topic is unknown until then.
+    if let Err(refusal) = shared.controller.propose(CreateTopics { topics, validate_only: false }).await {
+        tracing::info!(%refusal, "could not create a topic that a client asked for");
+    }
+}

@@ -1,0 +1,282 @@
+//! Produce (0): batches go into the log as they arrive.
+//!
+//! Input: a body that is still arriving. Output: per partition where its batch is, or why it is not.
+//!
+//! ```text
+//!   head ─► topic ─► partition ─► size ok? ─► reserve bytes ─► receive ─► check ─► append ─┐
+//!             ▲          ▲           │no                                                     │
+//!             │          │           └─► skip the records, note the error                   │
+//!             │          └───────────────── next partition ◄────────────────────────────────┤
+//!             └──────────────────────────── next topic ◄────────────────────────────────────┘
+//!   end ─► all appended ─► (next request may start) ─► all acknowledged ─► response
+//! ```
+//!
+//! Invariants:
+//! - a batch is received only after its size was checked against the topic's limit and its bytes were
+//!   reserved, and the connection holds one such reservation at a time;
+//! - record bytes are not copied: what the receive buffer holds is what `pwritev` takes;
+//! - each partition's result is independent. What was appended before the frame proves malformed
+//!   stays; the connection closes.
+//!
+//! Source: KIP-467 (errors of single records), KIP-951 (the current leader in an error).
+
+use std::sync::Arc;
+
+use skein_net::{BodyReader, Started};
+use skein_partition::Acks;
+use skein_protocol::messages::produce::{
+    PartitionProduceResponse, ProduceResponse,
+    TopicProduceResponse,
+};
+use skein_protocol::{ApiKey, Item, ProduceStream, Str};
+use skein_record::{BatchBuf, check_produce};
+use skein_types::{ErrorCode, Millis, Offset, PartitionIndex, Uuid};
+
+use crate::node::Shared;
+use crate::replica::{AckResult, Replica, Reply};
+use crate::router::{self, Context};
+
+/// First version that names topics by id.
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// What became of one partition's batch.
+enum Outcome {
+    Refused { code: ErrorCode, message: Option<String> },
+    Appending(Reply),
+}
+
+struct PartitionOutcome {
+    index: i32,
+    outcome: Outcome,
+}
+
+struct TopicOutcome {
+    name: Str,
+    topic_id: Uuid,
+    partitions: Vec<PartitionOutcome>,
+}
+
+/// What the head of the request says.
+#[derive(Clone, Copy)]
+struct Terms {
+    acks: Result<Acks, ErrorCode>,
+    timeout: Millis,
+}
+
+/// Starts a produce: returns when all of its batches are in the log.
+pub(crate) async fn start(
+    shared: &Arc<Shared>,
+    context: &Context,
+    mut body: BodyReader<'_>,
+) -> Started {
+    let (terms, topics) = match receive(shared, context, &mut body).await {
+        Ok(received) => received,
+        Err(reason) => return Started::Close { reason },
+    };
+    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+        if let Outcome::Appending(reply) = &partition.outcome {
+            reply.appended().await;
+        }
+    }
+    if matches!(terms.acks, Ok(Acks::None)) {
+        return end_unanswered(&topics);
+    }
+    let is_answered = |partition: &PartitionOutcome| match &partition.outcome {
+        Outcome::Refused { .. } => true,
+        Outcome::Appending(reply) => reply.try_result().is_some(),
+    };
+    let response = Answer { context: context.clone(), topics };
+    if response.topics.iter().flat_map(|topic| &topic.partitions).all(is_answered) {
+        return match response.encode().await {
+            Some(response) => Started::Answered(response),
+            None => Started::Close { reason: "cannot encode a Produce response".to_owned() },
+        };
+    }
+    Started::Later(Box::pin(response.encode()))
+}
+
+/// `acks=0` has no answer; on an error the connection closes, which is all that the client can see.
+fn end_unanswered(topics: &[TopicOutcome]) -> Started {
+    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+        let code = match &partition.outcome {
+            Outcome::Refused { code, .. } => *code,
+            Outcome::Appending(reply) => match reply.try_result() {
+                Some(Err(refusal)) => refusal.error_code(),
+                _ => continue,
+            },
+        };
+        return Started::Close { reason: format!("a Produce with acks=0 failed: {code}") };
+    }
+    Started::Silent
+}
+
+async fn receive(
+    shared: &Arc<Shared>,
+    context: &Context,
+    body: &mut BodyReader<'_>,
+) -> Result<(Terms, Vec<TopicOutcome>), String> {
+    let malformed = |error| format!("a malformed Produce request: {error}");
+    let mut stream = ProduceStream::new(context.head.api_version, body.length()).map_err(malformed)?;
+    let mut terms = Terms { acks: Err(ErrorCode::InvalidRequest), timeout: Millis(0) };
+    let mut topics: Vec<TopicOutcome> = Vec::new();
+    loop {
+        let Some(item) = stream.next(body.buffer()).map_err(malformed)? else {
+            body.fill(stream.needed()).await.map_err(|error| error.to_string())?;
+            continue;
+        };
+        match item {
+            Item::Head { transactional_id, acks, timeout_ms } => {
+                terms.timeout = Millis(i64::from(timeout_ms.max(0)));
+                terms.acks = Acks::from_wire(acks);
+                if transactional_id.is_some() {
+                    terms.acks = Err(ErrorCode::InvalidTxnState);
+                }
+            }
+            Item::Topic { name, topic_id } => {
+                topics.push(TopicOutcome { name, topic_id, partitions: Vec::new() });
+            }
+            Item::Partition { index, records_len } => {
+                let Some(topic) = topics.last_mut() else { continue };
+                let target = Target { version: context.head.api_version, topic, index, terms };
+                let outcome = target.receive(shared, &mut stream, body, records_len).await?;
+                topic.partitions.push(PartitionOutcome { index, outcome });
+                body.yield_if_spent().await;
+            }
+            Item::End => return Ok((terms, topics)),
+        }
+    }
+}
+
+/// The partition whose batch comes next.
+struct Target<'a> {
+    version: i16,
+    topic: &'a TopicOutcome,
+    index: i32,
+    terms: Terms,
+}
+
+impl Target<'_> {
+    /// Receives, checks and appends the batch; or skips it. An error ends the connection.
+    async fn receive(
+        self,
+        shared: &Arc<Shared>,
+        stream: &mut ProduceStream,
+        body: &mut BodyReader<'_>,
+        records_len: Option<u32>,
+    ) -> Result<Outcome, String> {
+        let length = records_len.unwrap_or(0) as usize;
+        let (replica, acks) = match self.admit(shared, length).await {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                stream.skip_records();
+                return Ok(refused);
+            }
+        };
+        let permit = body.reserve(length).await;
+        body.fill(length).await.map_err(|error| error.to_string())?;
+        let Some(records) = stream.take_records(body.buffer()) else {
+            return Err("the records of a Produce request have not arrived".to_owned());
+        };
+        let now = shared.env.clock.now();
+        let policy = replica.policy();
+        if let Err(rejection) = check_produce(&records, &policy, self.version, now) {
+            let message = Some(rejection.to_string());
+            return Ok(Outcome::Refused { code: rejection.code(), message });
+        }
+        match BatchBuf::new(records) {
+            // Nothing coordinates transactions: their records would stay undecided for ever.
+            Ok(batch) if batch.header().attributes.is_transactional() => {
+                Ok(Outcome::Refused { code: ErrorCode::InvalidTxnState, message: None })
+            }
+            Ok(batch) => {
+                let reply = replica.append(batch, acks, self.terms.timeout, permit);
+                Ok(Outcome::Appending(reply))
+            }
+            // `check_produce` has parsed the same bytes.
+            Err(error) => {
+                let message = Some(error.to_string());
+                Ok(Outcome::Refused { code: ErrorCode::CorruptMessage, message })
+            }
+        }
+    }
+
+    /// Whether the batch may come, by what is known before it does.
+    async fn admit(
+        &self,
+        shared: &Arc<Shared>,
+        length: usize,
+    ) -> Result<(Arc<Replica>, Acks), Outcome> {
+        let refused = |code| Outcome::Refused { code, message: None };
+        let acks = self.terms.acks.map_err(refused)?;
+        let partition = PartitionIndex(self.index);
+        let found = if self.version >= TOPIC_ID_VERSION {
+            shared.replicas.by_id(self.topic.topic_id, partition).await
+        } else {
+            shared.replicas.by_name(&self.topic.name, partition).await
+        };
+        let replica = found.map_err(refused)?;
+        if let Err(rejection) = replica.policy().check_size(length) {
+            let message = Some(rejection.to_string());
+            return Err(Outcome::Refused { code: rejection.code(), message });
+        }
+        Ok((replica, acks))
+    }
+}
+
+/// A response that waits for its acknowledgements.
+struct Answer {
+    context: Context,
+    topics: Vec<TopicOutcome>,
+}
+
+impl Answer {
+    async fn encode(self) -> Option<skein_net::Response> {
+        let mut responses = Vec::with_capacity(self.topics.len());
+        for topic in self.topics {
+            let mut partition_responses = Vec::with_capacity(topic.partitions.len());
+            for partition in topic.partitions {
+                partition_responses.push(match partition.outcome {
+                    Outcome::Refused { code, message } => {
+                        refused(partition.index, code, message)
+                    }
+                    Outcome::Appending(reply) => to_response(partition.index, reply.result().await),
+                });
+            }
+            let TopicOutcome { name, topic_id, .. } = topic;
+            responses.push(TopicProduceResponse { name, topic_id, partition_responses });
+        }
+        let response = ProduceResponse { responses, ..Default::default() };
+        router::encode_response(ApiKey::Produce, &self.context, &response, &mut Vec::new()).ok()
+    }
+}
+
+fn to_response(index: i32, result: AckResult) -> PartitionProduceResponse {
+    match result {
+        Ok(ok) => PartitionProduceResponse {
+            index,
+            base_offset: ok.base_offset.get(),
+            log_append_time_ms: ok.log_append_time.get(),
+            log_start_offset: ok.log_start_offset.get(),
+            ..Default::default()
+        },
+        Err(refusal) => {
+            let message = Some(refusal.to_string());
+            refused(index, refusal.error_code(), message)
+        }
+    }
+}
+
+fn refused(
+    index: i32,
+    code: ErrorCode,
+    message: Option<String>,
+) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        index,
+        error_code: code.code(),
+        base_offset: Offset::NONE.get(),
+        log_start_offset: Offset::NONE.get(),
+        error_message: message.map(Str::from),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,282 @@
+//! `/metrics`, `/healthz` and `/readyz` on `http.listener`, for monitoring and supervisors.
+//!
+//! Input: HTTP/1.1 requests. Output: what the node counts, as OpenMetrics text; whether it lives;
+//! whether it serves.
+//!
+//! Invariants:
+//! - whoever asks here costs little: [`LIMITS`] bounds the connections, the bytes and the life of
+//!   each; a connection has one request;
+//! - nothing that is told is a secret, and nothing can be changed: there are only GET and HEAD;
+//! - the server ends within [`STOP_MAX`] of the node's stop.
+//!
+//! Source: the OpenMetrics specification (content type); the health checks of Kubernetes.
+
+use std::future::poll_fn;
+use std::io;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use bytes::{Buf, BytesMut};
+use skein_env::{Listener, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Sleep;
+
+use crate::node::Shared;
+
+/// What is allowed on the listener.
+const LIMITS: Limits = Limits {
+    connections: 32,
+    request_bytes: 16 * 1024,
+    life: Duration::from_secs(10),
+};
+
+/// How long connections may go on after the node has been stopped.
+const STOP_MAX: Duration = Duration::from_millis(500);
+
+/// How long a failed accept waits: descriptors come back when connections close.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Content type of the OpenMetrics text format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is told.
+#[derive(Clone)]
+struct Pages {
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether the node serves, or why not.
+    readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Open at one time; others wait in the kernel's queue.
+    connections: usize,
+    /// Bytes received on one connection.
+    request_bytes: usize,
+    /// Life of a connection.
+    life: Duration,
+}
+
+/// Serves until the node stops.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    listener: Box<dyn Listener>,
+    stop: watch::Receiver<bool>,
+) {
+    let pages = Pages {
+        metrics: {
+            let shared = Arc::clone(&shared);
+            Arc::new(move || shared.metrics.encode())
+        },
+        readiness: Arc::new(move || readiness(&shared)),
+    };
+    serve_pages(pages, listener, LIMITS, stop).await;
+}
+
+/// A broker serves when the cluster says that it may lead.
+fn readiness(shared: &Shared) -> Result<(), String> {
+    let broker_id = shared.identity.broker_id;
+    match shared.image().broker(broker_id) {
+        None => Err(format!("broker {broker_id} is not registered")),
+        Some(broker) if broker.stopping => Err(format!("broker {broker_id} is stopping")),
+        Some(broker) if broker.fenced => Err(format!("broker {broker_id} is fenced")),
+        Some(_) => Ok(()),
+    }
+}
+
+async fn serve_pages(
+    pages: Pages,
+    listener: Box<dyn Listener>,
+    limits: Limits,
+    stop: watch::Receiver<bool>,
+) {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(pages);
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let acceptor = Acceptor {
+        listener,
+        limits,
+        places,
+    };
+    let server = axum::serve(acceptor, router).with_graceful_shutdown(stopped(stop.clone()));
+    let given_up = async {
+        stopped(stop).await;
+        tokio::time::sleep(STOP_MAX).await;
+    };
+    tokio::select! {
+        result = async { server.await } => if let Err(error) = result {
+            tracing::warn!(%error, "the HTTP listener has ended");
+        },
+        () = given_up => {}
+    }
+}
+
+/// Ends when the node stops, also when nobody is left to say so.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, OPEN_METRICS), (CONNECTION, "close")],
+        (pages.metrics)(),
+    )
+}
+
+async fn healthz() -> impl IntoResponse {
+    ([(CONNECTION, "close")], "ok\n")
+}
+
+async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
+    let (status, text) = match (pages.readiness)() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    };
+    (status, [(CONNECTION, "close")], text)
+}
+
+/// The node's listener as `axum` takes it.
+struct Acceptor {
+    listener: Box<dyn Listener>,
+    limits: Limits,
+    places: Arc<Semaphore>,
+}
+
+impl axum::serve::Listener for Acceptor {
+    type Io = Io;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Io, SocketAddr) {
+        let place = match Arc::clone(&self.places).acquire_owned().await {
+            Ok(place) => place,
+            // Nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        };
+        loop {
+            match poll_fn(|context| self.listener.poll_accept(context)).await {
+                Ok((stream, peer)) => return (Io::new(stream, self.limits, place), peer),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on http.listener");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_address()
+    }
+}
+
+/// A connection as `hyper` takes it, with its limits.
+struct Io {
+    stream: Box<dyn Stream>,
+    /// Received, not taken yet.
+    received: BytesMut,
+    /// Bytes that may still be received.
+    left: usize,
+    end_of_life: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Io {
+    fn new(stream: Box<dyn Stream>, limits: Limits, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            stream,
+            received: BytesMut::new(),
+            left: limits.request_bytes,
+            end_of_life: Box::pin(tokio::time::sleep(limits.life)),
+            _place: place,
+        }
+    }
+
+    /// An error once the connection's time is over; else its task is woken when it is.
+    fn poll_life(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.end_of_life.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if this.received.is_empty() {
+            if let Poll::Ready(ended) = this.poll_life(context) {
+                return Poll::Ready(ended);
+            }
+            if this.left == 0 {
+                let message = "the request is too large";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
+            }
+            let limit = buffer.remaining().min(this.left);
+            this.received.reserve(limit);
+            let read = ready!(this.stream.poll_read(context, &mut this.received, limit))?;
+            this.left -= read.min(this.left);
+        }
+        let taken = this.received.len().min(buffer.remaining());
+        buffer.put_slice(&this.received[..taken]);
+        this.received.advance(taken);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Poll::Ready(Err(error)) = this.poll_life(context) {
+            return Poll::Ready(Err(error));
+        }
+        this.stream.poll_write(context, pieces, false)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What is written is with the kernel.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream.poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests;

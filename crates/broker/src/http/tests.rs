@@ -1,0 +1,156 @@
+//! Tests of [`super`], over real connections.
+
+use skein_env::Net;
+use skein_env::real::RealNet;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+
+/// More than any step of a test takes.
+const SOON: Duration = Duration::from_secs(5);
+
+struct Server {
+    net: RealNet,
+    port: u16,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    fn start(readiness: Result<(), String>, limits: Limits) -> Self {
+        let net = RealNet::new(Handle::current());
+        let listener = net.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let port = listener.local_address().unwrap().port();
+        let pages = Pages {
+            metrics: Arc::new(|| "# EOF\n".to_owned()),
+            readiness: Arc::new(move || readiness.clone()),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(serve_pages(pages, listener, limits, stopped));
+        Self {
+            net,
+            port,
+            stop,
+            task,
+        }
+    }
+
+    async fn connect(&self) -> Box<dyn Stream> {
+        self.net.connect("127.0.0.1", self.port).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let mut stream = self.connect().await;
+        send(
+            &mut stream,
+            &format!("GET {path} HTTP/1.1\r\nHost: skein\r\n\r\n"),
+        )
+        .await
+        .unwrap();
+        receive(&mut stream).await
+    }
+}
+
+async fn send(stream: &mut Box<dyn Stream>, text: &str) -> io::Result<()> {
+    let mut bytes = text.as_bytes();
+    while !bytes.is_empty() {
+        let pieces = [IoSlice::new(bytes)];
+        let written = poll_fn(|context| stream.poll_write(context, &pieces, false)).await?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// All that comes before the connection ends, in whatever way.
+async fn receive(stream: &mut Box<dyn Stream>) -> String {
+    let mut received = BytesMut::new();
+    loop {
+        received.reserve(1024);
+        let read = poll_fn(|context| stream.poll_read(context, &mut received, 1024));
+        match timeout(SOON, read).await.unwrap() {
+            Ok(0) | Err(_) => return String::from_utf8(received.to_vec()).unwrap(),
+            Ok(_) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_tell_metrics_life_and_readiness_and_close_the_connection() {
+    let server = Server::start(Ok(()), LIMITS);
+    let metrics = server.get("/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
+    assert!(
+        metrics.contains(&format!("content-type: {OPEN_METRICS}\r\n")),
+        "{metrics}"
+    );
+    assert!(metrics.contains("connection: close\r\n"), "{metrics}");
+    assert!(metrics.ends_with("\r\n\r\n# EOF\n"), "{metrics}");
+    let healthz = server.get("/healthz").await;
+    assert!(healthz.starts_with("HTTP/1.1 200 OK\r\n") && healthz.ends_with("\r\n\r\nok\n"));
+    assert!(
+        server
+            .get("/readyz")
+            .await
+            .starts_with("HTTP/1.1 200 OK\r\n")
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_serve_lives_and_says_why_it_is_not_ready() {
+    let server = Server::start(Err("broker 1 is fenced".to_owned()), LIMITS);
+    let readyz = server.get("/readyz").await;
+    assert!(
+        readyz.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
+        "{readyz}"
+    );
+    assert!(readyz.ends_with("\r\n\r\nbroker 1 is fenced\n"), "{readyz}");
+    assert!(
+        server
+            .get("/healthz")
+            .await
+            .starts_with("HTTP/1.1 200 OK\r\n")
+    );
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_and_leaves_its_place() {
+    let limits = Limits {
+        connections: 1,
+        life: Duration::from_millis(100),
+        ..LIMITS
+    };
+    let server = Server::start(Ok(()), limits);
+    let mut silent = server.connect().await;
+    let (told, next) = tokio::join!(receive(&mut silent), server.get("/healthz"));
+    assert_eq!(told, "");
+    assert!(next.starts_with("HTTP/1.1 200 OK\r\n"), "{next}");
+}
+
+#[tokio::test]
+async fn a_request_beyond_its_bytes_closes_the_connection() {
+    let server = Server::start(Ok(()), LIMITS);
+    let mut stream = server.connect().await;
+    let header = format!(
+        "GET /healthz HTTP/1.1\r\nHost: skein\r\nX: {}",
+        "x".repeat(1 << 20)
+    );
+    // The other end may close while this is sent.
+    let _ = send(&mut stream, &header).await;
+    assert!(!receive(&mut stream).await.contains("200 OK"));
+}
+
+#[tokio::test]
+async fn the_server_ends_with_the_node_whatever_is_connected() {
+    let server = Server::start(Ok(()), LIMITS);
+    let _silent = server.connect().await;
+    assert!(
+        server
+            .get("/healthz")
+            .await
+            .starts_with("HTTP/1.1 200 OK\r\n")
+    );
+    server.stop.send(true).unwrap();
+    timeout(STOP_MAX * 4, server.task).await.unwrap().unwrap();
+}

@@ -1,0 +1,222 @@
+//! What a node counts, for `/metrics`.
+//!
+//! Input: events from all parts. Output: the OpenMetrics text.
+//!
+//! Invariant: the names are those of [`Metrics::register`] and nowhere else; a count costs an atomic
+//! addition, found without a lock.
+//!
+//! Source: the OpenMetrics specification, through `prometheus-client`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use skein_net::{Budget, Counters};
+use skein_protocol::ApiKey;
+
+use crate::apis;
+
+/// Histograms begin here, in seconds, and double.
+const FIRST_BUCKET_SECONDS: f64 = 0.000_02;
+
+/// How many buckets a histogram has: up to about 20 s.
+const BUCKETS: u16 = 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiLabel {
+    api: &'static str,
+}
+
+/// The counts of one API.
+struct ApiMetrics {
+    requests: Counter,
+    seconds: Histogram,
+}
+
+/// Everything that a node counts beside its connections.
+pub(crate) struct Metrics {
+    registry: Registry,
+    apis: Vec<(ApiKey, ApiMetrics)>,
+    /// Partitions whose storage has failed.
+    pub(crate) replicas_offline: Gauge,
+    /// Partitions whose logs are open.
+    pub(crate) replicas_open: Gauge,
+    /// Batches appended.
+    pub(crate) batches_appended: Counter,
+    /// Bytes appended to logs.
+    pub(crate) appended_bytes: Counter,
+    /// Writes: one may carry many batches.
+    pub(crate) writes: Counter,
+    /// Writes that ran on the offload pool.
+    pub(crate) writes_offloaded: Counter,
+    /// Time of a write.
+    pub(crate) write_seconds: Histogram,
+    /// Time of a round of flushes.
+    pub(crate) flush_seconds: Histogram,
+    /// Fetches served from the page cache.
+    pub(crate) fetches_hot: Counter,
+    /// Fetches that went to the offload pool.
+    pub(crate) fetches_cold: Counter,
+    /// Record batches that the broker unpacked and packed again.
+    batches_reencoded: Counter,
+    /// Record batches that the broker decompressed.
+    decompressions: Counter,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
+}
+
+impl Metrics {
+    /// All metrics of a node, at zero.
+    pub(crate) fn new(counters: Arc<Counters>, budget: Budget) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("skein"),
+            apis: Vec::new(),
+            replicas_offline: Gauge::default(),
+            replicas_open: Gauge::default(),
+            batches_appended: Counter::default(),
+            appended_bytes: Counter::default(),
+            writes: Counter::default(),
+            writes_offloaded: Counter::default(),
+            write_seconds: seconds(),
+            flush_seconds: seconds(),
+            fetches_hot: Counter::default(),
+            fetches_cold: Counter::default(),
+            batches_reencoded: Counter::default(),
+            decompressions: Counter::default(),
+        };
+        metrics.register();
+        metrics.register_apis();
+        metrics.registry.register_collector(Box::new(Connections { counters, budget }));
+        metrics
+    }
+
+    /// A request was answered, or appended where there is no answer.
+    pub(crate) fn request(&self, api: ApiKey, took: Duration) {
+        if let Some((_, metrics)) = self.apis.iter().find(|(key, _)| *key == api) {
+            metrics.requests.inc();
+            metrics.seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// The text that `/metrics` serves.
+    pub(crate) fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        let open = self.replicas_open.clone();
+        registry.register("replicas_open", "Partitions whose logs are open", open);
+        let offline = self.replicas_offline.clone();
+        registry.register("replicas_offline", "Partitions whose storage has failed", offline);
+        let batches = self.batches_appended.clone();
+        registry.register("batches_appended", "Record batches appended", batches);
+        let bytes = self.appended_bytes.clone();
+        registry.register("appended_bytes", "Bytes of record batches appended", bytes);
+        let writes = self.writes.clone();
+        registry.register("writes", "Writes to segment files; one takes many batches", writes);
+        let offloaded = self.writes_offloaded.clone();
+        registry.register("writes_offloaded", "Writes on the offload pool", offloaded);
+        let seconds = self.write_seconds.clone();
+        registry.register("write_seconds", "Time of a write to a segment file", seconds);
+        let seconds = self.flush_seconds.clone();
+        registry.register("flush_seconds", "Time of a round of group flushes", seconds);
+        let hot = self.fetches_hot.clone();
+        registry.register("fetches_hot", "Fetches read from the page cache", hot);
+        let cold = self.fetches_cold.clone();
+        registry.register("fetches_cold", "Fetches read by the offload pool", cold);
+        let reencoded = self.batches_reencoded.clone();
+        registry.register("batches_reencoded", "Batches packed anew by the broker", reencoded);
+        let decompressions = self.decompressions.clone();
+        registry.register(
+            "broker_decompressions",
+            "Batches decompressed by the broker",
+            decompressions,
+        );
+    }
+
+    fn register_apis(&mut self) {
+        let requests = Family::<ApiLabel, Counter>::default();
+        let latency = Family::<ApiLabel, Histogram>::new_with_constructor(seconds);
+        for (api, _) in apis::SERVED {
+            let label = ApiLabel { api: api.name() };
+            let metrics = ApiMetrics {
+                requests: requests.get_or_create(&label).clone(),
+                seconds: latency.get_or_create(&label).clone(),
+            };
+            self.apis.push((*api, metrics));
+        }
+        self.registry.register("requests", "Requests answered", requests);
+        let help = "Time from a request's first byte to its answer";
+        self.registry.register("request_seconds", help, latency);
+    }
+}
+
+/// The connections' totals, read when they are asked for.
+#[derive(Debug)]
+struct Connections {
+    counters: Arc<Counters>,
+    budget: Budget,
+}
+
+impl Collector for Connections {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counters = &self.counters;
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)
+        };
+        let open = Counters::read(&counters.connections);
+        gauge("connections", "Open client connections", open)?;
+        let in_flight = self.budget.in_flight_bytes() as u64;
+        gauge("in_flight_bytes", "Bytes of requests being received or written", in_flight)?;
+        let mut counter = |name: &str, help: &str, value: &AtomicU64| {
+            let counter = ConstCounter::new(Counters::read(value));
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)
+        };
+        let accepted = &counters.connections_accepted;
+        counter("connections_accepted", "Connections accepted", accepted)?;
+        let refused = &counters.connections_refused;
+        counter("connections_refused", "Connections refused at a limit", refused)?;
+        counter("received_bytes", "Bytes read from sockets", &counters.received_bytes)?;
+        counter("sent_bytes", "Bytes written to sockets", &counters.sent_bytes)?;
+        let by_sendfile = &counters.sent_file_bytes;
+        counter("sent_file_bytes", "Bytes sent from files by the kernel", by_sendfile)?;
+        let moved = &counters.moved_bytes;
+        counter("moved_bytes", "Received bytes moved to another buffer", moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_served_api_is_counted_and_the_text_ends_as_it_must() {
+        let metrics = Metrics::new(Arc::default(), Budget::new(10));
+        for (api, _) in apis::SERVED {
+            metrics.request(*api, Duration::from_millis(3));
+        }
+        let text = metrics.encode();
+        for (api, _) in apis::SERVED {
+            let line = format!("skein_requests_total{{api=\"{}\"}} 1", api.name());
+            assert!(text.contains(&line), "{line} in:\n{text}");
+        }
+        assert!(text.contains("skein_connections 0"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

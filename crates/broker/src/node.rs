@@ -1,0 +1,73 @@
+//! What all parts of one node share.
+//!
+//! Input: the configuration and the world. Output: one [`Shared`] behind an `Arc`; there are no globals,
+//! so that many nodes can live in one process.
+//!
+//! Invariant: everything here is either immutable, or synchronised by itself.
+//!
+//! Source: none.
+
+use std::sync::Arc;
+
+use skein_config::BrokerConfig;
+use skein_env::Env;
+use skein_metadata::Image;
+use skein_net::{Budget, BufferPool, Counters};
+use skein_quorum::Controller;
+use skein_storage::LogDirectory;
+use skein_types::{BrokerEpoch, BrokerId};
+
+use crate::disk_watch::DiskWatch;
+use crate::fetch_sessions::FetchSessions;
+use crate::flusher::Flusher;
+use crate::metrics::Metrics;
+use crate::producer_ids::ProducerIds;
+use crate::replicas::Replicas;
+
+/// A node's parts.
+pub(crate) struct Shared {
+    /// The world.
+    pub(crate) env: Env,
+    /// The configuration, as the node was started with it.
+    pub(crate) config: Arc<BrokerConfig>,
+    /// Who this node is, since its registration.
+    pub(crate) identity: Identity,
+    /// Where decisions are made, and where the image comes from.
+    pub(crate) controller: Controller,
+    /// The log directory.
+    pub(crate) directory: Arc<LogDirectory>,
+    /// The partitions on this node.
+    pub(crate) replicas: Replicas,
+    /// Flushes logs in groups.
+    pub(crate) flusher: Flusher,
+    /// Whether the disk is slow.
+    pub(crate) disk_watch: Arc<DiskWatch>,
+    /// Incremental fetch sessions.
+    pub(crate) fetch_sessions: FetchSessions,
+    /// Blocks of producer ids.
+    pub(crate) producer_ids: ProducerIds,
+    /// Receive buffers.
+    pub(crate) pool: Arc<BufferPool>,
+    /// Bytes in flight.
+    pub(crate) budget: Budget,
+    /// What connections moved.
+    pub(crate) counters: Arc<Counters>,
+    /// Everything else that is counted.
+    pub(crate) metrics: Metrics,
+}
+
+/// Who this node is in its cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    /// Its broker id.
+    pub(crate) broker_id: BrokerId,
+    /// The epoch of its registration.
+    pub(crate) broker_epoch: BrokerEpoch,
+}
+
+impl Shared {
+    /// The cluster's metadata as this node knows it.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.controller.image()
+    }
+}

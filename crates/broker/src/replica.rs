@@ -1,0 +1,212 @@
+//! The runtime of one replica: carries out what its state machine decides.
+//!
+//! Input: produced batches, completions of the disk, changes of metadata. Output: appends to the log,
+//! the view that readers load, answers to waiting produces.
+//!
+//! ```text
+//!   append ─► Handoff ─► Core: step(ProduceReceived) ─► Write ─► group ─► one pwritev ─► step(Written)
+//!                                                                 │                        │
+//!             readers ◄── ArcSwap view ◄── PublishView ◄──────────┼────────────────────────┤
+//!             handler ◄── Reply ◄───────── AckProduce ◄───────────┴────────────────────────┘
+//!                                          (both after the state is let go)
+//! ```
+//!
+//! A write runs inline, on the network task that brought the batch, or on the offload pool when the
+//! directory is slow; the simulated disk's cost takes the second way too. Meanwhile the log has left the
+//! core: a replica without its log is *writing*, and what needs the log waits ([`core::Core::held`]).
+//!
+//! Invariants:
+//! - one writer at a time, and nobody waits for it (`handoff.rs`, loom);
+//! - effects are carried out in the order in which the state machine gave them; a view is published
+//!   before the acknowledgement that it makes true;
+//! - record bytes go from the receive buffer to `pwritev`: a batch is patched in place and its slice
+//!   is what is written;
+//! - a batch's bytes in flight are given back when it is written, not when it is acknowledged.
+//!
+//! Source: the two-phase append of `skein_partition`.
+
+mod core;
+mod reply;
+pub(crate) mod settings;
+mod view;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use skein_config::TopicConfig;
+use skein_net::BytesPermit;
+use skein_partition::{Acks, Event, PublishedRole, Refusal};
+use skein_record::{BatchBuf, EpochEndOffset, ProducePolicy, ProducerStates};
+use skein_storage::Log;
+use skein_types::{LeaderEpoch, Millis, Offset, TopicPartition};
+use tokio::sync::oneshot;
+
+use self::core::{Core, Input, Produce, Step};
+pub(crate) use self::core::{LogTask, Opened};
+pub(crate) use self::reply::{AckResult, Reply, reply};
+pub(crate) use self::view::ReplicaView;
+use crate::fetch_waits::FetchWaits;
+use crate::fetch_wait::FetchWaiter;
+use crate::handoff::{Full, Handoff, Submitted};
+use crate::node::Shared;
+
+/// One replica of one partition, open.
+pub(crate) struct Replica {
+    pub(crate) name: TopicPartition,
+    handoff: Handoff<Core, Input>,
+    view: ArcSwap<ReplicaView>,
+    /// What the topic's configuration says of the batches it takes.
+    policy: ArcSwap<ProducePolicy>,
+    pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
+    shared: Arc<Shared>,
+}
+
+impl Replica {
+    /// Starts the runtime of a replica whose log is open.
+    pub(crate) fn new(opened: Opened, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new_cyclic(|replica| {
+            let view = opened.view();
+            Self {
+                name: opened.name.clone(),
+                view: ArcSwap::from_pointee(view),
+                policy: ArcSwap::from_pointee(settings::produce_policy(&opened.config)),
+                waits: FetchWaits::new(),
+                handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&shared))),
+                shared,
+            }
+        })
+    }
+
+    /// What readers see now.
+    pub(crate) fn view(&self) -> Arc<ReplicaView> {
+        self.view.load_full()
+    }
+
+    /// What batches must be like.
+    pub(crate) fn policy(&self) -> Arc<ProducePolicy> {
+        self.policy.load_full()
+    }
+
+    /// Takes the topic's configuration, from the next batch on.
+    pub(crate) fn configure(self: &Arc<Self>, config: &TopicConfig) {
+        self.policy.store(Arc::new(settings::produce_policy(config)));
+        let expiration_ms = self.shared.config.transaction.producer_id_expiration_ms;
+        let settings = settings::replica_settings(config, expiration_ms);
+        let log_config = settings::log_config(config, expiration_ms);
+        self.with_log(Box::new(move |log, _| {
+            log.set_config(log_config);
+            Some(Event::SettingsChanged(settings))
+        }));
+    }
+
+    /// Where `requested` ends in this log, for a caller who knows `current_leader_epoch`.
+    pub(crate) async fn end_offset_for(
+        self: &Arc<Self>,
+        current_leader_epoch: LeaderEpoch,
+        requested: LeaderEpoch,
+    ) -> Result<EpochEndOffset, Refusal> {
+        let (sender, answer) = oneshot::channel();
+        self.with_log(Box::new(move |_, machine| {
+            // A caller who has gone does not want to know.
+            let _ = sender.send(machine.end_offset_for(current_leader_epoch, requested));
+            None
+        }));
+        answer.await.unwrap_or(Err(Refusal::NotLeader))
+    }
+
+    /// Moves the start of the log up to `before_offset`, or to the high watermark.
+    pub(crate) async fn delete_records(
+        self: &Arc<Self>,
+        before_offset: Option<Offset>,
+    ) -> Result<Offset, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Input::DeleteRecords { before_offset, reply });
+        answer.await.unwrap_or(Err(Refusal::NotLeader))
+    }
+
+    /// Appends a batch whose header and checksum are good. When this returns, the batch is in the log,
+    /// or queued in front of everything that is submitted later; `Reply` tells.
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        batch: BatchBuf,
+        acks: Acks,
+        timeout: Millis,
+        permit: BytesPermit,
+    ) -> Reply {
+        let (sender, answer) = reply();
+        let produce = Produce { batch, acks, timeout, permit, reply: sender };
+        self.submit(Input::Produce(produce));
+        answer
+    }
+
+    /// Steps the state machine.
+    pub(crate) fn step(self: &Arc<Self>, event: Event) {
+        self.submit(Input::Event(event));
+    }
+
+    /// Ends this node's leadership: another leads, the topic is deleted, or the node stops.
+    pub(crate) fn resign(self: &Arc<Self>) {
+        if let PublishedRole::Leader { leader_epoch, .. } = self.view().offsets.role {
+            self.step(Event::Resigned { leader_epoch });
+        }
+    }
+
+    /// Takes the log out for good, with the producers at its end; `None` if it was taken before.
+    pub(crate) async fn take_log(self: &Arc<Self>) -> Option<(Log, ProducerStates)> {
+        let (reply, taken) = oneshot::channel();
+        self.submit(Input::TakeLog { reply });
+        taken.await.ok()
+    }
+
+    /// Runs `task` with the log, as soon as no write is in flight. On the calling task or on another
+    /// one: it must not block for long unless the caller is on the offload pool.
+    pub(crate) fn with_log(self: &Arc<Self>, task: LogTask) {
+        self.submit(Input::Task(task));
+    }
+
+    /// Asks the log, as soon as no write is in flight; `None` if the replica has gone.
+    pub(crate) async fn ask_log<T: Send + 'static>(
+        self: &Arc<Self>,
+        ask: impl FnOnce(&mut Log) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.with_log(Box::new(move |log, _| {
+            // Who asked may have gone.
+            let _ = sender.send(ask(log));
+            None
+        }));
+        answer.await.ok()
+    }
+
+    pub(crate) fn submit(self: &Arc<Self>, input: Input) {
+        let mut step = Step::new(self);
+        match self.handoff.submit(input, &mut step) {
+            Ok(submitted) => self.go_on(submitted),
+            // The queue's bound: the reply of a produce answers by being dropped, and other inputs
+            // are too few to reach it.
+            Err(Full(input)) => {
+                tracing::error!(partition = %self.name, "the queue of a replica is full");
+                drop(input);
+            }
+        }
+    }
+
+    fn go_on(self: &Arc<Self>, submitted: Submitted) {
+        if submitted == Submitted::Done {
+            return;
+        }
+        // The budget of this task is spent: exactly one other goes on.
+        let replica = Arc::clone(self);
+        let successor = async move {
+            let mut step = Step::new(&replica);
+            let submitted = replica.handoff.drain(&mut step);
+            replica.go_on(submitted);
+        };
+        let lane = skein_env::Lane::Data;
+        self.shared.env.spawn.spawn(lane, "replica-handover", Box::pin(successor));
+    }
+
+    fn publish(&self, view: ReplicaView) {
+        self.view.store(Arc::new(view));
+    }
+}

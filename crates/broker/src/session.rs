@@ -1,0 +1,79 @@
+//! One client connection as the broker sees it.
+//!
+//! Input: requests from `skein_net`. Output: the same, routed, counted and timed.
+//!
+//! Invariant: a session holds nothing that another connection needs.
+//!
+//! Source: none.
+
+use std::sync::Arc;
+
+use skein_env::BoxFuture;
+use skein_net::{Admission, ConnectionInfo, Request, Service, Session, Started};
+use skein_protocol::ApiKey;
+
+use crate::node::Shared;
+use crate::{apis, router};
+
+/// Serves client connections.
+pub(crate) struct ClientService {
+    shared: Arc<Shared>,
+}
+
+/// One client connection.
+struct ClientSession {
+    shared: Arc<Shared>,
+    info: Arc<ConnectionInfo>,
+}
+
+impl ClientService {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Service for ClientService {
+    fn open(&self, info: ConnectionInfo) -> Box<dyn Session> {
+        Box::new(ClientSession { shared: Arc::clone(&self.shared), info: Arc::new(info) })
+    }
+}
+
+impl Session for ClientSession {
+    fn admit(&self, api_key: i16, api_version: i16) -> Admission {
+        apis::admit(api_key, api_version)
+    }
+
+    fn start<'a>(&'a mut self, request: Request<'a>) -> BoxFuture<'a, Started> {
+        Box::pin(async move {
+            let Some(api) = ApiKey::from_i16(request.head.api_key) else {
+                return Started::Close { reason: "an unknown API".to_owned() };
+            };
+            let received = request.received;
+            let started = router::route(&self.shared, &self.info, api, request).await;
+            timed(&self.shared, api, received, started)
+        })
+    }
+}
+
+/// Counts the request, and its time when it is answered.
+fn timed(
+    shared: &Arc<Shared>,
+    api: ApiKey,
+    received: tokio::time::Instant,
+    started: Started,
+) -> Started {
+    match started {
+        Started::Later(response) => {
+            let shared = Arc::clone(shared);
+            Started::Later(Box::pin(async move {
+                let response = response.await;
+                shared.metrics.request(api, received.elapsed());
+                response
+            }))
+        }
+        answered => {
+            shared.metrics.request(api, received.elapsed());
+            answered
+        }
+    }
+}

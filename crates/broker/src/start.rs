@@ -1,0 +1,499 @@
+//! Starts and stops a node.
+//!
+//! Input: a configuration, a world. Output: a node that serves, until it is stopped.
+//!
+//! ```text
+//!   lock log.dirs ─► bind listeners ─► quorum: image ─► register ─► own registration in the image
+//!        ─► accept clients ─► background tasks
+//!   stop: no new requests ─► resign ─► close logs ─► checkpoints ─► clean marker ─► quorum
+//! ```
+//!
+//! Invariants:
+//! - nothing is served before the node's own registration is in its image;
+//! - listeners are bound before the registration, which tells their addresses, and accept after it:
+//!   a client that comes early waits in the backlog;
+//! - the clean marker is written last, and only if every log was closed.
+//!
+//! Source: KIP-631 (registration), KIP-966 (clean shutdown).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skein_config::{Address, BrokerConfig, Listener as ListenerConfig};
+use skein_controller::{DiskState, Heartbeat, Refusal, RegisterBroker};
+use skein_env::{Env, Lane, Listener};
+use skein_metadata::Endpoint;
+use skein_net::{AcceptLimits, Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
+use skein_quorum::{Controller, QuorumError, QuorumOptions};
+use skein_storage::{CacheLimits, CheckpointFile, LogDirectory, MetaProperties, StorageError};
+use skein_types::{BrokerEpoch, Offset, TopicPartition, Uuid};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use crate::disk_watch::DiskWatch;
+use crate::fetch_sessions::FetchSessions;
+use crate::flusher::Flusher;
+use crate::metrics::Metrics;
+use crate::node::{Identity, Shared};
+use crate::producer_ids::ProducerIds;
+use crate::replica::Replica;
+use crate::replicas::Replicas;
+use crate::session::ClientService;
+use crate::{http, tasks};
+
+/// A connection that stalls within a request is closed after this time.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Connections that are never idle for too long (`connections.max.idle.ms=-1`) wait this long.
+const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// How long a stop waits for the logs to be closed; what is not closed by then is recovered.
+const CLOSE_MAX: Duration = Duration::from_millis(1500);
+
+/// Features of a new cluster, and their levels: none yet that clients would act on.
+const FEATURES: &[(&str, i16)] = &[];
+
+/// Why a node does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error("cannot listen at {address}: {source}; is another program using the port? ({key})")]
+    Bind {
+        /// Where.
+        address: String,
+        /// The configuration key that says so.
+        key: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A bind address is not one of this machine's.
+    #[error("{key} has the address {address}, which is no IP address of this machine")]
+    Address {
+        /// The address.
+        address: String,
+        /// The configuration key.
+        key: &'static str,
+    },
+    /// The log directory cannot be used.
+    #[error("{error}; {remedy}")]
+    Storage {
+        /// What is wrong, with its path.
+        error: StorageError,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The directory is another cluster's or another node's.
+    #[error("{path} belongs to {found}, this node is of {expected}; use an empty directory or its own")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it must be.
+        expected: String,
+    },
+    /// The metadata quorum does not start.
+    #[error("the metadata quorum does not start: {0}")]
+    Quorum(#[from] QuorumError),
+    /// The node was ended while it started.
+    #[error("the node was stopped while it started")]
+    Stopped,
+    /// The controller refuses this broker.
+    #[error("the controller refuses this broker: {0}")]
+    Registration(#[from] Refusal),
+}
+
+impl From<StorageError> for StartError {
+    fn from(error: StorageError) -> Self {
+        let remedy = error.remedy();
+        Self::Storage { error, remedy }
+    }
+}
+
+/// A running node.
+pub struct Broker {
+    shared: Arc<Shared>,
+    addresses: Vec<(String, SocketAddr)>,
+    http_address: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+}
+
+/// A listener that is bound and does not accept yet.
+struct Bound {
+    config: ListenerConfig,
+    advertised: ListenerConfig,
+    address: SocketAddr,
+    listener: Box<dyn Listener>,
+}
+
+impl Broker {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// [`StartError`], whose text says what to do.
+    pub async fn start(env: Env, config: Arc<BrokerConfig>) -> Result<Self, StartError> {
+        let directory = open_directory(&env, &config).await?;
+        let bound = bind_all(&env, &config)?;
+        let http_listener = match &config.network.http_listener {
+            Some(address) => Some(bind(&env, address, "http.listener")?),
+            None => None,
+        };
+        let features = FEATURES.iter().map(|(name, level)| ((*name).to_owned(), *level)).collect();
+        let options = QuorumOptions {
+            directory: config.node.metadata_log_dir.clone(),
+            config: Arc::clone(&config),
+            features,
+        };
+        let controller = Controller::start(env.clone(), options).await?;
+        let identity = register(&env, &config, &controller, &directory, &bound).await?;
+        claim_directory(&config, &directory, &controller, identity)?;
+        let shared = share(env, config, controller, directory, identity);
+        let (stop, stopped) = watch::channel(false);
+        let addresses =
+            bound.iter().map(|bound| (bound.config.name.clone(), bound.address)).collect();
+        for bound in bound {
+            accept(&shared, bound, &stopped);
+        }
+        let http_address = http_listener.as_ref().and_then(|l| l.local_address().ok());
+        if let Some(listener) = http_listener {
+            let serve = http::serve(Arc::clone(&shared), listener, stopped.clone());
+            shared.env.spawn.spawn(Lane::Data, "http", Box::pin(serve));
+        }
+        tasks::start(&shared, &stopped);
+        spawn_heartbeats(&shared, stopped);
+        Ok(Self { shared, addresses, http_address, stop })
+    }
+
+    /// Names and addresses of the client listeners.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    #[must_use]
+    pub const fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub fn cluster_id(&self) -> Uuid {
+        self.shared.controller.cluster_id()
+    }
+
+    /// This broker's id.
+    #[must_use]
+    pub fn broker_id(&self) -> i32 {
+        self.shared.identity.broker_id.get()
+    }
+
+    /// Waits until the node cannot go on: its metadata log has failed. The text says why.
+    pub async fn failed(&self) -> String {
+        self.shared.controller.failed().await.to_string()
+    }
+
+    /// Stops the node: what is acknowledged is on disk afterwards, and the next start scans nothing.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let closed = tokio::time::timeout(CLOSE_MAX, close_logs(&self.shared)).await;
+        if closed != Ok(true) {
+            tracing::warn!("not every log was closed; the next start recovers the rest");
+        }
+        if let Err(error) = self.shared.controller.shutdown().await {
+            tracing::warn!(%error, "the metadata quorum did not stop in order");
+        }
+    }
+}
+
+/// Opens and locks `log.dirs`, on the offload pool.
+async fn open_directory(env: &Env, config: &BrokerConfig) -> Result<Arc<LogDirectory>, StartError> {
+    let (disk, path) = (Arc::clone(&env.disk), config.node.log_dir.clone());
+    let open = move || LogDirectory::open(disk, &path, CacheLimits::default());
+    let opened = env.offload("open-directory", open).await.ok_or(StartError::Stopped)?;
+    Ok(opened?)
+}
+
+fn bind_all(env: &Env, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> {
+    let network = &config.network;
+    let listeners = network.listeners.iter().zip(&network.advertised_listeners);
+    listeners
+        .map(|(listener, advertised)| {
+            let bound = bind(env, &listener.address(), "listeners")?;
+            let address = bound.local_address().map_err(|source| StartError::Bind {
+                address: listener.address().to_string(),
+                key: "listeners",
+                source,
+            })?;
+            Ok(Bound {
+                config: listener.clone(),
+                advertised: advertised.clone(),
+                address,
+                listener: bound,
+            })
+        })
+        .collect()
+}
+
+fn bind(
+    env: &Env,
+    address: &Address,
+    key: &'static str,
+) -> Result<Box<dyn Listener>, StartError> {
+    let host = match address.host.as_str() {
+        "localhost" => "127.0.0.1",
+        "" => "0.0.0.0",
+        host => host,
+    };
+    let ip = host
+        .trim_matches(['[', ']'])
+        .parse()
+        .map_err(|_| StartError::Address { address: address.host.clone(), key })?;
+    env.net.bind(SocketAddr::new(ip, address.port)).map_err(|source| StartError::Bind {
+        address: address.to_string(),
+        key,
+        source,
+    })
+}
+
+/// Registers this broker, and waits for the answer: its registration is in the image then.
+async fn register(
+    env: &Env,
+    config: &BrokerConfig,
+    controller: &Controller,
+    directory: &LogDirectory,
+    bound: &[Bound],
+) -> Result<Identity, StartError> {
+    let mut incarnation = [0; 16];
+    env.rng.fill(&mut incarnation);
+    let raft_id = controller.raft_id();
+    let image = controller.image();
+    let former = image.brokers().find(|broker| broker.raft_id == raft_id);
+    let former_epoch = former.map_or(BrokerEpoch::NONE, |broker| broker.epoch);
+    let marker = directory.clean_shutdown().map(|marker| marker.broker_epoch);
+    let is_clean = marker == Some(former_epoch);
+    let endpoints = bound.iter().map(Bound::endpoint).collect();
+    let request = RegisterBroker {
+        broker_id: config.node.node_id.or(former.map(|broker| broker.id)),
+        cluster_id: Some(controller.cluster_id()),
+        incarnation: Uuid::from_random(incarnation),
+        raft_id,
+        endpoints,
+        rack: config.node.rack.clone(),
+        previous_epoch: former_epoch,
+        disk: if is_clean { DiskState::Clean } else { DiskState::Unclean },
+        ready: true,
+    };
+    let registered = controller.propose(request).await?;
+    Ok(Identity { broker_id: registered.broker_id, broker_epoch: registered.broker_epoch })
+}
+
+impl Bound {
+    /// What clients are told of this listener.
+    fn endpoint(&self) -> Endpoint {
+        let port = match self.advertised.port {
+            0 => self.address.port(),
+            port => port,
+        };
+        Endpoint {
+            listener: self.config.name.clone(),
+            host: self.advertised.host.clone(),
+            port,
+            security_protocol: 0, // PLAINTEXT, the only one that is served
+        }
+    }
+}
+
+/// Sees to it that the directory is this node's, and says so in it.
+fn claim_directory(
+    config: &BrokerConfig,
+    directory: &LogDirectory,
+    controller: &Controller,
+    identity: Identity,
+) -> Result<(), StartError> {
+    let path = &config.node.log_dir;
+    let disk = directory.disk();
+    let found = MetaProperties::read(&**disk, path)?;
+    let cluster_id = controller.cluster_id().to_string();
+    if let Some(found) = &found {
+        let is_foreign = found.cluster_id.as_ref().is_some_and(|id| *id != cluster_id)
+            || found.node_id.is_some_and(|id| id != identity.broker_id);
+        if is_foreign {
+            return Err(StartError::Foreign {
+                path: path.clone(),
+                found: format!(
+                    "cluster {}, node {}",
+                    found.cluster_id.as_deref().unwrap_or("?"),
+                    found.node_id.map_or_else(|| "?".to_owned(), |id| id.to_string())
+                ),
+                expected: format!("cluster {cluster_id}, node {}", identity.broker_id),
+            });
+        }
+    }
+    let meta = MetaProperties {
+        cluster_id: Some(cluster_id),
+        node_id: Some(identity.broker_id),
+        directory_id: found.as_ref().and_then(|meta| meta.directory_id),
+    };
+    if found.as_ref() != Some(&meta) {
+        meta.write(&**disk, path)?;
+    }
+    Ok(())
+}
+
+fn share(
+    env: Env,
+    config: Arc<BrokerConfig>,
+    controller: Controller,
+    directory: Arc<LogDirectory>,
+    identity: Identity,
+) -> Arc<Shared> {
+    let network = &config.network;
+    let counters = Arc::new(Counters::default());
+    let budget = Budget::new(u32::try_from(network.queued_max_request_bytes).unwrap_or(u32::MAX));
+    let disk_watch = DiskWatch::new(env.spawn.data_threads());
+    disk_watch.start(&*env.spawn);
+    let slots = network.max_incremental_fetch_session_cache_slots as usize;
+    Arc::new_cyclic(|shared| Shared {
+        identity,
+        controller,
+        directory,
+        replicas: Replicas::new(shared.clone()),
+        flusher: Flusher::default(),
+        disk_watch,
+        fetch_sessions: FetchSessions::new(slots),
+        producer_ids: ProducerIds::default(),
+        pool: Arc::new(BufferPool::new()),
+        metrics: Metrics::new(Arc::clone(&counters), budget.clone()),
+        budget,
+        counters,
+        config,
+        env,
+    })
+}
+
+fn accept(shared: &Arc<Shared>, bound: Bound, stopped: &watch::Receiver<bool>) {
+    let network = &shared.config.network;
+    let idle_max = network.connections_max_idle_ms.map_or(IDLE_FOR_EVER, |millis| {
+        Duration::from_millis(u64::try_from(millis.get()).unwrap_or(0))
+    });
+    let acceptor = Acceptor {
+        listener_name: Arc::from(bound.config.name.as_str()),
+        service: Arc::new(ClientService::new(Arc::clone(shared))),
+        accept_limits: AcceptLimits {
+            max_connections: network.max_connections as usize,
+            max_connections_per_ip: network.max_connections_per_ip as usize,
+        },
+        limits: ConnectionLimits {
+            request_max_bytes: network.socket_request_max_bytes as usize,
+            idle_max,
+            stall_max: STALL_MAX,
+        },
+        pool: Arc::clone(&shared.pool),
+        budget: shared.budget.clone(),
+        counters: Arc::clone(&shared.counters),
+        spawn: Arc::clone(&shared.env.spawn),
+        stop: stopped.clone(),
+    };
+    shared.env.spawn.spawn(Lane::Data, "acceptor", Box::pin(acceptor.run(bound.listener)));
+}
+
+/// Tells the controller that this broker lives, on the lane where no data traffic is.
+fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let interval = shared.config.replica.heartbeat_interval_ms.get();
+    let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(1).max(1));
+    let controller = shared.controller.clone();
+    let Identity { broker_id, broker_epoch } = shared.identity;
+    let heartbeats = async move {
+        loop {
+            let applied_index = controller.image().last_applied().map_or(0, |id| id.index);
+            let heartbeat = Heartbeat {
+                broker_id,
+                broker_epoch,
+                applied_index,
+                want_fence: false,
+                want_shut_down: false,
+            };
+            if let Err(refusal) = controller.propose(heartbeat).await {
+                tracing::warn!(%refusal, "the controller refused a heartbeat");
+            }
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+        }
+    };
+    shared.env.spawn.spawn(Lane::Control, "heartbeats", Box::pin(heartbeats));
+}
+
+/// Closes every open log; whether all of them were.
+async fn close_logs(shared: &Arc<Shared>) -> bool {
+    let closings: Vec<_> = shared
+        .replicas
+        .open_replicas()
+        .into_iter()
+        .map(|replica| {
+            replica.resign();
+            let (sender, closed) = oneshot::channel();
+            let task = close_log(Arc::clone(shared), Arc::clone(&replica), sender);
+            shared.env.spawn.spawn(Lane::Data, "close-log", Box::pin(task));
+            (replica, closed)
+        })
+        .collect();
+    let mut recovery_points: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
+    let mut high_watermarks = BTreeMap::new();
+    let mut all_closed = true;
+    for (replica, closed) in closings {
+        match closed.await {
+            Ok(Some(recovery_point)) => {
+                recovery_points.insert(replica.name.clone(), recovery_point);
+                let high_watermark = replica.view().offsets.high_watermark;
+                high_watermarks.insert(replica.name.clone(), high_watermark);
+            }
+            _ => all_closed = false,
+        }
+    }
+    let (directory, broker_epoch) = (Arc::clone(&shared.directory), shared.identity.broker_epoch);
+    let mark = move || {
+        directory.write_checkpoint(CheckpointFile::RecoveryPoint, &recovery_points)?;
+        directory.write_checkpoint(CheckpointFile::HighWatermark, &high_watermarks)?;
+        if all_closed {
+            directory.mark_clean_shutdown(broker_epoch)?;
+        }
+        Ok::<(), StorageError>(())
+    };
+    match shared.env.offload("mark-clean", mark).await {
+        Some(Ok(())) => all_closed,
+        Some(Err(error)) => {
+            tracing::error!(%error, "cannot write the marks of a clean stop");
+            false
+        }
+        None => false,
+    }
+}
+
+/// Takes the log from its replica and closes it on the offload pool.
+async fn close_log(
+    shared: Arc<Shared>,
+    replica: Arc<Replica>,
+    closed: oneshot::Sender<Option<Offset>>,
+) {
+    let mut recovery_point = None;
+    if let Some((log, producers)) = replica.take_log().await {
+        let now = shared.env.clock.now();
+        let result = shared.env.offload("close-log", move || log.close(&producers, now)).await;
+        match result {
+            Some(Ok(end)) => recovery_point = Some(end),
+            Some(Err(error)) => {
+                tracing::error!(partition = %replica.name, %error, "cannot close a log");
+            }
+            None => {}
+        }
+    }
+    // The stop may have timed out.
+    let _ = closed.send(recovery_point);
+}

@@ -1,0 +1,262 @@
+//! What a node does without being asked.
+//!
+//! Input: time, the image, the flusher's requests. Output: flushed logs, checkpoints, old segments gone.
+//!
+//! ```text
+//!   image     each new image          follow it, remove the directories of deleted topics
+//!   open      once                    open every log that nobody has asked for yet
+//!   flush     on request              a round of parallel flushes
+//!   retain    retention.check         delete old segments
+//!   offsets   checkpoint intervals    high watermarks, recovery points, log starts
+//!   age       flush.scheduler         logs whose flush.ms has passed; producers to be forgotten
+//! ```
+//!
+//! Invariants:
+//! - nothing here runs on the path of a request;
+//! - work on files runs on the offload pool;
+//! - each task ends when the node stops.
+//!
+//! Source: Kafka's `LogManager` schedules.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skein_env::Lane;
+use skein_partition::{Event, OfflineReason};
+use skein_storage::{CheckpointFile, FlushScope, Log};
+use skein_types::{Millis, Offset, TopicPartition};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use crate::node::Shared;
+use crate::replica::Replica;
+
+/// How often logs are looked at for `flush.ms`, and producers for their expiration, at the least.
+const AGE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// Starts all of them.
+pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
+    let log = &shared.config.log;
+    spawn(shared, stop, "image", follow_image(Arc::clone(shared)));
+    spawn(shared, stop, "open", open_all(Arc::clone(shared)));
+    spawn(shared, stop, "flush", flush(Arc::clone(shared)));
+    let interval = duration(log.retention_check_interval_ms);
+    spawn(shared, stop, "retain", every(shared, interval, retain));
+    let interval = duration(log.flush_offset_checkpoint_interval_ms);
+    spawn(shared, stop, "recovery-points", every(shared, interval, checkpoint_recovery_points));
+    let interval = duration(shared.config.replica.high_watermark_checkpoint_interval_ms);
+    spawn(shared, stop, "high-watermarks", every(shared, interval, checkpoint_high_watermarks));
+    let interval = log.flush_scheduler_interval_ms.map_or(AGE_INTERVAL_MAX, duration);
+    spawn(shared, stop, "age", every(shared, interval.min(AGE_INTERVAL_MAX), age));
+}
+
+fn duration(millis: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(millis.get()).unwrap_or(0).max(1))
+}
+
+fn spawn(
+    shared: &Shared,
+    stop: &watch::Receiver<bool>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let mut stop = stop.clone();
+    let task = async move {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = task => {}
+        }
+    };
+    shared.env.spawn.spawn(Lane::Data, name, Box::pin(task));
+}
+
+/// Runs `work` every `interval`, counted from the end of the last one.
+fn every<F>(
+    shared: &Arc<Shared>,
+    interval: Duration,
+    work: fn(Arc<Shared>) -> F,
+) -> impl Future<Output = ()> + Send + 'static
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let shared = Arc::clone(shared);
+    async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            work(Arc::clone(&shared)).await;
+        }
+    }
+}
+
+async fn follow_image(shared: Arc<Shared>) {
+    let mut images = shared.controller.subscribe();
+    loop {
+        let image = images.borrow_and_update().clone();
+        let leftover = shared.replicas.follow(&shared, &image, true);
+        if !leftover.deleted.is_empty() {
+            crate::replicas::remove_directories(&shared, leftover.deleted).await;
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Opens logs in the background, so that retention reaches those that nobody asks for.
+async fn open_all(shared: Arc<Shared>) {
+    for place in shared.replicas.places() {
+        // A failure was logged, and shows in the metrics.
+        let _ = shared.replicas.leading(&place).await;
+    }
+}
+
+/// Rounds of group flushes.
+async fn flush(shared: Arc<Shared>) {
+    loop {
+        let round = shared.flusher.next_round().await;
+        let started = Instant::now();
+        let flushes: Vec<_> = round
+            .iter()
+            .map(|replica| {
+                let (sender, done) = oneshot::channel();
+                let task = flush_replica(Arc::clone(&shared), Arc::clone(replica), sender);
+                shared.env.spawn.spawn(Lane::Data, "flush-log", Box::pin(task));
+                done
+            })
+            .collect();
+        for done in flushes {
+            // Without an answer the node is stopping.
+            let _ = done.await;
+        }
+        shared.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+    }
+}
+
+async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot::Sender<()>) {
+    let plan = replica.ask_log(|log| log.flush_plan(FlushScope::All)).await;
+    match plan {
+        Some(Ok(Some(plan))) => {
+            let result = shared.env.offload("flush", move || plan.run()).await;
+            let now = shared.env.clock.now();
+            replica.with_log(Box::new(move |log, _| match result {
+                Some(Ok(flushed)) => Some(Event::Flushed { end: log.complete_flush(&flushed, now) }),
+                Some(Err(error)) => Some(flush_failed(log, &error)),
+                None => None,
+            }));
+        }
+        Some(Err(error)) => {
+            tracing::error!(partition = %replica.name, %error, "cannot flush a log");
+        }
+        Some(Ok(None)) | None => {}
+    }
+    let _ = done.send(());
+}
+
+fn flush_failed(log: &mut Log, error: &skein_storage::StorageError) -> Event {
+    tracing::error!(partition = %log.partition(), %error, "a flush failed");
+    log.flush_failed(error);
+    Event::StorageFailed { reason: OfflineReason::FlushFailed }
+}
+
+/// Deletes old segments; their files go after `file.delete.delay.ms`.
+async fn retain(shared: Arc<Shared>) {
+    for replica in shared.replicas.open_replicas() {
+        let now = shared.env.clock.now();
+        let (sender, deleted) = oneshot::channel();
+        replica.with_log(Box::new(move |log, _| {
+            let before = log.log_start_offset();
+            let deleted = log.delete_old_segments(now);
+            let delay = log.config().file_delete_delay_ms;
+            let log_start_offset = log.log_start_offset();
+            // Without a receiver the node is stopping; the next start removes the files.
+            let _ = sender.send((deleted, delay));
+            (log_start_offset != before)
+                .then_some(Event::LogStartOffsetMoved { ticket: None, log_start_offset })
+        }));
+        match deleted.await {
+            Ok((Ok(segments), delay)) if !segments.is_empty() => {
+                let count = segments.len();
+                tracing::info!(partition = %replica.name, count, "deleted old segments");
+                let disk = Arc::clone(&shared.env.disk);
+                let task = remove_later(Arc::clone(&shared), delay, move || {
+                    for segment in &segments {
+                        if let Err(error) = segment.remove(&*disk) {
+                            tracing::warn!(%error, "cannot remove a deleted segment");
+                        }
+                    }
+                });
+                shared.env.spawn.spawn(Lane::Data, "remove-segments", Box::pin(task));
+            }
+            Ok((Err(error), _)) => {
+                tracing::error!(partition = %replica.name, %error, "cannot delete old segments");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Runs `remove` on the offload pool after `delay`.
+pub(crate) async fn remove_later(
+    shared: Arc<Shared>,
+    delay: Millis,
+    remove: impl FnOnce() + Send + 'static,
+) {
+    tokio::time::sleep(duration(delay)).await;
+    shared.env.offload("remove", remove).await;
+}
+
+/// Flushes what `flush.ms` says, and forgets silent producers.
+async fn age(shared: Arc<Shared>) {
+    let now = shared.env.clock.now();
+    for replica in shared.replicas.open_replicas() {
+        let weak = Arc::downgrade(&replica);
+        let shared = Arc::clone(&shared);
+        replica.with_log(Box::new(move |log, _| {
+            if log.is_flush_due(now)
+                && let Some(replica) = weak.upgrade()
+            {
+                shared.flusher.request(&replica);
+            }
+            Some(Event::TimePassed)
+        }));
+    }
+}
+
+async fn checkpoint_high_watermarks(shared: Arc<Shared>) {
+    let mut offsets = BTreeMap::new();
+    for replica in shared.replicas.open_replicas() {
+        offsets.insert(replica.name.clone(), replica.view().offsets.high_watermark);
+    }
+    write(&shared, CheckpointFile::HighWatermark, offsets).await;
+}
+
+/// Flushes sealed segments and writes how far recovery need not scan.
+async fn checkpoint_recovery_points(shared: Arc<Shared>) {
+    let mut offsets = BTreeMap::new();
+    for replica in shared.replicas.open_replicas() {
+        if let Some(recovery_point) = replica.ask_log(|log| log.recovery_point()).await {
+            offsets.insert(replica.name.clone(), recovery_point);
+        }
+    }
+    write(&shared, CheckpointFile::RecoveryPoint, offsets).await;
+}
+
+async fn write(
+    shared: &Arc<Shared>,
+    file: CheckpointFile,
+    offsets: BTreeMap<TopicPartition, Offset>,
+) {
+    if offsets.is_empty() {
+        return;
+    }
+    let directory = Arc::clone(&shared.directory);
+    let work = move || {
+        if let Err(error) = directory.write_checkpoint(file, &offsets) {
+            tracing::warn!(%error, "cannot write a checkpoint");
+        }
+    };
+    shared.env.offload("checkpoint", work).await;
+}
