@@ -17,6 +17,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 mod clock;
 mod disk;
 mod net;
@@ -48,4 +50,19 @@ pub struct Env {
     pub rng: Arc<dyn Rng>,
     /// Tasks and blocking work.
     pub spawn: Arc<dyn Spawn>,
+}
+
+impl Env {
+    /// Runs `work` where it may block, and returns what it says; `None` if the node was ended before.
+    pub async fn offload<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let slot = Arc::new(Mutex::new(None));
+        let result = Arc::clone(&slot);
+        self.spawn.offload(name, Box::new(move || *result.lock() = Some(work()))).await;
+        let value = slot.lock().take();
+        value
+    }
 }
