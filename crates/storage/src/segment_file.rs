@@ -59,7 +59,7 @@ pub struct AppendError {
     #[source]
     pub cause: StorageError,
     /// Why the file could not be cut back to its former end; if set, the file takes no more writes.
-    pub cut_back: Option<StorageError>,
+    pub cut_back: Option<Box<StorageError>>,
 }
 
 impl AppendError {
@@ -178,7 +178,7 @@ impl SegmentFile {
             Err(source) => StorageError::io_at("write", &self.path, position, source),
         };
         // No flush here: nobody was told of these bytes, and recovery cuts what a crash brings back.
-        let cut_back = self.set_length(position).err();
+        let cut_back = self.set_length(position).err().map(Box::new);
         Err(AppendError { cause, cut_back })
     }
 

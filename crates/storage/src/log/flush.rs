@@ -18,7 +18,7 @@
 //! Source: `UnifiedLog.flush`; "Can Applications Recover from fsync Failures?" (USENIX ATC 2020).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skein_env::{File, OpenMode};
@@ -272,7 +272,7 @@ impl FlushPlan {
         Ok(self.flushed)
     }
 
-    fn sync_path(&self, path: &PathBuf) -> Result<(), StorageError> {
+    fn sync_path(&self, path: &Path) -> Result<(), StorageError> {
         match self.home.disk().open(path, OpenMode::ReadWrite) {
             Ok(file) => file
                 .sync_data()

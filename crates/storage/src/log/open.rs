@@ -162,6 +162,8 @@ impl Opening {
                 "the log's segments are missing",
             ));
         }
+        // A truncation that was interrupted may have left snapshots of what is gone.
+        snapshots::prune(&self.home, Offset(i64::MIN), Offset(i64::MIN))?;
         let active =
             ActiveSegment::create(self.home.disk(), &self.home.path, start, None, self.now)?;
         let recovered = Recovered::empty(active);
@@ -184,14 +186,10 @@ impl Opening {
             .next()
             .copied()
             .unwrap_or(Offset::ZERO);
-        let start = self
-            .checkpointed(CheckpointFile::LogStartOffset)
-            .unwrap_or(first)
-            .max(first);
-        let recovery_point = self
-            .checkpointed(CheckpointFile::RecoveryPoint)
-            .unwrap_or(first)
-            .max(first);
+        let or_first = |checkpointed: Option<Offset>| checkpointed.unwrap_or(first).max(first);
+        let start = or_first(self.checkpointed(CheckpointFile::LogStartOffset));
+        let recovery_point = or_first(self.checkpointed(CheckpointFile::RecoveryPoint));
+        let high_watermark = self.checkpointed(CheckpointFile::HighWatermark);
         let recovered = recovery::recover(
             &self.home,
             &self.config,
@@ -203,50 +201,20 @@ impl Opening {
             },
         )?;
         let recovery = recovered.report.clone();
-        let is_clean = recovery.was_clean;
-        if !is_clean {
-            // What lies above may tell of batches that are gone.
-            snapshots::prune(&self.home, Offset(i64::MIN), recovery_point)?;
-        }
-        let end = recovered.log_end_offset;
-        let known = epochs::read(&**self.home.disk(), &self.home)?;
-        let epochs_from = match (&known, is_clean) {
-            (None, _) => first,
-            (Some(_), true) => end,
-            (Some(_), false) => recovery_point.min(end),
-        };
-        let mut leader_epochs = known.unwrap_or_default();
-        leader_epochs.truncate_from_end(epochs_from);
-        // A log whose records below its start are all that it had goes on there.
-        let flushed = if is_clean { end } else { recovery_point };
-        let (home, config, now) = (Arc::clone(&self.home), self.config, self.now);
-        let checkpointed = self.checkpointed(CheckpointFile::HighWatermark);
-        let mut log = self.build(
-            recovered,
-            start.min(end),
-            flushed.min(end),
-            LeaderEpochs::new(),
-        );
-        let view = log.view();
-        let snapshots_up_to = if is_clean {
-            Offset(i64::MAX)
+        // After a clean shutdown all of the log is known to be good.
+        let known_end = if recovery.was_clean {
+            recovered.log_end_offset
         } else {
             recovery_point
         };
-        let replay = Replay {
-            view: &view,
-            config: &config,
-            now,
-            snapshots_up_to,
-        };
-        let mut producers = replay.run(Some((epochs_from, &mut leader_epochs)))?;
-        leader_epochs.truncate_from_start(start.min(end));
-        log.leader_epochs = leader_epochs;
-        if start > end {
-            tracing::warn!(partition = %home.partition, %start, %end, "the log begins anew");
+        let now = self.now;
+        let (mut log, mut producers) = self.restore(recovered, start, known_end)?;
+        if start > log.log_end_offset {
+            let (partition, end) = (&log.home.partition, log.log_end_offset);
+            tracing::warn!(%partition, %start, %end, "all records were deleted; the log begins anew");
             producers = log.restart_at(start, now)?.producers;
         }
-        let high_watermark = checkpointed
+        let high_watermark = high_watermark
             .unwrap_or(log.log_start_offset)
             .clamp(log.log_start_offset, log.log_end_offset);
         log.publish(high_watermark, high_watermark);
@@ -258,6 +226,39 @@ impl Opening {
             high_watermark,
             recovery,
         })
+    }
+
+    /// Brings the tables to the log's end. Of files that tell of batches, only what they say of those
+    /// below `known_end` is believed; the rest is read from the batches.
+    fn restore(
+        self,
+        recovered: Recovered,
+        start: Offset,
+        known_end: Offset,
+    ) -> Result<(Log, ProducerStates), StorageError> {
+        let (home, config, now) = (Arc::clone(&self.home), self.config, self.now);
+        let end = recovered.log_end_offset;
+        snapshots::prune(&home, Offset(i64::MIN), known_end)?;
+        let known_epochs = epochs::read(&**home.disk(), &home)?;
+        let start = start.min(end);
+        let mut log = self.build(recovered, start, known_end.min(end), LeaderEpochs::new());
+        let view = log.view();
+        let epochs_from = match known_epochs {
+            Some(_) => known_end.min(end),
+            None => view.base_offset(0),
+        };
+        let mut leader_epochs = known_epochs.unwrap_or_default();
+        leader_epochs.truncate_from_end(epochs_from);
+        let replay = Replay {
+            view: &view,
+            config: &config,
+            now,
+            snapshots_up_to: known_end,
+        };
+        let producers = replay.run(Some((epochs_from, &mut leader_epochs)))?;
+        leader_epochs.truncate_from_start(start);
+        log.leader_epochs = leader_epochs;
+        Ok((log, producers))
     }
 
     fn checkpointed(&self, file: CheckpointFile) -> Option<Offset> {

@@ -11,7 +11,7 @@
 //!
 //! Source: KIP-98; `ProducerStateManager` of Kafka 4.1.1.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use skein_env::Disk;
 use skein_record::{LeaderEpochs, ProducerStates};
@@ -176,7 +176,7 @@ impl Replay<'_> {
         Ok(ProducerStates::starting_at(first))
     }
 
-    fn load(&self, path: &PathBuf, offset: Offset) -> Result<Option<ProducerStates>, StorageError> {
+    fn load(&self, path: &Path, offset: Offset) -> Result<Option<ProducerStates>, StorageError> {
         let disk: &dyn Disk = &**self.view.home.disk();
         let Some(content) = atomic_file::read(disk, path)? else {
             return Ok(None);

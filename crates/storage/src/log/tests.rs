@@ -123,9 +123,13 @@ fn fill(
 }
 
 /// A batch of one record of an idempotent producer.
-fn idempotent(base: i64, producer: i64, sequence: i32) -> Vec<u8> {
+fn idempotent(base: i64, producer: i64, sequence: i64) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Codec::None);
-    builder.set_producer(ProducerId(producer), ProducerEpoch(0), Sequence(sequence));
+    builder.set_producer(
+        ProducerId(producer),
+        ProducerEpoch(0),
+        Sequence(i32::try_from(sequence).unwrap()),
+    );
     fill(&mut builder, base, 0, 100, &[1000])
 }
 

@@ -74,6 +74,10 @@ impl Log {
         let end = batch.map_or(offset, |batch| offset.min(batch.header.base_offset));
 
         self.begin_truncation(end)?;
+        if number == 0 && position == 0 {
+            // For a moment there will be no segment: the next start must know where the log begins.
+            self.checkpoint_log_start(end)?;
+        }
         self.remove_segments(number + 1)?;
         let mut kept = self.sealed[..number.min(self.sealed.len())].to_vec();
         if position == 0 {
@@ -93,9 +97,7 @@ impl Log {
     pub fn restart_at(&mut self, offset: Offset, now: Millis) -> Result<Truncated, StorageError> {
         self.check_writable()?;
         self.begin_truncation(offset)?;
-        let home = &self.home;
-        home.directory
-            .set_checkpointed(CheckpointFile::LogStartOffset, &home.partition, offset)?;
+        self.checkpoint_log_start(offset)?;
         self.remove_segments(0)?;
         self.sealed = Arc::new(Vec::new());
         self.leader_epochs.clear();
@@ -114,15 +116,19 @@ impl Log {
         }
         if end < self.log_start_offset {
             // The log start lay within the batch that goes.
-            let file = CheckpointFile::LogStartOffset;
-            home.directory
-                .set_checkpointed(file, &home.partition, end)?;
+            self.checkpoint_log_start(end)?;
         }
         // From here on a failure leaves the log between two states.
         self.is_broken = true;
         self.recovery_point = self.recovery_point.min(end);
         self.flush.note_truncated(end);
         Ok(())
+    }
+
+    fn checkpoint_log_start(&self, offset: Offset) -> Result<(), StorageError> {
+        let (file, home) = (CheckpointFile::LogStartOffset, &self.home);
+        home.directory
+            .set_checkpointed(file, &home.partition, offset)
     }
 
     /// Unlinks the active segment and the sealed ones from `number` on, newest first. If `number` is the

@@ -259,7 +259,8 @@ fn descriptors_stay_below_their_cap() {
 /// Row M14: indexes are mapped, and rebuilt when they are missing or wrong.
 #[test]
 fn a_missing_or_corrupt_index_is_rebuilt_from_the_log() {
-    let damages: [(&str, fn(&std::path::Path)); 6] = [
+    type Damage = fn(&std::path::Path);
+    let damages: [(&str, Damage); 6] = [
         ("missing", |path| std::fs::remove_file(path).unwrap()),
         ("empty", |path| std::fs::write(path, "").unwrap()),
         ("odd", |path| {

@@ -59,7 +59,7 @@ fn a_clean_shutdown_scans_nothing_and_counts_once() {
     let fixture = fixture();
     let mut log = fixture.log(small());
     let batches: Vec<Vec<u8>> = (0..30)
-        .map(|number| idempotent(number, 7, number as i32))
+        .map(|number| idempotent(number, 7, number))
         .collect();
     log.append_all(&batches);
     shut_down(log, &batches);
@@ -246,7 +246,7 @@ fn producers_are_those_of_the_log_whatever_snapshots_there_are() {
         let fixture = fixture();
         let mut log = fixture.log(small());
         let batches: Vec<Vec<u8>> = (0..60)
-            .map(|number| idempotent(number, number % 3, (number / 3) as i32))
+            .map(|number| idempotent(number, number % 3, number / 3))
             .collect();
         for (number, batch) in batches.iter().enumerate() {
             log.append_all(std::slice::from_ref(batch));

@@ -199,7 +199,7 @@ fn snapshots_go_with_their_segments_but_for_the_newest_one_below() {
     };
     let mut log = fixture.log(config);
     let batches: Vec<Vec<u8>> = (0..80)
-        .map(|number| idempotent(number, 1, number as i32))
+        .map(|number| idempotent(number, 1, number))
         .collect();
     for (number, batch) in batches.iter().enumerate() {
         log.append_all(std::slice::from_ref(batch));

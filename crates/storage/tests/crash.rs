@@ -1,0 +1,537 @@
+//! One story of a log, told on the real disk and on one that fails at every call in turn.
+//!
+//! Input: a script of appends, rolls, flushes, truncation, retention and shutdowns; a fault and the
+//! number of the disk call that it strikes. Output: nothing, or the promise that was broken:
+//!
+//! - what was acknowledged as flushed survives a power cut, what was written survives a kill;
+//! - what is there is what was appended, whole and without a gap; a truncated record never returns;
+//! - indexes, producers and leader epochs agree with the batches;
+//! - the log always opens again, also when opening is itself interrupted, and goes on.
+//!
+//! Invariants: the same seed tells the same story.
+//!
+//! Source: none.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use skein_env::Disk;
+use skein_env::real::RealDisk;
+use skein_env::sim::{Fault, SimWorld, is_killed};
+use skein_record::{BatchBuilder, BatchView, Codec, ProducerStates};
+use skein_storage::segment_file::AppendError;
+use skein_storage::{
+    CacheLimits, CheckpointFile, FlushScope, Log, LogConfig, LogDirectory, OpenedLog, StorageError,
+};
+use skein_types::{
+    BrokerEpoch, LeaderEpoch, Millis, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
+    TopicId, TopicName, TopicPartition,
+};
+
+const NODE: &str = "node";
+/// Times that a log is opened again after a fault, at most; each but the last is interrupted.
+const REOPENINGS: u64 = 3;
+
+fn partition() -> TopicPartition {
+    TopicPartition {
+        topic: TopicName::new("orders").unwrap(),
+        partition: PartitionIndex(0),
+    }
+}
+
+fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1200,
+        index_interval_bytes: 150,
+        retention_ms: None,
+        ..LogConfig::default()
+    }
+}
+
+/// A batch as the story remembers it.
+#[derive(Clone)]
+struct Appended {
+    base: i64,
+    end: i64,
+    bytes: Vec<u8>,
+}
+
+/// What has happened to the log, and so what must be there.
+struct Story {
+    /// All that may be there, in order; the last ones perhaps not.
+    batches: Vec<Appended>,
+    /// Survives a kill.
+    written: i64,
+    /// Survives a power cut.
+    flushed: i64,
+    /// The log starts no earlier.
+    start: i64,
+    /// The log starts no later.
+    start_max: i64,
+    epoch: i32,
+    sequence: i32,
+}
+
+/// How a chapter ended.
+enum End {
+    /// The process or the machine died.
+    Died,
+    /// The disk failed; the replica went offline.
+    Offline,
+}
+
+impl From<StorageError> for End {
+    fn from(error: StorageError) -> Self {
+        assert!(!matches!(error, StorageError::Corrupt { .. }), "{error}");
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = source {
+            if inner
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(is_killed)
+            {
+                return Self::Died;
+            }
+            source = inner.source();
+        }
+        Self::Offline
+    }
+}
+
+impl From<std::io::Error> for End {
+    fn from(error: std::io::Error) -> Self {
+        if is_killed(&error) {
+            Self::Died
+        } else {
+            Self::Offline
+        }
+    }
+}
+
+impl From<skein_storage::ReadError> for End {
+    fn from(error: skein_storage::ReadError) -> Self {
+        match error {
+            skein_storage::ReadError::Storage(error) => error.into(),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+impl From<AppendError> for End {
+    fn from(error: AppendError) -> Self {
+        error.cause.into()
+    }
+}
+
+impl Story {
+    fn new() -> Self {
+        Self {
+            batches: Vec::new(),
+            written: 0,
+            flushed: 0,
+            start: 0,
+            start_max: 0,
+            epoch: 0,
+            sequence: 0,
+        }
+    }
+
+    fn end(&self) -> i64 {
+        self.batches.last().map_or(self.start, |batch| batch.end)
+    }
+
+    /// The producers as of `end`, as far as the story's batches tell.
+    fn producers(&self, end: i64) -> ProducerStates {
+        let first = self.batches.first().map_or(end, |batch| batch.base);
+        let mut producers = ProducerStates::starting_at(Offset(first));
+        for batch in self.batches.iter().filter(|batch| batch.end <= end) {
+            let _ = producers
+                .replay(&BatchView::parse(&batch.bytes).unwrap())
+                .unwrap();
+        }
+        producers.on_log_start(Offset(end));
+        producers
+    }
+
+    fn next_batch(&mut self, records: i64) -> Appended {
+        let base = self.end();
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.set_base_offset(Offset(base));
+        builder.set_leader_epoch(LeaderEpoch(self.epoch));
+        builder.set_producer(
+            ProducerId(base % 3),
+            ProducerEpoch(0),
+            Sequence(self.sequence),
+        );
+        self.sequence += i32::try_from(records).unwrap();
+        for number in 0..records {
+            // Out of order, and different in each epoch.
+            let timestamp = 1000 + (base + number) * 7 % 50 + i64::from(self.epoch) * 1000;
+            let value = vec![u8::try_from(self.epoch).unwrap(); 60];
+            builder
+                .append(Millis(timestamp), None, Some(&value), &[])
+                .unwrap();
+        }
+        let bytes = builder.build().unwrap().as_slice().to_vec();
+        let batch = Appended {
+            base,
+            end: base + records,
+            bytes,
+        };
+        self.batches.push(batch.clone());
+        batch
+    }
+
+    /// Compares the log with the story. What is not there any more is forgotten.
+    fn check(&mut self, opened: &OpenedLog, at_least: i64) -> Result<(), End> {
+        let log = &opened.log;
+        log.check();
+        let (start, end) = (log.log_start_offset().0, log.log_end_offset().0);
+        assert!(
+            end >= at_least,
+            "the log ends at {end}, {at_least} was promised"
+        );
+        assert!(
+            start >= self.start && start <= self.start_max.max(self.start),
+            "start {start}"
+        );
+        let view = log.view();
+        view.check_indexes()?;
+        self.batches.retain(|batch| batch.end <= end);
+        assert!(
+            self.end() == end || start == end,
+            "{} batches, end {end}",
+            self.batches.len()
+        );
+        let mut next = start;
+        for batch in self.batches.iter().filter(|batch| batch.end > start) {
+            let range = view
+                .read(Offset(next), 1, Offset(end), true)?
+                .expect("there is a batch");
+            let mut bytes = vec![0; usize::try_from(range.length).unwrap()];
+            range.file.read_at(&mut bytes, range.position)?;
+            assert!(bytes == batch.bytes, "other bytes at {}", batch.base);
+            next = batch.end;
+        }
+        let last_epoch = self.batches.iter().rfind(|batch| batch.end > start);
+        if let Some(batch) = last_epoch {
+            let epoch = BatchView::parse(&batch.bytes)
+                .unwrap()
+                .header()
+                .leader_epoch;
+            assert_eq!(
+                opened.leader_epochs.epoch_for_offset(Offset(batch.base)),
+                Some(epoch)
+            );
+            assert_eq!(opened.leader_epochs.latest().unwrap().epoch, epoch);
+        }
+        assert_eq!(opened.producers.map_end_offset(), Offset(end));
+        let kept: Vec<&Appended> = self
+            .batches
+            .iter()
+            .filter(|batch| batch.base >= start)
+            .collect();
+        for batch in kept {
+            let header = *BatchView::parse(&batch.bytes).unwrap().header();
+            let known = opened
+                .producers
+                .get(header.producer_id)
+                .expect("a producer was forgotten");
+            assert!(known.last_sequence() >= header.last_sequence());
+        }
+        let all = self.producers(end);
+        for (id, known) in opened.producers.iter() {
+            let told = all.get(id).map(skein_record::ProducerState::last_sequence);
+            assert_eq!(told, Some(known.last_sequence()), "producer {id}");
+        }
+        self.written = end;
+        self.flushed = self.flushed.min(end);
+        (self.start, self.start_max) = (start, start);
+        self.epoch += 1;
+        Ok(())
+    }
+}
+
+/// A log directory and a log in use.
+struct Run<'a> {
+    directory: Arc<LogDirectory>,
+    log: Log,
+    story: &'a mut Story,
+}
+
+impl<'a> Run<'a> {
+    fn open(
+        disk: &Arc<dyn Disk>,
+        root: &Path,
+        story: &'a mut Story,
+        at_least: i64,
+    ) -> Result<Self, End> {
+        let limits = CacheLimits {
+            descriptors: 2,
+            maps: 2,
+        };
+        let directory = LogDirectory::open(Arc::clone(disk), root, limits)?;
+        let id = TopicId::from_random([3; 16]);
+        let opened = Log::open(&directory, &partition(), Some(id), config(), Millis(5000))?;
+        story.check(&opened, at_least)?;
+        let mut log = opened.log;
+        let end = log.log_end_offset();
+        log.publish(end, end);
+        Ok(Self {
+            directory,
+            log,
+            story,
+        })
+    }
+
+    fn append(&mut self, sizes: &[i64]) -> Result<(), End> {
+        let batches: Vec<Appended> = sizes
+            .iter()
+            .map(|records| self.story.next_batch(*records))
+            .collect();
+        let mut rest: &[Appended] = &batches;
+        let mut retried = false;
+        while !rest.is_empty() {
+            let slices: Vec<&[u8]> = rest.iter().map(|batch| batch.bytes.as_slice()).collect();
+            match self.log.append(&slices, Millis(5000)) {
+                Ok(appended) => {
+                    rest = &rest[appended.batches..];
+                    self.story.written = appended.log_end_offset.0;
+                    self.log
+                        .publish(appended.log_end_offset, appended.log_end_offset);
+                    if self.log.is_snapshot_due() {
+                        let producers = self.story.producers(appended.log_end_offset.0);
+                        self.log.write_snapshot(&producers)?;
+                    }
+                }
+                // The producer tries again what was refused for now.
+                Err(error) if error.is_cut_back() && !retried && error.cause.is_disk_full() => {
+                    retried = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, scope: FlushScope) -> Result<(), End> {
+        if let Some(plan) = self.log.flush_plan(scope)? {
+            let flushed = plan
+                .run()
+                .inspect_err(|error| self.log.flush_failed(error))?;
+            self.story.flushed = self.log.complete_flush(&flushed, Millis(5000)).0;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Result<(), End> {
+        let recovery_point = BTreeMap::from([(partition(), self.log.recovery_point())]);
+        self.directory
+            .write_checkpoint(CheckpointFile::RecoveryPoint, &recovery_point)?;
+        let high_watermark = BTreeMap::from([(partition(), self.log.log_end_offset())]);
+        Ok(self
+            .directory
+            .write_checkpoint(CheckpointFile::HighWatermark, &high_watermark)?)
+    }
+
+    fn truncate(&mut self, by: i64) -> Result<(), End> {
+        let target = (self.log.log_end_offset().0 - by).max(self.log.log_start_offset().0);
+        // From here on the log may end anywhere from the target on.
+        let batch = self.story.batches.iter().find(|batch| batch.end > target);
+        let end = batch.map_or(target, |batch| batch.base.min(target));
+        self.story.written = self.story.written.min(end);
+        self.story.flushed = self.story.flushed.min(end);
+        self.story.start = self.story.start.min(end);
+        if let Some(truncated) = self.log.truncate_to(Offset(target), Millis(5000))? {
+            assert_eq!(truncated.log_end_offset, Offset(end));
+            self.story.batches.retain(|batch| batch.end <= end);
+            self.story.epoch += 1;
+            let producers = self.story.producers(end);
+            self.log.write_snapshot(&producers)?;
+            self.log.publish(Offset(end), Offset(end));
+        }
+        Ok(())
+    }
+
+    fn delete_records(&mut self, before: i64) -> Result<(), End> {
+        let before = before.min(self.log.log_end_offset().0);
+        self.story.start_max = self.story.start_max.max(before);
+        self.log.advance_log_start(Offset(before))?;
+        self.story.start = self.story.start.max(before);
+        Ok(())
+    }
+
+    fn retain(&mut self, bytes: u64) -> Result<(), End> {
+        self.log.set_config(LogConfig {
+            retention_bytes: Some(bytes),
+            ..config()
+        });
+        self.story.start_max = self.log.log_end_offset().0;
+        let deleted = self.log.delete_old_segments(Millis(5000))?;
+        self.log.set_config(config());
+        for segment in deleted {
+            segment.remove(&**self.directory.disk())?;
+        }
+        Ok(())
+    }
+
+    fn shut_down(self) -> Result<(), End> {
+        let Self {
+            directory,
+            log,
+            story,
+        } = self;
+        let producers = story.producers(log.log_end_offset().0);
+        let recovery_point = log.close(&producers, Millis(5000))?;
+        story.flushed = recovery_point.0;
+        let offsets = BTreeMap::from([(partition(), recovery_point)]);
+        directory.write_checkpoint(CheckpointFile::RecoveryPoint, &offsets)?;
+        Ok(directory.mark_clean_shutdown(BrokerEpoch(1))?)
+    }
+}
+
+/// The script. Every step leaves the log in another state for the fault to strike.
+fn tell(disk: &Arc<dyn Disk>, root: &Path, story: &mut Story) -> Result<(), End> {
+    let mut run = Run::open(disk, root, story, 0)?;
+    run.append(&[2, 1, 3])?;
+    run.append(&[1])?;
+    run.flush(FlushScope::All)?;
+    run.append(&[4, 4, 4, 2])?;
+    run.flush(FlushScope::Sealed)?;
+    run.checkpoint()?;
+    run.log.prepare_next_segment()?;
+    run.append(&[5, 5, 1, 1, 1])?;
+    run.flush(FlushScope::All)?;
+    run.checkpoint()?;
+    run.append(&[3])?;
+    run.truncate(2)?;
+    run.append(&[2, 2])?;
+    run.truncate(12)?;
+    run.append(&[3, 3, 3])?;
+    run.flush(FlushScope::All)?;
+    run.delete_records(4)?;
+    run.append(&[6, 6, 6])?;
+    run.retain(2500)?;
+    run.log.roll(Millis(5000))?;
+    run.append(&[1])?;
+    run.shut_down()?;
+
+    let mut run = Run::open(disk, root, story, story_end(story))?;
+    run.append(&[2, 2, 7])?;
+    run.retain(1500)?;
+    run.flush(FlushScope::All)?;
+    run.checkpoint()?;
+    run.append(&[2, 2, 7])?;
+    run.truncate(30)?;
+    run.append(&[2])?;
+    run.shut_down()
+}
+
+fn story_end(story: &Story) -> i64 {
+    story.written
+}
+
+/// After a fault: the log opens, holds what was promised, and goes on.
+fn go_on(disk: &Arc<dyn Disk>, root: &Path, story: &mut Story, at_least: i64) -> Result<(), End> {
+    let mut run = Run::open(disk, root, story, at_least)?;
+    run.append(&[3, 3, 3])?;
+    run.flush(FlushScope::All)?;
+    run.checkpoint()?;
+    run.append(&[2])?;
+    drop(run);
+    let written = story.written;
+    drop(Run::open(disk, root, story, written)?);
+    Ok(())
+}
+
+/// Number of disk calls that the story takes.
+fn calls() -> u64 {
+    let world = SimWorld::new(1);
+    let disk = world.node(NODE).disk;
+    assert!(tell(&disk, Path::new("/data"), &mut Story::new()).is_ok());
+    world.disk(NODE).calls()
+}
+
+fn strike(call: u64, fault: Fault, seed: u64) {
+    let world = SimWorld::new(seed);
+    let root = Path::new("/data");
+    let mut story = Story::new();
+    let disk = world.node(NODE).disk;
+    world.disk(NODE).fail_after(call, fault);
+    let ended = tell(&disk, root, &mut story);
+    let mut at_least = match (&ended, fault) {
+        // A flush that fails may have lost what was only written.
+        (Err(_), Fault::PowerCut | Fault::Eio) => story.flushed,
+        _ => story.written,
+    };
+    drop(disk);
+    // Opening is struck as well, at another call each time.
+    for opening in 1..=REOPENINGS {
+        let disk = world.node(NODE).disk;
+        let interrupts = matches!(fault, Fault::Kill | Fault::PowerCut);
+        world.disk(NODE).heal();
+        if interrupts && opening < REOPENINGS {
+            world
+                .disk(NODE)
+                .fail_after((call * 7 + opening * 13) % 90, fault);
+        }
+        match go_on(&disk, root, &mut story, at_least) {
+            Ok(()) => {}
+            Err(End::Died) => {
+                at_least = if fault == Fault::PowerCut {
+                    story.flushed
+                } else {
+                    story.written
+                };
+            }
+            Err(End::Offline) => panic!("the log does not open"),
+        }
+    }
+}
+
+fn strike_everywhere(fault: Fault) {
+    let calls = calls();
+    assert!(calls > 300, "{calls}");
+    for call in 0..calls {
+        for seed in 0..2 {
+            let seed = call * 1000 + seed;
+            let struck = std::panic::catch_unwind(|| strike(call, fault, seed));
+            assert!(struck.is_ok(), "{fault:?} at call {call}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_story_on_the_real_disk() {
+    let temporary = tempfile::TempDir::new().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let mut story = Story::new();
+    assert!(tell(&disk, temporary.path(), &mut story).is_ok());
+    let written = story.written;
+    assert!(go_on(&disk, temporary.path(), &mut story, written).is_ok());
+}
+
+#[test]
+fn what_was_written_survives_a_kill_at_every_call() {
+    strike_everywhere(Fault::Kill);
+}
+
+#[test]
+fn what_was_flushed_survives_a_power_cut_at_every_call() {
+    strike_everywhere(Fault::PowerCut);
+}
+
+#[test]
+fn a_log_survives_an_io_error_at_every_call() {
+    strike_everywhere(Fault::Eio);
+}
+
+#[test]
+fn a_log_survives_a_full_disk_at_every_call() {
+    strike_everywhere(Fault::NoSpace);
+}
+
+#[test]
+fn a_log_survives_a_short_write_at_every_call() {
+    strike_everywhere(Fault::ShortWrite);
+}
