@@ -15,7 +15,7 @@ use skein_config::{AlterOp, Alteration, BrokerConfig, TopicConfig, alter_broker,
 use skein_metadata::{ConfigResource, Image, Record, ResourceType};
 use skein_types::{BrokerId, ErrorCode};
 
-use crate::batch::{Context, Decision, effective_config, overrides, topic_config};
+use crate::batch::{Context, Decision, effective_config, topic_config};
 use crate::election::{Rules, change_topic};
 use crate::{Refusal, Response};
 
@@ -153,7 +153,7 @@ fn alter_one_topic(
         return refuse(ErrorCode::UnknownTopicOrPartition, "there is no such topic");
     };
     let config = effective_config(image, config);
-    let current = overrides(image, resource);
+    let current = image.overrides(resource);
     let altered = alter_topic(&config, &current, alterations)
         .map_err(|error| Refusal::new(error.error_code(), error.to_string()))?;
     let mut records = difference(resource, &current, &altered);
@@ -182,7 +182,7 @@ fn alter_brokers(
             return refuse(ErrorCode::BrokerIdNotRegistered, message);
         }
     }
-    let current = overrides(image, resource);
+    let current = image.overrides(resource);
     let altered = alter_broker(&current, alterations)
         .map_err(|error| Refusal::new(error.error_code(), error.to_string()))?;
     let mut records = difference(resource, &current, &altered);

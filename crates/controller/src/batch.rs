@@ -166,7 +166,7 @@ pub(crate) fn effective_config<'a>(
     image: &Image,
     config: &'a BrokerConfig,
 ) -> Cow<'a, BrokerConfig> {
-    let for_all = overrides(image, &ConfigResource::broker(None));
+    let for_all = image.overrides(&ConfigResource::broker(None));
     if for_all.is_empty() {
         Cow::Borrowed(config)
     } else {
@@ -174,17 +174,9 @@ pub(crate) fn effective_config<'a>(
     }
 }
 
-/// A resource's overrides as `skein-config` takes them.
-pub(crate) fn overrides(image: &Image, resource: &ConfigResource) -> BTreeMap<String, String> {
-    let overrides = image.config(resource).into_iter().flatten();
-    overrides
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
-}
-
 /// The configuration of a topic, there or to be, on `config`.
 pub(crate) fn topic_config(image: &Image, config: &BrokerConfig, name: &TopicName) -> TopicConfig {
-    TopicConfig::new(config, &overrides(image, &ConfigResource::topic(name)))
+    TopicConfig::new(config, &image.overrides(&ConfigResource::topic(name)))
 }
 
 #[cfg(test)]

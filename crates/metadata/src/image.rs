@@ -15,8 +15,10 @@
 //!
 //! Source: KIP-631 (brokers), KIP-497 (partition epochs), KIP-966 (ELR, last known members).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, Vector};
 use skein_types::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId, TopicId,
@@ -85,6 +87,22 @@ pub struct Topic {
     pub name: TopicName,
     /// Partition `i` stands at `i`.
     pub partitions: Vector<Arc<Partition>>,
+}
+
+/// How a topic differs between two images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicChange<'a> {
+    /// It is new.
+    Added(&'a Arc<Topic>),
+    /// It has other partitions.
+    Changed {
+        /// As it was.
+        former: &'a Arc<Topic>,
+        /// As it is.
+        now: &'a Arc<Topic>,
+    },
+    /// It is gone.
+    Removed(&'a Arc<Topic>),
 }
 
 /// Whether a partition's leader was elected from those who surely have all records.
@@ -237,6 +255,15 @@ impl Image {
         self.config(resource)?.get(key).map(String::as_str)
     }
 
+    /// Overrides of a resource's configuration as `skein-config` takes them.
+    #[must_use]
+    pub fn overrides(&self, resource: &ConfigResource) -> BTreeMap<String, String> {
+        let overrides = self.config(resource).into_iter().flatten();
+        overrides
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
     /// The resources with overrides, in order.
     pub fn config_resources(&self) -> impl Iterator<Item = &ConfigResource> {
         self.configs.keys()
@@ -264,6 +291,30 @@ impl Image {
     #[must_use]
     pub fn last_decision(&self) -> Option<LogId> {
         self.last_decision
+    }
+
+    /// How the topics differ from those of a former image, by id. Costs what has changed, not what
+    /// there is.
+    pub fn topic_changes<'a>(&'a self, former: &'a Self) -> impl Iterator<Item = TopicChange<'a>> {
+        former.topics.diff(&self.topics).map(|item| match item {
+            DiffItem::Add(_, topic) => TopicChange::Added(topic),
+            DiffItem::Remove(_, topic) => TopicChange::Removed(topic),
+            DiffItem::Update { old, new } => TopicChange::Changed {
+                former: old.1,
+                now: new.1,
+            },
+        })
+    }
+
+    /// The resources whose overrides differ from those of a former image, in order.
+    pub fn config_changes<'a>(
+        &'a self,
+        former: &'a Self,
+    ) -> impl Iterator<Item = &'a ConfigResource> {
+        former.configs.diff(&self.configs).map(|item| match item {
+            DiffItem::Add(resource, _) | DiffItem::Remove(resource, _) => resource,
+            DiffItem::Update { new, .. } => new.0,
+        })
     }
 
     /// Checks the invariants above.

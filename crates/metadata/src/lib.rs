@@ -24,7 +24,7 @@ mod snapshot;
 pub use apply::{ApplyError, Outcome};
 pub use entry::{ENTRY_MAX_BYTES, ENTRY_RECORDS_MAX, Entry};
 pub use envelope::EnvelopeError;
-pub use image::{Broker, Endpoint, Image, LeaderRecoveryState, Partition, Topic};
+pub use image::{Broker, Endpoint, Image, LeaderRecoveryState, Partition, Topic, TopicChange};
 pub use log_id::{LogId, LogIdV0};
 pub use record::{ConfigResource, RECORD_MAX_BYTES, Record, ResourceType};
 pub use snapshot::{SNAPSHOT_MAX_BYTES, SnapshotError, decode_snapshot, encode_snapshot};

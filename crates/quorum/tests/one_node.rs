@@ -340,6 +340,27 @@ fn a_lost_vote_or_log_or_identity_is_never_replaced() {
 }
 
 #[test]
+fn a_corrupt_vote_or_identity_or_snapshot_is_never_replaced() {
+    for file in ["vote", "identity", "snapshot"] {
+        let world = SimWorld::new(14);
+        world.block_on(async {
+            let controller = start(&world).await.unwrap();
+            controller.snapshot().await.unwrap();
+            while controller.status().snapshot.is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            controller.shutdown().await.unwrap();
+            drop(controller);
+            assert!(world.disk("a").rot(&directory().join(file), 12, 0x04));
+            let error = start(&world).await.err().expect(file);
+            assert!(matches!(error, QuorumError::Lost { .. }), "{error}");
+            let place = format!("{} is corrupt", directory().join(file).display());
+            assert!(error.to_string().starts_with(&place), "{error}");
+        });
+    }
+}
+
+#[test]
 fn a_second_process_on_the_directory_is_refused() {
     let world = SimWorld::new(10);
     world.block_on(async {

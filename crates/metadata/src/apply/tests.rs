@@ -222,3 +222,42 @@ fn an_update_leaves_the_former_image_alone() {
     let partition = former.partition(Uuid([1; 16]), PartitionIndex(0)).unwrap();
     assert_eq!(partition.partition_epoch, PartitionEpoch(0));
 }
+
+#[test]
+fn changes_between_images_are_told() {
+    use crate::TopicChange;
+    let mut image = Image::new();
+    let same = topic(1, "same");
+    image
+        .apply_records(&[same, topic(2, "grows"), topic(3, "goes")])
+        .unwrap();
+    let former = image.clone();
+    let gone = Record::RemoveTopic { id: Uuid([3; 16]) };
+    let resource = ConfigResource::broker(None);
+    let config = Record::Config {
+        resource: resource.clone(),
+        key: "k".into(),
+        value: Some("v".into()),
+    };
+    image
+        .apply_records(&[partition(2, 0, 0), gone, topic(4, "comes"), config])
+        .unwrap();
+    let told: Vec<_> = image
+        .topic_changes(&former)
+        .map(|change| match change {
+            TopicChange::Added(topic) => format!("+{}", topic.name),
+            TopicChange::Removed(topic) => format!("-{}", topic.name),
+            TopicChange::Changed { former, now } => {
+                let (before, after) = (former.partitions.len(), now.partitions.len());
+                format!("{} {before} {after}", now.name)
+            }
+        })
+        .collect();
+    assert_eq!(told, ["grows 0 1", "-goes", "+comes"]);
+    assert_eq!(
+        image.config_changes(&former).collect::<Vec<_>>(),
+        [&resource]
+    );
+    assert_eq!(image.topic_changes(&image).count(), 0);
+    assert_eq!(image.overrides(&resource).len(), 1);
+}
