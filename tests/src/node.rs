@@ -82,9 +82,16 @@ impl Node {
     /// A node that has a directory and ports, and does not run yet.
     #[must_use]
     pub fn prepare(system: System, settings: Settings<'_>) -> Self {
+        Self::prepare_in(&std::env::temp_dir(), system, settings)
+    }
+
+    /// As [`Node::prepare`], with the node's directory below `parent`: for whom it matters which
+    /// disk that is.
+    #[must_use]
+    pub fn prepare_in(parent: &Path, system: System, settings: Settings<'_>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("skein-tests-")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("create a directory for a node")
             .keep();
         guardian::remove_at_exit(&directory);

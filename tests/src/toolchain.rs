@@ -1,8 +1,8 @@
 //! Installs the clients, once, from the lock files beside this crate.
 //!
-//! Input: `clients/python/*.txt` (versions and hashes), `clients/franz_go/go.sum`, `kafka/pom.xml`.
-//! Output: a Python environment, Go programs and Kafka's jars under `.build/` at the workspace
-//! root, which git ignores.
+//! Input: `clients/python/*.txt` (versions and hashes), the `go.sum` of each Go module,
+//! `kafka/pom.xml`. Output: a Python environment, Go programs and Kafka's jars under `.build/` at
+//! the workspace root, which git ignores.
 //!
 //! Invariants:
 //! - what is installed is what the lock file says: its content is the stamp, written last, and
@@ -81,28 +81,36 @@ pub fn kafka_jars() -> &'static Path {
 pub fn franz_go() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let sources = [
-            "go.mod",
-            "go.sum",
-            "main.go",
-            "scenarios.go",
-            "admin.go",
-            "interop.go",
-        ]
-        .map(|name| source("clients/franz_go").join(name));
-        let sources: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
-        let directory = install("franz-go", &sources, |directory| {
-            let mut go = Command::new("go");
-            go.current_dir(source("clients/franz_go")).args([
-                "build",
-                "-mod=readonly",
-                "-buildvcs=false",
-                "-o",
-            ]);
-            check(go.arg(directory.join("franz-go")).arg("."));
-        });
-        directory.join("franz-go")
+        let sources = ["main.go", "scenarios.go", "admin.go", "interop.go"];
+        go_program("franz-go", "clients/franz_go", &sources)
     })
+}
+
+/// The program that loads a node for comparisons, built from `bench/loader`.
+pub fn loader() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let sources = ["main.go", "produce.go", "consume.go", "latency.go"];
+        go_program("loader", "bench/loader", &sources)
+    })
+}
+
+/// The program `name`, built from the Go module at `path` with these source files.
+fn go_program(name: &str, path: &str, sources: &[&str]) -> PathBuf {
+    let module = source(path);
+    let inputs: Vec<PathBuf> = ["go.mod", "go.sum"]
+        .iter()
+        .chain(sources)
+        .map(|file| module.join(file))
+        .collect();
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let directory = install(name, &inputs, |directory| {
+        let mut go = Command::new("go");
+        go.current_dir(&module)
+            .args(["build", "-mod=readonly", "-buildvcs=false", "-o"]);
+        check(go.arg(directory.join(name)).arg("."));
+    });
+    directory.join(name)
 }
 
 /// `.build/NAME`, made by `steps` unless it was made from the same `inputs` before.

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	linger           = 5 * time.Millisecond
+	bufferedMaxBytes = 32 << 20
+	// So many records never wait: bufferedMaxBytes is the bound.
+	bufferedMaxRecords = 4 << 20
+	// Values are pieces of so many random bytes, so that nothing on the way can compress or share them.
+	noiseBytes = 4 << 20
+)
+
+// batchCount counts the batches that were written to the broker.
+type batchCount struct{ atomic.Int64 }
+
+// OnProduceBatchWritten is a hook of franz-go's.
+func (c *batchCount) OnProduceBatchWritten(kgo.BrokerMetadata, string, int32, kgo.ProduceBatchMetrics) {
+	c.Add(1)
+}
+
+// produce writes as fast as the broker takes it, and ends when everything is acknowledged.
+func produce(ctx context.Context, l load) result {
+	var batches batchCount
+	client := l.client(ctx,
+		kgo.DefaultProduceTopic(l.topic),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerLinger(linger),
+		kgo.MaxBufferedBytes(bufferedMaxBytes),
+		kgo.MaxBufferedRecords(bufferedMaxRecords),
+		kgo.WithHooks(&batches),
+	)
+	defer client.Close()
+	noise := make([]byte, noiseBytes+l.recordBytes)
+	_, err := rand.Read(noise)
+	check(err == nil, "random bytes: %v", err)
+
+	awaitStart()
+	enough := l.enough()
+	started := time.Now()
+	var records int64
+	for ; !enough(records); records++ {
+		at := int(records*int64(l.recordBytes)) % noiseBytes
+		client.Produce(ctx, &kgo.Record{Value: noise[at : at+l.recordBytes]}, acknowledged)
+	}
+	err = client.Flush(ctx)
+	check(err == nil, "not all was acknowledged: %v", err)
+	return result{
+		Records: records,
+		Bytes:   records * int64(l.recordBytes),
+		Seconds: time.Since(started).Seconds(),
+		Batches: batches.Load(),
+	}
+}
+
+// enough tells after how many records the producer stops.
+func (l load) enough() func(records int64) bool {
+	if l.bytes > 0 {
+		wanted := (l.bytes + int64(l.recordBytes) - 1) / int64(l.recordBytes)
+		return func(records int64) bool { return records >= wanted }
+	}
+	var stopped atomic.Bool
+	go func() {
+		// Whatever ends standard input ends the load.
+		_, _ = io.Copy(io.Discard, input)
+		stopped.Store(true)
+	}()
+	return func(int64) bool { return stopped.Load() }
+}
+
+func acknowledged(record *kgo.Record, err error) {
+	check(err == nil, "a record for %s-%d was refused: %v", record.Topic, record.Partition, err)
+}

@@ -1,0 +1,225 @@
+//! What is measured, and the bars that Skein must not exceed.
+//!
+//! Input: measurements, one per pair, metric and system. Output: the table for people and the
+//! report for programs.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use skein_tests::System;
+
+use crate::statistics::{self, Spread};
+use crate::table::{self, Table};
+
+const HEADING: [&str; 7] = [
+    "measured",
+    "unit",
+    "Kafka",
+    "Skein",
+    "Skein / Kafka",
+    "bar",
+    "verdict",
+];
+const NOTHING: &str = "–";
+
+/// One row of the table. The order is that of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Metric {
+    Produce100Rate,
+    Produce100Cpu,
+    Produce100Batch,
+    Produce1kRate,
+    Produce1kCpu,
+    Produce1kBatch,
+    Consume1kRate,
+    Consume1kCpu,
+    LatencyP50,
+    LatencyP99,
+    SideP50,
+    SideP99,
+    SideMax,
+    SideWriterRate,
+    StartToFirstProduce,
+    MemoryIdle,
+    MemoryLoaded,
+}
+
+/// What a bar is held against.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bar {
+    /// Nothing is asked.
+    None,
+    /// Skein's measurements, in the metric's unit.
+    SkeinAtMost(f64),
+    /// The ratios of Skein's to Kafka's.
+    RatioAtMost(f64),
+}
+
+impl Metric {
+    /// Name, unit and bar.
+    pub(crate) fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, RatioAtMost, SkeinAtMost};
+        match self {
+            Self::Produce100Rate => ("produce 100 B", "records/s", None),
+            Self::Produce100Cpu => ("  broker CPU", "s/GiB", RatioAtMost(0.35)),
+            Self::Produce100Batch => ("  mean batch", "KiB", None),
+            Self::Produce1kRate => ("produce 1 KiB", "records/s", None),
+            Self::Produce1kCpu => ("  broker CPU", "s/GiB", RatioAtMost(0.35)),
+            Self::Produce1kBatch => ("  mean batch", "KiB", None),
+            Self::Consume1kRate => ("consume 1 KiB, hot", "records/s", None),
+            Self::Consume1kCpu => ("  broker CPU", "s/GiB", None),
+            Self::LatencyP50 => ("end to end, one at a time, p50", "ms", None),
+            Self::LatencyP99 => ("  p99", "ms", None),
+            Self::SideP50 => ("side requests, p50", "ms", None),
+            Self::SideP99 => ("  p99", "ms", SkeinAtMost(5.0)),
+            Self::SideMax => ("  max", "ms", None),
+            Self::SideWriterRate => ("  the writer beside them", "records/s", None),
+            Self::StartToFirstProduce => ("start to first produce", "ms", SkeinAtMost(200.0)),
+            Self::MemoryIdle => ("resident memory, idle", "MB", SkeinAtMost(40.0)),
+            Self::MemoryLoaded => ("  after load", "MB", None),
+        }
+    }
+}
+
+/// All that was measured so far.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    samples: BTreeMap<Metric, Pair<Vec<f64>>>,
+}
+
+#[derive(Debug, Default)]
+struct Pair<T> {
+    kafka: T,
+    skein: T,
+}
+
+impl Results {
+    /// Adds the measurement of one pair.
+    pub(crate) fn add(&mut self, metric: Metric, system: System, value: f64) {
+        let pair = self.samples.entry(metric).or_default();
+        match system {
+            System::Kafka => pair.kafka.push(value),
+            System::Skein => pair.skein.push(value),
+        }
+    }
+
+    /// A line per metric, with its verdict.
+    pub(crate) fn table(&self) -> String {
+        let mut table = Table::new(&HEADING, 2);
+        for row in self.rows() {
+            let (name, unit, bar) = row.metric.definition();
+            table.row(vec![
+                name.to_owned(),
+                unit.to_owned(),
+                show(Spread::of(row.kafka)),
+                show(Spread::of(row.skein)),
+                show(Spread::of(&row.ratios)),
+                match bar {
+                    Bar::None => String::new(),
+                    Bar::SkeinAtMost(limit) => format!("≤ {limit} {unit}"),
+                    Bar::RatioAtMost(limit) => format!("≤ {limit} ×"),
+                },
+                row.verdict().to_owned(),
+            ]);
+        }
+        table.render()
+    }
+
+    /// Every measurement, for programs.
+    pub(crate) fn json(&self) -> Value {
+        let rows = self.rows().map(|row| {
+            let (_, unit, bar) = row.metric.definition();
+            json!({
+                "metric": format!("{:?}", row.metric),
+                "unit": unit,
+                "kafka": row.kafka,
+                "skein": row.skein,
+                "ratios": row.ratios,
+                "skein_at_most": if let Bar::SkeinAtMost(limit) = bar { Some(limit) } else { None },
+                "ratio_at_most": if let Bar::RatioAtMost(limit) = bar { Some(limit) } else { None },
+                "verdict": row.verdict(),
+            })
+        });
+        Value::Array(rows.collect())
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.samples.iter().map(|(metric, pair)| Row {
+            metric: *metric,
+            kafka: &pair.kafka,
+            skein: &pair.skein,
+            ratios: statistics::ratios(&pair.skein, &pair.kafka),
+        })
+    }
+}
+
+struct Row<'a> {
+    metric: Metric,
+    kafka: &'a [f64],
+    skein: &'a [f64],
+    ratios: Vec<f64>,
+}
+
+impl Row<'_> {
+    /// Empty where nothing is asked, or where what is asked was not measured.
+    fn verdict(&self) -> &'static str {
+        let (_, _, bar) = self.metric.definition();
+        let judged = match bar {
+            Bar::None => None,
+            Bar::SkeinAtMost(limit) => Spread::of(self.skein).map(|spread| spread.judge(limit)),
+            Bar::RatioAtMost(limit) => Spread::of(&self.ratios).map(|spread| spread.judge(limit)),
+        };
+        judged.map_or("", statistics::Verdict::name)
+    }
+}
+
+fn show(spread: Option<Spread>) -> String {
+    spread.map_or(NOTHING.to_owned(), |spread| {
+        let [median, min, max] = [spread.median, spread.min, spread.max].map(table::number);
+        format!("{median} ({min}–{max})")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(metric: Metric, kafka: &[f64], skein: &[f64]) -> Results {
+        let mut results = Results::default();
+        for value in kafka {
+            results.add(metric, System::Kafka, *value);
+        }
+        for value in skein {
+            results.add(metric, System::Skein, *value);
+        }
+        results
+    }
+
+    #[test]
+    fn a_relative_bar_is_held_against_the_ratios_of_pairs() {
+        let metric = Metric::Produce1kCpu;
+        // Both sides double from pair to pair: the ratio stays.
+        let results = measured(metric, &[2.0, 4.0, 8.0], &[0.6, 1.2, 2.4]);
+        let row = results.table().lines().last().unwrap().to_owned();
+        assert!(row.contains("4.00 (2.00–8.00)"), "{row}");
+        assert!(row.contains("0.300 (0.300–0.300)"), "{row}");
+        assert!(row.contains("≤ 0.35 ×") && row.ends_with(" met"), "{row}");
+        assert_eq!(results.json()[0]["ratio_at_most"], 0.35);
+    }
+
+    #[test]
+    fn an_absolute_bar_needs_no_kafka() {
+        let results = measured(Metric::MemoryIdle, &[], &[50.0, 51.0, 39.9]);
+        let row = results.table().lines().last().unwrap().to_owned();
+        assert!(row.contains(NOTHING) && row.ends_with("undecided"), "{row}");
+        let results = measured(Metric::MemoryIdle, &[], &[50.0, 51.0, 40.1]);
+        assert_eq!(results.json()[0]["verdict"], "MISSED");
+    }
+
+    #[test]
+    fn without_the_other_system_a_relative_bar_has_no_verdict() {
+        let results = measured(Metric::Produce100Cpu, &[2.0, 2.0, 2.0], &[]);
+        assert_eq!(results.json()[0]["verdict"], "");
+        assert_eq!(results.json()[0]["kafka"][2], 2.0);
+    }
+}

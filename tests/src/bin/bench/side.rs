@@ -1,0 +1,104 @@
+//! Small requests beside a full-rate writer: what everybody else feels while one client is busy.
+//!
+//! Input: a port, a topic, a time. Output: the latency of each request, in ms, sorted.
+//!
+//! Each connection sends, every 10 ms, in turn a Metadata request for one topic and a Produce of
+//! one small record with acks=all. A request that is due while the answer before it is still out
+//! counts from when it was due, so that one long stall is not seen as one slow request. One that is
+//! sent late because this client did not wake up in time counts from when it was sent.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use skein_tests::wire::{Batch, Connection, error};
+
+use crate::Outcome;
+
+/// Connections beside the writer; the topic has a partition for each.
+pub(crate) const CONNECTIONS: i32 = 4;
+/// Between two requests of a connection: 100 a second.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
+/// Of the value of a produced record.
+pub(crate) const RECORD_BYTES: usize = 100;
+
+/// Sends requests for a `duration` and returns their latencies.
+pub(crate) fn latencies(port: u16, topic: &str, duration: Duration) -> Outcome<Vec<f64>> {
+    let started = Instant::now();
+    let taken: Vec<io::Result<Vec<Duration>>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..CONNECTIONS)
+            .map(|partition| scope.spawn(move || one(port, topic, partition, started, duration)))
+            .collect();
+        let joined = workers.into_iter().map(|worker| {
+            let failed = |_| Err(io::Error::other("a side connection failed"));
+            worker.join().unwrap_or_else(failed)
+        });
+        joined.collect()
+    });
+    let mut all = Vec::new();
+    for latencies in taken {
+        all.extend(latencies?.iter().map(|latency| latency.as_secs_f64() * 1e3));
+    }
+    all.sort_by(f64::total_cmp);
+    Ok(all)
+}
+
+fn one(
+    port: u16,
+    topic: &str,
+    partition: i32,
+    started: Instant,
+    duration: Duration,
+) -> io::Result<Vec<Duration>> {
+    let mut connection = Connection::open(port)?;
+    let batch = Batch::of([[b'x'; RECORD_BYTES]]).encode();
+    // The connections take turns within an interval.
+    let mut due = started + INTERVAL * partition.unsigned_abs() / CONNECTIONS.unsigned_abs();
+    let mut latencies = Vec::new();
+    let mut is_produce = false;
+    while due < started + duration {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let from = counts_from(due, latencies.last().map(|(_, answered)| *answered));
+        let code = if is_produce {
+            connection.produce(topic, partition, &batch)?.error_code
+        } else {
+            connection.metadata(topic, false)?
+        };
+        if code != error::NONE {
+            return Err(io::Error::other(format!("a side request got error {code}")));
+        }
+        let answered = Instant::now();
+        latencies.push((answered.duration_since(from), answered));
+        is_produce = !is_produce;
+        due += INTERVAL;
+    }
+    Ok(latencies.into_iter().map(|(latency, _)| latency).collect())
+}
+
+/// When a request begins that was due then and is sent now.
+fn counts_from(due: Instant, answered_before: Option<Instant>) -> Instant {
+    match answered_before {
+        Some(answered) if answered > due => due,
+        _ => Instant::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_had_to_wait_for_an_answer_counts_from_when_it_was_due() {
+        let due = Instant::now();
+        let late = due + Duration::from_millis(30);
+        assert_eq!(counts_from(due, Some(late)), due);
+    }
+
+    #[test]
+    fn a_request_that_this_client_sends_late_counts_from_when_it_is_sent() {
+        let due = Instant::now();
+        thread::sleep(Duration::from_millis(2));
+        assert!(counts_from(due, None) >= due + Duration::from_millis(2));
+        assert!(counts_from(due, Some(due)) >= due + Duration::from_millis(2));
+    }
+}
