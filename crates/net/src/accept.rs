@@ -3,20 +3,19 @@
 //! Input: a listener. Output: connections, each served by a session of the service.
 //!
 //! Invariants:
-//! - at most `max_connections` are open, and `max_connections_per_ip` from one address; what is above
-//!   is closed at once, as Kafka does, so that the client sees it;
+//! - at most `max_connections` are open, and `max_connections_per_ip` from one address; what is
+//!   above is closed at once, as Kafka does, so that the client sees it;
 //! - a failure to accept (no descriptors left) waits and goes on: it never ends the listener.
 //!
 //! Source: Kafka's `max.connections`, `max.connections.per.ip`.
 
-use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use skein_env::{Lane, Listener, Spawn, Stream};
 use tokio::sync::watch;
 
@@ -56,14 +55,9 @@ pub struct Acceptor {
     pub stop: watch::Receiver<bool>,
 }
 
-/// Open connections by address.
-type PerIp = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
 impl Acceptor {
     /// Accepts until the node stops.
     pub async fn run(mut self, mut listener: Box<dyn Listener>) {
-        let per_ip = PerIp::default();
-        let next_id = AtomicU64::new(1);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -71,10 +65,9 @@ impl Acceptor {
                 accepted = poll_fn(|context| listener.poll_accept(context)) => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let id = next_id.fetch_add(1, Ordering::Relaxed);
-                    self.admit(stream, peer, id, &per_ip);
-                }
+                Ok((stream, peer)) => self.admit(stream, peer),
+                // Of that one connection; the next may be there already.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, listener = %self.listener_name, "cannot accept");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -83,16 +76,16 @@ impl Acceptor {
         }
     }
 
-    fn admit(&self, stream: Box<dyn Stream>, peer: SocketAddr, id: u64, per_ip: &PerIp) {
-        let Some(place) = Place::take(peer.ip(), self.accept_limits, &self.counters, per_ip) else {
+    fn admit(&self, stream: Box<dyn Stream>, peer: SocketAddr) {
+        let Some(place) = Place::take(peer.ip(), self.accept_limits, &self.counters) else {
             self.counters
                 .connections_refused
                 .fetch_add(1, Ordering::Relaxed);
-            tracing::info!(%peer, "refused a connection: max.connections or max.connections.per.ip");
+            tracing::info!(%peer, "refused a connection at max.connections or its per.ip");
             return;
         };
         let info = ConnectionInfo {
-            id,
+            id: place.id,
             peer,
             listener: Arc::clone(&self.listener_name),
         };
@@ -119,35 +112,33 @@ impl Acceptor {
 /// An open connection's place among the limits; dropped, it is free.
 struct Place {
     ip: IpAddr,
+    id: u64,
     counters: Arc<Counters>,
-    per_ip: PerIp,
 }
 
 impl Place {
-    fn take(
-        ip: IpAddr,
-        limits: AcceptLimits,
-        counters: &Arc<Counters>,
-        per_ip: &PerIp,
-    ) -> Option<Self> {
+    fn take(ip: IpAddr, limits: AcceptLimits, counters: &Arc<Counters>) -> Option<Self> {
+        // A listener of both families names an IPv4 peer by a mapped address.
+        let ip = ip.to_canonical();
         let open = counters.connections.fetch_add(1, Ordering::Relaxed);
-        let mut by_ip = per_ip.lock();
+        let mut by_ip = counters.per_ip.lock();
         let from_ip = by_ip.entry(ip).or_insert(0);
         *from_ip += 1;
         let too_many = *from_ip > limits.max_connections_per_ip;
         drop(by_ip);
         // The place is taken first, so that giving it back is the same on both ways out.
-        let place = Self {
+        let mut place = Self {
             ip,
+            id: 0,
             counters: Arc::clone(counters),
-            per_ip: Arc::clone(per_ip),
         };
         if too_many || open >= limits.max_connections as u64 {
             return None;
         }
-        counters
+        let accepted_before = counters
             .connections_accepted
             .fetch_add(1, Ordering::Relaxed);
+        place.id = accepted_before + 1;
         Some(place)
     }
 }
@@ -155,7 +146,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.counters.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut by_ip = self.per_ip.lock();
+        let mut by_ip = self.counters.per_ip.lock();
         if let Some(count) = by_ip.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {

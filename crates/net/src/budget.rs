@@ -1,13 +1,13 @@
 //! Bytes in flight of a node.
 //!
-//! Input: sizes of frames and batches about to be received. Output: permits, each of which gives its
-//! bytes back when it is dropped.
+//! Input: sizes of frames and batches about to be received. Output: permits, each of which gives
+//! its bytes back when it is dropped.
 //!
 //! Invariants:
 //! - the permits that live at one time never sum up to more than the budget (tokio's semaphore);
-//! - a connection reserves one whole frame or batch at once and holds one at most while it receives,
-//!   and what holds a permit afterwards (a write, a handler) waits for no other permit, so that the
-//!   budget cannot deadlock;
+//! - a connection reserves one whole frame or batch at once and holds one at most while it
+//!   receives, and what holds a permit afterwards (a write, a handler) waits for no other permit,
+//!   so that the budget cannot deadlock;
 //! - a request larger than the whole budget takes all of it instead of waiting for ever.
 //!
 //! Source: Kafka's `queued.max.request.bytes`.
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The bytes that may be in flight at one time. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Budget {
     semaphore: Arc<Semaphore>,
     total_bytes: u32,

@@ -2,10 +2,10 @@
 //!
 //! Input: how many contiguous bytes are wanted. Output: an empty buffer of at least that capacity.
 //!
-//! A fresh map per frame doubles the cost of receiving it, because the kernel zeroes every page anew.
-//! So buffers come back: a connection returns the handle at the end of its chunk while batches split
-//! off it may still be waiting to be written, and the pool gives the chunk out again once its handle
-//! is the only one left.
+//! A fresh map per frame doubles the cost of receiving it, because the kernel zeroes every page
+//! anew. So buffers come back: a connection returns the handle at the end of its chunk while
+//! batches split off it may still be waiting to be written, and the pool gives the chunk out again
+//! once its handle is the only one left.
 //!
 //! Invariants:
 //! - a chunk is given out again only when nothing else refers to it (`BytesMut::try_reclaim`);
@@ -16,8 +16,8 @@
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
-/// Capacities of the classes, in bytes: an idle connection's first read, a frame of small batches, a
-/// full-rate writer. What is larger is allocated as asked, and not kept.
+/// Capacities of the classes, in bytes: an idle connection's first read, a frame of small batches,
+/// a full-rate writer. What is larger is allocated as asked, and not kept.
 const CLASS_BYTES: [usize; 3] = [16 * 1024, 128 * 1024, 1024 * 1024 + 16 * 1024];
 
 /// How many chunks of one class are kept.
@@ -65,17 +65,27 @@ impl BufferPool {
         BytesMut::with_capacity(CLASS_BYTES[class])
     }
 
-    /// Takes back a buffer that [`BufferPool::take`] gave; batches split off it may still be in use.
+    /// Takes back a buffer that [`BufferPool::take`] gave, when nothing else refers to it any more.
     pub fn give_back(&self, mut buffer: BytesMut) {
         buffer.clear();
-        // `try_reclaim` also tells the class: the largest capacity that the chunk can have again.
-        let class = (0..CLASS_BYTES.len()).rev().find(|&class| {
-            buffer.capacity() >= CLASS_BYTES[class] || buffer.try_reclaim(CLASS_BYTES[class])
-        });
-        let Some(class) = class else { return };
-        if buffer.capacity() > CLASS_BYTES[2] * 2 {
-            return;
+        // The largest capacity that the chunk can have again is that of its class.
+        for class in CLASS_BYTES.into_iter().rev() {
+            if buffer.try_reclaim(class) {
+                let taken_bytes = buffer.capacity();
+                return self.give_back_chunk(buffer, taken_bytes);
+            }
         }
+    }
+
+    /// Takes back a buffer that had a capacity of `taken_bytes` when [`BufferPool::take`] gave it;
+    /// batches split off it may still be in use.
+    pub(crate) fn give_back_chunk(&self, mut buffer: BytesMut, taken_bytes: usize) {
+        // Not what is left of it: a chunk must neither sink to a smaller class nor, if it is larger
+        // than all, stay.
+        let Some(class) = CLASS_BYTES.iter().position(|class| *class == taken_bytes) else {
+            return;
+        };
+        buffer.clear();
         let mut kept = self.classes[class].lock();
         if kept.len() < KEPT_MAX[class] {
             kept.push(buffer);
@@ -112,6 +122,45 @@ mod tests {
         let other = pool.take(1000);
         assert_ne!(other.as_ptr(), batch.as_ptr());
         assert_eq!(&batch[..], &[7; 1000]);
+    }
+
+    #[test]
+    fn a_chunk_given_back_in_use_comes_back_whole_when_its_batches_are_gone() {
+        let pool = BufferPool::new();
+        let mut chunk = pool.take(CLASS_BYTES[2]);
+        let taken_bytes = chunk.capacity();
+        chunk.resize(taken_bytes - 20 * 1024, 7);
+        let address = chunk.as_ptr();
+        let batch = chunk.split();
+        pool.give_back_chunk(chunk, taken_bytes);
+        // It does not sink to a class that what is left of it would do for.
+        assert_ne!(pool.take(1000).as_ptr(), batch.as_ptr_range().end);
+        drop(batch);
+        let again = pool.take(CLASS_BYTES[2]);
+        assert_eq!((again.as_ptr(), again.capacity()), (address, taken_bytes));
+    }
+
+    #[test]
+    fn the_rest_of_a_large_buffer_is_not_kept() {
+        let pool = BufferPool::new();
+        let mut large = pool.take(8 << 20);
+        let taken_bytes = large.capacity();
+        large.resize((8 << 20) - 20 * 1024, 7);
+        let _batch = large.split();
+        pool.give_back_chunk(large, taken_bytes);
+        assert!(pool.classes.iter().all(|class| class.lock().is_empty()));
+    }
+
+    #[test]
+    fn each_class_keeps_its_maximum_and_no_more() {
+        let pool = BufferPool::new();
+        for (class, bytes) in CLASS_BYTES.into_iter().enumerate() {
+            let taken: Vec<_> = (0..=KEPT_MAX[class]).map(|_| pool.take(bytes)).collect();
+            for chunk in taken {
+                pool.give_back_chunk(chunk, bytes);
+            }
+            assert_eq!(pool.classes[class].lock().len(), KEPT_MAX[class]);
+        }
     }
 
     #[test]

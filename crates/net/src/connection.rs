@@ -4,20 +4,23 @@
 //! peer ends, something is malformed, or the node stops.
 //!
 //! ```text
-//!   read side   idle ─► length ─► header ─► [barrier: all answered] ─► body ─► start ─► slot in outbox
-//!                ▲                                                                        │
-//!                └──────────── outbox has space, the turn is not spent ◄─────────────────┘
-//!   write side  outbox ─► socket, whenever the task runs
+//!   read side   idle ─► length ─► header ─► [barrier: all answered] ─► body ─► start ─► slot in
+//!   outbox ▲                                                                        │
+//!   └──────────── outbox has space, the turn is not spent ◄─────────────────┘ write side  outbox
+//!   ─► socket, whenever the task runs
 //! ```
 //!
-//! Both sides run in the same task, one after the other, so that a response leaves in the same poll in
-//! which its request was served: no queue between threads and no wake-up in between.
+//! Both sides run in the same task, one after the other, so that a response leaves in the same poll
+//! in which its request was served: no queue between threads and no wake-up in between.
 //!
 //! Invariants:
 //! - requests start in order, each when those before it have taken effect; a barrier starts alone;
 //! - at most [`crate::outbox::SLOTS_MAX`] requests are unanswered; at that bound the socket is not
 //!   read;
-//! - after an error nothing more is read; what is owed is still sent, for [`DRAIN_MAX`].
+//! - after an error nothing more is read; what is owed is still sent, for [`DRAIN_MAX`];
+//! - when the node stops, a request that is being served ends first, for [`FINISH_MAX`]: a handler
+//!   is not dropped half way without need;
+//! - a peer that takes no answers is closed after `idle_max`, and is not idle before.
 //!
 //! Source: the Kafka protocol guide (a server answers in order and may receive further requests
 //! meanwhile).
@@ -27,7 +30,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -39,6 +42,7 @@ use tokio::time::Instant;
 use crate::frame::{self, HEADER_MAX_BYTES, HeadProgress};
 use crate::outbox::{Outbox, Sent};
 use crate::receive::Receiver;
+use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::{
     Admission, Body, BodyReader, Budget, BufferPool, Counters, FrameError, ReceiveError, Request,
@@ -48,12 +52,17 @@ use crate::{
 /// How long what is owed may take to be sent after the connection has ended.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
+/// How long a request may still be served when the node stops. With [`DRAIN_MAX`] it stays below
+/// the two seconds in which a node stops.
+const FINISH_MAX: Duration = Duration::from_millis(500);
+
 /// Limits of each connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// Largest frame, as `socket.request.max.bytes`.
     pub request_max_bytes: usize,
-    /// A connection without a request is closed after this, as `connections.max.idle.ms`.
+    /// A connection without a request, or whose peer takes no answers, is closed after this, as
+    /// `connections.max.idle.ms`.
     pub idle_max: Duration,
     /// A connection that stalls within a request is closed after this.
     pub stall_max: Duration,
@@ -66,6 +75,10 @@ pub struct Wire {
     outbox: Mutex<Outbox>,
     /// The read side waits for the outbox.
     waits_for_outbox: AtomicBool,
+    /// The session serves a request.
+    serves: AtomicBool,
+    /// The node stops: no further request is taken.
+    stops: AtomicBool,
 }
 
 /// A connection and what it needs of its node.
@@ -108,6 +121,8 @@ impl Connection {
             turn: Turn::new(),
             outbox: Mutex::new(Outbox::default()),
             waits_for_outbox: AtomicBool::new(false),
+            serves: AtomicBool::new(false),
+            stops: AtomicBool::new(false),
         };
         let receiver = Receiver::new(
             &wire,
@@ -123,8 +138,17 @@ impl Connection {
             limits: self.limits,
             budget: &self.budget,
             spawn: &self.spawn,
+            last_client_id: None,
         };
-        let end = serve(&wire, &self.counters, reader.run(), &mut self.stop).await;
+        let write_limit = self.limits.idle_max;
+        let end = serve(
+            &wire,
+            &self.counters,
+            reader.run(),
+            write_limit,
+            &mut self.stop,
+        )
+        .await;
         let end = match end {
             Ok(end) => end,
             Err(error) => return Err(format!("the connection failed: {error}")),
@@ -143,13 +167,16 @@ async fn serve(
     wire: &Wire,
     counters: &Counters,
     read_side: impl Future<Output = End>,
+    write_limit: Duration,
     stop: &mut watch::Receiver<bool>,
 ) -> io::Result<End> {
     let mut read_side = pin!(read_side);
     let mut stopped = pin!(stop.wait_for(|stop| *stop));
+    let mut finishing: Option<Timer> = None;
+    let mut write_watch = WriteWatch::default();
     poll_fn(|context| {
         wire.turn.start();
-        let mut taken_before = wire.outbox.lock().taken();
+        let mut progress_before = wire.outbox.lock().progress();
         loop {
             if let Poll::Ready(end) = read_side.as_mut().poll(context) {
                 return Poll::Ready(Ok(end));
@@ -164,30 +191,69 @@ async fn serve(
                 Poll::Ready(Ok(Sent::Everything)) | Poll::Pending => {}
             }
             // Sending may have made the room that the read side waits for.
-            let taken_after = wire.outbox.lock().taken();
+            let progress_after = wire.outbox.lock().progress();
             let waits = wire.waits_for_outbox.load(Ordering::Relaxed);
-            if !waits || taken_after == taken_before {
+            if !waits || progress_after == progress_before {
                 break;
             }
-            taken_before = taken_after;
+            progress_before = progress_after;
         }
-        match stopped.as_mut().poll(context) {
-            Poll::Ready(_) => Poll::Ready(Ok(End::Stopped)),
-            Poll::Pending => Poll::Pending,
+        if let Poll::Ready(error) = write_watch.poll(context, &wire.outbox.lock(), write_limit) {
+            return Poll::Ready(Err(error));
         }
+        if finishing.is_none() {
+            ready!(stopped.as_mut().poll(context)).ok();
+            wire.stops.store(true, Ordering::Relaxed);
+        }
+        if !wire.serves.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(End::Stopped));
+        }
+        let timer = finishing.get_or_insert_with(|| Timer::new(FINISH_MAX));
+        timer.poll_over(context).map(|_| Ok(End::Stopped))
     })
     .await
 }
 
+/// Sees a peer that takes no answers.
+#[derive(Default)]
+struct WriteWatch {
+    /// Made when the socket first took less than there was.
+    timer: Option<Timer>,
+    /// The outbox's progress when it was last seen blocked.
+    progress: Option<u64>,
+}
+
+impl WriteWatch {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        outbox: &Outbox,
+        limit: Duration,
+    ) -> Poll<io::Error> {
+        if !outbox.is_blocked() {
+            self.progress = None;
+            return Poll::Pending;
+        }
+        let timer = self.timer.get_or_insert_with(|| Timer::new(limit));
+        if self.progress != Some(outbox.progress()) {
+            self.progress = Some(outbox.progress());
+            timer.set(limit);
+        }
+        timer.poll_over(context).map(|limit| {
+            let message = format!("the peer took no answers for {limit:?}");
+            io::Error::new(io::ErrorKind::TimedOut, message)
+        })
+    }
+}
+
 /// Sends what is owed, and ends the sending direction.
 async fn drain(wire: &Wire, counters: &Counters) {
-    let everything = poll_fn(|context| {
+    let shut = poll_fn(|context| {
         wire.turn.start();
-        wire.poll_send(context, counters)
+        // What cannot be sent any more is lost with the connection; the client asks again.
+        while let Ok(Sent::Close) = ready!(wire.poll_send(context, counters)) {}
+        wire.stream.lock().poll_shutdown(context)
     });
-    // What cannot be sent any more is lost with the connection; the client asks again.
-    let _ = tokio::time::timeout(DRAIN_MAX, everything).await;
-    let shut = poll_fn(|context| wire.stream.lock().poll_shutdown(context));
     let _ = tokio::time::timeout(DRAIN_MAX, shut).await;
 }
 
@@ -198,10 +264,15 @@ impl Wire {
         outbox.poll_send(context, stream.as_mut(), &self.turn, counters)
     }
 
-    /// Waits until `ready` says so of the outbox; the write side runs meanwhile.
-    async fn wait_for_outbox(&self, ready: impl Fn(&Outbox) -> bool) {
+    /// Whether a request is not answered yet.
+    pub(crate) fn owes_answers(&self) -> bool {
+        !self.outbox.lock().is_empty()
+    }
+
+    /// Waits until `condition` holds for the outbox; the write side runs meanwhile.
+    async fn wait_for_outbox(&self, condition: impl Fn(&Outbox) -> bool) {
         poll_fn(|_| {
-            let is_ready = ready(&self.outbox.lock());
+            let is_ready = condition(&self.outbox.lock());
             self.waits_for_outbox.store(!is_ready, Ordering::Relaxed);
             // No waker: the write side is polled after this one in the same task, and `serve` polls
             // this one again when that has taken something.
@@ -222,11 +293,15 @@ struct ReadSide<'c> {
     limits: ConnectionLimits,
     budget: &'c Budget,
     spawn: &'c Arc<dyn Spawn>,
+    last_client_id: Option<Arc<str>>,
 }
 
 impl ReadSide<'_> {
     async fn run(mut self) -> End {
         loop {
+            if self.wire.stops.load(Ordering::Relaxed) {
+                return End::Stopped;
+            }
             match self.serve_request().await {
                 Ok(()) => {}
                 Err(end) => return end,
@@ -247,35 +322,8 @@ impl ReadSide<'_> {
             self.wire.wait_for_outbox(Outbox::is_empty).await;
         }
         let started = match admission {
-            Admission::Streamed { .. } => {
-                let reader = BodyReader::new(
-                    &mut self.receiver,
-                    self.budget,
-                    self.spawn,
-                    self.wire,
-                    body_length,
-                );
-                let body = Body::Stream(reader);
-                self.session
-                    .start(Request {
-                        head,
-                        body,
-                        received,
-                    })
-                    .await
-            }
-            _ => {
-                let permit = self.budget.reserve(body_length).await;
-                let bytes = self.receiver.take_body(body_length).await?;
-                let body = Body::Whole(bytes, permit);
-                self.session
-                    .start(Request {
-                        head,
-                        body,
-                        received,
-                    })
-                    .await
-            }
+            Admission::Streamed { .. } => self.start_streamed(head, body_length, received).await?,
+            _ => self.start_whole(head, body_length, received).await?,
         };
         match started {
             Started::Answered(response) => self.wire.outbox.lock().push_ready(response),
@@ -284,9 +332,61 @@ impl ReadSide<'_> {
             Started::Close { reason } => return Err(End::Refused(reason)),
         }
         if is_barrier {
+            self.receiver.rest();
             self.wire.wait_for_outbox(Outbox::is_empty).await;
         }
         Ok(())
+    }
+
+    async fn start_whole(
+        &mut self,
+        head: RequestHead,
+        body_length: usize,
+        received: Instant,
+    ) -> Result<Started, End> {
+        let permit = self.budget.reserve(body_length).await;
+        let bytes = self.receiver.take_body(body_length).await?;
+        let request = Request {
+            head,
+            body: Body::Whole(bytes, permit),
+            received,
+        };
+        self.wire.serves.store(true, Ordering::Relaxed);
+        let started = self.session.start(request).await;
+        self.wire.serves.store(false, Ordering::Relaxed);
+        Ok(started)
+    }
+
+    async fn start_streamed(
+        &mut self,
+        head: RequestHead,
+        body_length: usize,
+        received: Instant,
+    ) -> Result<Started, End> {
+        let end = self.receiver.position() + body_length as u64;
+        let reader = BodyReader::new(
+            &mut self.receiver,
+            self.budget,
+            self.spawn,
+            self.wire,
+            body_length,
+        );
+        let request = Request {
+            head,
+            body: Body::Stream(reader),
+            received,
+        };
+        self.wire.serves.store(true, Ordering::Relaxed);
+        let started = self.session.start(request).await;
+        self.wire.serves.store(false, Ordering::Relaxed);
+        let is_read = self.receiver.position() == end;
+        if is_read || matches!(started, Started::Close { .. }) {
+            return Ok(started);
+        }
+        // What follows is no frame. The request is not answered: who knows what was understood.
+        Err(End::Refused(
+            "the body of a request was not read to its end".into(),
+        ))
     }
 
     /// Receives length prefix and header; returns them with the length of the body.
@@ -294,7 +394,6 @@ impl ReadSide<'_> {
         let prefix = self.receiver.buffer().get_i32().to_be_bytes();
         let length = frame::frame_length(prefix, self.limits.request_max_bytes)
             .map_err(ReceiveError::from)?;
-        self.receiver.expect_frame(length);
         self.receiver.fill(frame::LENGTH_BYTES).await?;
         let Some((api_key, api_version)) = frame::api_of(self.receiver.buffer()) else {
             return Err(ReceiveError::from(FrameError::Header).into());
@@ -316,8 +415,11 @@ impl ReadSide<'_> {
             self.receiver.fill(needed).await?;
             let arrived = self.receiver.buffer().len().min(header_max);
             let bytes = &self.receiver.buffer()[..arrived];
-            match frame::parse_head(bytes, header_version).map_err(ReceiveError::from)? {
+            let progress = frame::parse_head(bytes, header_version, &mut self.last_client_id);
+            match progress.map_err(ReceiveError::from)? {
                 HeadProgress::Done(head, header_length) => {
+                    let is_streamed = matches!(admission, Admission::Streamed { .. });
+                    self.receiver.expect_frame(length, is_streamed);
                     self.receiver.buffer().advance(header_length);
                     return Ok((head, admission, length - header_length));
                 }

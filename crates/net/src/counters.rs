@@ -6,10 +6,14 @@
 //!
 //! Source: none.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 /// Totals since the start of the node. Each is exact; together they are no snapshot.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Counters {
     /// Connections open at this moment.
     pub connections: AtomicU64,
@@ -25,6 +29,8 @@ pub struct Counters {
     pub sent_file_bytes: AtomicU64,
     /// Bytes of record batches moved from one receive buffer to the next.
     pub moved_bytes: AtomicU64,
+    /// Connections open at this moment by address, over all listeners.
+    pub(crate) per_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Counters {

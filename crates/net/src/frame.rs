@@ -1,7 +1,7 @@
 //! The head of a request: length prefix and request header.
 //!
-//! Input: the first bytes of a frame, as many as have arrived. Output: the header, or how many bytes
-//! are still missing, or why the connection must be closed.
+//! Input: the first bytes of a frame, as many as have arrived. Output: the header, or how many
+//! bytes are still missing, or why the connection must be closed.
 //!
 //! ```text
 //! 0        4         6             8                12            14
@@ -59,6 +59,9 @@ pub enum FrameError {
     /// The header does not end within its frame, or not within the bytes that a header may have.
     #[error("the request header does not end where it must")]
     Header,
+    /// More was asked for than the body of the frame has left.
+    #[error("the request does not end within its frame")]
+    Body,
     /// The client id is not UTF-8.
     #[error("the client id is not UTF-8")]
     ClientId,
@@ -93,7 +96,13 @@ pub(crate) enum HeadProgress {
 }
 
 /// Parses a header of `header_version` from `bytes`, which may be the beginning of one.
-pub(crate) fn parse_head(bytes: &[u8], header_version: i16) -> Result<HeadProgress, FrameError> {
+///
+/// `last_client_id` is that of the last request, most likely the same: then no memory is taken.
+pub(crate) fn parse_head(
+    bytes: &[u8],
+    header_version: i16,
+    last_client_id: &mut Option<Arc<str>>,
+) -> Result<HeadProgress, FrameError> {
     let Some(fixed) = bytes.first_chunk::<FIXED_BYTES>() else {
         return Ok(HeadProgress::Needs(FIXED_BYTES));
     };
@@ -108,7 +117,10 @@ pub(crate) fn parse_head(bytes: &[u8], header_version: i16) -> Result<HeadProgre
                 return Ok(HeadProgress::Needs(end));
             };
             let text = std::str::from_utf8(text).map_err(|_| FrameError::ClientId)?;
-            Some(Arc::from(text))
+            if last_client_id.as_deref() != Some(text) {
+                *last_client_id = Some(Arc::from(text));
+            }
+            last_client_id.clone()
         }
     };
     if header_version >= 2 {
@@ -168,6 +180,21 @@ mod tests {
 
     const MAX: usize = 1000;
 
+    fn parse(bytes: &[u8], header_version: i16) -> Result<HeadProgress, FrameError> {
+        parse_head(bytes, header_version, &mut None)
+    }
+
+    #[test]
+    fn the_same_client_id_again_shares_its_memory() {
+        let bytes = head_bytes(Some("client"), &[]);
+        let mut last = None;
+        let mut client_id = || match parse_head(&bytes, 1, &mut last) {
+            Ok(HeadProgress::Done(head, _)) => head.client_id.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert!(Arc::ptr_eq(&client_id(), &client_id()));
+    }
+
     fn head_bytes(client_id: Option<&str>, tags: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, 3, 0, 12, 0, 0, 0, 7];
         match client_id {
@@ -208,9 +235,9 @@ mod tests {
     fn a_header_is_found_however_little_has_arrived() {
         let bytes = head_bytes(Some("client"), &[1, 9, 2, 0xaa, 0xbb]);
         for cut in 0..bytes.len() {
-            assert!(matches!(parse_head(&bytes[..cut], 2), Ok(HeadProgress::Needs(n)) if n > cut));
+            assert!(matches!(parse(&bytes[..cut], 2), Ok(HeadProgress::Needs(n)) if n > cut));
         }
-        let Ok(HeadProgress::Done(head, end)) = parse_head(&bytes, 2) else {
+        let Ok(HeadProgress::Done(head, end)) = parse(&bytes, 2) else {
             panic!()
         };
         assert_eq!(end, bytes.len());
@@ -224,7 +251,7 @@ mod tests {
     #[test]
     fn version_one_has_no_tags_and_a_null_client_id_is_none() {
         let bytes = head_bytes(None, &[]);
-        let Ok(HeadProgress::Done(head, end)) = parse_head(&bytes, 1) else {
+        let Ok(HeadProgress::Done(head, end)) = parse(&bytes, 1) else {
             panic!()
         };
         assert_eq!((end, head.client_id), (FIXED_BYTES, None));
@@ -234,16 +261,16 @@ mod tests {
     fn a_client_id_of_negative_length_or_foreign_bytes_is_refused() {
         let mut bytes = head_bytes(None, &[]);
         bytes[9] = 0xfe;
-        assert_eq!(parse_head(&bytes, 1), Err(FrameError::Header));
+        assert_eq!(parse(&bytes, 1), Err(FrameError::Header));
         let mut bytes = head_bytes(Some("ab"), &[]);
         bytes[FIXED_BYTES] = 0xff;
-        assert_eq!(parse_head(&bytes, 1), Err(FrameError::ClientId));
+        assert_eq!(parse(&bytes, 1), Err(FrameError::ClientId));
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>, version in 1_i16..3) {
-            let _ = parse_head(&bytes, version);
+            let _ = parse(&bytes, version);
         }
     }
 }

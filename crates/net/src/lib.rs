@@ -23,6 +23,7 @@ mod outbox;
 mod receive;
 mod response;
 mod service;
+mod timer;
 mod turn;
 
 pub use accept::{AcceptLimits, Acceptor};

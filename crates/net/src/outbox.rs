@@ -1,7 +1,7 @@
 //! The sending half of a connection.
 //!
-//! Input: a slot per request, filled at once or later. Output: responses on the socket, in the order
-//! of the slots.
+//! Input: a slot per request, filled at once or later. Output: responses on the socket, in the
+//! order of the slots.
 //!
 //! ```text
 //!   slots    [pending] [ready] [ready] ...      a slot per request, oldest first
@@ -11,6 +11,10 @@
 //! Invariants:
 //! - a response is sent when all before it are: only the head of the queue is ever taken;
 //! - responses that are ready together leave in one system call;
+//! - at [`SLOTS_MAX`] requests, or [`OWED_MAX_BYTES`] of answers in memory, it is full and no
+//!   request is taken: a client that does not read costs no more than that;
+//! - however long the other side of the connection took, each poll sends something: a client that
+//!   writes at full rate still gets its answers;
 //! - a file that ends before its range does closes the connection: the client must not take other
 //!   bytes for the missing ones.
 //!
@@ -21,12 +25,12 @@ use std::io;
 use std::io::IoSlice;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use skein_env::{BoxFuture, Stream};
 use smallvec::SmallVec;
 
 use crate::turn::Turn;
-use crate::{Counters, FileRange, Part, Response};
+use crate::{Counters, Part, Response};
 
 /// Pieces of memory that one system call sends.
 const PIECES_MAX: usize = 32;
@@ -36,6 +40,9 @@ const SEND_FILE_MAX_BYTES: usize = 1024 * 1024;
 
 /// Requests of one connection that may be unanswered.
 pub(crate) const SLOTS_MAX: usize = 64;
+
+/// Bytes of answers in memory from which on no further request is taken.
+pub(crate) const OWED_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// What one request will send.
 enum Slot {
@@ -47,8 +54,19 @@ enum Slot {
 #[derive(Default)]
 pub(crate) struct Outbox {
     slots: VecDeque<Slot>,
-    sending: VecDeque<Part>,
-    taken: u64,
+    sending: VecDeque<Sending>,
+    /// Requests whose answer has not left entirely.
+    unanswered: usize,
+    /// Bytes in memory of the answers that are ready.
+    owed_bytes: usize,
+    progress: u64,
+}
+
+/// A part on its way; never empty.
+struct Sending {
+    part: Part,
+    /// It is the last one of its response.
+    ends_response: bool,
 }
 
 /// What became of an attempt to send.
@@ -62,27 +80,37 @@ pub(crate) enum Sent {
 
 impl Outbox {
     pub(crate) fn push_ready(&mut self, response: Response) {
+        self.unanswered += 1;
+        self.owed_bytes += response.memory_bytes();
         self.slots.push_back(Slot::Ready(response));
     }
 
     pub(crate) fn push_later(&mut self, response: BoxFuture<'static, Option<Response>>) {
+        self.unanswered += 1;
         self.slots.push_back(Slot::Later(response));
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.len() >= SLOTS_MAX
+        self.unanswered >= SLOTS_MAX || self.owed_bytes >= OWED_MAX_BYTES
     }
 
-    /// How many slots and parts have left so far; it tells whether sending made progress.
-    pub(crate) const fn taken(&self) -> u64 {
-        self.taken
+    /// Grows whenever something was taken or sent.
+    pub(crate) const fn progress(&self) -> u64 {
+        self.progress
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.sending.is_empty()
+    /// Every request is answered.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.unanswered == 0
     }
 
-    /// Sends what is ready. `Pending` while something is owed.
+    /// Something is ready that the socket has not taken.
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.sending.is_empty()
+    }
+
+    /// Sends what is ready. `Pending` while something is owed. After [`Sent::Close`] only what was
+    /// ready before is sent.
     pub(crate) fn poll_send(
         &mut self,
         context: &mut Context<'_>,
@@ -102,19 +130,21 @@ impl Outbox {
                     Poll::Pending
                 };
             };
-            if turn.is_spent() {
+            let (sent, counter) = match &first.part {
+                Part::Bytes(_) => (self.poll_send_bytes(context, stream), &counters.sent_bytes),
+                Part::File(_) => (
+                    self.poll_send_range(context, stream),
+                    &counters.sent_file_bytes,
+                ),
+            };
+            let count = std::task::ready!(sent)?;
+            self.advance(count);
+            turn.count(count);
+            Counters::add(counter, count);
+            if self.is_blocked() && turn.is_spent() {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let count = match first {
-                Part::Bytes(_) => std::task::ready!(self.poll_send_bytes(context, stream))?,
-                Part::File(range) => {
-                    let range = range.clone();
-                    std::task::ready!(self.poll_send_range(context, stream, &range, counters))?
-                }
-            };
-            turn.count(count);
-            Counters::add(&counters.sent_bytes, count);
         }
     }
 
@@ -126,83 +156,106 @@ impl Outbox {
                 Some(Slot::Ready(response)) => std::mem::take(response),
                 Some(Slot::Later(future)) => match future.as_mut().poll(context) {
                     Poll::Pending => return Ok(()),
-                    Poll::Ready(Some(response)) => response,
-                    Poll::Ready(None) => return Err(NoAnswer),
+                    Poll::Ready(Some(response)) => {
+                        self.owed_bytes += response.memory_bytes();
+                        response
+                    }
+                    Poll::Ready(None) => {
+                        // Nothing behind it is answered, and it must not be polled again.
+                        self.unanswered -= self.slots.len();
+                        self.slots.clear();
+                        return Err(NoAnswer);
+                    }
                 },
             };
             self.slots.pop_front();
-            self.taken += 1;
-            self.sending.extend(response.parts);
+            self.progress += 1;
+            self.send(response);
         }
         Ok(())
     }
 
+    fn send(&mut self, response: Response) {
+        let parts_before = self.sending.len();
+        // An empty part sends nothing, and one behind bytes with `MSG_MORE` would hold these back.
+        let parts = response.parts.into_iter().filter(|part| part.length() > 0);
+        self.sending.extend(parts.map(|part| Sending {
+            part,
+            ends_response: false,
+        }));
+        if self.sending.len() == parts_before {
+            self.unanswered -= 1;
+        } else if let Some(last) = self.sending.back_mut() {
+            last.ends_response = true;
+        }
+    }
+
     fn poll_send_bytes(
-        &mut self,
+        &self,
         context: &mut Context<'_>,
         stream: &mut dyn Stream,
     ) -> Poll<io::Result<usize>> {
-        let memory = |part: &Part| match part {
-            Part::Bytes(bytes) => Some(bytes.clone()),
-            Part::File(_) => None,
-        };
-        let bytes: SmallVec<[Bytes; 4]> = self
-            .sending
-            .iter()
-            .map_while(memory)
-            .take(PIECES_MAX)
-            .collect();
-        let more = matches!(self.sending.get(bytes.len()), Some(Part::File(_)));
-        let pieces: SmallVec<[IoSlice<'_>; 4]> = bytes.iter().map(|b| IoSlice::new(b)).collect();
-        let count = std::task::ready!(stream.poll_write(context, &pieces, more))?;
-        if count == 0 && pieces.iter().any(|piece| !piece.is_empty()) {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        let mut pieces: SmallVec<[IoSlice<'_>; PIECES_MAX]> = SmallVec::new();
+        for sending in self.sending.iter().take(PIECES_MAX) {
+            match &sending.part {
+                Part::Bytes(bytes) => pieces.push(IoSlice::new(bytes)),
+                Part::File(_) => break,
+            }
         }
-        self.advance(count);
-        Poll::Ready(Ok(count))
+        let more = self.is_file_at(pieces.len());
+        match std::task::ready!(stream.poll_write(context, &pieces, more))? {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            count => Poll::Ready(Ok(count)),
+        }
     }
 
     fn poll_send_range(
-        &mut self,
+        &self,
         context: &mut Context<'_>,
         stream: &mut dyn Stream,
-        range: &FileRange,
-        counters: &Counters,
     ) -> Poll<io::Result<usize>> {
+        let Some(Part::File(range)) = self.sending.front().map(|first| &first.part) else {
+            return Poll::Ready(Ok(0));
+        };
         let length = range.length.min(SEND_FILE_MAX_BYTES);
         let sent = stream.poll_send_file(context, range.file.as_ref(), range.offset, length);
-        let count = std::task::ready!(sent)?;
-        if count == 0 && length > 0 {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        match std::task::ready!(sent)? {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            count => Poll::Ready(Ok(count)),
         }
-        self.advance(count);
-        Counters::add(&counters.sent_file_bytes, count);
-        Poll::Ready(Ok(count))
     }
 
-    /// Takes `count` sent bytes, and parts that are empty, off the head.
+    fn is_file_at(&self, index: usize) -> bool {
+        let part = self.sending.get(index).map(|sending| &sending.part);
+        matches!(part, Some(Part::File(_)))
+    }
+
+    /// Takes `count` sent bytes off the head.
     fn advance(&mut self, mut count: usize) {
-        while let Some(part) = self.sending.front_mut() {
-            let left = match part {
+        self.progress += 1;
+        while count > 0 {
+            let Some(first) = self.sending.front_mut() else {
+                return;
+            };
+            let taken = count.min(first.part.length());
+            count -= taken;
+            match &mut first.part {
                 Part::Bytes(bytes) => {
-                    let taken = count.min(bytes.len());
                     bytes.advance(taken);
-                    count -= taken;
-                    bytes.len()
+                    self.owed_bytes -= taken;
                 }
                 Part::File(range) => {
-                    let taken = count.min(range.length);
                     range.offset += taken as u64;
                     range.length -= taken;
-                    count -= taken;
-                    range.length
                 }
-            };
-            if left > 0 {
+            }
+            if first.part.length() > 0 {
                 return;
             }
+            if first.ends_response {
+                self.unanswered -= 1;
+            }
             self.sending.pop_front();
-            self.taken += 1;
         }
     }
 }

@@ -11,8 +11,8 @@
 //! - record bytes stay where the socket put them. Only when a chunk ends within a batch is the part
 //!   that has arrived moved to the next chunk, and a read stops [`READ_SLACK_BYTES`] behind a large
 //!   batch, so that little of the next one has (`Counters::moved_bytes` tells how much);
-//! - the caller asks only for lengths that it has checked, and what is not record data grows with the
-//!   bytes that have arrived, so that a length prefix alone allocates nothing;
+//! - the caller asks only for lengths that it has checked, and what is not record data grows with
+//!   the bytes that have arrived, so that a length prefix alone allocates nothing;
 //! - an idle connection holds no buffer;
 //! - a sender that makes no progress within a frame is closed after `stall_max`.
 //!
@@ -28,8 +28,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use skein_env::Spawn;
 use thiserror::Error;
-use tokio::time::{Instant, Sleep};
 
+use crate::timer::Timer;
 use crate::{Budget, BufferPool, BytesPermit, Counters, FrameError, Wire};
 
 /// A batch of at least this size is read to its end and little further.
@@ -37,6 +37,10 @@ const READ_EXACT_FROM_BYTES: usize = 32 * 1024;
 
 /// What is read beyond a large batch: enough for the head of the next.
 const READ_SLACK_BYTES: usize = 2 * 1024;
+
+/// How many streamed frames of the present length a chunk should hold: one of them crosses its end
+/// and is moved.
+const FRAMES_PER_CHUNK: usize = 12;
 
 /// The first buffer of a whole body; it grows as the body arrives.
 const WHOLE_BODY_FIRST_BYTES: usize = 64 * 1024;
@@ -64,8 +68,12 @@ pub(crate) struct Receiver<'c> {
     pool: &'c BufferPool,
     counters: &'c Counters,
     buffer: BytesMut,
-    /// Capacity that the last frames made worth while.
+    /// Capacity that the present frame makes worth while.
     chunk_bytes: usize,
+    /// Capacity of the whole chunk that `buffer` is the rest of.
+    taken_bytes: usize,
+    /// Bytes received since the beginning.
+    received: u64,
     timer: Timer,
     stall_max: Duration,
     idle_max: Duration,
@@ -85,6 +93,8 @@ impl<'c> Receiver<'c> {
             counters,
             buffer: BytesMut::new(),
             chunk_bytes: 0,
+            taken_bytes: 0,
+            received: 0,
             timer: Timer::new(idle_max),
             stall_max,
             idle_max,
@@ -96,9 +106,23 @@ impl<'c> Receiver<'c> {
         &mut self.buffer
     }
 
-    /// Tells how long the coming frame is, so that its first read can take much at once.
-    pub(crate) fn expect_frame(&mut self, length: usize) {
-        self.chunk_bytes = BufferPool::class_for(length);
+    /// Tells how long the present frame is, so that its first read can take much at once: many
+    /// frames of a streamed kind, so that few of them cross the end of a chunk.
+    pub(crate) fn expect_frame(&mut self, length: usize, is_streamed: bool) {
+        let frames = if is_streamed { FRAMES_PER_CHUNK } else { 1 };
+        self.chunk_bytes = BufferPool::class_for(length.saturating_mul(frames));
+    }
+
+    /// How many bytes have been taken since the beginning.
+    pub(crate) fn position(&self) -> u64 {
+        self.received - self.buffer.len() as u64
+    }
+
+    /// Gives the buffer back while nothing is in it and nothing will be read for a while.
+    pub(crate) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.give_back();
+        }
     }
 
     /// Waits for the first bytes of a frame.
@@ -128,6 +152,10 @@ impl<'c> Receiver<'c> {
             } else {
                 spare
             };
+            if self.wire.turn.is_spent() {
+                // A fast sender must not keep the worker until a large body has arrived.
+                give_way().await;
+            }
             self.read(limit).await?;
         }
         Ok(())
@@ -144,33 +172,45 @@ impl<'c> Receiver<'c> {
         Ok(self.buffer.split_to(length).freeze())
     }
 
-    /// Sees to capacity for `needed` bytes. A chunk whose batches are all written is used again from
-    /// its start: its memory is still in the processor's cache.
+    /// Sees to capacity for `needed` bytes. A chunk whose batches are all written is used again
+    /// from its start: its memory is still in the processor's cache.
     fn make_room(&mut self, needed: usize) {
-        if self.buffer.is_empty() && self.buffer.try_reclaim(self.chunk_bytes.max(needed)) {
+        let arrived = self.buffer.len();
+        let is_enough = self.buffer.capacity() >= needed;
+        if is_enough && arrived > 0 {
             return;
         }
-        let is_used_up = self.buffer.is_empty() && self.buffer.capacity() < self.chunk_bytes / 8;
-        if is_used_up || self.buffer.capacity() < needed {
-            self.next_chunk(needed);
-        }
-    }
-
-    /// Takes a buffer that holds `needed` bytes, and moves there what has arrived.
-    fn next_chunk(&mut self, needed: usize) {
         let wanted = needed
             .saturating_add(READ_SLACK_BYTES)
             .max(self.chunk_bytes);
+        let before = self.buffer.as_ptr();
+        if self.buffer.try_reclaim(wanted - arrived) {
+            if self.buffer.as_ptr() != before {
+                Counters::add(&self.counters.moved_bytes, arrived);
+            }
+            return;
+        }
+        if !is_enough || self.buffer.capacity() < self.chunk_bytes / 8 {
+            self.next_chunk(wanted);
+        }
+    }
+
+    /// Takes a buffer of `wanted` bytes, and moves there what has arrived.
+    fn next_chunk(&mut self, wanted: usize) {
         let mut next = self.pool.take(wanted);
+        let next_bytes = next.capacity();
         next.extend_from_slice(&self.buffer);
         Counters::add(&self.counters.moved_bytes, self.buffer.len());
-        self.pool
-            .give_back(std::mem::replace(&mut self.buffer, next));
+        self.give_back();
+        self.buffer = next;
+        self.taken_bytes = next_bytes;
     }
 
     fn give_back(&mut self) {
-        if self.buffer.capacity() > 0 {
-            self.pool.give_back(std::mem::take(&mut self.buffer));
+        if self.taken_bytes > 0 {
+            let buffer = std::mem::take(&mut self.buffer);
+            self.pool
+                .give_back_chunk(buffer, std::mem::take(&mut self.taken_bytes));
         }
     }
 
@@ -188,7 +228,14 @@ impl<'c> Receiver<'c> {
             let polled = self.wire.stream.lock().poll_readable(context);
             match polled {
                 Poll::Ready(result) => Poll::Ready(result.map_err(ReceiveError::Io)),
-                Poll::Pending => self.timer.poll_silent(context),
+                Poll::Pending => loop {
+                    let limit = std::task::ready!(self.timer.poll_over(context));
+                    if !self.wire.owes_answers() {
+                        return Poll::Ready(Err(ReceiveError::Silent(limit)));
+                    }
+                    // Not idle: it waits for us. Who takes no answers is closed by the write side.
+                    self.timer.set(self.idle_max);
+                },
             }
         })
         .await
@@ -203,7 +250,10 @@ impl<'c> Receiver<'c> {
                 .poll_read(context, &mut self.buffer, limit);
             match polled {
                 Poll::Ready(result) => Poll::Ready(result.map_err(ReceiveError::Io)),
-                Poll::Pending => self.timer.poll_silent(context).map_ok(|()| 0),
+                Poll::Pending => self
+                    .timer
+                    .poll_over(context)
+                    .map(|limit| Err(ReceiveError::Silent(limit))),
             }
         })
         .await?;
@@ -211,6 +261,7 @@ impl<'c> Receiver<'c> {
             return Err(ReceiveError::Closed);
         }
         self.timer.set(self.stall_max);
+        self.received += count as u64;
         self.wire.turn.count(count);
         Counters::add(&self.counters.received_bytes, count);
         Ok(())
@@ -223,19 +274,36 @@ impl Drop for Receiver<'_> {
     }
 }
 
+/// Ends this poll of the task; the next one comes after those of other ready tasks.
+async fn give_way() {
+    let mut is_again = false;
+    poll_fn(|context| {
+        if is_again {
+            return Poll::Ready(());
+        }
+        is_again = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Hands a streamed body to the broker as it arrives.
 pub struct BodyReader<'a> {
-    receiver: &'a mut (dyn Receive + Send),
+    receiver: &'a mut (dyn Receive + Send + Sync),
     budget: &'a Budget,
     spawn: &'a Arc<dyn Spawn>,
     wire: &'a Wire,
     /// Length of the body in bytes; nothing beyond it belongs to this request.
     length: usize,
+    /// Position at which the body ends.
+    end: u64,
 }
 
 /// What a body reader needs of its receiver; hides the receiver's lifetime.
 pub(crate) trait Receive {
     fn buffer(&mut self) -> &mut BytesMut;
+    fn position(&self) -> u64;
     fn fill<'a>(
         &'a mut self,
         needed: usize,
@@ -245,6 +313,10 @@ pub(crate) trait Receive {
 impl Receive for Receiver<'_> {
     fn buffer(&mut self) -> &mut BytesMut {
         Receiver::buffer(self)
+    }
+
+    fn position(&self) -> u64 {
+        Receiver::position(self)
     }
 
     fn fill<'a>(
@@ -257,18 +329,20 @@ impl Receive for Receiver<'_> {
 
 impl<'a> BodyReader<'a> {
     pub(crate) fn new(
-        receiver: &'a mut (dyn Receive + Send),
+        receiver: &'a mut (dyn Receive + Send + Sync),
         budget: &'a Budget,
         spawn: &'a Arc<dyn Spawn>,
         wire: &'a Wire,
         length: usize,
     ) -> Self {
+        let end = receiver.position() + length as u64;
         Self {
             receiver,
             budget,
             spawn,
             wire,
             length,
+            end,
         }
     }
 
@@ -283,14 +357,18 @@ impl<'a> BodyReader<'a> {
         self.receiver.buffer()
     }
 
-    /// Receives until `needed` bytes are in the buffer, contiguous. `needed` must be checked against
-    /// the limits of the topic, and lie within the body.
+    /// Receives until `needed` bytes are in the buffer, contiguous. `needed` must be checked
+    /// against the limits of the topic.
     ///
     /// # Errors
-    /// The connection has ended; nothing of an incomplete batch may be used.
+    /// The connection has ended, or `needed` reaches beyond the body, whose rest would be a later
+    /// request; nothing of an incomplete batch may be used.
     pub async fn fill(&mut self, needed: usize) -> Result<(), ReceiveError> {
         if self.receiver.buffer().len() >= needed {
             return Ok(());
+        }
+        if needed as u64 > self.end.saturating_sub(self.receiver.position()) {
+            return Err(FrameError::Body.into());
         }
         self.receiver.fill(needed).await
     }
@@ -307,42 +385,5 @@ impl<'a> BodyReader<'a> {
             self.spawn.yield_now().await;
             self.wire.turn.start();
         }
-    }
-}
-
-/// A deadline that is cheap to move: the sleep behind it is armed anew only when it fires too early
-/// or would fire too late.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    deadline: Instant,
-    limit: Duration,
-}
-
-impl Timer {
-    fn new(limit: Duration) -> Self {
-        let deadline = Instant::now() + limit;
-        Self {
-            sleep: Box::pin(tokio::time::sleep_until(deadline)),
-            deadline,
-            limit,
-        }
-    }
-
-    fn set(&mut self, limit: Duration) {
-        self.limit = limit;
-        self.deadline = Instant::now() + limit;
-        if self.sleep.deadline() > self.deadline {
-            self.sleep.as_mut().reset(self.deadline);
-        }
-    }
-
-    fn poll_silent<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, ReceiveError>> {
-        while self.sleep.as_mut().poll(context).is_ready() {
-            if Instant::now() >= self.deadline {
-                return Poll::Ready(Err(ReceiveError::Silent(self.limit)));
-            }
-            self.sleep.as_mut().reset(self.deadline);
-        }
-        Poll::Pending
     }
 }

@@ -33,6 +33,17 @@ pub enum Part {
     File(FileRange),
 }
 
+impl Part {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(range) => range.length,
+        }
+    }
+}
+
 /// One response, with its length prefix and header.
 #[derive(Clone, Default)]
 pub struct Response {
@@ -49,13 +60,18 @@ impl Response {
         Self { parts }
     }
 
+    /// Length of the parts in memory together.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let length = |part: &Part| match part {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::File(_) => 0,
+        };
+        self.parts.iter().map(length).sum()
+    }
+
     /// Length of all parts together.
     #[must_use]
     pub fn length(&self) -> usize {
-        let length = |part: &Part| match part {
-            Part::Bytes(bytes) => bytes.len(),
-            Part::File(range) => range.length,
-        };
-        self.parts.iter().map(length).sum()
+        self.parts.iter().map(Part::length).sum()
     }
 }

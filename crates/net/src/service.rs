@@ -1,11 +1,12 @@
 //! What a server means: the seam between connections and the broker.
 //!
-//! Input: requests, each with its header and its body. Output: how each was started, and its answer,
-//! now or later.
+//! Input: requests, each with its header and its body. Output: how each was started, and its
+//! answer, now or later.
 //!
-//! Invariant: a session's `start` returns when the request has taken effect locally (a Produce when it
-//! is appended, a Fetch when it is registered), so that the next request of the connection finds that
-//! effect. A barrier starts when all before it are answered, and is answered before the next starts.
+//! Invariant: a session's `start` returns when the request has taken effect locally (a Produce when
+//! it is appended, a Fetch when it is registered), so that the next request of the connection finds
+//! that effect. A barrier starts when all before it are answered, and is answered before the next
+//! starts.
 //!
 //! Source: Kafka's ordering guarantee per connection.
 

@@ -1,1 +1,10 @@
-//! Tests of a connection.
+//! Tests of a connection against a stream and a session that the test plays.
+
+mod harness;
+
+mod bounds;
+mod endings;
+mod frames;
+mod order;
+mod sending;
+mod simulated;

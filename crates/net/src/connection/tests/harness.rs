@@ -1,0 +1,517 @@
+//! A stream in memory that a test controls, and a session that does what a request's API key says.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+use std::task::Waker;
+
+use bytes::{Bytes, BytesMut};
+use skein_env::{BoxFuture, File, Lane, Residency, TaskHandle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::super::*;
+use crate::{BytesPermit, FileRange, Part, Response};
+
+pub(super) const STREAMED: i16 = 0;
+pub(super) const LATER: i16 = 1;
+pub(super) const BARRIER_LATER: i16 = 2;
+pub(super) const SILENT: i16 = 3;
+pub(super) const CLOSE: i16 = 5;
+pub(super) const FILE: i16 = 6;
+pub(super) const NOW: i16 = 7;
+pub(super) const REFUSED: i16 = 8;
+pub(super) const STREAMED_UNREAD: i16 = 9;
+/// A barrier whose `start` itself waits for the test.
+pub(super) const BARRIER_SLOW_START: i16 = 10;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Memory { count: usize, more: bool },
+    File { offset: u64, count: usize },
+    Shutdown,
+}
+
+/// The peer's side of the stream. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Peer(Arc<Mutex<PeerState>>);
+
+#[derive(Default)]
+pub(super) struct PeerState {
+    incoming: VecDeque<u8>,
+    ended: bool,
+    /// Most bytes of one read; 0: no limit.
+    pub(super) read_max: usize,
+    /// Bytes that the socket still takes.
+    pub(super) window: usize,
+    pub(super) sent: Vec<u8>,
+    pub(super) events: Vec<Sent>,
+    pub(super) reads: usize,
+    pub(super) read_polls: usize,
+    /// Where reads put their bytes: position in the stream, address, length.
+    pub(super) placed: Vec<(u64, usize, usize)>,
+    pub(super) position: u64,
+    /// The largest capacity that a read was offered.
+    pub(super) capacity_max: usize,
+    wakers: Vec<Waker>,
+}
+
+impl Peer {
+    pub(super) fn state(&self) -> parking_lot::MutexGuard<'_, PeerState> {
+        self.0.lock()
+    }
+
+    pub(super) fn send(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        state.incoming.extend(bytes);
+        state.wake();
+    }
+
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        state.wake();
+    }
+
+    pub(super) fn open_window(&self, bytes: usize) {
+        let mut state = self.state();
+        state.window = bytes;
+        state.wake();
+    }
+
+    pub(super) fn unread(&self) -> usize {
+        self.state().incoming.len()
+    }
+
+    /// Correlation ids of the answers so far; the last may be incomplete.
+    pub(super) fn answers(&self) -> Vec<i32> {
+        let state = self.state();
+        let mut rest = &state.sent[..];
+        let mut ids = Vec::new();
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap();
+            if after.len() < length {
+                break;
+            }
+            ids.push(i32::from_be_bytes(*after.first_chunk().unwrap()));
+            rest = &after[length..];
+        }
+        ids
+    }
+}
+
+impl PeerState {
+    fn wake(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+struct MemoryStream(Peer);
+
+impl Stream for MemoryStream {
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.state();
+        if state.incoming.is_empty() && !state.ended {
+            state.wakers.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        let spare = buffer.capacity() - buffer.len();
+        assert!(limit > 0 && spare > 0, "a read without room");
+        let mut state = self.0.state();
+        state.read_polls += 1;
+        state.capacity_max = state.capacity_max.max(buffer.capacity());
+        if state.incoming.is_empty() {
+            if state.ended {
+                return Poll::Ready(Ok(0));
+            }
+            state.wakers.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        let most = if state.read_max == 0 {
+            usize::MAX
+        } else {
+            state.read_max
+        };
+        let count = limit.min(spare).min(most).min(state.incoming.len());
+        let address = buffer.as_ptr().addr() + buffer.len();
+        let position = state.position;
+        state.placed.push((position, address, count));
+        state.position += count as u64;
+        state.reads += 1;
+        let bytes: Vec<u8> = state.incoming.drain(..count).collect();
+        buffer.extend_from_slice(&bytes);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+        more: bool,
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.0.state();
+        if state.window == 0 {
+            state.wakers.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        let mut count = 0;
+        for piece in pieces {
+            let taken = piece.len().min(state.window);
+            state.sent.extend_from_slice(&piece[..taken]);
+            state.window -= taken;
+            count += taken;
+        }
+        state.events.push(Sent::Memory { count, more });
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_send_file(
+        &mut self,
+        context: &mut Context<'_>,
+        file: &dyn File,
+        offset: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.0.state();
+        if state.window == 0 {
+            state.wakers.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        let mut bytes = vec![0; length.min(state.window)];
+        let count = file.read_at(&mut bytes, offset)?;
+        state.sent.extend_from_slice(&bytes[..count]);
+        state.window -= count;
+        state.events.push(Sent::File { offset, count });
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_shutdown(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.state().events.push(Sent::Shutdown);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A file of `length` bytes of 0xf1.
+pub(super) struct TestFile(pub(super) u64);
+
+impl File for TestFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.0.saturating_sub(offset)).unwrap();
+        let count = buffer.len().min(left);
+        buffer[..count].fill(0xf1);
+        Ok(count)
+    }
+
+    fn write_at(&self, _pieces: &[IoSlice<'_>], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0)
+    }
+
+    fn set_length(&self, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn residency(&self, _offset: u64, _length: u64) -> Residency {
+        Residency::Hot
+    }
+
+    fn read_ahead(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn drop_cache(&self, _offset: u64, _length: u64) {}
+
+    fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+        None
+    }
+}
+
+/// What the session has seen, and what the test decides for it.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) started: Vec<i32>,
+    /// Correlation id, position in the stream (counted by the session), address and bytes.
+    pub(super) batches: Vec<(usize, Bytes)>,
+    pub(super) keep_batches: bool,
+    pub(super) waiting: HashMap<i32, oneshot::Sender<Option<Response>>>,
+    pub(super) file_length: u64,
+    pub(super) range_length: usize,
+    pub(super) permits: Vec<BytesPermit>,
+    pub(super) keep_permits: bool,
+    pub(super) answer_bytes: usize,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct SeenBy(pub(super) Arc<Mutex<Seen>>);
+
+impl SeenBy {
+    pub(super) fn started(&self) -> Vec<i32> {
+        self.0.lock().started.clone()
+    }
+
+    pub(super) fn answer(&self, id: i32) {
+        let sender = self.0.lock().waiting.remove(&id).unwrap();
+        sender.send(Some(response(id, 0))).ok();
+    }
+
+    pub(super) fn answer_nothing(&self, id: i32) {
+        let sender = self.0.lock().waiting.remove(&id).unwrap();
+        sender.send(None).ok();
+    }
+
+    fn wait(&self, id: i32) -> BoxFuture<'static, Option<Response>> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.lock().waiting.insert(id, sender);
+        Box::pin(async move { receiver.await.ok().flatten() })
+    }
+}
+
+pub(super) fn response(id: i32, extra: usize) -> Response {
+    let length = u32::try_from(4 + extra).unwrap();
+    let mut bytes = length.to_be_bytes().to_vec();
+    bytes.extend(id.to_be_bytes());
+    bytes.resize(bytes.len() + extra, 0xaa);
+    Response::from_bytes(bytes.into())
+}
+
+impl Session for SeenBy {
+    fn admit(&self, api_key: i16, _api_version: i16) -> Admission {
+        let header_version = 1;
+        match api_key {
+            STREAMED | STREAMED_UNREAD => Admission::Streamed { header_version },
+            BARRIER_LATER | BARRIER_SLOW_START => Admission::Barrier { header_version },
+            REFUSED => Admission::Refused { reason: "unknown" },
+            _ => Admission::Pipelined { header_version },
+        }
+    }
+
+    fn start<'a>(&'a mut self, request: Request<'a>) -> BoxFuture<'a, Started> {
+        Box::pin(async move {
+            let id = request.head.correlation_id;
+            self.0.lock().started.push(id);
+            match (request.head.api_key, request.body) {
+                (STREAMED, Body::Stream(body)) => match receive_batches(body, &self.0).await {
+                    Ok(()) => Started::Answered(response(id, 0)),
+                    Err(error) => Started::Close {
+                        reason: error.to_string(),
+                    },
+                },
+                (STREAMED_UNREAD, _) => Started::Answered(response(id, 0)),
+                (LATER | BARRIER_LATER, _) => Started::Later(self.wait(id)),
+                (BARRIER_SLOW_START, _) => match self.wait(id).await {
+                    Some(response) => Started::Answered(response),
+                    None => Started::Close {
+                        reason: "told so".into(),
+                    },
+                },
+                (SILENT, _) => Started::Silent,
+                (CLOSE, _) => Started::Close {
+                    reason: "told so".into(),
+                },
+                (FILE, _) => Started::Answered(self.file_response(id)),
+                (_, Body::Whole(_, permit)) => {
+                    let mut seen = self.0.lock();
+                    if seen.keep_permits {
+                        seen.permits.push(permit);
+                    }
+                    Started::Answered(response(id, seen.answer_bytes))
+                }
+                (_, Body::Stream(_)) => Started::Close {
+                    reason: "a stream".into(),
+                },
+            }
+        })
+    }
+}
+
+impl SeenBy {
+    fn file_response(&self, id: i32) -> Response {
+        let seen = self.0.lock();
+        let mut response = response(id, 0);
+        let length = u32::try_from(4 + seen.range_length).unwrap();
+        let mut head = length.to_be_bytes().to_vec();
+        head.extend(id.to_be_bytes());
+        response.parts[0] = Part::Bytes(head.into());
+        response.parts.push(Part::File(FileRange {
+            file: Arc::new(TestFile(seen.file_length)),
+            offset: 0,
+            length: seen.range_length,
+        }));
+        response
+    }
+}
+
+/// A body is a row of batches, each behind its length.
+async fn receive_batches(mut body: BodyReader<'_>, seen: &Mutex<Seen>) -> Result<(), ReceiveError> {
+    let mut left = body.length();
+    while left > 0 {
+        body.fill(4).await?;
+        let length = usize::try_from(body.buffer().get_u32()).unwrap();
+        let _permit = body.reserve(length).await;
+        body.fill(length).await?;
+        let batch = body.buffer().split_to(length).freeze();
+        let address = batch.as_ptr().addr();
+        {
+            let mut seen = seen.lock();
+            let kept = if seen.keep_batches {
+                batch
+            } else {
+                Bytes::new()
+            };
+            seen.batches.push((address, kept));
+        }
+        left -= 4 + length;
+        body.yield_if_spent().await;
+    }
+    Ok(())
+}
+
+/// A request frame.
+pub(super) fn frame_of(api_key: i16, id: i32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(10 + body.len())
+        .unwrap()
+        .to_be_bytes()
+        .to_vec();
+    bytes.extend(api_key.to_be_bytes());
+    bytes.extend(0_i16.to_be_bytes());
+    bytes.extend(id.to_be_bytes());
+    bytes.extend((-1_i16).to_be_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+/// The body of a streamed request.
+pub(super) fn batches_of(batches: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for batch in batches {
+        body.extend(u32::try_from(batch.len()).unwrap().to_be_bytes());
+        body.extend(*batch);
+    }
+    body
+}
+
+pub(super) struct TestSpawn;
+
+struct Detached;
+
+impl TaskHandle for Detached {
+    fn abort(&self) {}
+
+    fn is_finished(&self) -> bool {
+        false
+    }
+}
+
+impl Spawn for TestSpawn {
+    fn spawn(
+        &self,
+        _lane: Lane,
+        _name: &'static str,
+        future: BoxFuture<'static, ()>,
+    ) -> Box<dyn TaskHandle> {
+        tokio::spawn(future);
+        Box::new(Detached)
+    }
+
+    fn offload(
+        &self,
+        _name: &'static str,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> BoxFuture<'static, ()> {
+        work();
+        Box::pin(async {})
+    }
+
+    fn yield_now(&self) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::task::yield_now())
+    }
+}
+
+pub(super) const LIMITS: ConnectionLimits = ConnectionLimits {
+    request_max_bytes: 100 << 20,
+    idle_max: Duration::from_secs(600),
+    stall_max: Duration::from_secs(30),
+};
+
+/// A connection that runs.
+pub(super) struct Running {
+    pub(super) peer: Peer,
+    pub(super) seen: SeenBy,
+    pub(super) counters: Arc<Counters>,
+    pub(super) budget: Budget,
+    pub(super) stop: watch::Sender<bool>,
+    pub(super) task: JoinHandle<Result<(), String>>,
+}
+
+impl Running {
+    pub(super) fn new() -> Self {
+        Self::with_budget(Budget::new(u32::MAX >> 4))
+    }
+
+    pub(super) fn with_budget(budget: Budget) -> Self {
+        let peer = Peer::default();
+        peer.open_window(usize::MAX);
+        let seen = SeenBy::default();
+        let stream = Box::new(MemoryStream(peer.clone()));
+        let (stop, connection) = connection(stream, seen.clone(), budget.clone());
+        let counters = Arc::clone(&connection.counters);
+        let task = tokio::spawn(connection.run());
+        Self {
+            peer,
+            seen,
+            counters,
+            budget,
+            stop,
+            task,
+        }
+    }
+
+    /// Waits for the end; returns the reason.
+    pub(super) async fn ended(self) -> Result<(), String> {
+        tokio::time::timeout(Duration::from_secs(3600), self.task)
+            .await
+            .expect("the connection goes on")
+            .unwrap()
+    }
+}
+
+pub(super) fn connection(
+    stream: Box<dyn Stream>,
+    seen: SeenBy,
+    budget: Budget,
+) -> (watch::Sender<bool>, Connection) {
+    let (sender, stop) = watch::channel(false);
+    let connection = Connection {
+        stream,
+        session: Box::new(seen),
+        limits: LIMITS,
+        pool: Arc::new(BufferPool::new()),
+        budget,
+        counters: Arc::new(Counters::default()),
+        spawn: Arc::new(TestSpawn),
+        stop,
+    };
+    (sender, connection)
+}
+
+/// Lets the connection run until it waits for something.
+pub(super) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
