@@ -148,6 +148,7 @@ fn granted(
     CreatableTopicResult {
         name,
         topic_id: created.topic_id,
+        error_message: None,
         num_partitions: created.num_partitions,
         replication_factor: created.replication_factor,
         configs: Some(entries.into_iter().map(config_of).collect()),
@@ -220,6 +221,7 @@ mod tests {
         };
         let name = Str::from_static("topic");
         let topic = granted(name, &created, &BrokerConfig::default(), facts);
+        assert_eq!((topic.error_code, &topic.error_message), (0, &None));
         assert_eq!((topic.num_partitions, topic.replication_factor), (3, 1));
         let configs = topic.configs.unwrap();
         assert!(configs.is_sorted_by(|one, other| one.name < other.name));
