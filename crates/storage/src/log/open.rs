@@ -197,6 +197,7 @@ impl Opening {
             recovery::Start {
                 is_clean,
                 recovery_point,
+                log_start_offset: start,
                 now: self.now,
             },
         )?;
@@ -228,8 +229,7 @@ impl Opening {
         })
     }
 
-    /// Brings the tables to the log's end. Of files that tell of batches, only what they say of those
-    /// below `known_end` is believed; the rest is read from the batches.
+    /// Brings the tables to the log's end. Epochs from `known_end` on are read from the batches.
     fn restore(
         self,
         recovered: Recovered,
@@ -238,7 +238,7 @@ impl Opening {
     ) -> Result<(Log, ProducerStates), StorageError> {
         let (home, config, now) = (Arc::clone(&self.home), self.config, self.now);
         let end = recovered.log_end_offset;
-        snapshots::prune(&home, Offset(i64::MIN), known_end)?;
+        snapshots::prune(&home, Offset(i64::MIN), end)?;
         let known_epochs = epochs::read(&**home.disk(), &home)?;
         let start = start.min(end);
         let mut log = self.build(recovered, start, known_end.min(end), LeaderEpochs::new());
@@ -253,7 +253,6 @@ impl Opening {
             view: &view,
             config: &config,
             now,
-            snapshots_up_to: known_end,
         };
         let producers = replay.run(Some((epochs_from, &mut leader_epochs)))?;
         leader_epochs.truncate_from_start(start);

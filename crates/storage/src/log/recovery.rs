@@ -39,6 +39,8 @@ pub(super) struct Start {
     pub(super) is_clean: bool,
     /// Everything below is known to be on the disk.
     pub(super) recovery_point: Offset,
+    /// What lies below may be gone: it was deleted.
+    pub(super) log_start_offset: Offset,
     pub(super) now: Millis,
 }
 
@@ -302,7 +304,13 @@ impl Run<'_> {
         fault: Option<(u64, &'static str)>,
         next: Option<Offset>,
     ) -> Result<(), StorageError> {
-        let is_below = scanned.end_offset < self.start.recovery_point;
+        let Start {
+            recovery_point,
+            log_start_offset,
+            ..
+        } = self.start;
+        // A log that is being removed below its start may be found half removed.
+        let is_below = scanned.end_offset < recovery_point && log_start_offset < recovery_point;
         let (position, reason) = match (fault, next) {
             (Some(fault), _) if is_below => fault,
             (None, None) if is_below => {

@@ -235,7 +235,7 @@ impl Log {
         self.log_start_offset = offset;
         self.high_watermark = self.high_watermark.max(offset);
         self.last_stable_offset = self.last_stable_offset.max(offset);
-        self.recovery_point = self.recovery_point.max(offset.min(self.log_end_offset));
+        // The recovery point stays: a power cut may bring a file back that was never flushed.
         if self.leader_epochs.truncate_from_start(offset) {
             self.flush.epochs_version += 1;
         }

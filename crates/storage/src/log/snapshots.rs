@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - a snapshot holds exactly the batches below the offset in its name (asserted when it is written);
-//! - after a crash only snapshots at or below the recovery point are believed;
+//! - a snapshot does not outlive the batches that it tells of: when the log's end moves back, those
+//!   above it are removed durably, before other batches can take their offsets;
 //! - of the snapshots below the first segment only the newest is kept, as no offset below it can
 //!   become the log's end again.
 //!
@@ -74,7 +75,8 @@ pub(super) fn list(home: &Home) -> Result<Vec<Offset>, StorageError> {
         .collect())
 }
 
-/// Removes snapshots above `end`, whose batches are gone, and all but the newest at or below `start`.
+/// Removes snapshots above `end`, whose batches are gone, durably; and all but the newest at or below
+/// `start`.
 pub(super) fn prune(home: &Home, start: Offset, end: Offset) -> Result<(), StorageError> {
     let offsets = list(home)?;
     let base = offsets
@@ -82,11 +84,15 @@ pub(super) fn prune(home: &Home, start: Offset, end: Offset) -> Result<(), Stora
         .rev()
         .find(|offset| **offset <= start)
         .copied();
-    for offset in offsets {
-        let is_obsolete = base.is_some_and(|base| offset < base);
-        if is_obsolete || offset > end {
-            atomic_file::remove(&**home.disk(), &home.file(offset, FileKind::Snapshot))?;
+    let disk = &**home.disk();
+    for offset in &offsets {
+        let is_obsolete = base.is_some_and(|base| *offset < base);
+        if is_obsolete || *offset > end {
+            atomic_file::remove(disk, &home.file(*offset, FileKind::Snapshot))?;
         }
+    }
+    if offsets.last().is_some_and(|newest| *newest > end) {
+        atomic_file::sync_directory(disk, &home.path)?;
     }
     Ok(())
 }
@@ -96,8 +102,6 @@ pub(super) struct Replay<'a> {
     pub(super) view: &'a LogView,
     pub(super) config: &'a LogConfig,
     pub(super) now: Millis,
-    /// Newest snapshot to believe.
-    pub(super) snapshots_up_to: Offset,
 }
 
 impl Replay<'_> {
@@ -161,7 +165,7 @@ impl Replay<'_> {
     fn newest_snapshot(&self) -> Result<ProducerStates, StorageError> {
         let home = &self.view.home;
         let first = self.view.base_offset(0);
-        let limit = self.snapshots_up_to.min(self.view.log_end_offset);
+        let limit = self.view.log_end_offset;
         for offset in list(home)?
             .into_iter()
             .rev()

@@ -214,7 +214,6 @@ impl Log {
             view: &view,
             config: &self.config,
             now,
-            snapshots_up_to: Offset(i64::MAX),
         };
         let producers = replay.run(None)?;
         self.is_broken = false;
