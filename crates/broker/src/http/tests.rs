@@ -145,7 +145,8 @@ async fn a_request_beyond_its_bytes_closes_the_connection() {
 #[tokio::test]
 async fn the_server_ends_with_the_node_whatever_is_connected() {
     let server = Server::start(Ok(()), LIMITS);
-    let _silent = server.connect().await;
+    let mut slow = server.connect().await;
+    send(&mut slow, "GET /healthz").await.unwrap();
     assert!(
         server
             .get("/healthz")
