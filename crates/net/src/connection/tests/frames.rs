@@ -126,6 +126,7 @@ async fn few_record_bytes_are_moved() {
         16 * 1024,
         31 * 1024,
         256 * 1024,
+        300 * 1024,
         1 << 20,
     ] {
         for read_max in [0, 5000, 65_536] {
