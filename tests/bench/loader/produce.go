@@ -11,10 +11,7 @@ import (
 )
 
 const (
-	linger           = 5 * time.Millisecond
-	bufferedMaxBytes = 32 << 20
-	// So many records never wait: bufferedMaxBytes is the bound.
-	bufferedMaxRecords = 4 << 20
+	linger = 5 * time.Millisecond
 	// Values are pieces of so many random bytes, so that nothing on the way can compress or share them.
 	noiseBytes = 4 << 20
 )
@@ -35,8 +32,7 @@ func produce(ctx context.Context, l load) result {
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.ProducerLinger(linger),
-		kgo.MaxBufferedBytes(bufferedMaxBytes),
-		kgo.MaxBufferedRecords(bufferedMaxRecords),
+		kgo.ProducerBatchMaxBytes(int32(l.batchBytes)),
 		kgo.WithHooks(&batches),
 	)
 	defer client.Close()

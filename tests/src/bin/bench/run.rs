@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) pairs: usize,
     /// Bytes of values per produce and consume.
     pub(crate) bytes: u64,
+    /// Of a batch, at most.
+    pub(crate) batch_bytes: u32,
     /// Of the side requests.
     pub(crate) side: Duration,
     /// Records that are measured one at a time.
@@ -186,7 +188,12 @@ impl Run<'_> {
 
     fn produce_100(&mut self, broker: &Broker, topic: &str) -> Outcome<()> {
         broker.create_topic(topic, PARTITIONS)?;
-        let (seen, cpu) = load(broker, "produce", topic, &produce(100, self.plan.bytes))?;
+        let (seen, cpu) = load(
+            broker,
+            "produce",
+            topic,
+            &self.produce(100, self.plan.bytes),
+        )?;
         self.add(Metric::Produce100Rate, broker.system(), rate(seen));
         self.add(Metric::Produce100Cpu, broker.system(), per_gib(cpu, seen));
         self.add(Metric::Produce100Batch, broker.system(), mean_batch(seen));
@@ -195,7 +202,12 @@ impl Run<'_> {
 
     fn produce_1k(&mut self, broker: &Broker, topic: &str) -> Outcome<()> {
         broker.create_topic(topic, PARTITIONS)?;
-        let (seen, cpu) = load(broker, "produce", topic, &produce(1024, self.plan.bytes))?;
+        let (seen, cpu) = load(
+            broker,
+            "produce",
+            topic,
+            &self.produce(1024, self.plan.bytes),
+        )?;
         if self.plan.wants(Part::Produce1k) {
             self.add(Metric::Produce1kRate, broker.system(), rate(seen));
             self.add(Metric::Produce1kCpu, broker.system(), per_gib(cpu, seen));
@@ -233,7 +245,7 @@ impl Run<'_> {
     fn side(&mut self, broker: &Broker, writer: &str, side: &str) -> Outcome<()> {
         broker.create_topic(writer, PARTITIONS)?;
         broker.create_topic(side, side::CONNECTIONS)?;
-        let mut loader = Loader::prepare(broker, "produce", writer, &produce(1024, 0))?;
+        let mut loader = Loader::prepare(broker, "produce", writer, &self.produce(1024, 0))?;
         loader.start()?;
         thread::sleep(WRITER_LEAD);
         let latencies = side::latencies(broker.port(), side, self.plan.side)?;
@@ -253,6 +265,16 @@ impl Run<'_> {
             );
         }
         Ok(())
+    }
+
+    /// The producer's arguments; no bytes mean until it is told to stop.
+    fn produce(&self, record_bytes: u64, bytes: u64) -> Vec<String> {
+        let arguments = [
+            argument("-record-bytes", record_bytes),
+            argument("-batch-bytes", self.plan.batch_bytes),
+            argument("-bytes", bytes),
+        ];
+        arguments.concat()
     }
 
     fn add(&mut self, metric: Metric, system: System, value: f64) {
@@ -278,14 +300,6 @@ fn load(broker: &Broker, load: &str, topic: &str, arguments: &[String]) -> Outco
     loader.start()?;
     let seen = loader.finish()?;
     Ok((seen, broker.cpu_seconds()? - before))
-}
-
-fn produce(record_bytes: u64, bytes: u64) -> Vec<String> {
-    let arguments = [
-        argument("-record-bytes", record_bytes),
-        argument("-bytes", bytes),
-    ];
-    arguments.concat()
 }
 
 fn argument(name: &str, value: impl ToString) -> Vec<String> {
@@ -338,6 +352,7 @@ mod tests {
             parts: vec![Part::Produce1k, Part::Side],
             pairs: 1,
             bytes: 1 << 30,
+            batch_bytes: 16_384,
             side: Duration::from_secs(4),
             latency_records: 1,
             directory: PathBuf::new(),
