@@ -12,6 +12,8 @@
 //!
 //! Source: none.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // all of this is a test
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -231,6 +233,15 @@ impl Story {
             );
             assert_eq!(opened.leader_epochs.latest().unwrap().epoch, epoch);
         }
+        self.check_producers(opened, start, end);
+        self.written = end;
+        self.flushed = self.flushed.min(end);
+        (self.start, self.start_max) = (start, start);
+        self.epoch += 1;
+        Ok(())
+    }
+
+    fn check_producers(&self, opened: &OpenedLog, start: i64, end: i64) {
         assert_eq!(opened.producers.map_end_offset(), Offset(end));
         let kept: Vec<&Appended> = self
             .batches
@@ -258,11 +269,6 @@ impl Story {
                 "producer {id} {known} {told}"
             );
         }
-        self.written = end;
-        self.flushed = self.flushed.min(end);
-        (self.start, self.start_max) = (start, start);
-        self.epoch += 1;
-        Ok(())
     }
 }
 

@@ -128,7 +128,7 @@ impl Log {
         now: Millis,
     ) -> Result<Offset, StorageError> {
         self.check_writable()?;
-        self.active.indexer.write()?;
+        self.active.indexer.finish()?;
         self.flush.directory_changes += 1;
         if self.log_end_offset > self.log_start_offset || !producers.is_empty() {
             self.write_snapshot(producers)?;
