@@ -73,8 +73,6 @@ const WRONG_HEADERS: &[WrongHeader] = &[
 const REFUSED_BY_SKEIN: &[WrongHeader] = &[
     ("timestamps of a log", NONE, TIMESTAMP, |batch| batch.attributes = 1 << 3),
     ("a delete horizon", NONE, RECORD, |batch| batch.attributes = 1 << 6),
-    ("an epoch without an id", NONE, RECORD, |batch| batch.producer_epoch = 1),
-    ("a sequence without an id", NONE, RECORD, |batch| batch.base_sequence = 1),
 ];
 
 fn three() -> Batch {

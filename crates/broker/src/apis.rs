@@ -38,14 +38,20 @@ pub(crate) const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
 
 /// The served versions of `api`, if it is served.
 pub(crate) fn served(api: ApiKey) -> Option<&'static RangeInclusive<i16>> {
-    SERVED.iter().find(|(served, _)| *served == api).map(|(_, versions)| versions)
+    SERVED
+        .iter()
+        .find(|(served, _)| *served == api)
+        .map(|(_, versions)| versions)
 }
 
 /// What `ApiVersions` tells: API, lowest and highest version.
 pub(crate) fn advertised() -> impl Iterator<Item = (ApiKey, i16, i16)> {
     SERVED.iter().map(|(api, versions)| {
-        let lowest =
-            if *api == ApiKey::Produce { PRODUCE_ADVERTISED_FROM } else { *versions.start() };
+        let lowest = if *api == ApiKey::Produce {
+            PRODUCE_ADVERTISED_FROM
+        } else {
+            *versions.start()
+        };
         (*api, lowest, *versions.end())
     })
 }
@@ -53,18 +59,22 @@ pub(crate) fn advertised() -> impl Iterator<Item = (ApiKey, i16, i16)> {
 /// How a request is taken.
 pub(crate) fn admit(api_key: i16, api_version: i16) -> Admission {
     let Some(api) = ApiKey::from_i16(api_key) else {
-        return Admission::Refused { reason: "an unknown API" };
+        return Admission::Refused {
+            reason: "an unknown API",
+        };
     };
     let Some(versions) = served(api) else {
-        return Admission::Refused { reason: "an API that is not served" };
+        return Admission::Refused {
+            reason: "an API that is not served",
+        };
     };
     let header_version = api.request_header_version(api_version);
     match api {
         // Also in a version from the future: the answer tells which ones there are (KIP-511).
         ApiKey::ApiVersions => Admission::Barrier { header_version },
-        _ if !versions.contains(&api_version) => {
-            Admission::Refused { reason: "a version that is not served" }
-        }
+        _ if !versions.contains(&api_version) => Admission::Refused {
+            reason: "a version that is not served",
+        },
         ApiKey::Produce => Admission::Streamed { header_version },
         ApiKey::Fetch => Admission::Pipelined { header_version },
         _ => Admission::Barrier { header_version },
@@ -79,7 +89,10 @@ mod tests {
     fn every_served_version_is_one_that_the_codec_knows() {
         for (api, versions) in SERVED {
             let known = api.versions();
-            assert!(known.contains(versions.start()) && known.contains(versions.end()), "{api}");
+            assert!(
+                known.contains(versions.start()) && known.contains(versions.end()),
+                "{api}"
+            );
         }
         assert!(SERVED.is_sorted_by_key(|(api, _)| api.code()));
     }
@@ -88,12 +101,18 @@ mod tests {
     fn produce_is_advertised_from_zero_and_refused_below_three() {
         assert_eq!(advertised().next(), Some((ApiKey::Produce, 0, 13)));
         assert!(matches!(admit(0, 2), Admission::Refused { .. }));
-        assert!(matches!(admit(0, 3), Admission::Streamed { header_version: 1 }));
+        assert!(matches!(
+            admit(0, 3),
+            Admission::Streamed { header_version: 1 }
+        ));
     }
 
     #[test]
     fn api_versions_from_the_future_are_answered() {
-        assert!(matches!(admit(18, 99), Admission::Barrier { header_version: 2 }));
+        assert!(matches!(
+            admit(18, 99),
+            Admission::Barrier { header_version: 2 }
+        ));
         assert!(matches!(admit(3, 99), Admission::Refused { .. }));
         assert!(matches!(admit(999, 0), Admission::Refused { .. }));
     }

@@ -68,7 +68,11 @@ impl DiskWatch {
     /// Starts the watchdog.
     pub(crate) fn start(self: &Arc<Self>, spawn: &dyn Spawn) {
         let watch = Arc::clone(self);
-        spawn.spawn(Lane::Control, "disk-watch", Box::pin(async move { watch.run().await }));
+        spawn.spawn(
+            Lane::Control,
+            "disk-watch",
+            Box::pin(async move { watch.run().await }),
+        );
     }
 
     /// Begins an inline write; `None` if it must go to the offload pool.
@@ -83,13 +87,18 @@ impl DiskWatch {
         let started = Instant::now();
         let stamp = self.stamp(started) + 1;
         let take = |slot: &&AtomicU64| {
-            slot.compare_exchange(0, stamp, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            slot.compare_exchange(0, stamp, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
         };
         let slot = self.slots.iter().find(take);
         if !self.is_watching.load(Ordering::Acquire) {
             self.wake.notify_one();
         }
-        Some(InlineWrite { watch: self, slot, started })
+        Some(InlineWrite {
+            watch: self,
+            slot,
+            started,
+        })
     }
 
     /// Whether writes go to the offload pool.
@@ -123,7 +132,9 @@ impl DiskWatch {
             self.is_watching.store(true, Ordering::Release);
             tokio::time::sleep(SLOW_AFTER).await;
             let oldest = self.slots.iter().map(|slot| slot.load(Ordering::Acquire));
-            let Some(oldest) = oldest.filter(|stamp| *stamp != 0).min() else { continue };
+            let Some(oldest) = oldest.filter(|stamp| *stamp != 0).min() else {
+                continue;
+            };
             let age = self.stamp(Instant::now()).saturating_sub(oldest - 1);
             if u128::from(age) >= SLOW_AFTER.as_micros() {
                 self.mark_slow();

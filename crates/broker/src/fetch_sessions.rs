@@ -94,7 +94,10 @@ pub(crate) struct SessionFetch {
 
 impl FetchSessions {
     pub(crate) fn new(slots: usize) -> Self {
-        Self { sessions: Mutex::new(BTreeMap::new()), slots }
+        Self {
+            sessions: Mutex::new(BTreeMap::new()),
+            slots,
+        }
     }
 
     /// Finds what `request` is to read. `random` gives the id of a new session.
@@ -125,7 +128,9 @@ impl FetchSessions {
         }
         // Ids are positive; a taken one is passed over.
         let first = i32::try_from(random >> 33).unwrap_or(1).max(1);
-        let free = (first..=i32::MAX).chain(1..first).find(|id| !sessions.contains_key(id));
+        let free = (first..=i32::MAX)
+            .chain(1..first)
+            .find(|id| !sessions.contains_key(id));
         let Some(id) = free else { return fetch };
         let mut session = Session::new(version >= TOPIC_ID_VERSION);
         for wanted in &fetch.wanted {
@@ -162,16 +167,29 @@ impl FetchSessions {
         for wanted in wanted(request) {
             session.want(wanted);
         }
-        let wanted = session.partitions.values().map(|known| known.wanted.clone()).collect();
+        let wanted = session
+            .partitions
+            .values()
+            .map(|known| known.wanted.clone())
+            .collect();
         drop(session);
-        Ok(SessionFetch { wanted, session_id: id, session: Some(shared), is_incremental: true })
+        Ok(SessionFetch {
+            wanted,
+            session_id: id,
+            session: Some(shared),
+            is_incremental: true,
+        })
     }
 }
 
 /// Makes a place for a new session, if one is unused for long enough.
 fn evict_oldest(sessions: &mut BTreeMap<i32, Arc<Mutex<Session>>>) -> bool {
-    let oldest = sessions.iter().min_by_key(|(_, session)| session.lock().used);
-    let Some((&id, session)) = oldest else { return false };
+    let oldest = sessions
+        .iter()
+        .min_by_key(|(_, session)| session.lock().used);
+    let Some((&id, session)) = oldest else {
+        return false;
+    };
     if session.lock().used.elapsed() <= EVICTABLE_AFTER {
         return false;
     }
@@ -191,7 +209,9 @@ impl SessionFetch {
 
     /// Whether the client must be told `result`; if so, it is noted as told.
     pub(crate) fn must_tell(&self, key: &PartitionKey, result: &PartitionData) -> bool {
-        let Some(session) = &self.session else { return true };
+        let Some(session) = &self.session else {
+            return true;
+        };
         let mut session = session.lock();
         let is_new = session.tell(key, result);
         is_new || !self.is_incremental
@@ -221,7 +241,8 @@ impl Session {
     }
 
     fn append(&mut self, known: Known) {
-        self.places.insert(known.wanted.key.clone(), self.next_place);
+        self.places
+            .insert(known.wanted.key.clone(), self.next_place);
         self.partitions.insert(self.next_place, known);
         self.next_place += 1;
     }
@@ -233,13 +254,20 @@ impl Session {
     }
 
     fn tell(&mut self, key: &PartitionKey, result: &PartitionData) -> bool {
-        let Some(place) = self.places.get(key).copied() else { return true };
-        let Some(known) = self.partitions.get_mut(&place) else { return true };
+        let Some(place) = self.places.get(key).copied() else {
+            return true;
+        };
+        let Some(known) = self.partitions.get_mut(&place) else {
+            return true;
+        };
         let now = Told {
             high_watermark: result.high_watermark,
             log_start_offset: result.log_start_offset,
         };
-        let has_records = result.records.as_ref().is_some_and(|records| !records.is_empty());
+        let has_records = result
+            .records
+            .as_ref()
+            .is_some_and(|records| !records.is_empty());
         let has_failed = result.error_code != ErrorCode::None.code();
         let is_new = known.told != Some(now) || has_records || has_failed;
         // After an error the next good answer is told, whatever it says.

@@ -35,7 +35,9 @@ pub(crate) struct Flusher {
 impl Flusher {
     /// Asks for a flush of what the replica has written so far.
     pub(crate) fn request(&self, replica: &Arc<Replica>) {
-        self.pending.lock().insert(replica.name.clone(), Arc::clone(replica));
+        self.pending
+            .lock()
+            .insert(replica.name.clone(), Arc::clone(replica));
         self.wake.notify_one();
     }
 

@@ -95,7 +95,9 @@ impl Metrics {
         };
         metrics.register();
         metrics.register_apis();
-        metrics.registry.register_collector(Box::new(Connections { counters, budget }));
+        metrics
+            .registry
+            .register_collector(Box::new(Connections { counters, budget }));
         metrics
     }
 
@@ -120,17 +122,29 @@ impl Metrics {
         let open = self.replicas_open.clone();
         registry.register("replicas_open", "Partitions whose logs are open", open);
         let offline = self.replicas_offline.clone();
-        registry.register("replicas_offline", "Partitions whose storage has failed", offline);
+        registry.register(
+            "replicas_offline",
+            "Partitions whose storage has failed",
+            offline,
+        );
         let batches = self.batches_appended.clone();
         registry.register("batches_appended", "Record batches appended", batches);
         let bytes = self.appended_bytes.clone();
         registry.register("appended_bytes", "Bytes of record batches appended", bytes);
         let writes = self.writes.clone();
-        registry.register("writes", "Writes to segment files; one takes many batches", writes);
+        registry.register(
+            "writes",
+            "Writes to segment files; one takes many batches",
+            writes,
+        );
         let offloaded = self.writes_offloaded.clone();
         registry.register("writes_offloaded", "Writes on the offload pool", offloaded);
         let seconds = self.write_seconds.clone();
-        registry.register("write_seconds", "Time of a write to a segment file", seconds);
+        registry.register(
+            "write_seconds",
+            "Time of a write to a segment file",
+            seconds,
+        );
         let seconds = self.flush_seconds.clone();
         registry.register("flush_seconds", "Time of a round of group flushes", seconds);
         let hot = self.fetches_hot.clone();
@@ -138,7 +152,11 @@ impl Metrics {
         let cold = self.fetches_cold.clone();
         registry.register("fetches_cold", "Fetches read by the offload pool", cold);
         let reencoded = self.batches_reencoded.clone();
-        registry.register("batches_reencoded", "Batches packed anew by the broker", reencoded);
+        registry.register(
+            "batches_reencoded",
+            "Batches packed anew by the broker",
+            reencoded,
+        );
         let decompressions = self.decompressions.clone();
         registry.register(
             "broker_decompressions",
@@ -158,7 +176,8 @@ impl Metrics {
             };
             self.apis.push((*api, metrics));
         }
-        self.registry.register("requests", "Requests answered", requests);
+        self.registry
+            .register("requests", "Requests answered", requests);
         let help = "Time from a request's first byte to its answer";
         self.registry.register("request_seconds", help, latency);
     }
@@ -182,7 +201,11 @@ impl Collector for Connections {
         let open = Counters::read(&counters.connections);
         gauge("connections", "Open client connections", open)?;
         let in_flight = self.budget.in_flight_bytes() as u64;
-        gauge("in_flight_bytes", "Bytes of requests being received or written", in_flight)?;
+        gauge(
+            "in_flight_bytes",
+            "Bytes of requests being received or written",
+            in_flight,
+        )?;
         let mut counter = |name: &str, help: &str, value: &AtomicU64| {
             let counter = ConstCounter::new(Counters::read(value));
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
@@ -191,13 +214,33 @@ impl Collector for Connections {
         let accepted = &counters.connections_accepted;
         counter("connections_accepted", "Connections accepted", accepted)?;
         let refused = &counters.connections_refused;
-        counter("connections_refused", "Connections refused at a limit", refused)?;
-        counter("received_bytes", "Bytes read from sockets", &counters.received_bytes)?;
-        counter("sent_bytes", "Bytes written to sockets", &counters.sent_bytes)?;
+        counter(
+            "connections_refused",
+            "Connections refused at a limit",
+            refused,
+        )?;
+        counter(
+            "received_bytes",
+            "Bytes read from sockets",
+            &counters.received_bytes,
+        )?;
+        counter(
+            "sent_bytes",
+            "Bytes written to sockets",
+            &counters.sent_bytes,
+        )?;
         let by_sendfile = &counters.sent_file_bytes;
-        counter("sent_file_bytes", "Bytes sent from files by the kernel", by_sendfile)?;
+        counter(
+            "sent_file_bytes",
+            "Bytes sent from files by the kernel",
+            by_sendfile,
+        )?;
         let moved = &counters.moved_bytes;
-        counter("moved_bytes", "Received bytes moved to another buffer", moved)
+        counter(
+            "moved_bytes",
+            "Received bytes moved to another buffer",
+            moved,
+        )
     }
 }
 

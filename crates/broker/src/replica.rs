@@ -45,8 +45,8 @@ use self::core::{Core, Input, Produce, Step};
 pub(crate) use self::core::{LogTask, Opened};
 pub(crate) use self::reply::{AckResult, Reply, reply};
 pub(crate) use self::view::ReplicaView;
-use crate::fetch_waits::FetchWaits;
 use crate::fetch_wait::FetchWaiter;
+use crate::fetch_waits::FetchWaits;
 use crate::handoff::{Full, Handoff, Submitted};
 use crate::node::Shared;
 
@@ -89,7 +89,8 @@ impl Replica {
 
     /// Takes the topic's configuration, from the next batch on.
     pub(crate) fn configure(self: &Arc<Self>, config: &TopicConfig) {
-        self.policy.store(Arc::new(settings::produce_policy(config)));
+        self.policy
+            .store(Arc::new(settings::produce_policy(config)));
         let expiration_ms = self.shared.config.transaction.producer_id_expiration_ms;
         let settings = settings::replica_settings(config, expiration_ms);
         let log_config = settings::log_config(config, expiration_ms);
@@ -120,7 +121,10 @@ impl Replica {
         before_offset: Option<Offset>,
     ) -> Result<Offset, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Input::DeleteRecords { before_offset, reply });
+        self.submit(Input::DeleteRecords {
+            before_offset,
+            reply,
+        });
         answer.await.unwrap_or(Err(Refusal::NotLeader))
     }
 
@@ -134,7 +138,13 @@ impl Replica {
         permit: BytesPermit,
     ) -> Reply {
         let (sender, answer) = reply();
-        let produce = Produce { batch, acks, timeout, permit, reply: sender };
+        let produce = Produce {
+            batch,
+            acks,
+            timeout,
+            permit,
+            reply: sender,
+        };
         self.submit(Input::Produce(produce));
         answer
     }
@@ -203,7 +213,10 @@ impl Replica {
             replica.go_on(submitted);
         };
         let lane = skein_env::Lane::Data;
-        self.shared.env.spawn.spawn(lane, "replica-handover", Box::pin(successor));
+        self.shared
+            .env
+            .spawn
+            .spawn(lane, "replica-handover", Box::pin(successor));
     }
 
     fn publish(&self, view: ReplicaView) {

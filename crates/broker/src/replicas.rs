@@ -20,13 +20,11 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use skein_config::TopicConfig;
-use skein_metadata::{ConfigResource, Image, Partition, Topic};
 use skein_env::Lane;
+use skein_metadata::{ConfigResource, Image, Partition, Topic};
 use skein_partition::{Event, Registration};
 use skein_storage::StorageError;
-use skein_types::{
-    BrokerId, ErrorCode, PartitionIndex, TopicId, TopicName, TopicPartition,
-};
+use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicName, TopicPartition};
 
 use crate::node::Shared;
 use crate::replica::Replica;
@@ -93,7 +91,10 @@ impl Replicas {
                 self.follow_now()?;
                 let hosted = self.by_name.pin().get(topic).cloned();
                 let hosted = hosted.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-                hosted.place(partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)?
+                hosted
+                    .place(partition)
+                    .cloned()
+                    .ok_or(ErrorCode::UnknownTopicOrPartition)?
             }
         };
         self.leading(&place).await
@@ -112,7 +113,10 @@ impl Replicas {
                 self.follow_now()?;
                 let hosted = self.by_id.pin().get(&topic).cloned();
                 let hosted = hosted.ok_or(ErrorCode::UnknownTopicId)?;
-                hosted.place(partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)?
+                hosted
+                    .place(partition)
+                    .cloned()
+                    .ok_or(ErrorCode::UnknownTopicOrPartition)?
             }
         };
         self.leading(&place).await
@@ -121,13 +125,20 @@ impl Replicas {
     /// All replicas whose logs are open.
     pub(crate) fn open_replicas(&self) -> Vec<Arc<Replica>> {
         let places = self.places();
-        places.iter().filter_map(|place| place.replica.get().cloned()).collect()
+        places
+            .iter()
+            .filter_map(|place| place.replica.get().cloned())
+            .collect()
     }
 
     /// All places, in the order of their names.
     pub(crate) fn places(&self) -> Vec<Arc<Place>> {
-        let mut places: Vec<_> =
-            self.by_id.pin().values().flat_map(|topic| topic.partitions.clone()).collect();
+        let mut places: Vec<_> = self
+            .by_id
+            .pin()
+            .values()
+            .flat_map(|topic| topic.partitions.clone())
+            .collect();
         places.sort_by(|a, b| a.name.cmp(&b.name));
         places
     }
@@ -209,18 +220,27 @@ impl Replicas {
             }
             if hosted.overrides != overrides {
                 let config = Arc::new(TopicConfig::new(&shared.config, &overrides));
-                for replica in hosted.partitions.iter().filter_map(|place| place.replica.get()) {
+                for replica in hosted
+                    .partitions
+                    .iter()
+                    .filter_map(|place| place.replica.get())
+                {
                     replica.configure(&config);
                 }
             }
         }
-        let known = before.as_deref().map(|hosted| hosted.partitions.as_slice()).unwrap_or_default();
+        let known = before
+            .as_deref()
+            .map(|hosted| hosted.partitions.as_slice())
+            .unwrap_or_default();
         let partitions = topic
             .partitions()
-            .map(|(index, partition)| match known.get(usize::try_from(index.get()).unwrap_or(0)) {
-                Some(place) => Arc::clone(place),
-                None => Arc::new(Place::new(topic, index, Arc::clone(partition))),
-            })
+            .map(
+                |(index, partition)| match known.get(usize::try_from(index.get()).unwrap_or(0)) {
+                    Some(place) => Arc::clone(place),
+                    None => Arc::new(Place::new(topic, index, Arc::clone(partition))),
+                },
+            )
             .collect();
         let hosted = Arc::new(HostedTopic {
             id: topic.id,
@@ -236,7 +256,10 @@ impl Replicas {
         self.by_id.pin().remove(&hosted.id);
         let by_name = self.by_name.pin();
         // A topic made again under the same name stays.
-        if by_name.get(&hosted.name).is_some_and(|topic| topic.id == hosted.id) {
+        if by_name
+            .get(&hosted.name)
+            .is_some_and(|topic| topic.id == hosted.id)
+        {
             by_name.remove(&hosted.name);
         }
         for place in &hosted.partitions {
@@ -252,7 +275,11 @@ impl Replicas {
 fn overrides(image: &Image, topic: &TopicName) -> BTreeMap<String, String> {
     let resource = ConfigResource::topic(topic);
     let configs = image.config(&resource);
-    configs.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+    configs
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 impl HostedTopic {
@@ -264,7 +291,10 @@ impl HostedTopic {
 impl Place {
     fn new(topic: &Topic, index: PartitionIndex, registration: Arc<Partition>) -> Self {
         Self {
-            name: TopicPartition { topic: topic.name.clone(), partition: index },
+            name: TopicPartition {
+                topic: topic.name.clone(),
+                partition: index,
+            },
             topic_id: topic.id,
             replica: OnceLock::new(),
             opening: tokio::sync::Mutex::new(None),
@@ -307,7 +337,10 @@ fn remove_directory(shared: &Arc<Shared>, partition: &TopicPartition) -> Result<
             tracing::warn!(%error, "cannot remove a deleted partition");
         }
     });
-    shared.env.spawn.spawn(Lane::Data, "remove-partition", Box::pin(task));
+    shared
+        .env
+        .spawn
+        .spawn(Lane::Data, "remove-partition", Box::pin(task));
     Ok(())
 }
 

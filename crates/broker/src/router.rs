@@ -34,60 +34,43 @@ pub(crate) async fn route(
     api: ApiKey,
     request: Request<'_>,
 ) -> Started {
-    let context = Context { head: request.head, connection: Arc::clone(connection) };
+    let context = Context {
+        head: request.head,
+        connection: Arc::clone(connection),
+    };
     let bytes = match request.body {
         Body::Stream(body) => return handlers::produce::start(shared, &context, body).await,
         // The bytes in flight are given back when the request has been started.
         Body::Whole(bytes, _permit) => bytes,
     };
+    macro_rules! whole {
+        ($handler:ident) => {
+            answer(shared, &context, &bytes, handlers::$handler::handle).await
+        };
+    }
     match api {
         ApiKey::Fetch => handlers::fetch::start(shared, &context, &bytes).await,
-        ApiKey::ListOffsets => {
-            answer(shared, &context, &bytes, handlers::list_offsets::handle).await
-        }
-        ApiKey::Metadata => answer(shared, &context, &bytes, handlers::metadata::handle).await,
+        ApiKey::ListOffsets => whole!(list_offsets),
+        ApiKey::Metadata => whole!(metadata),
         ApiKey::ApiVersions => handlers::api_versions::start(shared, &context, &bytes),
-        ApiKey::CreateTopics => {
-            answer(shared, &context, &bytes, handlers::create_topics::handle).await
-        }
-        ApiKey::DeleteTopics => {
-            answer(shared, &context, &bytes, handlers::delete_topics::handle).await
-        }
-        ApiKey::DeleteRecords => {
-            answer(shared, &context, &bytes, handlers::delete_records::handle).await
-        }
-        ApiKey::InitProducerId => {
-            answer(shared, &context, &bytes, handlers::init_producer_id::handle).await
-        }
-        ApiKey::OffsetForLeaderEpoch => {
-            answer(shared, &context, &bytes, handlers::offset_for_leader_epoch::handle).await
-        }
-        ApiKey::DescribeConfigs => {
-            answer(shared, &context, &bytes, handlers::describe_configs::handle).await
-        }
-        ApiKey::CreatePartitions => {
-            answer(shared, &context, &bytes, handlers::create_partitions::handle).await
-        }
-        ApiKey::IncrementalAlterConfigs => {
-            answer(shared, &context, &bytes, handlers::incremental_alter_configs::handle).await
-        }
-        ApiKey::DescribeCluster => {
-            answer(shared, &context, &bytes, handlers::describe_cluster::handle).await
-        }
-        ApiKey::DescribeTopicPartitions => {
-            answer(shared, &context, &bytes, handlers::describe_topic_partitions::handle).await
-        }
-        _ => Started::Close { reason: format!("{api} has no handler") },
+        ApiKey::CreateTopics => whole!(create_topics),
+        ApiKey::DeleteTopics => whole!(delete_topics),
+        ApiKey::DeleteRecords => whole!(delete_records),
+        ApiKey::InitProducerId => whole!(init_producer_id),
+        ApiKey::OffsetForLeaderEpoch => whole!(offset_for_leader_epoch),
+        ApiKey::DescribeConfigs => whole!(describe_configs),
+        ApiKey::CreatePartitions => whole!(create_partitions),
+        ApiKey::IncrementalAlterConfigs => whole!(incremental_alter_configs),
+        ApiKey::DescribeCluster => whole!(describe_cluster),
+        ApiKey::DescribeTopicPartitions => whole!(describe_topic_partitions),
+        _ => Started::Close {
+            reason: format!("{api} has no handler"),
+        },
     }
 }
 
 /// Decodes, handles, encodes.
-async fn answer<R, H>(
-    shared: &Arc<Shared>,
-    context: &Context,
-    bytes: &Bytes,
-    handler: H,
-) -> Started
+async fn answer<R, H>(shared: &Arc<Shared>, context: &Context, bytes: &Bytes, handler: H) -> Started
 where
     R: ApiRequest,
     H: AsyncFnOnce(&Arc<Shared>, &Context, R) -> R::Response,
@@ -106,7 +89,7 @@ pub(crate) fn decode<R: ApiRequest>(context: &Context, bytes: &Bytes) -> Result<
 }
 
 fn encode<R: ApiRequest>(context: &Context, response: &R::Response) -> Started {
-    match encode_response(R::KEY, context, response, &mut Vec::new()) {
+    match encode_response(R::KEY, context, response, &[]) {
         Ok(response) => Started::Answered(response),
         Err(reason) => Started::Close { reason },
     }
@@ -117,7 +100,7 @@ pub(crate) fn encode_response<M: Message>(
     api: ApiKey,
     context: &Context,
     response: &M,
-    ranges: &mut Vec<FileRange>,
+    ranges: &[FileRange],
 ) -> Result<Response, String> {
     let head = &context.head;
     let encoded = frame::encode_response(api, head.api_version, head.correlation_id, response)
@@ -126,7 +109,7 @@ pub(crate) fn encode_response<M: Message>(
 }
 
 /// The parts of an encoded frame, with the ranges of files in their places.
-pub(crate) fn to_response(encoded: &Encoded, ranges: &mut Vec<FileRange>) -> Response {
+pub(crate) fn to_response(encoded: &Encoded, ranges: &[FileRange]) -> Response {
     let parts: SmallVec<[Part; 2]> = encoded
         .parts()
         .filter_map(|part| match part {

@@ -34,7 +34,10 @@ impl ClientService {
 
 impl Service for ClientService {
     fn open(&self, info: ConnectionInfo) -> Box<dyn Session> {
-        Box::new(ClientSession { shared: Arc::clone(&self.shared), info: Arc::new(info) })
+        Box::new(ClientSession {
+            shared: Arc::clone(&self.shared),
+            info: Arc::new(info),
+        })
     }
 }
 
@@ -46,7 +49,9 @@ impl Session for ClientSession {
     fn start<'a>(&'a mut self, request: Request<'a>) -> BoxFuture<'a, Started> {
         Box::pin(async move {
             let Some(api) = ApiKey::from_i16(request.head.api_key) else {
-                return Started::Close { reason: "an unknown API".to_owned() };
+                return Started::Close {
+                    reason: "an unknown API".to_owned(),
+                };
             };
             let received = request.received;
             let started = router::route(&self.shared, &self.info, api, request).await;

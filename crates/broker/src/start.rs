@@ -86,7 +86,9 @@ pub enum StartError {
         remedy: &'static str,
     },
     /// The directory is another cluster's or another node's.
-    #[error("{path} belongs to {found}, this node is of {expected}; use an empty directory or its own")]
+    #[error(
+        "{path} belongs to {found}, this node is of {expected}; use an empty directory or its own"
+    )]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -141,7 +143,10 @@ impl Broker {
             Some(address) => Some(bind(&env, address, "http.listener")?),
             None => None,
         };
-        let features = FEATURES.iter().map(|(name, level)| ((*name).to_owned(), *level)).collect();
+        let features = FEATURES
+            .iter()
+            .map(|(name, level)| ((*name).to_owned(), *level))
+            .collect();
         let options = QuorumOptions {
             directory: config.node.metadata_log_dir.clone(),
             config: Arc::clone(&config),
@@ -152,8 +157,10 @@ impl Broker {
         claim_directory(&config, &directory, &controller, identity)?;
         let shared = share(env, config, controller, directory, identity);
         let (stop, stopped) = watch::channel(false);
-        let addresses =
-            bound.iter().map(|bound| (bound.config.name.clone(), bound.address)).collect();
+        let addresses = bound
+            .iter()
+            .map(|bound| (bound.config.name.clone(), bound.address))
+            .collect();
         for bound in bound {
             accept(&shared, bound, &stopped);
         }
@@ -164,7 +171,12 @@ impl Broker {
         }
         tasks::start(&shared, &stopped);
         spawn_heartbeats(&shared, stopped);
-        Ok(Self { shared, addresses, http_address, stop })
+        Ok(Self {
+            shared,
+            addresses,
+            http_address,
+            stop,
+        })
     }
 
     /// Names and addresses of the client listeners.
@@ -213,7 +225,10 @@ impl Broker {
 async fn open_directory(env: &Env, config: &BrokerConfig) -> Result<Arc<LogDirectory>, StartError> {
     let (disk, path) = (Arc::clone(&env.disk), config.node.log_dir.clone());
     let open = move || LogDirectory::open(disk, &path, CacheLimits::default());
-    let opened = env.offload("open-directory", open).await.ok_or(StartError::Stopped)?;
+    let opened = env
+        .offload("open-directory", open)
+        .await
+        .ok_or(StartError::Stopped)?;
     Ok(opened?)
 }
 
@@ -238,11 +253,7 @@ fn bind_all(env: &Env, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> 
         .collect()
 }
 
-fn bind(
-    env: &Env,
-    address: &Address,
-    key: &'static str,
-) -> Result<Box<dyn Listener>, StartError> {
+fn bind(env: &Env, address: &Address, key: &'static str) -> Result<Box<dyn Listener>, StartError> {
     let host = match address.host.as_str() {
         "localhost" => "127.0.0.1",
         "" => "0.0.0.0",
@@ -251,12 +262,17 @@ fn bind(
     let ip = host
         .trim_matches(['[', ']'])
         .parse()
-        .map_err(|_| StartError::Address { address: address.host.clone(), key })?;
-    env.net.bind(SocketAddr::new(ip, address.port)).map_err(|source| StartError::Bind {
-        address: address.to_string(),
-        key,
-        source,
-    })
+        .map_err(|_| StartError::Address {
+            address: address.host.clone(),
+            key,
+        })?;
+    env.net
+        .bind(SocketAddr::new(ip, address.port))
+        .map_err(|source| StartError::Bind {
+            address: address.to_string(),
+            key,
+            source,
+        })
 }
 
 /// Registers this broker, and waits for the answer: its registration is in the image then.
@@ -284,11 +300,18 @@ async fn register(
         endpoints,
         rack: config.node.rack.clone(),
         previous_epoch: former_epoch,
-        disk: if is_clean { DiskState::Clean } else { DiskState::Unclean },
+        disk: if is_clean {
+            DiskState::Clean
+        } else {
+            DiskState::Unclean
+        },
         ready: true,
     };
     let registered = controller.propose(request).await?;
-    Ok(Identity { broker_id: registered.broker_id, broker_epoch: registered.broker_epoch })
+    Ok(Identity {
+        broker_id: registered.broker_id,
+        broker_epoch: registered.broker_epoch,
+    })
 }
 
 impl Bound {
@@ -319,7 +342,10 @@ fn claim_directory(
     let found = MetaProperties::read(&**disk, path)?;
     let cluster_id = controller.cluster_id().to_string();
     if let Some(found) = &found {
-        let is_foreign = found.cluster_id.as_ref().is_some_and(|id| *id != cluster_id)
+        let is_foreign = found
+            .cluster_id
+            .as_ref()
+            .is_some_and(|id| *id != cluster_id)
             || found.node_id.is_some_and(|id| id != identity.broker_id);
         if is_foreign {
             return Err(StartError::Foreign {
@@ -327,7 +353,9 @@ fn claim_directory(
                 found: format!(
                     "cluster {}, node {}",
                     found.cluster_id.as_deref().unwrap_or("?"),
-                    found.node_id.map_or_else(|| "?".to_owned(), |id| id.to_string())
+                    found
+                        .node_id
+                        .map_or_else(|| "?".to_owned(), |id| id.to_string())
                 ),
                 expected: format!("cluster {cluster_id}, node {}", identity.broker_id),
             });
@@ -377,9 +405,11 @@ fn share(
 
 fn accept(shared: &Arc<Shared>, bound: Bound, stopped: &watch::Receiver<bool>) {
     let network = &shared.config.network;
-    let idle_max = network.connections_max_idle_ms.map_or(IDLE_FOR_EVER, |millis| {
-        Duration::from_millis(u64::try_from(millis.get()).unwrap_or(0))
-    });
+    let idle_max = network
+        .connections_max_idle_ms
+        .map_or(IDLE_FOR_EVER, |millis| {
+            Duration::from_millis(u64::try_from(millis.get()).unwrap_or(0))
+        });
     let acceptor = Acceptor {
         listener_name: Arc::from(bound.config.name.as_str()),
         service: Arc::new(ClientService::new(Arc::clone(shared))),
@@ -398,7 +428,11 @@ fn accept(shared: &Arc<Shared>, bound: Bound, stopped: &watch::Receiver<bool>) {
         spawn: Arc::clone(&shared.env.spawn),
         stop: stopped.clone(),
     };
-    shared.env.spawn.spawn(Lane::Data, "acceptor", Box::pin(acceptor.run(bound.listener)));
+    shared.env.spawn.spawn(
+        Lane::Data,
+        "acceptor",
+        Box::pin(acceptor.run(bound.listener)),
+    );
 }
 
 /// Tells the controller that this broker lives, on the lane where no data traffic is.
@@ -406,7 +440,10 @@ fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let interval = shared.config.replica.heartbeat_interval_ms.get();
     let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(1).max(1));
     let controller = shared.controller.clone();
-    let Identity { broker_id, broker_epoch } = shared.identity;
+    let Identity {
+        broker_id,
+        broker_epoch,
+    } = shared.identity;
     let heartbeats = async move {
         loop {
             let applied_index = controller.image().last_applied().map_or(0, |id| id.index);
@@ -427,7 +464,10 @@ fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
             }
         }
     };
-    shared.env.spawn.spawn(Lane::Control, "heartbeats", Box::pin(heartbeats));
+    shared
+        .env
+        .spawn
+        .spawn(Lane::Control, "heartbeats", Box::pin(heartbeats));
 }
 
 /// Closes every open log; whether all of them were.
@@ -440,7 +480,10 @@ async fn close_logs(shared: &Arc<Shared>) -> bool {
             replica.resign();
             let (sender, closed) = oneshot::channel();
             let task = close_log(Arc::clone(shared), Arc::clone(&replica), sender);
-            shared.env.spawn.spawn(Lane::Data, "close-log", Box::pin(task));
+            shared
+                .env
+                .spawn
+                .spawn(Lane::Data, "close-log", Box::pin(task));
             (replica, closed)
         })
         .collect();
@@ -485,7 +528,10 @@ async fn close_log(
     let mut recovery_point = None;
     if let Some((log, producers)) = replica.take_log().await {
         let now = shared.env.clock.now();
-        let result = shared.env.offload("close-log", move || log.close(&producers, now)).await;
+        let result = shared
+            .env
+            .offload("close-log", move || log.close(&producers, now))
+            .await;
         match result {
             Some(Ok(end)) => recovery_point = Some(end),
             Some(Err(error)) => {

@@ -45,11 +45,28 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let interval = duration(log.retention_check_interval_ms);
     spawn(shared, stop, "retain", every(shared, interval, retain));
     let interval = duration(log.flush_offset_checkpoint_interval_ms);
-    spawn(shared, stop, "recovery-points", every(shared, interval, checkpoint_recovery_points));
+    spawn(
+        shared,
+        stop,
+        "recovery-points",
+        every(shared, interval, checkpoint_recovery_points),
+    );
     let interval = duration(shared.config.replica.high_watermark_checkpoint_interval_ms);
-    spawn(shared, stop, "high-watermarks", every(shared, interval, checkpoint_high_watermarks));
-    let interval = log.flush_scheduler_interval_ms.map_or(AGE_INTERVAL_MAX, duration);
-    spawn(shared, stop, "age", every(shared, interval.min(AGE_INTERVAL_MAX), age));
+    spawn(
+        shared,
+        stop,
+        "high-watermarks",
+        every(shared, interval, checkpoint_high_watermarks),
+    );
+    let interval = log
+        .flush_scheduler_interval_ms
+        .map_or(AGE_INTERVAL_MAX, duration);
+    spawn(
+        shared,
+        stop,
+        "age",
+        every(shared, interval.min(AGE_INTERVAL_MAX), age),
+    );
 }
 
 fn duration(millis: Millis) -> Duration {
@@ -123,7 +140,10 @@ async fn flush(shared: Arc<Shared>) {
             .map(|replica| {
                 let (sender, done) = oneshot::channel();
                 let task = flush_replica(Arc::clone(&shared), Arc::clone(replica), sender);
-                shared.env.spawn.spawn(Lane::Data, "flush-log", Box::pin(task));
+                shared
+                    .env
+                    .spawn
+                    .spawn(Lane::Data, "flush-log", Box::pin(task));
                 done
             })
             .collect();
@@ -131,7 +151,10 @@ async fn flush(shared: Arc<Shared>) {
             // Without an answer the node is stopping.
             let _ = done.await;
         }
-        shared.metrics.flush_seconds.observe(started.elapsed().as_secs_f64());
+        shared
+            .metrics
+            .flush_seconds
+            .observe(started.elapsed().as_secs_f64());
     }
 }
 
@@ -142,7 +165,9 @@ async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot
             let result = shared.env.offload("flush", move || plan.run()).await;
             let now = shared.env.clock.now();
             replica.with_log(Box::new(move |log, _| match result {
-                Some(Ok(flushed)) => Some(Event::Flushed { end: log.complete_flush(&flushed, now) }),
+                Some(Ok(flushed)) => Some(Event::Flushed {
+                    end: log.complete_flush(&flushed, now),
+                }),
                 Some(Err(error)) => Some(flush_failed(log, &error)),
                 None => None,
             }));
@@ -158,7 +183,9 @@ async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot
 fn flush_failed(log: &mut Log, error: &skein_storage::StorageError) -> Event {
     tracing::error!(partition = %log.partition(), %error, "a flush failed");
     log.flush_failed(error);
-    Event::StorageFailed { reason: OfflineReason::FlushFailed }
+    Event::StorageFailed {
+        reason: OfflineReason::FlushFailed,
+    }
 }
 
 /// Deletes old segments; their files go after `file.delete.delay.ms`.
@@ -173,8 +200,10 @@ async fn retain(shared: Arc<Shared>) {
             let log_start_offset = log.log_start_offset();
             // Without a receiver the node is stopping; the next start removes the files.
             let _ = sender.send((deleted, delay));
-            (log_start_offset != before)
-                .then_some(Event::LogStartOffsetMoved { ticket: None, log_start_offset })
+            (log_start_offset != before).then_some(Event::LogStartOffsetMoved {
+                ticket: None,
+                log_start_offset,
+            })
         }));
         match deleted.await {
             Ok((Ok(segments), delay)) if !segments.is_empty() => {
@@ -188,7 +217,10 @@ async fn retain(shared: Arc<Shared>) {
                         }
                     }
                 });
-                shared.env.spawn.spawn(Lane::Data, "remove-segments", Box::pin(task));
+                shared
+                    .env
+                    .spawn
+                    .spawn(Lane::Data, "remove-segments", Box::pin(task));
             }
             Ok((Err(error), _)) => {
                 tracing::error!(partition = %replica.name, %error, "cannot delete old segments");

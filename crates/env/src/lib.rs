@@ -17,7 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 mod clock;
 mod disk;
@@ -59,10 +59,12 @@ impl Env {
         name: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let slot = Arc::new(Mutex::new(None));
-        let result = Arc::clone(&slot);
-        self.spawn.offload(name, Box::new(move || *result.lock() = Some(work()))).await;
-        let value = slot.lock().take();
-        value
+        let (result, done) = oneshot::channel();
+        let work = Box::new(move || {
+            // The caller may have gone.
+            let _ = result.send(work());
+        });
+        self.spawn.offload(name, work).await;
+        done.await.ok()
     }
 }

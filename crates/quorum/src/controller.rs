@@ -24,7 +24,7 @@ use crate::QuorumError;
 use crate::identity::Identity;
 use crate::node::{self, Node, RaftHandle};
 use crate::proposer::{Proposer, REQUESTS_QUEUED_MAX, Waiting};
-use crate::runtime::{offload, on_control_lane, within};
+use crate::runtime::{on_control_lane, within};
 use crate::state_machine::Published;
 use crate::types::log_id;
 
@@ -224,10 +224,9 @@ async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumErr
     } = options;
     let opening = {
         let (env, directory) = (env.clone(), directory.clone());
-        offload(&env.clone(), "open quorum", move || {
-            node::open(&env, &directory)
-        })
-        .await
+        env.clone()
+            .offload("open quorum", move || node::open(&env, &directory))
+            .await
     };
     let opened = opening.ok_or_else(|| QuorumError::stopped("the node was ended"))??;
     let Some(founding) = opened.identity.founding.clone() else {
@@ -308,7 +307,10 @@ async fn found(
         };
         let disk = Arc::clone(&controller.inner.env.disk);
         let write = move || identity.write(&*disk, &directory);
-        offload(&controller.inner.env, "initialised", write)
+        controller
+            .inner
+            .env
+            .offload("initialised", write)
             .await
             .ok_or_else(|| QuorumError::stopped("the node was ended"))??;
         tracing::info!(%cluster_id, "founded a cluster");

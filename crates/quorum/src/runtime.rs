@@ -48,21 +48,6 @@ pub(crate) async fn on_control_lane<T: Send + 'static>(
     done.await.ok()
 }
 
-/// Runs `work` where it may block and waits for its result; `None` if the node ends before.
-pub(crate) async fn offload<T: Send + 'static>(
-    env: &Env,
-    name: &'static str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (result, done) = oneshot::channel();
-    let work = Box::new(move || {
-        // The caller may have gone.
-        let _ = result.send(work());
-    });
-    env.spawn.offload(name, work).await;
-    done.await.ok()
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ControlRuntime {
@@ -197,7 +182,8 @@ impl AsyncRuntime for ControlRuntime {
         let env = NODE.try_with(Env::clone).ok();
         async move {
             match env {
-                Some(env) => offload(&env, "raft", work)
+                Some(env) => env
+                    .offload("raft", work)
                     .await
                     .ok_or_else(|| io::Error::other(TaskEnded)),
                 None => Ok(work()),

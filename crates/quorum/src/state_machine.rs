@@ -22,7 +22,6 @@ use skein_metadata::{Image, Outcome, decode_snapshot};
 use tokio::sync::watch;
 
 use crate::QuorumError;
-use crate::runtime::offload;
 use crate::snapshot_file::{SnapshotFile, StoredSnapshot};
 use crate::types::{RaftLogId, RaftStoredMembership, TypeConfig, log_id_of, raft_log_id};
 
@@ -169,7 +168,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             file.write(&snapshot)?;
             Ok(snapshot)
         };
-        let snapshot = offload(&self.env, "install snapshot", work)
+        let snapshot = self
+            .env
+            .offload("install snapshot", work)
             .await
             .ok_or_else(killed)?;
         let snapshot = snapshot.map_err(QuorumError::into_io)?;
@@ -181,7 +182,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         let file = self.file.clone();
-        let snapshot = offload(&self.env, "read snapshot", move || file.read()).await;
+        let snapshot = self.env.offload("read snapshot", move || file.read()).await;
         let snapshot = snapshot.ok_or_else(killed)?.map_err(QuorumError::into_io)?;
         Ok(snapshot.map(snapshot_for_raft))
     }
@@ -206,7 +207,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             file.write(&snapshot)?;
             Ok(snapshot)
         };
-        let snapshot = offload(&self.env, "build snapshot", work)
+        let snapshot = self
+            .env
+            .offload("build snapshot", work)
             .await
             .ok_or_else(killed)?;
         snapshot

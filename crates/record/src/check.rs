@@ -7,7 +7,7 @@
 //! Invariants, checked in [`check_produce`], in this order: exactly one batch, of magic 2, base
 //! offset 0, within the size limits, its CRC right; only then what a flipped bit could have
 //! changed: a known codec (zstd from Produce 7 on); as many records as offsets, at least one; no
-//! control batch; a producer's numbers all set or all −1; timestamps in range. What only the
+//! control batch; a producer's numbers all set, or no producer id; timestamps in range. What only the
 //! records themselves show is not checked.
 //!
 //! Source: order and codes of Kafka 4.1.1: `ProduceRequest.validateRecords`,
@@ -155,7 +155,7 @@ pub enum Rejection {
     /// Some of a producer's numbers are missing.
     #[error(
         "producer id {producer_id}, epoch {producer_epoch} and sequence {base_sequence} \
-         must all be set or all be -1"
+         must all be set, or the id be -1"
     )]
     Producer {
         /// The producer id field.
@@ -334,9 +334,8 @@ fn check_producer(header: &BatchHeader) -> Result<(), Rejection> {
         ..
     } = *header;
     let set = producer_id.0 >= 0 && producer_epoch.0 >= 0 && base_sequence.0 >= 0;
-    let unset = producer_id == ProducerId::NONE
-        && producer_epoch == ProducerEpoch::NONE
-        && base_sequence == Sequence::NONE;
+    // Without an id the other two mean nothing: franz-go counts its sequence all the same.
+    let unset = producer_id == ProducerId::NONE;
     if !set && !unset {
         return Err(Rejection::Producer {
             producer_id,

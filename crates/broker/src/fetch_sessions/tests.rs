@@ -7,7 +7,10 @@ const VERSION: i16 = 12;
 
 fn request(id: i32, epoch: i32, partitions: &[i32], forget: &[i32]) -> FetchRequest {
     let topic = Str::from("t");
-    let fetch = |&partition| FetchPartition { partition, ..Default::default() };
+    let fetch = |&partition| FetchPartition {
+        partition,
+        ..Default::default()
+    };
     FetchRequest {
         session_id: id,
         session_epoch: epoch,
@@ -26,7 +29,11 @@ fn request(id: i32, epoch: i32, partitions: &[i32], forget: &[i32]) -> FetchRequ
 }
 
 fn partitions(fetch: &SessionFetch) -> Vec<i32> {
-    fetch.wanted.iter().map(|wanted| wanted.key.partition).collect()
+    fetch
+        .wanted
+        .iter()
+        .map(|wanted| wanted.key.partition)
+        .collect()
 }
 
 fn result(high_watermark: i64, records: Option<&'static [u8]>) -> PartitionData {
@@ -41,20 +48,29 @@ fn result(high_watermark: i64, records: Option<&'static [u8]>) -> PartitionData 
 #[tokio::test(start_paused = true)]
 async fn a_session_remembers_adds_and_forgets_partitions() {
     let sessions = FetchSessions::new(10);
-    let first = sessions.open(&request(0, 0, &[0, 1], &[]), VERSION, 7 << 33).unwrap();
+    let first = sessions
+        .open(&request(0, 0, &[0, 1], &[]), VERSION, 7 << 33)
+        .unwrap();
     assert_eq!((first.session_id, partitions(&first)), (7, vec![0, 1]));
     let second = sessions.open(&request(7, 1, &[], &[]), VERSION, 0).unwrap();
     assert_eq!(partitions(&second), [0, 1]);
-    let third = sessions.open(&request(7, 2, &[2], &[0]), VERSION, 0).unwrap();
+    let third = sessions
+        .open(&request(7, 2, &[2], &[0]), VERSION, 0)
+        .unwrap();
     assert_eq!(partitions(&third), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missed_response_an_unknown_session_and_another_form_of_names_are_errors() {
     let sessions = FetchSessions::new(10);
-    sessions.open(&request(0, 0, &[0], &[]), VERSION, 7 << 33).unwrap();
+    sessions
+        .open(&request(0, 0, &[0], &[]), VERSION, 7 << 33)
+        .unwrap();
     let error = |id, epoch, version| {
-        sessions.open(&request(id, epoch, &[], &[]), version, 0).map(|_| ()).unwrap_err()
+        sessions
+            .open(&request(id, epoch, &[], &[]), version, 0)
+            .map(|_| ())
+            .unwrap_err()
     };
     assert_eq!(error(7, 2, VERSION), ErrorCode::InvalidFetchSessionEpoch);
     assert_eq!(error(8, 1, VERSION), ErrorCode::FetchSessionIdNotFound);
@@ -66,40 +82,79 @@ async fn a_missed_response_an_unknown_session_and_another_form_of_names_are_erro
 #[tokio::test(start_paused = true)]
 async fn only_what_the_client_does_not_know_is_told() {
     let sessions = FetchSessions::new(10);
-    let first = sessions.open(&request(0, 0, &[0, 1], &[]), VERSION, 7 << 33).unwrap();
-    let keys: Vec<_> = first.wanted.iter().map(|wanted| wanted.key.clone()).collect();
-    assert!(first.must_tell(&keys[0], &result(5, None)), "a full fetch tells everything");
+    let first = sessions
+        .open(&request(0, 0, &[0, 1], &[]), VERSION, 7 << 33)
+        .unwrap();
+    let keys: Vec<_> = first
+        .wanted
+        .iter()
+        .map(|wanted| wanted.key.clone())
+        .collect();
+    assert!(
+        first.must_tell(&keys[0], &result(5, None)),
+        "a full fetch tells everything"
+    );
     assert!(first.must_tell(&keys[1], &result(5, None)));
     let second = sessions.open(&request(7, 1, &[], &[]), VERSION, 0).unwrap();
     assert!(!second.must_tell(&keys[0], &result(5, None)), "nothing new");
-    assert!(second.must_tell(&keys[1], &result(6, None)), "the high watermark moved");
+    assert!(
+        second.must_tell(&keys[1], &result(6, None)),
+        "the high watermark moved"
+    );
     let third = sessions.open(&request(7, 2, &[], &[]), VERSION, 0).unwrap();
     assert!(third.must_tell(&keys[0], &result(5, Some(b"records"))));
     let fourth = sessions.open(&request(7, 3, &[], &[]), VERSION, 0).unwrap();
-    assert_eq!(partitions(&fourth), [1, 0], "the one with data went to the end");
-    let failed = PartitionData { error_code: 3, ..result(-1, None) };
+    assert_eq!(
+        partitions(&fourth),
+        [1, 0],
+        "the one with data went to the end"
+    );
+    let failed = PartitionData {
+        error_code: 3,
+        ..result(-1, None)
+    };
     assert!(fourth.must_tell(&keys[0], &failed));
-    assert!(fourth.must_tell(&keys[0], &failed), "an error is told each time");
+    assert!(
+        fourth.must_tell(&keys[0], &failed),
+        "an error is told each time"
+    );
     assert!(fourth.must_tell(&keys[0], &result(5, None)), "and its end");
 }
 
 #[tokio::test(start_paused = true)]
 async fn full_slots_make_place_only_for_long_unused_sessions() {
     let sessions = FetchSessions::new(1);
-    sessions.open(&request(0, 0, &[0], &[]), VERSION, 7 << 33).unwrap();
-    let second = sessions.open(&request(0, 0, &[0], &[]), VERSION, 9 << 33).unwrap();
+    sessions
+        .open(&request(0, 0, &[0], &[]), VERSION, 7 << 33)
+        .unwrap();
+    let second = sessions
+        .open(&request(0, 0, &[0], &[]), VERSION, 9 << 33)
+        .unwrap();
     assert_eq!(second.session_id, 0, "it goes without");
     tokio::time::advance(EVICTABLE_AFTER + Duration::from_secs(1)).await;
-    let third = sessions.open(&request(0, 0, &[0], &[]), VERSION, 9 << 33).unwrap();
+    let third = sessions
+        .open(&request(0, 0, &[0], &[]), VERSION, 9 << 33)
+        .unwrap();
     assert_eq!((third.session_id, sessions.sessions.lock().len()), (9, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_final_epoch_ends_the_session() {
     let sessions = FetchSessions::new(1);
-    sessions.open(&request(0, 0, &[0], &[]), VERSION, 7 << 33).unwrap();
-    let last = sessions.open(&request(7, -1, &[3], &[]), VERSION, 0).unwrap();
-    assert_eq!((last.session_id, partitions(&last), sessions.sessions.lock().len()), (0, vec![3], 0));
+    sessions
+        .open(&request(0, 0, &[0], &[]), VERSION, 7 << 33)
+        .unwrap();
+    let last = sessions
+        .open(&request(7, -1, &[3], &[]), VERSION, 0)
+        .unwrap();
+    assert_eq!(
+        (
+            last.session_id,
+            partitions(&last),
+            sessions.sessions.lock().len()
+        ),
+        (0, vec![3], 0)
+    );
 }
 
 #[test]

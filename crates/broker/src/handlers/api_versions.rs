@@ -38,7 +38,7 @@ pub(crate) fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes) -> S
         response.error_code = ErrorCode::UnsupportedVersion.code();
         context.head.api_version = 0;
     }
-    match router::encode_response(ApiKey::ApiVersions, &context, &response, &mut Vec::new()) {
+    match router::encode_response(ApiKey::ApiVersions, &context, &response, &[]) {
         Ok(response) => Started::Answered(response),
         Err(reason) => Started::Close { reason },
     }
@@ -80,8 +80,9 @@ fn response(shared: &Shared) -> ApiVersionsResponse {
             max_version: feature.max_version_level,
         })
         .collect();
-    let finalized_features_epoch =
-        image.last_applied().map_or(-1, |id| i64::try_from(id.index).unwrap_or(i64::MAX));
+    let finalized_features_epoch = image
+        .last_applied()
+        .map_or(-1, |id| i64::try_from(id.index).unwrap_or(i64::MAX));
     ApiVersionsResponse {
         api_keys,
         supported_features,

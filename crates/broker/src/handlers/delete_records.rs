@@ -43,9 +43,15 @@ pub(crate) async fn handle(
                 error_code: error_code.code(),
             });
         }
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
+        topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions,
+        });
     }
-    DeleteRecordsResponse { topics, ..Default::default() }
+    DeleteRecordsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn delete(
@@ -60,5 +66,8 @@ async fn delete(
         offset if offset < 0 => return Err(ErrorCode::OffsetOutOfRange),
         offset => Some(Offset(offset)),
     };
-    replica.delete_records(before_offset).await.map_err(|refusal| refusal.error_code())
+    replica
+        .delete_records(before_offset)
+        .await
+        .map_err(|refusal| refusal.error_code())
 }

@@ -79,14 +79,20 @@ pub(crate) async fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes
         Err(reason) => return Started::Close { reason },
     };
     let version = context.head.api_version;
-    let session = match shared.fetch_sessions.open(&request, version, shared.env.rng.next_u64()) {
+    let session = match shared
+        .fetch_sessions
+        .open(&request, version, shared.env.rng.next_u64())
+    {
         Ok(session) => session,
         Err(code) => return refuse(context, code),
     };
     let mut sources = Vec::with_capacity(session.wanted.len());
     for wanted in &session.wanted {
         let replica = find(shared, wanted, version).await;
-        sources.push(Source { wanted: wanted.clone(), replica });
+        sources.push(Source {
+            wanted: wanted.clone(),
+            replica,
+        });
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let fetch = Fetch {
@@ -120,9 +126,16 @@ async fn find(
 
 /// An error of the session; before version 7 there is no field for it, and no session either.
 fn refuse(context: &Context, code: ErrorCode) -> Started {
-    let error_code = if context.head.api_version >= SESSION_VERSION { code.code() } else { 0 };
-    let response = FetchResponse { error_code, ..Default::default() };
-    match router::encode_response(ApiKey::Fetch, context, &response, &mut Vec::new()) {
+    let error_code = if context.head.api_version >= SESSION_VERSION {
+        code.code()
+    } else {
+        0
+    };
+    let response = FetchResponse {
+        error_code,
+        ..Default::default()
+    };
+    match router::encode_response(ApiKey::Fetch, context, &response, &[]) {
         Ok(response) => Started::Answered(response),
         Err(reason) => Started::Close { reason },
     }
@@ -136,7 +149,9 @@ impl Fetch {
     fn answer(&self, results: Results) -> Started {
         match self.encode(results) {
             Some(response) => Started::Answered(response),
-            None => Started::Close { reason: "cannot encode a Fetch response".to_owned() },
+            None => Started::Close {
+                reason: "cannot encode a Fetch response".to_owned(),
+            },
         }
     }
 
@@ -187,15 +202,20 @@ impl Fetch {
                 }),
             }
         }
-        let response =
-            FetchResponse { session_id: self.session.session_id, responses, ..Default::default() };
-        router::encode_response(ApiKey::Fetch, &self.context, &response, &mut ranges).ok()
+        let response = FetchResponse {
+            session_id: self.session.session_id,
+            responses,
+            ..Default::default()
+        };
+        router::encode_response(ApiKey::Fetch, &self.context, &response, &ranges).ok()
     }
 }
 
 /// The place of a range in the response; an empty one has no place, and clients want no null.
 fn to_records(range: Option<FileRange>, ranges: &mut Vec<FileRange>) -> Records {
-    let Some(range) = range else { return Records::Bytes(Bytes::new()) };
+    let Some(range) = range else {
+        return Records::Bytes(Bytes::new());
+    };
     let slot = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
     let len = u32::try_from(range.length).unwrap_or(u32::MAX);
     ranges.push(range);
@@ -213,12 +233,18 @@ impl Registration {
     fn new(sources: &[Source]) -> Self {
         let id = NEXT_WAIT_ID.fetch_add(1, Ordering::Relaxed);
         let waiter = Arc::new(FetchWaiter::default());
-        let replicas: Vec<_> =
-            sources.iter().filter_map(|source| source.replica.as_ref().ok().cloned()).collect();
+        let replicas: Vec<_> = sources
+            .iter()
+            .filter_map(|source| source.replica.as_ref().ok().cloned())
+            .collect();
         for replica in &replicas {
             replica.waits.register(id, Arc::clone(&waiter));
         }
-        Self { id, waiter, replicas }
+        Self {
+            id,
+            waiter,
+            replicas,
+        }
     }
 }
 

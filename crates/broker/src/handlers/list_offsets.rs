@@ -36,6 +36,9 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
+/// First version whose response has a leader epoch.
+const LEADER_EPOCH_VERSION: i16 = 4;
+
 /// First versions that know the special timestamps.
 const MAX_TIMESTAMP_VERSION: i16 = 7;
 const EARLIEST_LOCAL_VERSION: i16 = 8;
@@ -66,14 +69,21 @@ pub(crate) async fn handle(
                 Ok(replica) => find(shared, context, &replica, asked, isolation).await,
                 Err(code) => Err(code),
             };
-            partitions.push(to_response(asked, found));
+            partitions.push(to_response(context, asked, found));
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+        });
     }
-    ListOffsetsResponse { topics, ..Default::default() }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 fn to_response(
+    context: &Context,
     asked: &ListOffsetsPartition,
     found: Result<Found, ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
@@ -86,7 +96,11 @@ fn to_response(
         error_code: error_code.code(),
         timestamp: timestamp.get(),
         offset: offset.get(),
-        leader_epoch: leader_epoch.get(),
+        leader_epoch: if context.head.api_version >= LEADER_EPOCH_VERSION {
+            leader_epoch.get()
+        } else {
+            LeaderEpoch::NONE.get()
+        },
     }
 }
 
@@ -127,7 +141,11 @@ async fn search(
     view: Arc<ReplicaView>,
     search: impl Fn(&LogView) -> Result<Option<FoundRecord>, ReadError> + Send + 'static,
 ) -> Result<Found, ErrorCode> {
-    match shared.env.offload("list-offsets", move || search(&view.log)).await {
+    match shared
+        .env
+        .offload("list-offsets", move || search(&view.log))
+        .await
+    {
         Some(Ok(Some(found))) => Ok((found.timestamp, found.offset, found.leader_epoch)),
         Some(Ok(None)) => Ok(NOTHING),
         // Retention has removed the file under an old view: the client asks again.

@@ -41,10 +41,14 @@ pub(crate) async fn handle(
     }
     let image = shared.image();
     let topics = match &request.topics {
-        Some(topics) if !(topics.is_empty() && context.head.api_version == 0) => {
-            topics.iter().map(|topic| asked_topic(&image, &request, topic)).collect()
-        }
-        _ => image.topics_by_name().map(|topic| known_topic(&image, &request, topic)).collect(),
+        Some(topics) if !(topics.is_empty() && context.head.api_version == 0) => topics
+            .iter()
+            .map(|topic| asked_topic(&image, &request, topic))
+            .collect(),
+        _ => image
+            .topics_by_name()
+            .map(|topic| known_topic(&image, &request, topic))
+            .collect(),
     };
     MetadataResponse {
         brokers: brokers(&image, &context.connection.listener),
@@ -62,7 +66,10 @@ pub(crate) async fn handle(
 
 /// The broker that admin clients talk to: any one can do it; the lowest active id keeps it stable.
 pub(super) fn controller_id(image: &Image) -> BrokerId {
-    image.brokers().find(|broker| image.is_active(broker.id)).map_or(BrokerId::NONE, |b| b.id)
+    image
+        .brokers()
+        .find(|broker| image.is_active(broker.id))
+        .map_or(BrokerId::NONE, |b| b.id)
 }
 
 fn brokers(image: &Image, listener: &str) -> Vec<MetadataResponseBroker> {
@@ -106,8 +113,9 @@ fn asked_topic(
 }
 
 fn known_topic(image: &Image, request: &MetadataRequest, topic: &Topic) -> MetadataResponseTopic {
-    let partitions =
-        topic.partitions().map(|(index, partition)| known_partition(image, index, partition));
+    let partitions = topic
+        .partitions()
+        .map(|(index, partition)| known_partition(image, index, partition));
     MetadataResponseTopic {
         name: Some(Str::from(topic.name.as_str().to_owned())),
         topic_id: topic.id,
@@ -131,13 +139,26 @@ fn known_partition(
     let is_offline = |id: &&BrokerId| !image.is_active(**id);
     let has_leader = partition.leader != BrokerId::NONE && image.is_active(partition.leader);
     MetadataResponsePartition {
-        error_code: if has_leader { 0 } else { ErrorCode::LeaderNotAvailable.code() },
+        error_code: if has_leader {
+            0
+        } else {
+            ErrorCode::LeaderNotAvailable.code()
+        },
         partition_index: index.get(),
-        leader_id: if has_leader { partition.leader.get() } else { BrokerId::NONE.get() },
+        leader_id: if has_leader {
+            partition.leader.get()
+        } else {
+            BrokerId::NONE.get()
+        },
         leader_epoch: partition.leader_epoch.get(),
         replica_nodes: ids(&partition.replicas),
         isr_nodes: ids(&partition.isr),
-        offline_replicas: partition.replicas.iter().filter(is_offline).map(|id| id.get()).collect(),
+        offline_replicas: partition
+            .replicas
+            .iter()
+            .filter(is_offline)
+            .map(|id| id.get())
+            .collect(),
     }
 }
 
@@ -152,7 +173,11 @@ async fn create_missing(shared: &Arc<Shared>, request: &MetadataRequest) {
         return;
     }
     let image = shared.image();
-    let asked = request.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
+    let asked = request
+        .topics
+        .iter()
+        .flatten()
+        .filter_map(|topic| topic.name.as_deref());
     let topics: Vec<_> = asked
         .filter(|name| TopicName::new(name).is_ok() && image.topic_by_name(name).is_none())
         .map(|name| NewTopic {
@@ -167,7 +192,14 @@ async fn create_missing(shared: &Arc<Shared>, request: &MetadataRequest) {
         return;
     }
     // Whatever stands in the way, the client asks again: the topic is unknown until then.
-    if let Err(refusal) = shared.controller.propose(CreateTopics { topics, validate_only: false }).await {
+    if let Err(refusal) = shared
+        .controller
+        .propose(CreateTopics {
+            topics,
+            validate_only: false,
+        })
+        .await
+    {
         tracing::info!(%refusal, "could not create a topic that a client asked for");
     }
 }

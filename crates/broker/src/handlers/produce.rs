@@ -25,8 +25,7 @@ use std::sync::Arc;
 use skein_net::{BodyReader, Started};
 use skein_partition::Acks;
 use skein_protocol::messages::produce::{
-    PartitionProduceResponse, ProduceResponse,
-    TopicProduceResponse,
+    PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use skein_protocol::{ApiKey, Item, ProduceStream, Str};
 use skein_record::{BatchBuf, check_produce};
@@ -41,7 +40,10 @@ const TOPIC_ID_VERSION: i16 = 13;
 
 /// What became of one partition's batch.
 enum Outcome {
-    Refused { code: ErrorCode, message: Option<String> },
+    Refused {
+        code: ErrorCode,
+        message: Option<String>,
+    },
     Appending(Reply),
 }
 
@@ -85,11 +87,21 @@ pub(crate) async fn start(
         Outcome::Refused { .. } => true,
         Outcome::Appending(reply) => reply.try_result().is_some(),
     };
-    let response = Answer { context: context.clone(), topics };
-    if response.topics.iter().flat_map(|topic| &topic.partitions).all(is_answered) {
+    let response = Answer {
+        context: context.clone(),
+        topics,
+    };
+    if response
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .all(is_answered)
+    {
         return match response.encode().await {
             Some(response) => Started::Answered(response),
-            None => Started::Close { reason: "cannot encode a Produce response".to_owned() },
+            None => Started::Close {
+                reason: "cannot encode a Produce response".to_owned(),
+            },
         };
     }
     Started::Later(Box::pin(response.encode()))
@@ -105,7 +117,9 @@ fn end_unanswered(topics: &[TopicOutcome]) -> Started {
                 _ => continue,
             },
         };
-        return Started::Close { reason: format!("a Produce with acks=0 failed: {code}") };
+        return Started::Close {
+            reason: format!("a Produce with acks=0 failed: {code}"),
+        };
     }
     Started::Silent
 }
@@ -116,16 +130,26 @@ async fn receive(
     body: &mut BodyReader<'_>,
 ) -> Result<(Terms, Vec<TopicOutcome>), String> {
     let malformed = |error| format!("a malformed Produce request: {error}");
-    let mut stream = ProduceStream::new(context.head.api_version, body.length()).map_err(malformed)?;
-    let mut terms = Terms { acks: Err(ErrorCode::InvalidRequest), timeout: Millis(0) };
+    let mut stream =
+        ProduceStream::new(context.head.api_version, body.length()).map_err(malformed)?;
+    let mut terms = Terms {
+        acks: Err(ErrorCode::InvalidRequest),
+        timeout: Millis(0),
+    };
     let mut topics: Vec<TopicOutcome> = Vec::new();
     loop {
         let Some(item) = stream.next(body.buffer()).map_err(malformed)? else {
-            body.fill(stream.needed()).await.map_err(|error| error.to_string())?;
+            body.fill(stream.needed())
+                .await
+                .map_err(|error| error.to_string())?;
             continue;
         };
         match item {
-            Item::Head { transactional_id, acks, timeout_ms } => {
+            Item::Head {
+                transactional_id,
+                acks,
+                timeout_ms,
+            } => {
                 terms.timeout = Millis(i64::from(timeout_ms.max(0)));
                 terms.acks = Acks::from_wire(acks);
                 if transactional_id.is_some() {
@@ -133,12 +157,25 @@ async fn receive(
                 }
             }
             Item::Topic { name, topic_id } => {
-                topics.push(TopicOutcome { name, topic_id, partitions: Vec::new() });
+                topics.push(TopicOutcome {
+                    name,
+                    topic_id,
+                    partitions: Vec::new(),
+                });
             }
             Item::Partition { index, records_len } => {
-                let Some(topic) = topics.last_mut() else { continue };
-                let target = Target { version: context.head.api_version, topic, index, terms };
-                let outcome = target.receive(shared, &mut stream, body, records_len).await?;
+                let Some(topic) = topics.last_mut() else {
+                    continue;
+                };
+                let target = Target {
+                    version: context.head.api_version,
+                    topic,
+                    index,
+                    terms,
+                };
+                let outcome = target
+                    .receive(shared, &mut stream, body, records_len)
+                    .await?;
                 topic.partitions.push(PartitionOutcome { index, outcome });
                 body.yield_if_spent().await;
             }
@@ -181,13 +218,17 @@ impl Target<'_> {
         let policy = replica.policy();
         if let Err(rejection) = check_produce(&records, &policy, self.version, now) {
             let message = Some(rejection.to_string());
-            return Ok(Outcome::Refused { code: rejection.code(), message });
+            return Ok(Outcome::Refused {
+                code: rejection.code(),
+                message,
+            });
         }
         match BatchBuf::new(records) {
             // Nothing coordinates transactions: their records would stay undecided for ever.
-            Ok(batch) if batch.header().attributes.is_transactional() => {
-                Ok(Outcome::Refused { code: ErrorCode::InvalidTxnState, message: None })
-            }
+            Ok(batch) if batch.header().attributes.is_transactional() => Ok(Outcome::Refused {
+                code: ErrorCode::InvalidTxnState,
+                message: None,
+            }),
             Ok(batch) => {
                 let reply = replica.append(batch, acks, self.terms.timeout, permit);
                 Ok(Outcome::Appending(reply))
@@ -195,7 +236,10 @@ impl Target<'_> {
             // `check_produce` has parsed the same bytes.
             Err(error) => {
                 let message = Some(error.to_string());
-                Ok(Outcome::Refused { code: ErrorCode::CorruptMessage, message })
+                Ok(Outcome::Refused {
+                    code: ErrorCode::CorruptMessage,
+                    message,
+                })
             }
         }
     }
@@ -206,7 +250,10 @@ impl Target<'_> {
         shared: &Arc<Shared>,
         length: usize,
     ) -> Result<(Arc<Replica>, Acks), Outcome> {
-        let refused = |code| Outcome::Refused { code, message: None };
+        let refused = |code| Outcome::Refused {
+            code,
+            message: None,
+        };
         let acks = self.terms.acks.map_err(refused)?;
         let partition = PartitionIndex(self.index);
         let found = if self.version >= TOPIC_ID_VERSION {
@@ -217,7 +264,10 @@ impl Target<'_> {
         let replica = found.map_err(refused)?;
         if let Err(rejection) = replica.policy().check_size(length) {
             let message = Some(rejection.to_string());
-            return Err(Outcome::Refused { code: rejection.code(), message });
+            return Err(Outcome::Refused {
+                code: rejection.code(),
+                message,
+            });
         }
         Ok((replica, acks))
     }
@@ -236,17 +286,22 @@ impl Answer {
             let mut partition_responses = Vec::with_capacity(topic.partitions.len());
             for partition in topic.partitions {
                 partition_responses.push(match partition.outcome {
-                    Outcome::Refused { code, message } => {
-                        refused(partition.index, code, message)
-                    }
+                    Outcome::Refused { code, message } => refused(partition.index, code, message),
                     Outcome::Appending(reply) => to_response(partition.index, reply.result().await),
                 });
             }
             let TopicOutcome { name, topic_id, .. } = topic;
-            responses.push(TopicProduceResponse { name, topic_id, partition_responses });
+            responses.push(TopicProduceResponse {
+                name,
+                topic_id,
+                partition_responses,
+            });
         }
-        let response = ProduceResponse { responses, ..Default::default() };
-        router::encode_response(ApiKey::Produce, &self.context, &response, &mut Vec::new()).ok()
+        let response = ProduceResponse {
+            responses,
+            ..Default::default()
+        };
+        router::encode_response(ApiKey::Produce, &self.context, &response, &[]).ok()
     }
 }
 
@@ -266,11 +321,7 @@ fn to_response(index: i32, result: AckResult) -> PartitionProduceResponse {
     }
 }
 
-fn refused(
-    index: i32,
-    code: ErrorCode,
-    message: Option<String>,
-) -> PartitionProduceResponse {
+fn refused(index: i32, code: ErrorCode, message: Option<String>) -> PartitionProduceResponse {
     PartitionProduceResponse {
         index,
         error_code: code.code(),

@@ -51,16 +51,22 @@ pub(crate) struct Opened {
 }
 
 /// Something to do with the log while nothing is written.
-pub(crate) type LogTask = Box<dyn FnOnce(&mut Log, &mut skein_partition::Replica) -> Option<Event> + Send>;
+pub(crate) type LogTask =
+    Box<dyn FnOnce(&mut Log, &mut skein_partition::Replica) -> Option<Event> + Send>;
 
 /// What the writer takes.
 pub(crate) enum Input {
     Produce(Produce),
     Event(Event),
     Task(LogTask),
-    DeleteRecords { before_offset: Option<Offset>, reply: oneshot::Sender<Result<Offset, Refusal>> },
+    DeleteRecords {
+        before_offset: Option<Offset>,
+        reply: oneshot::Sender<Result<Offset, Refusal>>,
+    },
     TimerFired,
-    TakeLog { reply: oneshot::Sender<(Log, ProducerStates)> },
+    TakeLog {
+        reply: oneshot::Sender<(Log, ProducerStates)>,
+    },
     Completed(Box<Writing>),
 }
 
@@ -113,7 +119,10 @@ pub(super) struct Step<'a> {
 
 impl Opened {
     pub(super) fn view(&self) -> ReplicaView {
-        ReplicaView { log: self.log.reader().load(), offsets: self.machine.published() }
+        ReplicaView {
+            log: self.log.reader().load(),
+            offsets: self.machine.published(),
+        }
     }
 }
 
@@ -188,9 +197,18 @@ impl Core {
             Input::Produce(produce) => self.produce(produce, step),
             Input::Event(event) => self.event(event, step),
             Input::Task(task) => self.task(task, step),
-            Input::DeleteRecords { before_offset, reply } => {
+            Input::DeleteRecords {
+                before_offset,
+                reply,
+            } => {
                 let ticket = Ticket(self.delete_replies.insert(reply) as u64);
-                self.step(Event::DeleteRecordsReceived { ticket, before_offset }, step);
+                self.step(
+                    Event::DeleteRecordsReceived {
+                        ticket,
+                        before_offset,
+                    },
+                    step,
+                );
             }
             Input::TakeLog { reply } => self.take_log(reply, step),
             Input::TimerFired => {
@@ -207,12 +225,23 @@ impl Core {
             self.held.push_front(Input::Produce(produce));
             return;
         }
-        let Produce { batch, acks, timeout, permit, reply } = produce;
+        let Produce {
+            batch,
+            acks,
+            timeout,
+            permit,
+            reply,
+        } = produce;
         let header = *batch.header();
         let ticket = Ticket(self.replies.insert(reply) as u64);
         self.arriving = Some((batch, permit));
-        let event =
-            Event::ProduceReceived { ticket, header, acks, timeout, leader_epoch: None };
+        let event = Event::ProduceReceived {
+            ticket,
+            header,
+            acks,
+            timeout,
+            leader_epoch: None,
+        };
         self.step(event, step);
         // A refused batch, or a duplicate, was not taken for the group.
         self.arriving = None;
@@ -282,8 +311,15 @@ impl Core {
 
     fn carry_out(&mut self, effect: Effect, step: &mut Step<'_>) {
         match effect {
-            Effect::Write { base_offset, leader_epoch, log_append_time, ticket } => {
-                let Some((mut batch, permit)) = self.arriving.take() else { return };
+            Effect::Write {
+                base_offset,
+                leader_epoch,
+                log_append_time,
+                ticket,
+            } => {
+                let Some((mut batch, permit)) = self.arriving.take() else {
+                    return;
+                };
                 batch.set_base_offset(base_offset);
                 batch.set_leader_epoch(leader_epoch);
                 if let Some(now) = log_append_time {
@@ -300,8 +336,12 @@ impl Core {
             Effect::RequestFlush { .. } => self.shared.flusher.request(step.replica),
             // The log writes the file itself before the first batch of an epoch.
             Effect::CheckpointLeaderEpochs => {}
-            Effect::MoveLogStart { ticket, log_start_offset } => {
-                self.held.push_back(Input::Task(move_log_start(ticket, log_start_offset)));
+            Effect::MoveLogStart {
+                ticket,
+                log_start_offset,
+            } => {
+                self.held
+                    .push_back(Input::Task(move_log_start(ticket, log_start_offset)));
             }
             Effect::AnswerDeleteRecords { ticket, result } => {
                 if let Some(reply) = self.delete_replies.try_remove(index(ticket)) {
@@ -322,7 +362,10 @@ impl Core {
             log.publish(offsets.high_watermark, offsets.last_stable_offset);
             self.view = self.reader.load();
         }
-        step.replica.publish(ReplicaView { log: Arc::clone(&self.view), offsets });
+        step.replica.publish(ReplicaView {
+            log: Arc::clone(&self.view),
+            offsets,
+        });
         step.is_published = true;
     }
 }
@@ -336,7 +379,11 @@ impl Core {
         }
         let Some(log) = self.log.take() else { return };
         let group = std::mem::take(&mut self.group);
-        let mut writing = Writing { log, group, result: None };
+        let mut writing = Writing {
+            log,
+            group,
+            result: None,
+        };
         let shared = Arc::clone(&self.shared);
         let Some(inline) = shared.disk_watch.begin() else {
             shared.metrics.writes_offloaded.inc();
@@ -344,7 +391,10 @@ impl Core {
         };
         writing.run(shared.env.clock.now());
         drop(inline);
-        shared.metrics.write_seconds.observe(step.started.elapsed().as_secs_f64());
+        shared
+            .metrics
+            .write_seconds
+            .observe(step.started.elapsed().as_secs_f64());
         let cost = shared.env.disk.take_cost();
         if cost.is_zero() {
             self.complete(writing, step);
@@ -355,21 +405,30 @@ impl Core {
 
     /// A write has ended: the log is back.
     fn complete(&mut self, writing: Writing, step: &mut Step<'_>) {
-        let Writing { log, mut group, result } = writing;
+        let Writing {
+            log,
+            mut group,
+            result,
+        } = writing;
         let event = match result {
             Some(Ok(appended)) => {
                 let metrics = &self.shared.metrics;
                 metrics.writes.inc();
                 metrics.batches_appended.inc_by(group.batches.len() as u64);
                 metrics.appended_bytes.inc_by(appended.bytes);
-                Event::Written { end: appended.log_end_offset }
+                Event::Written {
+                    end: appended.log_end_offset,
+                }
             }
             Some(Err(error)) => {
                 tracing::error!(partition = %step.replica.name, %error, "cannot append");
                 write_failed(&error)
             }
             // The offload pool has dropped the write: the node is stopping.
-            None => Event::WriteFailed { failure: WriteFailure::Io, is_cut_back: true },
+            None => Event::WriteFailed {
+                failure: WriteFailure::Io,
+                is_cut_back: true,
+            },
         };
         group.batches.clear();
         group.permits.clear();
@@ -410,15 +469,21 @@ impl Core {
             if self.log.is_none() {
                 return;
             }
-            let Some(input) = self.held.pop_front() else { return };
+            let Some(input) = self.held.pop_front() else {
+                return;
+            };
             self.apply(input, step);
         }
     }
 
     /// Sees to it that produces whose time is up are answered.
     fn set_timer(&mut self) {
-        let Some(deadline) = self.machine.next_deadline() else { return };
-        let Some(replica) = self.replica.upgrade() else { return };
+        let Some(deadline) = self.machine.next_deadline() else {
+            return;
+        };
+        let Some(replica) = self.replica.upgrade() else {
+            return;
+        };
         if std::mem::replace(&mut self.timer_is_set, true) {
             return;
         }
@@ -428,12 +493,21 @@ impl Core {
             tokio::time::sleep(Duration::from_millis(wait.max(1))).await;
             replica.submit(Input::TimerFired);
         };
-        self.shared.env.spawn.spawn(Lane::Data, "produce-timeout", Box::pin(timer));
+        self.shared
+            .env
+            .spawn
+            .spawn(Lane::Data, "produce-timeout", Box::pin(timer));
     }
 
     fn check(&self) {
-        assert!(self.log.is_none() || self.group.is_empty(), "a group was left unwritten");
-        assert!(self.arriving.is_none(), "a batch was left between the state machine and the log");
+        assert!(
+            self.log.is_none() || self.group.is_empty(),
+            "a group was left unwritten"
+        );
+        assert!(
+            self.arriving.is_none(),
+            "a batch was left between the state machine and the log"
+        );
     }
 }
 
@@ -505,15 +579,24 @@ impl Group {
 }
 
 fn write_failed(error: &AppendError) -> Event {
-    let failure =
-        if error.cause.is_disk_full() { WriteFailure::DiskFull } else { WriteFailure::Io };
-    Event::WriteFailed { failure, is_cut_back: error.is_cut_back() }
+    let failure = if error.cause.is_disk_full() {
+        WriteFailure::DiskFull
+    } else {
+        WriteFailure::Io
+    };
+    Event::WriteFailed {
+        failure,
+        is_cut_back: error.is_cut_back(),
+    }
 }
 
 fn move_log_start(ticket: Ticket, log_start_offset: Offset) -> LogTask {
     Box::new(move |log, _| {
         Some(match log.advance_log_start(log_start_offset) {
-            Ok(_) => Event::LogStartOffsetMoved { ticket: Some(ticket), log_start_offset },
+            Ok(_) => Event::LogStartOffsetMoved {
+                ticket: Some(ticket),
+                log_start_offset,
+            },
             Err(error) => {
                 tracing::error!(partition = %log.partition(), %error, "cannot move the log start");
                 Event::LogStartMoveFailed { ticket }

@@ -46,5 +46,8 @@ pub(crate) fn replica_settings(
 
 /// How the log rolls, keeps and flushes.
 pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: Millis) -> LogConfig {
-    LogConfig { producer_id_expiration_ms, ..LogConfig::from(config) }
+    LogConfig {
+        producer_id_expiration_ms,
+        ..LogConfig::from(config)
+    }
 }

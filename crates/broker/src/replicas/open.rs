@@ -46,9 +46,19 @@ pub(super) async fn open(
         let (shared, place, config) = (Arc::clone(shared), Arc::clone(place), config.clone());
         move || open_log(&shared, &place, &config)
     };
-    let opened = shared.env.offload("open-log", work).await.ok_or(OpenError::Stopped)??;
+    let opened = shared
+        .env
+        .offload("open-log", work)
+        .await
+        .ok_or(OpenError::Stopped)??;
     report(place, &opened);
-    let OpenedLog { log, producers, leader_epochs, high_watermark, .. } = opened;
+    let OpenedLog {
+        log,
+        producers,
+        leader_epochs,
+        high_watermark,
+        ..
+    } = opened;
     let recovered = RecoveredLog {
         log_start_offset: log.log_start_offset(),
         high_watermark,
@@ -59,8 +69,7 @@ pub(super) async fn open(
     };
     let expiration_ms = shared.config.transaction.producer_id_expiration_ms;
     let settings = replica_settings(&config, expiration_ms);
-    let machine =
-        skein_partition::Replica::new(shared.identity.broker_id, settings, recovered);
+    let machine = skein_partition::Replica::new(shared.identity.broker_id, settings, recovered);
     let opened = Opened {
         name: place.name.clone(),
         machine,
@@ -85,7 +94,13 @@ fn open_log(
     }
     let expiration_ms = shared.config.transaction.producer_id_expiration_ms;
     let config = log_config(config, expiration_ms);
-    Log::open(directory, &place.name, Some(place.topic_id), config, shared.env.clock.now())
+    Log::open(
+        directory,
+        &place.name,
+        Some(place.topic_id),
+        config,
+        shared.env.clock.now(),
+    )
 }
 
 fn report(place: &Place, opened: &OpenedLog) {

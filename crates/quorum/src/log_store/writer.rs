@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::QuorumError;
 use crate::log_files::LogFiles;
-use crate::runtime::offload;
 use crate::types::{RaftEntryOf, RaftVote, TypeConfig};
 
 /// Writes that one turn takes.
@@ -84,7 +83,7 @@ impl Writer {
                 let outcomes = execute(&mut files, turn);
                 (files, outcomes)
             };
-            let Some((returned, outcomes)) = offload(&self.env, "quorum log", work).await else {
+            let Some((returned, outcomes)) = self.env.offload("quorum log", work).await else {
                 return; // the node is being killed
             };
             files = returned;

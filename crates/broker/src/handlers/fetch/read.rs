@@ -50,7 +50,10 @@ impl Reader {
             1 => FetchIsolation::LastStableOffset,
             _ => FetchIsolation::HighWatermark,
         };
-        Self { max_bytes: asked.min(fetch_max_bytes as usize), isolation }
+        Self {
+            max_bytes: asked.min(fetch_max_bytes as usize),
+            isolation,
+        }
     }
 
     /// Reads what is in memory; `None` if the disk is needed.
@@ -61,7 +64,9 @@ impl Reader {
     /// Reads on the offload pool, and brings the ranges into the page cache.
     pub(super) async fn read_cold(&self, env: &Env, sources: &[Source]) -> Results {
         let (reader, sources) = (*self, sources.to_vec());
-        let results = env.offload("cold-fetch", move || reader.read(&sources, true)).await;
+        let results = env
+            .offload("cold-fetch", move || reader.read(&sources, true))
+            .await;
         results.flatten().unwrap_or_default()
     }
 
@@ -116,7 +121,9 @@ impl Reader {
             ..Default::default()
         };
         let left = self.max_bytes.saturating_sub(so_far.bytes);
-        let limit = usize::try_from(fetch.partition_max_bytes).unwrap_or(0).min(left);
+        let limit = usize::try_from(fetch.partition_max_bytes)
+            .unwrap_or(0)
+            .min(left);
         let is_first = so_far.bytes == 0;
         if offset >= end || (limit == 0 && !is_first) {
             return Read::Done(data, None);
@@ -136,7 +143,11 @@ impl Reader {
             return Read::Cold;
         }
         let length = usize::try_from(range.length).unwrap_or(usize::MAX);
-        let range = FileRange { file: range.file, offset: range.position, length };
+        let range = FileRange {
+            file: range.file,
+            offset: range.position,
+            length,
+        };
         Read::Done(data, Some(range))
     }
 }
