@@ -26,7 +26,7 @@ TEST_SEEDS  ?= 20
 # own.
 SIM_TARGET  := $(TARGET)/sim
 SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" \
-               $(CARGO) run $(CARGO_FLAGS) --release --package skein-sim \
+               $(CARGO) run $(CARGO_FLAGS) --profile sim --package skein-sim \
                --target-dir $(SIM_TARGET) --
 
 # Loom replaces the locks and atomics under test with its own; tokio would follow, so the files
