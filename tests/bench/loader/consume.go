@@ -7,12 +7,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// consume reads that many records from the start of the topic, as fast as they come. To connect is part of it: a client
+// consume reads that many records of the topic, as fast as they come. To connect is part of it: a client
 // that has its partitions begins to fetch.
 func consume(ctx context.Context, l load) result {
 	awaitStart()
 	started := time.Now()
-	client := l.client(ctx, l.fromTheStart())
+	client := l.client(ctx, l.allPartitions())
 	defer client.Close()
 	var seen result
 	for seen.Records < l.records {

@@ -17,7 +17,7 @@ func latency(ctx context.Context, l load) result {
 		kgo.ProducerLinger(0),
 	)
 	defer producer.Close()
-	consumer := l.client(ctx, l.fromTheStart())
+	consumer := l.client(ctx, l.allPartitions())
 	defer consumer.Close()
 	value := make([]byte, l.recordBytes)
 	consumed := make(chan struct{})

@@ -30,6 +30,7 @@ type load struct {
 	bootstrap   string
 	topic       string
 	partitions  int
+	from        int64
 	recordBytes int
 	batchBytes  int
 	bytes       int64
@@ -53,6 +54,7 @@ func main() {
 	flags.StringVar(&l.bootstrap, "bootstrap", "", "`host:port` of the broker")
 	flags.StringVar(&l.topic, "topic", "", "topic, which exists")
 	flags.IntVar(&l.partitions, "partitions", 1, "partitions of the topic, to consume from")
+	flags.Int64Var(&l.from, "from", 0, "offset to consume from, in each partition")
 	flags.IntVar(&l.recordBytes, "record-bytes", 1024, "bytes of each record's value")
 	flags.IntVar(&l.batchBytes, "batch-bytes", 1000012, "bytes of a batch at most")
 	flags.Int64Var(&l.bytes, "bytes", 0, "bytes to produce; 0: until standard input ends")
@@ -85,11 +87,11 @@ func (l load) client(ctx context.Context, options ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-// fromTheStart consumes all partitions of the topic, each from offset 0.
-func (l load) fromTheStart() kgo.Opt {
+// allPartitions consumes the topic from where the flags say.
+func (l load) allPartitions() kgo.Opt {
 	offsets := make(map[int32]kgo.Offset, l.partitions)
 	for partition := range l.partitions {
-		offsets[int32(partition)] = kgo.NewOffset().At(0)
+		offsets[int32(partition)] = kgo.NewOffset().At(l.from)
 	}
 	return kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: offsets})
 }

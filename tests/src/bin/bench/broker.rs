@@ -36,6 +36,8 @@ pub(crate) const KAFKA_JVM_OPTIONS: &[&str] = &[
 /// A deleted topic frees its memory soon; both keep it for a minute otherwise.
 pub(crate) const SETTINGS: Settings<'static> = &[("log.segment.delete.delay.ms", "1000")];
 
+/// Where the loads begin in each partition of a topic.
+pub(crate) const FIRST_OFFSET: i64 = 1;
 /// The topic of the first record. It does not exist then, as for a user who just starts.
 const FIRST_TOPIC: &str = "first";
 const FIRST_VALUE: &[u8] = b"hello";
@@ -101,6 +103,10 @@ impl Broker {
         Ok(process::resident_mb(self.process.id())?)
     }
 
+    /// Creates a topic and writes one record to each partition, which is at [`FIRST_OFFSET`] - 1.
+    ///
+    /// The answer to the creation may come before the partitions take records, and a client that is
+    /// refused waits for seconds before it asks again who leads them.
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32) -> Outcome<()> {
         let mut connection = Connection::open(self.port())?;
         let code = connection.create_topic(topic, partitions, &[])?;
@@ -109,13 +115,16 @@ impl Broker {
                 format!("{:?} creates no topic {topic}: error {code}", self.system()).into(),
             );
         }
-        // The answer may come before the partitions have their leader.
-        let started = Instant::now();
-        while connection.metadata(topic, false)? != error::NONE {
-            if started.elapsed() > START_TIMEOUT {
-                return Err(format!("{:?} does not know topic {topic}", self.system()).into());
+        let asked = Instant::now();
+        let batch = Batch::of([FIRST_VALUE]).encode();
+        for partition in 0..partitions {
+            while connection.produce(topic, partition, &batch)?.error_code != error::NONE {
+                if asked.elapsed() > START_TIMEOUT {
+                    let system = self.system();
+                    return Err(format!("{system:?} takes nothing for {topic}-{partition}").into());
+                }
+                std::thread::sleep(RETRY_INTERVAL);
             }
-            std::thread::sleep(RETRY_INTERVAL);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use skein_tests::System;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, FIRST_OFFSET};
 use crate::loader::{Loader, Seen};
 use crate::metrics::{Metric, Results};
 use crate::process::float;
@@ -220,6 +220,7 @@ impl Run<'_> {
         let records = self.plan.bytes.div_ceil(1024);
         let arguments = [
             argument("-partitions", PARTITIONS),
+            argument("-from", FIRST_OFFSET),
             argument("-records", records),
         ];
         let (seen, cpu) = load(broker, "consume", topic, &arguments.concat())?;
@@ -232,6 +233,7 @@ impl Run<'_> {
         broker.create_topic(topic, 1)?;
         let records = self.plan.latency_records;
         let arguments = [
+            argument("-from", FIRST_OFFSET),
             argument("-record-bytes", LATENCY_RECORD_BYTES),
             argument("-records", records),
             argument("-warm-up", records / LATENCY_WARM_UP_SHARE),
