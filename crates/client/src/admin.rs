@@ -2,13 +2,13 @@
 //!
 //! Input: orders and questions. Output: what the brokers say of them.
 //!
-//! Any broker can be asked: it forwards to the controller what is the controller's. What fails for a
-//! while is tried again as long as `default.api.timeout.ms` allows. If the answer to a change was
+//! Any broker can be asked: it forwards to the controller what is the controller's. What fails for
+//! a while is tried again as long as `default.api.timeout.ms` allows. If the answer to a change was
 //! lost, the next attempt may find it done: then a topic "already exists", or is unknown after its
 //! deletion.
 //!
-//! Invariant: one method, one subject, one answer; a list of subjects is the caller's loop, so that a
-//! refusal always names its subject.
+//! Invariant: one method, one subject, one answer; a list of subjects is the caller's loop, so that
+//! a refusal always names its subject.
 //!
 //! Source: the Kafka protocol guide; KIP-4 (administration), KIP-339 (incremental changes).
 

@@ -1,7 +1,7 @@
 //! The way in: one client per program and cluster.
 //!
-//! Input: an environment, addresses, options. Output: producers, consumers and an admin, which share
-//! what is known of the cluster.
+//! Input: an environment, addresses, options. Output: producers, consumers and an admin, which
+//! share what is known of the cluster.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Asks the brokers of a list such as `one:9092,two:9092` for the rest of the cluster, as long as
-    /// [`ClientOptions::api_timeout`] allows.
+    /// Asks the brokers of a list such as `one:9092,two:9092` for the rest of the cluster, as long
+    /// as [`ClientOptions::connect_timeout`] allows.
     ///
     /// # Errors
     /// [`ClientError::Bootstrap`]; [`ClientError::TimedOut`] when nobody answers.
@@ -36,7 +36,12 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let addresses = parse_bootstrap(bootstrap)?;
         let metadata = Metadata::new(env, addresses, options);
-        let mut retry = Retry::new(&metadata.env, &metadata.options, "connecting");
+        let mut retry = Retry::within(
+            &metadata.env,
+            &metadata.options,
+            "connecting",
+            metadata.options.connect_timeout,
+        );
         loop {
             match metadata.newer_than(0, false).await {
                 Ok(_) => break,

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! - a partition is fetched again only when its last chunk has been handed over, so at most one fetch
-//!   response per broker is in memory, and one decompressed batch;
+//! - a partition is fetched again only when its last chunk has been handed over, so at most one
+//!   fetch response per broker is in memory, and one decompressed batch;
 //! - what was asked before a `seek` is dropped when it arrives (`generation`);
 //! - a position only moves over records that were handed over, or that nobody may read.
 //!
@@ -123,6 +123,13 @@ impl Consumer {
         self.partitions.insert(partition, assigned);
     }
 
+    /// Reads a partition no more; the others go on.
+    pub fn unassign(&mut self, partition: &TopicPartition) {
+        self.chunks.retain(|chunk| chunk.partition() != partition);
+        self.records.retain(|record| record.partition != *partition);
+        self.partitions.remove(partition);
+    }
+
     /// Offset of the next record to be handed over; `None` while it is not known.
     #[must_use]
     pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
@@ -146,8 +153,8 @@ impl Consumer {
         self.partitions.get(partition)?.high_watermark
     }
 
-    /// The next records, at most [`ConsumerOptions::max_poll_records`]. Returns as soon as there are
-    /// any; after `timeout`, none. May be cancelled: nothing is lost.
+    /// The next records, at most [`ConsumerOptions::max_poll_records`]. Returns as soon as there
+    /// are any; after `timeout`, none. May be cancelled: nothing is lost.
     ///
     /// # Errors
     /// A broker's final refusal, a corrupt batch, an offset outside of the log without a reset.

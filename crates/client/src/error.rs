@@ -1,7 +1,7 @@
 //! Why the client could not do what it was asked.
 //!
-//! Input: refusals of brokers and failures of the world. Output: one error type, whose text says what
-//! happened to what.
+//! Input: refusals of brokers and failures of the world. Output: one error type, whose text says
+//! what happened to what.
 //!
 //! Invariant: an error of a broker keeps its [`ErrorCode`], so that a program can decide on it.
 

@@ -1,7 +1,7 @@
 //! Producer, consumer and admin client for Rust programs.
 //!
-//! Input: an environment, the addresses of a few brokers, records and orders. Output: their delivery,
-//! records read, and what the cluster says.
+//! Input: an environment, the addresses of a few brokers, records and orders. Output: their
+//! delivery, records read, and what the cluster says.
 //!
 //! ```text
 //!   Client ── Metadata (one cache: brokers, leaders; refreshed on age and on stale answers)
@@ -13,12 +13,14 @@
 //! ```
 //!
 //! Invariants:
-//! - all of the outside world is [`skein_env::Env`]: the client runs in the simulation as it runs on
-//!   a machine; there is no global state, and no order comes from a randomly seeded map;
-//! - nothing is retried without a limit ([`ClientOptions`], [`ProducerOptions`]) and a pause between;
+//! - all of the outside world is [`skein_env::Env`]: the client runs in the simulation as it runs
+//!   on a machine; there is no global state, and no order comes from a randomly seeded map;
+//! - nothing is retried without a limit ([`ClientOptions`], [`ProducerOptions`]) and a pause
+//!   between;
 //! - memory is bounded: [`ProducerOptions::buffer_memory`], [`ConsumerOptions::fetch_max_bytes`].
 //!
-//! Source: the Kafka protocol guide; names and defaults of options are those of Kafka 4.1's clients.
+//! Source: the Kafka protocol guide; names and defaults of options are those of Kafka 4.1's
+//! clients.
 
 mod admin;
 mod client;

@@ -2,8 +2,8 @@
 //!
 //! Input: partitions and what is wanted of each. Output: the offsets, from the partitions' leaders.
 //!
-//! Invariant: an answer comes from a broker that was the leader, with its leader epoch; one that was
-//! not is asked no more before the leaders are known anew.
+//! Invariant: an answer comes from a broker that was the leader, with its leader epoch; one that
+//! was not is asked no more before the leaders are known anew.
 //!
 //! Source: KIP-79 (offsets for times), KIP-734 (max timestamp), KIP-207.
 

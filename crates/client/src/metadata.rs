@@ -1,6 +1,7 @@
 //! The client's cache of the cluster's state.
 //!
-//! Input: topics that parts of the client are interested in, and their word that the cache is stale.
+//! Input: topics that parts of the client are interested in, and their word that the cache is
+//! stale.
 //! Output: [`ClusterView`]s.
 //!
 //! Invariants:

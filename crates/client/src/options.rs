@@ -1,6 +1,7 @@
 //! What every part of the client is told: names, timeouts, pauses.
 //!
-//! Input: the program's wishes; a list of addresses as text. Output: the same, with Kafka's defaults.
+//! Input: the program's wishes; a list of addresses as text. Output: the same, with Kafka's
+//! defaults.
 //!
 //! Source: Kafka 4.1's client configuration reference, for names and defaults.
 

@@ -3,12 +3,12 @@
 //! Input: a record's key, the partitions of its topic, random bits. Output: an index.
 //!
 //! Invariants:
-//! - a key always goes to the same partition as long as their number stays, and to the one that Kafka's
-//!   Java client would choose (checked against its results below);
+//! - a key always goes to the same partition as long as their number stays, and to the one that
+//!   Kafka's Java client would choose (checked against its results below);
 //! - records without a key go to partitions that have a leader, where there are any.
 //!
-//! Source: `BuiltInPartitioner` and `Utils.murmur2` of Kafka 4.1.1 for results; KIP-480 and KIP-794 for
-//! why records without a key stay together until a batch is full.
+//! Source: `BuiltInPartitioner` and `Utils.murmur2` of Kafka 4.1.1 for results; KIP-480 and KIP-794
+//! for why records without a key stay together until a batch is full.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,8 +28,8 @@ pub enum Partitioning {
     RoundRobin,
     /// To a random one for each record, whatever the key.
     Random,
-    /// As [`Partitioning::ByKey`], but without a key to partitions whose leader stands in this rack, as
-    /// long as there are any.
+    /// As [`Partitioning::ByKey`], but without a key to partitions whose leader stands in this
+    /// rack, as long as there are any.
     ByKeyOrRack(String),
     /// As the program says.
     Custom(Arc<dyn Partitioner>),

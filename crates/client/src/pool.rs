@@ -2,8 +2,8 @@
 //!
 //! Input: broker ids and requests. Output: connections that are alive, and responses.
 //!
-//! Invariant: at most one connection per broker, and at most one attempt to make it at a time, so that
-//! requests to a broker keep their order.
+//! Invariant: at most one connection per broker, and at most one attempt to make it at a time, so
+//! that requests to a broker keep their order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -11,8 +11,8 @@
 //!
 //! Invariants:
 //! - `send` never sends: batches leave by size or by `linger.ms` (`accumulator.rs`);
-//! - the records of one partition are written in the order of `send`, also when some are sent again;
-//!   with idempotence, each at most once (`partition_queue.rs`);
+//! - the records of one partition are written in the order of `send`, also when some are sent
+//!   again; with idempotence, each at most once (`partition_queue.rs`);
 //! - what is not delivered holds at most `buffer.memory` bytes: a record's bytes are taken from the
 //!   semaphore before it is appended, and given back with its outcome.
 //!
@@ -134,8 +134,8 @@ impl Producer {
         Ok(Self { shared })
     }
 
-    /// Takes a record. Waits, up to [`ProducerOptions::max_block`], while the topic is not known or the
-    /// memory is full; not for the record to be written: that is what the [`Delivery`] is for.
+    /// Takes a record. Waits, up to [`ProducerOptions::max_block`], while the topic is not known or
+    /// the memory is full; not for the record to be written: that is what the [`Delivery`] is for.
     ///
     /// # Errors
     /// The record cannot be taken: it is too large, there is no such topic or partition, the memory
@@ -181,8 +181,8 @@ impl Producer {
         let _ = finished_end.wait_for(|finished| *finished >= end).await;
     }
 
-    /// Takes no more records and waits for the outcomes of those taken. Returns `false` if that takes
-    /// longer than `timeout`; the rest is still sent afterwards.
+    /// Takes no more records and waits for the outcomes of those taken. Returns `false` if that
+    /// takes longer than `timeout`; the rest is still sent afterwards.
     pub async fn close(self, timeout: Duration) -> bool {
         self.shared.state.lock().is_closed = true;
         tokio::time::timeout(timeout, self.flush()).await.is_ok()

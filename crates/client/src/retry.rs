@@ -66,7 +66,8 @@ impl<'a> Retry<'a> {
     /// Pauses before the next attempt.
     ///
     /// # Errors
-    /// `error` itself if it is final; [`ClientError::TimedOut`] if the pause would pass the deadline.
+    /// `error` itself if it is final; [`ClientError::TimedOut`] if the pause would pass the
+    /// deadline.
     pub(crate) async fn pause(&mut self, error: ClientError) -> Result<(), ClientError> {
         if !error.is_retriable() {
             return Err(error);

@@ -1,12 +1,13 @@
 //! The client's side of a connection: requests out, responses matched to them.
 //!
-//! Input: requests, from any number of tasks, and a stream. Output: for each request its response, or
-//! why there will be none.
+//! Input: requests, from any number of tasks, and a stream. Output: for each request its response,
+//! or why there will be none.
 //!
 //! Invariants:
-//! - requests leave in the order in which [`Caller::start`] took them, without waiting for responses;
-//! - a response belongs to the oldest request without one, and must carry its correlation id (checked
-//!   in `CallDriver::take_frame`); anything else ends the connection;
+//! - requests leave in the order in which [`Caller::start`] took them, without waiting for
+//!   responses;
+//! - a response belongs to the oldest request without one, and must carry its correlation id
+//!   (checked in `CallDriver::take_frame`); anything else ends the connection;
 //! - a request that gets no response in its time ends the connection: those behind it cannot be
 //!   answered any more, and an answer that comes late would be taken for another's;
 //! - at most [`CallLimits::in_flight_max`] requests wait, and memory grows with the bytes that
@@ -108,8 +109,8 @@ pub enum CallError {
     },
 }
 
-/// Sends requests over one connection. Cheap to clone; the connection ends with the last clone, when
-/// all is answered.
+/// Sends requests over one connection. Cheap to clone; the connection ends with the last clone,
+/// when all is answered.
 #[derive(Clone)]
 pub struct Caller {
     calls: mpsc::Sender<Call>,
@@ -347,7 +348,8 @@ impl CallDriver {
         loop {
             self.take_calls(context);
             if self.queue.is_none() && self.waiting.is_empty() && self.outbound.is_empty() {
-                // The end of a connection that nobody uses; what the system says of it helps no one.
+                // The end of a connection that nobody uses; what the system says of it helps no
+                // one.
                 let _ = ready!(self.stream.poll_shutdown(context));
                 return Poll::Ready(CallError::Closed);
             }
@@ -462,8 +464,8 @@ impl CallDriver {
         Poll::Ready(Ok(()))
     }
 
-    /// How much to read: as much as has arrived already, within limits, and no further than the end of
-    /// a long response, so that the next one begins in a buffer of its own.
+    /// How much to read: as much as has arrived already, within limits, and no further than the end
+    /// of a long response, so that the next one begins in a buffer of its own.
     fn wanted_bytes(&self) -> usize {
         let have = self.inbound.len();
         let missing = match self.inbound.first_chunk::<WORD_BYTES>() {

@@ -1,1 +1,43 @@
-fn main() {}
+//! The skein command: a node, and what one does with it.
+//!
+//! Input: arguments, the environment, standard input. Output: a running node, records, tables or
+//! JSON; an exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration. When whoever reads the output
+//! has gone (`skein consume … | head`), that is an end like any other: 0.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod arguments;
+mod consume;
+mod failure;
+mod logs;
+mod output;
+mod produce;
+mod serve;
+mod session;
+mod template;
+mod time;
+mod topic;
+
+use arguments::{Arguments, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Serve(serve) => serve::run(&serve),
+        Command::Topic(topic) => topic::run(topic),
+        Command::Produce(produce) => produce::run(produce),
+        Command::Consume(consume) => consume::run(consume),
+    }
+}

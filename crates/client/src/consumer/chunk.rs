@@ -1,12 +1,14 @@
 //! What one fetch brought of one partition.
 //!
-//! Input: whole batches, the transactions among them that were aborted, the offset that was asked for.
+//! Input: whole batches, the transactions among them that were aborted, the offset that was asked
+//! for.
 //! Output: the records that the program may see, one batch at a time.
 //!
 //! Invariants, checked by the tests below:
-//! - no record before the position comes out: a broker sends whole batches, and the first one may begin
-//!   before it;
-//! - control records never come out; with `read_committed`, neither do those of aborted transactions;
+//! - no record before the position comes out: a broker sends whole batches, and the first one may
+//!   begin before it;
+//! - control records never come out; with `read_committed`, neither do those of aborted
+//!   transactions;
 //! - the position ends behind the last batch, also if that one has no records any more.
 //!
 //! Source: KIP-98, "Consumer"; `CompletedFetch` of Kafka 4.1.1 for behaviour.

@@ -1,7 +1,7 @@
 //! One fetch from one broker, as a task.
 //!
-//! Input: what is wanted of which partition. Output: an event for the consumer with the response, and
-//! from that the chunks and failures of its partitions.
+//! Input: what is wanted of which partition. Output: an event for the consumer with the response,
+//! and from that the chunks and failures of its partitions.
 //!
 //! Invariant: every spawned fetch ends in exactly one event, so that its broker is asked again.
 //!

@@ -53,8 +53,8 @@ pub struct ConsumerOptions {
     pub max_poll_records: usize,
     /// `isolation.level`.
     pub isolation_level: IsolationLevel,
-    /// `auto.offset.reset`: where to go on when the log does not have the position any more. `None` is
-    /// an error.
+    /// `auto.offset.reset`: where to go on when the log does not have the position any more. `None`
+    /// is an error.
     pub auto_offset_reset: Option<OffsetSpec>,
     /// `check.crcs`.
     pub check_crcs: bool,

@@ -1,13 +1,13 @@
 //! The records that are not delivered yet, as batches per partition.
 //!
-//! Input: records, completions, the time, who leads what. Output: for each broker the batches that go
-//! into its next request; when to look again.
+//! Input: records, completions, the time, who leads what. Output: for each broker the batches that
+//! go into its next request; when to look again.
 //!
 //! Invariants:
 //! - nothing is sent because of `append` alone: a batch leaves when it is full, has lingered, is
 //!   flushed, or when others wait for memory;
-//! - a request carries at most one batch of a partition, and at most `max_request_size` bytes beyond
-//!   its first batch; partitions take turns (`cursor`), so that a busy one starves none.
+//! - a request carries at most one batch of a partition, and at most `max_request_size` bytes
+//!   beyond its first batch; partitions take turns (`cursor`), so that a busy one starves none.
 //!
 //! Source: none; the rules are those that KIP-91 and KIP-782 explain.
 

@@ -1,7 +1,7 @@
 //! Records of one partition that travel together.
 //!
-//! Input: records, later a place in the producer's sequence. Output: the bytes of one batch, and one
-//! outcome for all of its records.
+//! Input: records, later a place in the producer's sequence. Output: the bytes of one batch, and
+//! one outcome for all of its records.
 //!
 //! Invariants:
 //! - once sealed, the bytes are the same in every attempt, so that a broker knows a duplicate;

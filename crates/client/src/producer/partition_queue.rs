@@ -12,11 +12,11 @@
 //! ```
 //!
 //! Invariants:
-//! - batches are sent in the order of their ordinals: after a failure nothing is sent before all that
-//!   is in flight has come back and stands in its place again (`is_recovering`);
-//! - sequences have no gap: after a batch with a place has failed for good, those behind it get places
-//!   under the next producer epoch (`is_voided`); those of them that may have been written fail,
-//!   because under another sequence they could be written twice.
+//! - batches are sent in the order of their ordinals: after a failure nothing is sent before all
+//!   that is in flight has come back and stands in its place again (`is_recovering`);
+//! - sequences have no gap: after a batch with a place has failed for good, those behind it get
+//!   places under the next producer epoch (`is_voided`); those of them that may have been written
+//!   fail, because under another sequence they could be written twice.
 //!
 //! Source: KIP-98, KIP-360 (epoch bump by the client) for what brokers accept.
 
@@ -148,8 +148,8 @@ impl PartitionQueue {
         Some(batch)
     }
 
-    /// Takes back a batch that was sent, with its result. If that is an error that may pass, the batch
-    /// is sent again after `pause`.
+    /// Takes back a batch that was sent, with its result. If that is an error that may pass, the
+    /// batch is sent again after `pause`.
     pub(crate) fn complete(
         &mut self,
         mut batch: Batch,

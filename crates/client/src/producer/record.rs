@@ -1,6 +1,7 @@
 //! A record to be written, and where it went.
 //!
-//! Input: the program's bytes. Output: bounds for the accumulator, and the record's place in the end.
+//! Input: the program's bytes. Output: bounds for the accumulator, and the record's place in the
+//! end.
 
 use bytes::Bytes;
 use skein_record::Header;
@@ -10,8 +11,8 @@ use tokio::sync::watch;
 use crate::error::ClientError;
 use crate::producer::batch::Outcome;
 
-/// Bytes of a record beside its key, value and headers, at most: length, attributes, two deltas, and
-/// the lengths of key, value and headers.
+/// Bytes of a record beside its key, value and headers, at most: length, attributes, two deltas,
+/// and the lengths of key, value and headers.
 const RECORD_OVERHEAD_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
 /// Bytes of the two lengths of a header, at most.
 const HEADER_OVERHEAD_MAX: usize = 5 + 5;

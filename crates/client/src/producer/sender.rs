@@ -4,8 +4,8 @@
 //! which batches were taken; results for the accumulator.
 //!
 //! Invariants:
-//! - requests to one broker are put on its connection by this task alone, so they leave in order; only
-//!   the waiting for responses is left to tasks of their own;
+//! - requests to one broker are put on its connection by this task alone, so they leave in order;
+//!   only the waiting for responses is left to tasks of their own;
 //! - at most `max.in.flight.requests.per.connection` of them wait for a response per broker;
 //! - nothing here waits for one broker while another could be served.
 

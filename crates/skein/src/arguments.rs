@@ -1,0 +1,159 @@
+//! The command line: commands, and the options that several of them share.
+//!
+//! Input: arguments. Output: one command with its options, or clap's message and exit code 2.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::consume::ConsumeArguments;
+use crate::produce::ProduceArguments;
+use crate::serve::ServeArguments;
+use crate::topic::TopicArguments;
+
+const EXAMPLES: &str = "\
+Examples:
+  skein serve                                        a node at 127.0.0.1:9092, data in ./data
+  skein topic create orders --partitions 3
+  echo 'hello' | skein produce orders
+  skein consume orders                               everything that is there
+  skein consume orders --from latest --follow        what comes from now on
+
+'skein COMMAND --help' has more examples.";
+
+/// A Kafka-compatible distributed commit log in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "skein", version, after_help = EXAMPLES, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node.
+    Serve(ServeArguments),
+    /// Create, list, describe, change and delete topics.
+    Topic(TopicArguments),
+    /// Write lines of standard input as records.
+    Produce(ProduceArguments),
+    /// Read records.
+    Consume(ConsumeArguments),
+}
+
+/// Options of every command that talks to a cluster.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterArguments {
+    /// Addresses of one or more brokers, separated by commas
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9092",
+        help_heading = "Cluster"
+    )]
+    pub(crate) bootstrap: String,
+
+    /// How long to wait for the cluster, in seconds
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value = "15",
+        value_parser = seconds,
+        help_heading = "Cluster"
+    )]
+    pub(crate) timeout: Duration,
+
+    /// Print JSON for programs instead of tables for people
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) json: bool,
+
+    /// Tell on standard error what the client does
+    #[arg(long, short, global = true, help_heading = "Output")]
+    pub(crate) verbose: bool,
+}
+
+/// Seconds, with a fraction if need be.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero() && *duration <= Duration::from_secs(86_400))
+        .ok_or_else(|| "must be above 0, and at most a day (86400)".to_owned())
+}
+
+/// `name=value`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
+        _ => Err("not of the form name=value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense_to_clap() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_the_cluster_stand_before_or_behind() {
+        for line in [
+            "skein topic --json --bootstrap a:1 list",
+            "skein topic list --json --bootstrap a:1",
+        ] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            let Command::Topic(topic) = arguments.command else {
+                panic!()
+            };
+            assert!(topic.cluster.json);
+            assert_eq!(topic.cluster.bootstrap, "a:1");
+            assert_eq!(topic.cluster.timeout, Duration::from_secs(15));
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_the_code_for_it() {
+        for line in [
+            "skein",
+            "skein fly",
+            "skein topic create",
+            "skein topic create t --partitions 0",
+            "skein topic create t --config nonsense",
+            "skein topic create a/b",
+            "skein topic alter t",
+            "skein produce t --acks 2",
+            "skein produce t --compression brotli",
+            "skein consume t --from sometime",
+            "skein consume t --format {nonsense}",
+            "skein consume t --format {value} --json",
+            "skein consume t --timeout 0",
+        ] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn pairs_and_seconds() {
+        assert_eq!(pair("a=b=c").unwrap(), ("a".into(), "b=c".into()));
+        assert_eq!(pair("a=").unwrap(), ("a".into(), String::new()));
+        assert!(pair("=b").is_err() && pair("a").is_err());
+        assert_eq!(seconds("0.5").unwrap(), Duration::from_millis(500));
+        for text in ["", "x", "-1", "0", "NaN", "inf", "1e9"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

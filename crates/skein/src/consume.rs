@@ -1,0 +1,382 @@
+//! `skein consume`: reads records and prints them.
+//!
+//! Input: options. Output: records on standard output, by a template or as JSON.
+//!
+//! Without `--follow` it ends where the partitions ended when it began, so that it can stand in a
+//! script.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+use skein_client::{
+    ConsumerOptions, ConsumerRecord, FoundOffset, IsolationLevel, OffsetSpec, StartAt,
+};
+use skein_types::{Offset, PartitionIndex, TopicName, TopicPartition};
+
+use crate::arguments::ClusterArguments;
+use crate::failure::Failure;
+use crate::output;
+use crate::produce::time;
+use crate::session::{Session, with_client};
+use crate::template::Template;
+use crate::time::{Time, rfc3339};
+use crate::topic::topic_name;
+
+/// How long one look at the cluster waits for records.
+const POLL: Duration = Duration::from_millis(500);
+/// Records that are taken at once.
+const POLL_RECORDS: usize = 1000;
+
+const EXAMPLES: &str = "\
+Examples:
+  skein consume orders                               all that is there, values only
+  skein consume orders --follow --from latest        what comes from now on
+  skein consume orders --from 15m                    of the last quarter of an hour
+  skein consume orders --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z
+  skein consume orders --partition 0 --from 1000 --count 10
+  skein consume orders --format '{partition}:{offset} {time} {key}={value}\\n'
+  skein consume orders --json | jq -r .value
+
+Fields of --format: {topic} {partition} {offset} {timestamp} {time} {key} {value} {headers}
+{leader_epoch}. JSON has one object a line; bytes that are not UTF-8 are in key_hex and value_hex.";
+
+/// Arguments of `skein consume`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ConsumeArguments {
+    /// Where from
+    #[arg(value_name = "TOPIC", value_parser = topic_name)]
+    topic: TopicName,
+    /// Which partitions, separated by commas; all if not given
+    #[arg(
+        long,
+        short,
+        value_name = "N",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(i32).range(0..)
+    )]
+    partition: Vec<i32>,
+    /// Where to begin: an offset, 'earliest', 'latest', or a time
+    #[arg(long, value_name = "POSITION", default_value = "earliest", value_parser = position)]
+    from: Position,
+    /// Where to end, itself not included: an offset, 'latest' (as of now), or a time
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    to: Option<Position>,
+    /// End after so many records
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+    /// Wait for further records at the end
+    #[arg(long, short)]
+    follow: bool,
+    /// Leave out records of transactions that are open or were aborted
+    #[arg(long)]
+    read_committed: bool,
+    /// How a record is printed
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        default_value = "{value}\\n",
+        conflicts_with = "json",
+        value_parser = Template::parse
+    )]
+    format: Template,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+/// A place in a log as people write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    Offset(Offset),
+    Earliest,
+    Latest,
+    Time(Time),
+}
+
+fn position(text: &str) -> Result<Position, String> {
+    match text {
+        "earliest" | "beginning" => return Ok(Position::Earliest),
+        "latest" | "end" => return Ok(Position::Latest),
+        _ => {}
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let offset = text
+            .parse()
+            .map_err(|_| "no offset is that large".to_owned())?;
+        return Ok(Position::Offset(Offset(offset)));
+    }
+    let time = time(text).map_err(|forms| format!("not an offset, earliest or latest; {forms}"))?;
+    Ok(Position::Time(time))
+}
+
+/// Runs `skein consume`.
+pub(crate) fn run(arguments: ConsumeArguments) -> Result<(), Failure> {
+    let cluster = arguments.cluster.clone();
+    with_client(&cluster, |session| async move {
+        let partitions = partitions(&session, &arguments).await?;
+        let ends = ends(&session, &arguments, &partitions).await?;
+        let starts = starts(&session, &arguments, &partitions).await?;
+        read(&session, &arguments, starts, &ends).await
+    })
+}
+
+async fn partitions(
+    session: &Session,
+    arguments: &ConsumeArguments,
+) -> Result<Vec<TopicPartition>, Failure> {
+    let topic = session
+        .client
+        .admin()
+        .describe_topic(&arguments.topic)
+        .await?;
+    let mut asked: Vec<_> = arguments
+        .partition
+        .iter()
+        .copied()
+        .map(PartitionIndex)
+        .collect();
+    if asked.is_empty() {
+        asked = topic.partitions.keys().copied().collect();
+    }
+    asked.sort_unstable();
+    asked.dedup();
+    let name = &arguments.topic;
+    if let Some(strange) = asked
+        .iter()
+        .find(|index| !topic.partitions.contains_key(*index))
+    {
+        let count = topic.partitions.len();
+        return Err(
+            Failure::failed(format!("topic {name} has no partition {strange}"))
+                .hint(format!("It has {count}, numbered from 0.")),
+        );
+    }
+    let partitions = asked.into_iter().map(|partition| TopicPartition {
+        topic: name.clone(),
+        partition,
+    });
+    Ok(partitions.collect())
+}
+
+fn isolation_level(arguments: &ConsumeArguments) -> IsolationLevel {
+    if arguments.read_committed {
+        IsolationLevel::ReadCommitted
+    } else {
+        IsolationLevel::ReadUncommitted
+    }
+}
+
+async fn offsets(
+    session: &Session,
+    arguments: &ConsumeArguments,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+) -> Result<BTreeMap<TopicPartition, FoundOffset>, Failure> {
+    let wanted = partitions
+        .iter()
+        .map(|partition| (partition.clone(), spec))
+        .collect();
+    let level = isolation_level(arguments);
+    Ok(session.client.admin().list_offsets(&wanted, level).await?)
+}
+
+/// Offset behind the last record to be printed; a partition without one is followed for ever.
+async fn ends(
+    session: &Session,
+    arguments: &ConsumeArguments,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, Offset>, Failure> {
+    if arguments.follow && arguments.to.is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let latest = offsets(session, arguments, partitions, OffsetSpec::Latest).await?;
+    let mut ends: BTreeMap<_, _> = latest
+        .into_iter()
+        .map(|(partition, found)| (partition, found.offset))
+        .collect();
+    match arguments.to {
+        None | Some(Position::Latest) => {}
+        Some(Position::Earliest) => ends.values_mut().for_each(|end| *end = Offset::ZERO),
+        Some(Position::Offset(to)) => {
+            // Following, it waits for records that are not there yet.
+            ends.values_mut().for_each(|end| {
+                *end = if arguments.follow { to } else { to.min(*end) };
+            });
+        }
+        Some(Position::Time(time)) => {
+            let spec = OffsetSpec::AtTime(time.resolve(session.env.clock.now()));
+            for (partition, found) in offsets(session, arguments, partitions, spec).await? {
+                if found.offset != Offset::NONE {
+                    ends.insert(partition, found.offset);
+                }
+            }
+        }
+    }
+    Ok(ends)
+}
+
+/// Offset of the first record to be printed.
+async fn starts(
+    session: &Session,
+    arguments: &ConsumeArguments,
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<TopicPartition, Offset>, Failure> {
+    let spec = match arguments.from {
+        Position::Offset(offset) => {
+            let starts = partitions
+                .iter()
+                .map(|partition| (partition.clone(), offset));
+            return Ok(starts.collect());
+        }
+        Position::Earliest => OffsetSpec::Earliest,
+        Position::Latest => OffsetSpec::Latest,
+        Position::Time(time) => OffsetSpec::AtTime(time.resolve(session.env.clock.now())),
+    };
+    let found = offsets(session, arguments, partitions, spec).await?;
+    // No record is that young: what comes next is.
+    let has_none = found.values().any(|found| found.offset == Offset::NONE);
+    let latest = if has_none {
+        offsets(session, arguments, partitions, OffsetSpec::Latest).await?
+    } else {
+        BTreeMap::new()
+    };
+    let starts = found.into_iter().map(|(partition, found)| {
+        let offset = match latest.get(&partition) {
+            Some(latest) if found.offset == Offset::NONE => latest.offset,
+            _ => found.offset,
+        };
+        (partition, offset)
+    });
+    Ok(starts.collect())
+}
+
+/// Reads from `starts` on, and each partition to its end, if it has one.
+async fn read(
+    session: &Session,
+    arguments: &ConsumeArguments,
+    starts: BTreeMap<TopicPartition, Offset>,
+    ends: &BTreeMap<TopicPartition, Offset>,
+) -> Result<(), Failure> {
+    let options = ConsumerOptions {
+        isolation_level: isolation_level(arguments),
+        max_poll_records: POLL_RECORDS,
+        fetch_max_wait: POLL,
+        // A position that the log does not have is a mistake here, not a reason to skip records.
+        auto_offset_reset: None,
+        ..ConsumerOptions::default()
+    };
+    let mut consumer = session.client.consumer(options);
+    let is_over = |partition: &TopicPartition, position: Offset| {
+        ends.get(partition).is_some_and(|end| position >= *end)
+    };
+    let mut open = starts;
+    open.retain(|partition, start| !is_over(partition, *start));
+    let begin = open
+        .iter()
+        .map(|(partition, start)| (partition.clone(), StartAt::Offset(*start)));
+    consumer.assign(begin);
+    let mut left = arguments.count.unwrap_or(u64::MAX);
+    let mut out = output::stdout();
+    while left > 0 && !open.is_empty() {
+        for record in consumer.poll(POLL).await? {
+            if left == 0 || is_over(&record.partition, record.offset) {
+                continue;
+            }
+            print(&mut out, arguments, session.json, &record)?;
+            left -= 1;
+        }
+        out.flush()?;
+        open.retain(|partition, position| {
+            // Offsets of control records and of compacted ones print nothing, so the position
+            // counts.
+            *position = consumer.position(partition).unwrap_or(*position);
+            let is_open = !is_over(partition, *position);
+            if !is_open {
+                consumer.unassign(partition);
+            }
+            is_open
+        });
+    }
+    Ok(())
+}
+
+fn print(
+    out: &mut impl Write,
+    arguments: &ConsumeArguments,
+    is_json: bool,
+    record: &ConsumerRecord,
+) -> Result<(), Failure> {
+    if is_json {
+        writeln!(out, "{}", record_json(record))?;
+        return Ok(());
+    }
+    Ok(arguments.format.write(out, record)?)
+}
+
+fn record_json(record: &ConsumerRecord) -> Value {
+    let mut object = Map::new();
+    object.insert("topic".into(), record.partition.topic.as_str().into());
+    object.insert("partition".into(), record.partition.partition.0.into());
+    object.insert("offset".into(), record.offset.0.into());
+    object.insert("timestamp".into(), record.timestamp.0.into());
+    object.insert("time".into(), rfc3339(record.timestamp).into());
+    put_bytes(&mut object, "key", record.key.as_deref());
+    put_bytes(&mut object, "value", record.value.as_deref());
+    let headers = record.headers.iter().map(|header| {
+        let mut object = Map::new();
+        put_bytes(&mut object, "name", Some(&header.key));
+        put_bytes(&mut object, "value", header.value.as_deref());
+        Value::Object(object)
+    });
+    object.insert("headers".into(), json!(headers.collect::<Vec<_>>()));
+    Value::Object(object)
+}
+
+/// Text under its name, other bytes in hexadecimal digits under `name_hex`.
+fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+    match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
+        None => object.insert(name.into(), Value::Null),
+        Some((Ok(text), _)) => object.insert(name.into(), text.into()),
+        Some((Err(_), bytes)) => {
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            object.insert(format!("{name}_hex"), digits.into())
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use skein_types::Millis;
+
+    use super::*;
+
+    #[test]
+    fn positions_are_offsets_words_or_times() {
+        assert_eq!(position("42"), Ok(Position::Offset(Offset(42))));
+        assert_eq!(position("earliest"), Ok(Position::Earliest));
+        assert_eq!(position("end"), Ok(Position::Latest));
+        assert_eq!(position("@5"), Ok(Position::Time(Time::At(Millis(5)))));
+        assert_eq!(
+            position("15m"),
+            Ok(Position::Time(Time::Ago(Millis(900_000))))
+        );
+        for text in ["-1", "soon", "99999999999999999999"] {
+            assert!(position(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn json_tells_text_from_bytes_and_from_nothing() {
+        let mut object = Map::new();
+        put_bytes(&mut object, "a", Some("ü".as_bytes()));
+        put_bytes(&mut object, "b", Some(&[0xff, 0x01]));
+        put_bytes(&mut object, "c", None);
+        assert_eq!(
+            Value::Object(object),
+            json!({ "a": "ü", "b_hex": "ff01", "c": null })
+        );
+    }
+}

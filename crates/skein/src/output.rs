@@ -1,0 +1,131 @@
+//! Tables for people, JSON for programs.
+//!
+//! Input: rows and values. Output: standard output, written through a buffer.
+//!
+//! Invariant: numbers stand at the right of their column, text at the left; a table has no trailing
+//! blanks.
+
+use std::io;
+use std::io::{StdoutLock, Write};
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// Bytes between cells.
+const GAP: usize = 2;
+
+/// A table in the making.
+pub(crate) struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(headings: &[&'static str]) -> Self {
+        Self {
+            headings: headings.to_vec(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row of as many cells as there are headings.
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Writes the table, each line behind `indent` blanks.
+    pub(crate) fn write(&self, out: &mut impl Write, indent: usize) -> io::Result<()> {
+        let columns = self.headings.len();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                let cells = self.rows.iter().filter_map(|row| row.get(column));
+                let cells = cells.map(|cell| cell.chars().count());
+                cells
+                    .chain([self.headings[column].len()])
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let is_number: Vec<bool> = (0..columns)
+            .map(|column| {
+                let mut cells = self.rows.iter().filter_map(|row| row.get(column));
+                !self.rows.is_empty() && cells.all(|cell| cell.parse::<i64>().is_ok())
+            })
+            .collect();
+        let headings: Vec<String> = self
+            .headings
+            .iter()
+            .map(|text| (*text).to_owned())
+            .collect();
+        for row in std::iter::once(&headings).chain(&self.rows) {
+            let mut line = " ".repeat(indent);
+            for (column, cell) in row.iter().enumerate().take(columns) {
+                let blanks = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
+                if is_number[column] {
+                    line.push_str(&blanks);
+                    line.push_str(cell);
+                } else {
+                    line.push_str(cell);
+                    line.push_str(&blanks);
+                }
+                line.push_str(&" ".repeat(GAP));
+            }
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Standard output.
+pub(crate) fn stdout() -> io::BufWriter<StdoutLock<'static>> {
+    io::BufWriter::new(io::stdout().lock())
+}
+
+/// Writes one JSON value, indented, and a line's end.
+pub(crate) fn json(out: &mut impl Write, value: &Value) -> Result<(), Failure> {
+    serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
+    writeln!(out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// `1 record`, `2 records`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_cells_and_numbers_stand_right() {
+        let mut table = Table::new(&["TOPIC", "PARTITIONS", "NOTE"]);
+        table.row(vec!["orders".into(), "3".into(), "-".into()]);
+        table.row(vec!["ü".into(), "12".into(), "long note".into()]);
+        let mut out = Vec::new();
+        table.write(&mut out, 1).unwrap();
+        let lines = [
+            " TOPIC   PARTITIONS  NOTE",
+            " orders           3  -",
+            " ü               12  long note",
+            "",
+        ];
+        assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
+    }
+
+    #[test]
+    fn counts_have_their_plural() {
+        assert_eq!(count(1, "record"), "1 record");
+        assert_eq!(count(0, "record"), "0 records");
+    }
+}
