@@ -74,7 +74,7 @@ fn places_that_cannot_work_are_refused() {
 fn a_port_in_use_is_named() {
     let node = Node::prepare(System::Skein, &[]);
     let ports = node.ports();
-    for port in [ports.client, ports.peer, ports.http] {
+    for port in [ports.client, ports.http] {
         let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
         assert_refused(&mut node.command(), &[&format!("127.0.0.1:{port}")]);
     }

@@ -27,7 +27,15 @@ pub(crate) const EDGES: [(&str, &[&str]); 16] = [
     ("net", &["types", "protocol", "env"]),
     (
         "quorum",
-        &["types", "config", "metadata", "controller", "storage", "env", "net"],
+        &[
+            "types",
+            "config",
+            "metadata",
+            "controller",
+            "storage",
+            "env",
+            "net",
+        ],
     ),
     ("broker", ALL),
     (
