@@ -1,5 +1,8 @@
 //! The command from outside: a node, topics, records, mistakes.
 
+// Helpers of tests: a panic is how they fail.
+#![allow(clippy::unwrap_used)]
+
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
