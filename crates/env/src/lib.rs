@@ -53,7 +53,8 @@ pub struct Env {
 }
 
 impl Env {
-    /// Runs `work` where it may block, and returns what it says; `None` if the node was ended before.
+    /// Runs `work` where it may block, and returns what it says; `None` if the node was ended
+    /// before.
     pub async fn offload<T: Send + 'static>(
         &self,
         name: &'static str,

@@ -7,8 +7,8 @@
 //! Invariants, checked in [`check_produce`], in this order: exactly one batch, of magic 2, base
 //! offset 0, within the size limits, its CRC right; only then what a flipped bit could have
 //! changed: a known codec (zstd from Produce 7 on); as many records as offsets, at least one; no
-//! control batch; a producer's numbers all set, or no producer id; timestamps in range. What only the
-//! records themselves show is not checked.
+//! control batch; a producer's numbers all set, or no producer id; timestamps in range. What only
+//! the records themselves show is not checked.
 //!
 //! Source: order and codes of Kafka 4.1.1: `ProduceRequest.validateRecords`,
 //! `UnifiedLog.analyzeAndValidateRecords`, `LogValidator`. Stricter than Kafka, because nothing is

@@ -1,7 +1,7 @@
 //! Small files that are replaced as a whole.
 //!
-//! Input: a path and its new content. Output: after any crash the old content or the new one, never a
-//! mixture.
+//! Input: a path and its new content. Output: after any crash the old content or the new one, never
+//! a mixture.
 //!
 //! ```text
 //! write x.tmp → flush x.tmp → rename x.tmp to x → flush the directory

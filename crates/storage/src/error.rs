@@ -3,8 +3,8 @@
 //! Input: what the disk answered, where, and what was being done. Output: one error type with path,
 //! position, source, and what an operator can do about it.
 //!
-//! Invariants: every error names the file it is about; [`StorageError::severity`] says what the caller
-//! has to do, so that nobody matches on the text or on an error number.
+//! Invariants: every error names the file it is about; [`StorageError::severity`] says what the
+//! caller has to do, so that nobody matches on the text or on an error number.
 //!
 //! Source: errno(3) for the numbers.
 
@@ -39,7 +39,10 @@ pub enum StorageError {
         wanted: u64,
     },
     /// The device had no room for an append, so the append was not tried.
-    #[error("{} is full: {usable_bytes} bytes are free, {wanted_bytes} are needed", .path.display())]
+    #[error(
+        "{} is full: {usable_bytes} bytes are free, {wanted_bytes} are needed",
+        .path.display()
+    )]
     Full {
         /// The log directory.
         path: PathBuf,

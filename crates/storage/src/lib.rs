@@ -6,7 +6,8 @@
 //! Architecture invariants:
 //! - all file I/O goes through `skein_env::Disk`; there is no clock here: callers pass `now`;
 //! - `segment_file` knows nothing of Kafka, because the Raft log lives in the same files;
-//! - data is written with `pwritev` and never through a map; record bytes are never copied on the way;
+//! - data is written with `pwritev` and never through a map; record bytes are never copied on the
+//!   way;
 //! - readers share no lock with the writer: they load a view.
 //!
 //! Source: `org.apache.kafka.storage.internals.log` for formats and numbers.

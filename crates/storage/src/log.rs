@@ -1,7 +1,7 @@
 //! The log of one partition.
 //!
-//! Input: batches whose offsets are decided. Output: their bytes at the end of the last segment, and a
-//! view of it all for readers.
+//! Input: batches whose offsets are decided. Output: their bytes at the end of the last segment,
+//! and a view of it all for readers.
 //!
 //! ```text
 //! <topic>-<partition>/
@@ -111,14 +111,14 @@ pub struct Appended {
 }
 
 impl Log {
-    /// Writes as many of `batches` as one write to one segment takes, at least one; the caller comes
-    /// again with the rest. Each is one whole batch, its offsets and leader epoch set and following one
-    /// another. A group within [`Log::group_max_bytes`] and [`APPEND_MAX_PIECES`] is always written as a
-    /// whole. Readers see nothing of it before [`Log::publish`].
+    /// Writes as many of `batches` as one write to one segment takes, at least one; the caller
+    /// comes again with the rest. Each is one whole batch, its offsets and leader epoch set and
+    /// following one another. A group within [`Log::group_max_bytes`] and [`APPEND_MAX_PIECES`] is
+    /// always written as a whole. Readers see nothing of it before [`Log::publish`].
     ///
     /// # Errors
-    /// What the disk says. Then nothing was appended; if the error says that the file could not be cut
-    /// back, the replica must go offline.
+    /// What the disk says. Then nothing was appended; if the error says that the file could not be
+    /// cut back, the replica must go offline.
     ///
     /// # Panics
     /// For no batches, for bytes that are no batch, and for offsets below the log's end: bugs.
@@ -159,9 +159,9 @@ impl Log {
         })
     }
 
-    /// Bytes of a group that [`Log::append`] writes as a whole, as long as the first of its batches does
-    /// not need a new segment; a group that begins a new segment may have [`APPEND_MAX_BYTES`] or a
-    /// segment, whichever is smaller. A single batch may always be larger.
+    /// Bytes of a group that [`Log::append`] writes as a whole, as long as the first of its batches
+    /// does not need a new segment; a group that begins a new segment may have [`APPEND_MAX_BYTES`]
+    /// or a segment, whichever is smaller. A single batch may always be larger.
     #[must_use]
     pub fn group_max_bytes(&self) -> u64 {
         self.config

@@ -11,7 +11,8 @@ use skein_types::Millis;
 
 const DAY: Millis = Millis(24 * 60 * 60 * 1000);
 
-/// The settings of one log. All can change while it is open; a change counts from the next append on.
+/// The settings of one log. All can change while it is open; a change counts from the next append
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment file does not grow beyond it.
@@ -51,7 +52,8 @@ impl Default for LogConfig {
 }
 
 impl From<&TopicConfig> for LogConfig {
-    /// `producer.id.expiration.ms` is the broker's: it is Kafka's default here, and the caller's to set.
+    /// `producer.id.expiration.ms` is the broker's: it is Kafka's default here, and the caller's to
+    /// set.
     fn from(topic: &TopicConfig) -> Self {
         Self {
             segment_bytes: u64::from(topic.segment_bytes),

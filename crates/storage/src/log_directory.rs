@@ -1,7 +1,7 @@
 //! A log directory: all logs of one device, and what they share.
 //!
-//! Input: a path. Output: its partitions, its checkpoints, whether it was shut down cleanly, and whether
-//! it takes appends.
+//! Input: a path. Output: its partitions, its checkpoints, whether it was shut down cleanly, and
+//! whether it takes appends.
 //!
 //! ```text
 //! <log.dir>/
@@ -155,8 +155,8 @@ impl LogDirectory {
             _lock: lock,
             disk,
         };
-        // A process that was killed may have made names which nobody flushed: from here on they count
-        // as flushed.
+        // A process that was killed may have made names which nobody flushed: from here on they
+        // count as flushed.
         atomic_file::sync_directory(&*directory.disk, path)?;
         Ok(Arc::new(directory))
     }
@@ -216,7 +216,7 @@ impl LogDirectory {
             } else if let Some(partition) = parse_partition(name) {
                 partitions.push(partition);
             } else {
-                tracing::warn!(path = %self.path.join(name).display(), "not a partition's directory");
+                tracing::warn!(path = %self.path.join(name).display(), "not a partition");
             }
         }
         Ok((partitions, deleted))
@@ -253,7 +253,8 @@ impl LogDirectory {
         self.checkpoint(file).update(&*self.disk, changes)
     }
 
-    /// Ends the run: every log has been closed with [`crate::Log::close`], every checkpoint written.
+    /// Ends the run: every log has been closed with [`crate::Log::close`], every checkpoint
+    /// written.
     ///
     /// # Errors
     /// What the disk says; the next run then recovers.
@@ -274,8 +275,8 @@ impl LogDirectory {
         Ok(())
     }
 
-    /// Removes the partitions' entries from every checkpoint, durably: their logs are going away, and a
-    /// later log of the same name must not inherit them.
+    /// Removes the partitions' entries from every checkpoint, durably: their logs are going away,
+    /// and a later log of the same name must not inherit them.
     ///
     /// # Errors
     /// What the disk says.
@@ -292,9 +293,9 @@ impl LogDirectory {
         Ok(())
     }
 
-    /// Takes the partition's log out of use: its checkpoint entries go, and its directory gets another
-    /// name. `id` must be random. The caller removes the directory later; who deletes many partitions
-    /// calls [`LogDirectory::forget`] for all of them first.
+    /// Takes the partition's log out of use: its checkpoint entries go, and its directory gets
+    /// another name. `id` must be random. The caller removes the directory later; who deletes many
+    /// partitions calls [`LogDirectory::forget`] for all of them first.
     ///
     /// # Errors
     /// What the disk says; `NotFound` if the partition has no directory here.
@@ -371,7 +372,8 @@ impl LogDirectory {
         self.created.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Makes the name of the directory with `ticket` durable. One flush serves all that came before.
+    /// Makes the name of the directory with `ticket` durable. One flush serves all that came
+    /// before.
     pub(crate) fn sync_created(&self, ticket: u64) -> Result<(), StorageError> {
         if self.created_durable.load(Ordering::SeqCst) >= ticket {
             return Ok(());

@@ -1,7 +1,7 @@
 //! An append-only file of frames; it knows nothing of Kafka.
 //!
-//! Input: pieces of memory to append, positions to cut at. Output: the positions where they are, and
-//! the file for readers.
+//! Input: pieces of memory to append, positions to cut at. Output: the positions where they are,
+//! and the file for readers.
 //!
 //! ```text
 //! 0                                    end            a crash may leave more behind it
@@ -9,11 +9,12 @@
 //! ```
 //!
 //! Invariants:
-//! - bytes below [`SegmentFile::end`] never change. After a failed or short write the file is cut back
-//!   to it; if that fails too, the file takes no more writes (checked in [`SegmentFile::append`]);
-//! - a position that a reader may have seen never holds a second value: a file that was cut is sealed,
-//!   and appending to a sealed file is a bug (asserted). Only [`SegmentFile::recover`], before
-//!   anybody reads, cuts and goes on;
+//! - bytes below [`SegmentFile::end`] never change. After a failed or short write the file is cut
+//!   back to it; if that fails too, the file takes no more writes (checked in
+//!   [`SegmentFile::append`]);
+//! - a position that a reader may have seen never holds a second value: a file that was cut is
+//!   sealed, and appending to a sealed file is a bug (asserted). Only [`SegmentFile::recover`],
+//!   before anybody reads, cuts and goes on;
 //! - a cut is durable when the call returns.
 //!
 //! Source: `pwritev(2)`; none for the rest.
@@ -91,8 +92,8 @@ impl SegmentFile {
         Ok(Self::from_parts(path, file, 0))
     }
 
-    /// Opens the file at `path`. Its end is the file's length: call [`SegmentFile::recover`] unless the
-    /// file is known to be whole.
+    /// Opens the file at `path`. Its end is the file's length: call [`SegmentFile::recover`] unless
+    /// the file is known to be whole.
     ///
     /// # Errors
     /// What the disk says.
@@ -177,7 +178,8 @@ impl SegmentFile {
             },
             Err(source) => StorageError::io_at("write", &self.path, position, source),
         };
-        // No flush here: nobody was told of these bytes, and recovery cuts what a crash brings back.
+        // No flush here: nobody was told of these bytes, and recovery cuts what a crash brings
+        // back.
         let cut_back = self.set_length(position).err().map(Box::new);
         Err(AppendError { cause, cut_back })
     }

@@ -33,7 +33,8 @@ pub(crate) enum Fault {
     Flush(i32),
 }
 
-/// A real disk whose next write, cut or flush fails as planned; the first fault of a kind comes first.
+/// A real disk whose next write, cut or flush fails as planned; the first fault of a kind comes
+/// first.
 #[derive(Default)]
 pub(crate) struct FaultyDisk {
     real: RealDisk,

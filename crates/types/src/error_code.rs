@@ -2,8 +2,8 @@
 //!
 //! Input: the 16-bit code of a response. Output: its name, and whether a client may try again.
 //!
-//! Invariant, held by the table: codes and names are those of Kafka 4.1.1; a number that is not in it
-//! becomes [`ErrorCode::UnknownServerError`], as in Kafka's clients.
+//! Invariant, held by the table: codes and names are those of Kafka 4.1.1; a number that is not in
+//! it becomes [`ErrorCode::UnknownServerError`], as in Kafka's clients.
 //!
 //! Source: `org.apache.kafka.common.protocol.Errors`.
 

@@ -1,17 +1,20 @@
 //! Numbers with names.
 //!
-//! Input: the integers of the wire and of the files. Output: one type per meaning, ordered, hashable
-//! and printable, with the reserved values of the protocol as constants.
+//! Input: the integers of the wire and of the files. Output: one type per meaning, ordered,
+//! hashable and printable, with the reserved values of the protocol as constants.
 //!
-//! Invariants: a newtype holds any value its integer can, because it may come from a stranger; what a
-//! value means is checked where it is used.
+//! Invariants: a newtype holds any value its integer can, because it may come from a stranger; what
+//! a value means is checked where it is used.
 //!
 //! Source: the Kafka protocol guide.
 
 use std::fmt;
 
 macro_rules! newtype {
-    ($(#[$doc:meta])* $name:ident($int:ty) { $($(#[$const_doc:meta])* $const:ident = $value:expr;)* }) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident($int:ty) { $($(#[$const_doc:meta])* $const:ident = $value:expr;)* }
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         #[repr(transparent)]
@@ -95,7 +98,8 @@ newtype! {
 }
 
 newtype! {
-    /// Fencing number of a producer id: of two producers with one id, the higher epoch wins (KIP-98).
+    /// Fencing number of a producer id: of two producers with one id, the higher epoch wins
+    /// (KIP-98).
     ProducerEpoch(i16) {
         /// A producer without idempotence.
         NONE = -1;

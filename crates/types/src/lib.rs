@@ -2,8 +2,9 @@
 //!
 //! Input: nothing. Output: names for the numbers that must not be confused with one another.
 //!
-//! Invariants, held by the types: an offset is not an epoch, a producer id is not a broker id, and an
-//! [`ErrorCode`] is one that Kafka clients know. There is no logic here beyond what a number needs.
+//! Invariants, held by the types: an offset is not an epoch, a producer id is not a broker id, and
+//! an [`ErrorCode`] is one that Kafka clients know. There is no logic here beyond what a number
+//! needs.
 //!
 //! Source: the Kafka protocol guide; `org.apache.kafka.common.protocol.Errors` for the codes.
 

@@ -1,7 +1,7 @@
 //! Names of topics and partitions.
 //!
-//! Input: strings and 16-byte ids from clients and files. Output: checked names, Kafka's text form of
-//! ids, and the `<topic>-<partition>` form of directories.
+//! Input: strings and 16-byte ids from clients and files. Output: checked names, Kafka's text form
+//! of ids, and the `<topic>-<partition>` form of directories.
 //!
 //! Invariants, held by [`TopicName::new`]: a topic name can be used as a file name.
 //!

@@ -121,8 +121,8 @@ impl ActiveSegment {
         }
     }
 
-    /// How much earlier than `segment.ms` this segment rolls: by when and where it began, which differs
-    /// from log to log as well as a random number would.
+    /// How much earlier than `segment.ms` this segment rolls: by when and where it began, which
+    /// differs from log to log as well as a random number would.
     fn jitter(&self, config: &LogConfig) -> i64 {
         // The golden ratio spreads neighbours over the range (Knuth's multiplicative hash).
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -1,10 +1,11 @@
 //! The leader epochs of a log and their file.
 //!
-//! Input: the epochs of what is appended, and those the replica knows. Output: `leader-epoch-checkpoint`.
+//! Input: the epochs of what is appended, and those the replica knows. Output:
+//! `leader-epoch-checkpoint`.
 //!
-//! Invariants: the file holds every epoch below the recovery point: it is written before a flush that
-//! moves the recovery point past one, and flushed with it. Above, recovery reads the epochs from the
-//! batches.
+//! Invariants: the file holds every epoch below the recovery point: it is written before a flush
+//! that moves the recovery point past one, and flushed with it. Above, recovery reads the epochs
+//! from the batches.
 //!
 //! Source: KIP-101, KIP-279; `LeaderEpochFileCache`.
 
@@ -28,8 +29,8 @@ impl Log {
         &self.leader_epochs
     }
 
-    /// Takes over the replica's epochs and writes `leader-epoch-checkpoint`. A power cut may lose the
-    /// write; then the epochs are read from the batches again.
+    /// Takes over the replica's epochs and writes `leader-epoch-checkpoint`. A power cut may lose
+    /// the write; then the epochs are read from the batches again.
     ///
     /// # Errors
     /// What the disk says; the file is then as it was.

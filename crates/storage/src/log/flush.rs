@@ -1,7 +1,7 @@
 //! Flushing a log without holding its lock.
 //!
-//! Input: a log that has written more than it has flushed. Output: a plan that any thread can run, and
-//! after it a higher recovery point.
+//! Input: a log that has written more than it has flushed. Output: a plan that any thread can run,
+//! and after it a higher recovery point.
 //!
 //! ```text
 //!   with the lock      without            with the lock

@@ -1,24 +1,26 @@
 //! A sparse index: a sorted list of fixed-size entries, most of it in a file.
 //!
-//! Input: entries in rising order. Output: the same entries to any number of readers, by their number.
+//! Input: entries in rising order. Output: the same entries to any number of readers, by their
+//! number.
 //!
 //! ```text
 //!   number   0 ─────────────── written_count ──────── count
 //!            │ in the file, mapped │ in the tail, memory │
 //! ```
 //!
-//! The tail is written with one `pwrite` when it is full, and when the segment ends; the next tail is
-//! twice as long, up to [`TAIL_MAX_ENTRIES`]: a small log spends little memory, a fast one few calls.
-//! A reader maps what has been written only when it looks for something that old.
+//! The tail is written with one `pwrite` when it is full, and when the segment ends; the next tail
+//! is twice as long, up to [`TAIL_MAX_ENTRIES`]: a small log spends little memory, a fast one few
+//! calls. A reader maps what has been written only when it looks for something that old.
 //!
 //! Invariants:
-//! - a cell of a tail is stored once, before the view that counts it is published, and so read without
-//!   a lock;
+//! - a cell of a tail is stored once, before the view that counts it is published, and so read
+//!   without a lock;
 //! - an entry that can't be written stays in the tail: the log's append has succeeded, and does not
 //!   fail because of its index;
 //! - a map is never longer than the file, and the file is never shortened.
 //!
-//! Source: `OffsetIndex` and `TimeIndex` of `org.apache.kafka.storage.internals.log` for the formats.
+//! Source: `OffsetIndex` and `TimeIndex` of `org.apache.kafka.storage.internals.log` for the
+//! formats.
 
 use std::io;
 use std::path::{Path, PathBuf};

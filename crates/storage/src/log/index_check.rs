@@ -2,8 +2,8 @@
 //!
 //! Input: a segment and its indexes. Output: nothing, or the first entry that is wrong.
 //!
-//! Invariants: the ones of the formats. An offset entry names a batch by its position and last offset;
-//! a time entry holds the largest timestamp so far, and an offset that has it.
+//! Invariants: the ones of the formats. An offset entry names a batch by its position and last
+//! offset; a time entry holds the largest timestamp so far, and an offset that has it.
 //!
 //! Source: `DumpLogSegments --index-sanity-check` does less.
 

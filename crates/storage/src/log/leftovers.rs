@@ -14,8 +14,8 @@
 //!   index without log   a segment half removed                removed
 //! ```
 //!
-//! Invariants: a `.log` that may hold the only copy of a record is removed only when its replacement is
-//! complete and flushed.
+//! Invariants: a `.log` that may hold the only copy of a record is removed only when its
+//! replacement is complete and flushed.
 //!
 //! Source: `LogLoader.load` of Kafka 4.1.1.
 

@@ -1,7 +1,7 @@
 //! Finding a batch in one segment.
 //!
-//! Input: an offset. Output: the first batch that ends at or after it, by a binary search in the index
-//! and a walk over headers.
+//! Input: an offset. Output: the first batch that ends at or after it, by a binary search in the
+//! index and a walk over headers.
 //!
 //! ```text
 //!  index   (last offset, position) ─┐ largest one not past the target
@@ -47,7 +47,8 @@ pub(crate) struct BatchAt {
 }
 
 impl SegmentRef {
-    /// The first batch whose last offset is at or after `target`; `None` if the segment ends before.
+    /// The first batch whose last offset is at or after `target`; `None` if the segment ends
+    /// before.
     pub(crate) fn find_batch(&self, target: Offset) -> Result<Option<BatchAt>, StorageError> {
         let relative = target.0.saturating_sub(self.base_offset.0);
         let not_past = |entry: OffsetEntry| i64::from(entry.relative_offset) <= relative;

@@ -11,8 +11,8 @@
 //! ….deleted  ….cleaned  ….swap      a file on its way out, or on its way in
 //! ```
 //!
-//! Invariants: a name has one meaning, and is what that meaning's name is ([`parse`] accepts no other
-//! number of digits).
+//! Invariants: a name has one meaning, and is what that meaning's name is ([`parse`] accepts no
+//! other number of digits).
 //!
 //! Source: `org.apache.kafka.storage.internals.log.LogFileUtils`.
 

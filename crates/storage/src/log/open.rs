@@ -1,14 +1,15 @@
 //! Opening a log.
 //!
-//! Input: a partition, and what the log directory knows of it. Output: the log, the replica's tables, and
-//! a report of what had to be repaired.
+//! Input: a partition, and what the log directory knows of it. Output: the log, the replica's
+//! tables, and a report of what had to be repaired.
 //!
-//! Opening is the caller's to run on first use, and for many logs in parallel. After a clean shutdown it
-//! reads the directory, the last index entry and the batches behind it, whatever the log's size.
+//! Opening is the caller's to run on first use, and for many logs in parallel. After a clean
+//! shutdown it reads the directory, the last index entry and the batches behind it, whatever the
+//! log's size.
 //!
 //! Invariants:
-//! - a log is opened as clean at most once per clean shutdown: a second opening in the same run follows
-//!   an unknown end, unless the log was closed in between ([`LogDirectory::begin_log`]);
+//! - a log is opened as clean at most once per clean shutdown: a second opening in the same run
+//!   follows an unknown end, unless the log was closed in between ([`LogDirectory::begin_log`]);
 //! - the tables agree with the batches up to the log's end.
 //!
 //! Source: `LogLoader.load`, `UnifiedLog.rebuildProducerState` of Kafka 4.1.1.
@@ -72,8 +73,8 @@ pub struct Cut {
 }
 
 impl Log {
-    /// Opens the partition's log, made if there is none. `topic_id` is checked against the directory's,
-    /// or written there.
+    /// Opens the partition's log, made if there is none. `topic_id` is checked against the
+    /// directory's, or written there.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] below the recovery point: nothing is cut, and the replica must go
@@ -113,9 +114,9 @@ impl Log {
         }
     }
 
-    /// Ends the log's use: everything is written and flushed, with a snapshot of the producers, so that
-    /// after [`LogDirectory::mark_clean_shutdown`] the next opening scans nothing. Returns the recovery
-    /// point, which the caller checkpoints before.
+    /// Ends the log's use: everything is written and flushed, with a snapshot of the producers, so
+    /// that after [`LogDirectory::mark_clean_shutdown`] the next opening scans nothing. Returns the
+    /// recovery point, which the caller checkpoints before.
     ///
     /// # Errors
     /// What the disk says; then the shutdown is not clean.
@@ -212,7 +213,7 @@ impl Opening {
         let (mut log, mut producers) = self.restore(recovered, start, known_end)?;
         if start > log.log_end_offset {
             let (partition, end) = (&log.home.partition, log.log_end_offset);
-            tracing::warn!(%partition, %start, %end, "all records were deleted; the log begins anew");
+            tracing::warn!(%partition, %start, %end, "all records are gone; the log begins anew");
             producers = log.restart_at(start, now)?.producers;
         }
         let high_watermark = high_watermark

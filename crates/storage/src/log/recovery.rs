@@ -1,7 +1,7 @@
 //! The segments of a log after a restart.
 //!
-//! Input: the files, the recovery point, and whether the shutdown was clean. Output: sealed segments and
-//! the active one, with a tail cut off if it was torn.
+//! Input: the files, the recovery point, and whether the shutdown was clean. Output: sealed
+//! segments and the active one, with a tail cut off if it was torn.
 //!
 //! ```text
 //!   segments     [ 0 ───── ][ 120 ────────────── ][ 200 ──── torn
@@ -12,7 +12,8 @@
 //!
 //! Invariants:
 //! - nothing below the recovery point is cut: bad bytes there are an error;
-//! - above it the log ends at the last whole batch before the first bad byte, and offsets have no gap;
+//! - above it the log ends at the last whole batch before the first bad byte, and offsets have no
+//!   gap;
 //! - a cut is durable before anything is appended.
 //!
 //! Source: `LogSegment.recover`, `LogLoader.recoverLog` of Kafka 4.1.1.
@@ -109,8 +110,8 @@ struct Scanned {
 }
 
 impl Run<'_> {
-    /// The segments of a log that was closed: only the end of the last one is looked at. `None` if it
-    /// is not what it must be.
+    /// The segments of a log that was closed: only the end of the last one is looked at. `None` if
+    /// it is not what it must be.
     fn reopen(&self) -> Result<Option<Recovered>, StorageError> {
         let last = self.bases.len() - 1;
         let (base_offset, _) = self.bases[last];

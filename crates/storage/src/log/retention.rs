@@ -1,12 +1,13 @@
 //! Old segments go, whole ones, from the front.
 //!
-//! Input: the time, and the limits of the log. Output: a later log start, and files under another name
-//! that the caller removes after `file.delete.delay.ms`.
+//! Input: the time, and the limits of the log. Output: a later log start, and files under another
+//! name that the caller removes after `file.delete.delay.ms`.
 //!
 //! Invariants:
 //! - the log start moves only to the beginning of a segment, or where `DeleteRecords` puts it;
 //! - nothing at or above the high watermark goes;
-//! - a crash half-way leaves a log without a gap: the oldest file goes first, durably before the next.
+//! - a crash half-way leaves a log without a gap: the oldest file goes first, durably before the
+//!   next.
 //!
 //! Source: `UnifiedLog.deleteOldSegments`, `deletableSegments` of Kafka 4.1.1.
 
@@ -36,8 +37,8 @@ pub struct DeletedSegment {
     pub size_in_bytes: u64,
 }
 
-/// The files of a segment in the order in which they get their new names. The log goes first: without it
-/// the others are nobody's, and the next start removes them.
+/// The files of a segment in the order in which they get their new names. The log goes first:
+/// without it the others are nobody's, and the next start removes them.
 const KINDS: [FileKind; 4] = [
     FileKind::Log,
     FileKind::OffsetIndex,
@@ -57,8 +58,8 @@ impl DeletedSegment {
     }
 }
 
-/// Most segments that one turn takes out: each costs a flush of the directory. The rest waits for the
-/// next turn.
+/// Most segments that one turn takes out: each costs a flush of the directory. The rest waits for
+/// the next turn.
 const DELETED_MAX_SEGMENTS: usize = 64;
 
 /// A segment as the limits see it.
@@ -69,9 +70,9 @@ struct Candidate {
 }
 
 impl Log {
-    /// Takes old segments out of the log: those before the log start, and with `cleanup.policy=delete`
-    /// those older than `retention.ms` and those beyond `retention.bytes`. The active segment goes too,
-    /// after a roll, when all others do and it is as old.
+    /// Takes old segments out of the log: those before the log start, and with
+    /// `cleanup.policy=delete` those older than `retention.ms` and those beyond `retention.bytes`.
+    /// The active segment goes too, after a roll, when all others do and it is as old.
     ///
     /// # Errors
     /// What the disk says; segments that were taken out before stay out.
@@ -115,8 +116,8 @@ impl Log {
         self.delete_front(count)
     }
 
-    /// Moves the log start to `offset`, durably (`DeleteRecords`). Segments before it go with the next
-    /// [`Log::delete_old_segments`].
+    /// Moves the log start to `offset`, durably (`DeleteRecords`). Segments before it go with the
+    /// next [`Log::delete_old_segments`].
     ///
     /// # Errors
     /// What the disk says; the log starts where it did.
@@ -222,7 +223,7 @@ impl Log {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // Without its log the segment is gone, whatever becomes of the other files.
                 Err(error) if kind != FileKind::Log => {
-                    tracing::warn!(path = %from.display(), %error, "a deleted segment's file stays");
+                    tracing::warn!(path = %from.display(), %error, "a deleted file stays");
                 }
                 Err(source) => return Err(StorageError::io("rename", &from, source)),
             }

@@ -1,9 +1,10 @@
 //! The step from one segment to the next.
 //!
-//! Input: the offset that the next segment begins with. Output: a sealed segment and a new active one.
+//! Input: the offset that the next segment begins with. Output: a sealed segment and a new active
+//! one.
 //!
-//! Invariants: the sealed segment's indexes are complete and written before the new file exists, so that
-//! a process that is killed leaves at most the last segment's indexes behind its log.
+//! Invariants: the sealed segment's indexes are complete and written before the new file exists, so
+//! that a process that is killed leaves at most the last segment's indexes behind its log.
 //!
 //! Source: `UnifiedLog.roll`, `LocalLog.roll` of Kafka 4.1.1.
 
@@ -19,7 +20,8 @@ use crate::StorageError;
 use crate::segment_file::SegmentFile;
 
 impl Log {
-    /// Ends the active segment and begins the next one. Nothing happens while the active one is empty.
+    /// Ends the active segment and begins the next one. Nothing happens while the active one is
+    /// empty.
     ///
     /// # Errors
     /// What the disk says; the log is as it was.
@@ -52,8 +54,8 @@ impl Log {
         Ok(())
     }
 
-    /// Seals the active segment; the next one begins with `base_offset`, which lies past the log's end
-    /// only where compaction has left a gap.
+    /// Seals the active segment; the next one begins with `base_offset`, which lies past the log's
+    /// end only where compaction has left a gap.
     pub(super) fn roll_to(&mut self, base_offset: Offset, now: Millis) -> Result<(), StorageError> {
         let result = self.try_roll_to(base_offset, now);
         if let Err(error) = &result {

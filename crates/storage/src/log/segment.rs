@@ -1,11 +1,11 @@
 //! A sealed segment: a file that grows no more, with its indexes.
 //!
-//! Input: a segment's name and size. Output: its file and its indexes to readers, opened when they are
-//! first needed.
+//! Input: a segment's name and size. Output: its file and its indexes to readers, opened when they
+//! are first needed.
 //!
 //! Invariants:
-//! - an index is checked against itself and against the log once, at its first use; a missing or bad one
-//!   is rebuilt from the log and written anew ([`SealedSegment::offset_index`]);
+//! - an index is checked against itself and against the log once, at its first use; a missing or
+//!   bad one is rebuilt from the log and written anew ([`SealedSegment::offset_index`]);
 //! - descriptors and maps live in the directory's caches; an index's descriptor is closed once the
 //!   index is mapped.
 //!
@@ -197,7 +197,8 @@ impl SealedSegment {
         }
     }
 
-    /// All whole entries of an index file; `None` if there is no file or it has no whole number of them.
+    /// All whole entries of an index file; `None` if there is no file or it has no whole number of
+    /// them.
     fn map<E: Entry>(&self, kind: FileKind) -> Result<Option<IndexView<E>>, StorageError> {
         let path = self.path(kind);
         let disk = self.home.disk();
@@ -256,7 +257,7 @@ impl SealedSegment {
         bad: FileKind,
     ) -> Result<(IndexView<OffsetEntry>, IndexView<TimeEntry>), StorageError> {
         let path = self.path(bad);
-        tracing::warn!(path = %path.display(), "rebuilding a missing or corrupt index from the log");
+        tracing::warn!(path = %path.display(), "rebuilding a missing or corrupt index");
         let mut indexer =
             SegmentIndexer::rebuild(self.home.disk(), &self.home.path, self.base_offset)?;
         let log_path = self.path(FileKind::Log);
@@ -277,7 +278,8 @@ impl SealedSegment {
         let in_memory = |indexer: &SegmentIndexer| {
             (indexer.offsets.view().clone(), indexer.times.view().clone())
         };
-        // Below the recovery point an index is believed, so it must not be half there after a crash.
+        // Below the recovery point an index is believed, so it must not be half there after a
+        // crash.
         if let Err(error) = indexer.finish().and_then(|()| indexer.flush()) {
             tracing::warn!(path = %path.display(), %error, "the rebuilt index stays in memory");
             return Ok(in_memory(&indexer));

@@ -1,11 +1,11 @@
 //! Both indexes of a segment while it grows, by append or by recovery.
 //!
-//! Input: batch headers with their positions, in order. Output: an entry in each index at most every
-//! `index.interval.bytes`.
+//! Input: batch headers with their positions, in order. Output: an entry in each index at most
+//! every `index.interval.bytes`.
 //!
 //! Invariants:
-//! - a batch gets an entry when more than one interval has been written since the last entry, so that
-//!   a lookup walks over less than an interval and one batch;
+//! - a batch gets an entry when more than one interval has been written since the last entry, so
+//!   that a lookup walks over less than an interval and one batch;
 //! - a time entry holds the largest timestamp of all batches up to and with the batch of the offset
 //!   entry made at the same moment; the last one of a finished segment holds that of the segment.
 //!
@@ -65,8 +65,8 @@ impl SegmentIndexer {
         }
     }
 
-    /// Goes on with the indexes of a segment, from the batch of the last offset entry on, which must be
-    /// added again.
+    /// Goes on with the indexes of a segment, from the batch of the last offset entry on, which
+    /// must be added again.
     pub(crate) fn of(
         base_offset: Offset,
         offsets: IndexWriter<OffsetEntry>,
@@ -119,8 +119,8 @@ impl SegmentIndexer {
         self.bytes_since_entry += header.size_in_bytes() as u64;
     }
 
-    /// Takes in the batches of `segment` from `start` on. If the last offset entry is that of the batch at
-    /// `start`, the indexes come out as if they had seen the segment from its beginning.
+    /// Takes in the batches of `segment` from `start` on. If the last offset entry is that of the
+    /// batch at `start`, the indexes come out as if they had seen the segment from its beginning.
     pub(crate) fn add_all(
         &mut self,
         segment: &SegmentRef,
@@ -159,7 +159,8 @@ impl SegmentIndexer {
         self.times.flush()
     }
 
-    /// Whether an index would grow beyond `max_bytes`; the time index keeps room for its last entry.
+    /// Whether an index would grow beyond `max_bytes`; the time index keeps room for its last
+    /// entry.
     pub(crate) fn is_full(&self, max_bytes: u64) -> bool {
         const OFFSET_BYTES: u64 = OffsetEntry::BYTES as u64;
         const TIME_BYTES: u64 = TimeEntry::BYTES as u64;

@@ -1,10 +1,11 @@
 //! Snapshots of the producers' states, and their replay from batches.
 //!
-//! Input: the states as of the log's end. Output: `<offset>.snapshot` files, and the states again, as of
-//! any offset that the log still has.
+//! Input: the states as of the log's end. Output: `<offset>.snapshot` files, and the states again,
+//! as of any offset that the log still has.
 //!
 //! Invariants:
-//! - a snapshot holds exactly the batches below the offset in its name (asserted when it is written);
+//! - a snapshot holds exactly the batches below the offset in its name (asserted when it is
+//!   written);
 //! - a snapshot does not outlive the batches that it tells of: when the log's end moves back, those
 //!   above it are removed durably, before other batches can take their offsets;
 //! - of the snapshots below the first segment only the newest is kept, as no offset below it can
@@ -28,8 +29,8 @@ use crate::segment_file::scan_frames;
 use crate::{LogConfig, StorageError};
 
 impl Log {
-    /// Whether segments were rolled since the last snapshot: call [`Log::write_snapshot`] as soon as the
-    /// producers' states are those of the log's end.
+    /// Whether segments were rolled since the last snapshot: call [`Log::write_snapshot`] as soon
+    /// as the producers' states are those of the log's end.
     #[must_use]
     pub fn is_snapshot_due(&self) -> bool {
         self.is_snapshot_due
@@ -75,8 +76,8 @@ pub(super) fn list(home: &Home) -> Result<Vec<Offset>, StorageError> {
         .collect())
 }
 
-/// Removes snapshots above `end`, whose batches are gone, durably; and all but the newest at or below
-/// `start`.
+/// Removes snapshots above `end`, whose batches are gone, durably; and all but the newest at or
+/// below `start`.
 pub(super) fn prune(home: &Home, start: Offset, end: Offset) -> Result<(), StorageError> {
     let offsets = list(home)?;
     let base = offsets

@@ -88,7 +88,8 @@ impl Fixture {
     }
 }
 
-/// A batch of `count` records of about `size` bytes each at `base`, with timestamps from `timestamp` on.
+/// A batch of `count` records of about `size` bytes each at `base`, with timestamps from
+/// `timestamp` on.
 fn batch_at(base: i64, count: i64, size: usize, timestamp: i64) -> Vec<u8> {
     let timestamps: Vec<i64> = (0..count).map(|number| timestamp + number).collect();
     batch(base, 0, size, &timestamps)
@@ -158,7 +159,8 @@ impl Log {
     }
 }
 
-/// Offsets that the values of the records in `[from, up_to)` tell, read one batch or more at a time.
+/// Offsets that the values of the records in `[from, up_to)` tell, read one batch or more at a
+/// time.
 fn offsets(view: &LogView, from: i64, up_to: i64) -> Vec<i64> {
     let mut found = Vec::new();
     let mut next = from;

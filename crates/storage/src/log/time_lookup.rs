@@ -3,8 +3,8 @@
 //! Input: a timestamp. Output: the first record that is not older, or the newest record.
 //!
 //! Within a segment the first time entry that reaches the timestamp names a batch; the batch wanted
-//! lies at or before it, and behind the offset entry below it, because at that moment no timestamp was
-//! large enough. So the walk is bounded as a lookup by offset is, even where timestamps jump.
+//! lies at or before it, and behind the offset entry below it, because at that moment no timestamp
+//! was large enough. So the walk is bounded as a lookup by offset is, even where timestamps jump.
 //!
 //! ```text
 //!  time entries      (100, batch A)                      (200, batch C)
@@ -60,8 +60,8 @@ impl LogView {
             }
             let segment = self.segment(number)?;
             let mut start = self.first_position(number, &segment, timestamp)?;
-            // Again only where the record found lies below the log start, or where a header promises
-            // a timestamp that no record has.
+            // Again only where the record found lies below the log start, or where a header
+            // promises a timestamp that no record has.
             while let Some(batch) = segment.walk(start, |header| {
                 header.max_timestamp >= timestamp && header.last_offset() >= self.log_start_offset
             })? {

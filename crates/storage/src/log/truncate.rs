@@ -1,7 +1,7 @@
 //! Cutting off the end of a log.
 //!
-//! Input: the offset that the log shall end at. Output: a log that ends there, in a new segment, and the
-//! tables of the replica as of there.
+//! Input: the offset that the log shall end at. Output: a log that ends there, in a new segment,
+//! and the tables of the replica as of there.
 //!
 //! ```text
 //!  before   [ 0 ─────── 120 ][ 120 ──────────── 200 ▸
@@ -10,12 +10,13 @@
 //! ```
 //!
 //! Invariants:
-//! - a position of a file never holds two values: the cut segment is sealed, an emptied one unlinked,
-//!   and what follows goes to a new file;
+//! - a position of a file never holds two values: the cut segment is sealed, an emptied one
+//!   unlinked, and what follows goes to a new file;
 //! - an index that a reader may have mapped is not shortened: it is left to it, and written anew;
-//! - every step is durable before the next begins, newest records first, so that a crash leaves a log
-//!   which ends somewhere between the new end and the old one;
-//! - the checkpointed recovery point is lowered first, or the missing records would look like corruption.
+//! - every step is durable before the next begins, newest records first, so that a crash leaves a
+//!   log which ends somewhere between the new end and the old one;
+//! - the checkpointed recovery point is lowered first, or the missing records would look like
+//!   corruption.
 //!
 //! Source: KIP-101; `UnifiedLog.truncateTo`, with files that are never reused.
 
@@ -49,8 +50,8 @@ pub struct Truncated {
 }
 
 impl Log {
-    /// Cuts off everything from `offset` on, durably. A batch that holds the offset goes as a whole.
-    /// `None` if the log ends before it.
+    /// Cuts off everything from `offset` on, durably. A batch that holds the offset goes as a
+    /// whole. `None` if the log ends before it.
     ///
     /// # Errors
     /// What the disk says; then the log takes no more writes, and the replica must go offline.
@@ -131,8 +132,8 @@ impl Log {
             .set_checkpointed(file, &home.partition, offset)
     }
 
-    /// Unlinks the active segment and the sealed ones from `number` on, newest first. If `number` is the
-    /// active segment's own, or past it, nothing happens to it.
+    /// Unlinks the active segment and the sealed ones from `number` on, newest first. If `number`
+    /// is the active segment's own, or past it, nothing happens to it.
     fn remove_segments(&mut self, number: usize) -> Result<(), StorageError> {
         let disk = Arc::clone(self.home.disk());
         if number > self.sealed.len() {
@@ -173,7 +174,8 @@ impl Log {
             None => self.active.file.truncate(position)?,
         }
         indexer.finish()?;
-        // The recovery point may be this segment's end: then nobody will look whether they are whole.
+        // The recovery point may be this segment's end: then nobody will look whether they are
+        // whole.
         indexer.flush()?;
         let parts = SealedParts {
             base_offset: segment.base_offset,

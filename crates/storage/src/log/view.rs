@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! - a view never changes; a reader and the writer share no lock (an `ArcSwap` stands between them);
+//! - a view never changes; a reader and the writer share no lock (an `ArcSwap` stands between
+//!   them);
 //! - a read never passes its `up_to`, nor what was written when the view was published;
 //! - an old view stays safe: its files are never rewritten, at worst they end earlier.
 //!
@@ -138,9 +139,9 @@ impl LogReader {
 }
 
 impl LogView {
-    /// Where the records from `offset` on are: at most `max_bytes`, none of them at or past `up_to`.
-    /// With `min_one_batch` the first batch comes whole, whatever its size. `None` if there is nothing
-    /// to read yet.
+    /// Where the records from `offset` on are: at most `max_bytes`, none of them at or past
+    /// `up_to`. With `min_one_batch` the first batch comes whole, whatever its size. `None` if
+    /// there is nothing to read yet.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] outside of the log; what the disk says.
@@ -162,7 +163,8 @@ impl LogView {
         if offset >= up_to {
             return Ok(None);
         }
-        // More than one segment is looked at only where compaction has left nothing at the end of one.
+        // More than one segment is looked at only where compaction has left nothing at the end of
+        // one.
         for number in self.segment_number(offset)..=self.sealed.len() {
             if self.base_offset(number) >= up_to {
                 break;
@@ -191,8 +193,8 @@ impl LogView {
         Ok(None)
     }
 
-    /// Whether a read from `offset` begins in the segment that grows: what is written last, and so most
-    /// probably in the page cache, its index too.
+    /// Whether a read from `offset` begins in the segment that grows: what is written last, and so
+    /// most probably in the page cache, its index too.
     #[must_use]
     pub fn is_in_active_segment(&self, offset: Offset) -> bool {
         offset >= self.active.base_offset
@@ -211,12 +213,12 @@ impl LogView {
         sealed + self.active.end_position
     }
 
-    /// Checks both indexes of every segment against the log, entry by entry. For tools and tests: it
-    /// walks over the whole log.
+    /// Checks both indexes of every segment against the log, entry by entry. For tools and tests:
+    /// it walks over the whole log.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] with the log's position that an index is wrong about; what the disk
-    /// says.
+    /// [`StorageError::Corrupt`] with the log's position that an index is wrong about; what the
+    /// disk says.
     pub fn check_indexes(&self) -> Result<(), StorageError> {
         for number in 0..=self.sealed.len() {
             let times = self.times(number)?;

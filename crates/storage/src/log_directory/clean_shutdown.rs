@@ -2,8 +2,8 @@
 //!
 //! Input: the broker epoch of the run that ends. Output: a marker file, and what it says.
 //!
-//! Invariants, kept by `LogDirectory`: the marker is written last, after every log and checkpoint, and
-//! is removed durably before the first log of the next run is opened.
+//! Invariants, kept by `LogDirectory`: the marker is written last, after every log and checkpoint,
+//! and is removed durably before the first log of the next run is opened.
 //!
 //! Source: `org.apache.kafka.storage.internals.log.CleanShutdownFileHandler`, version 0.
 

@@ -9,8 +9,8 @@
 //!     └────────────────────────────┘
 //! ```
 //!
-//! A full directory asks the device for its free space before it tries an append again: a write that
-//! is doomed would only have to be cut back.
+//! A full directory asks the device for its free space before it tries an append again: a write
+//! that is doomed would only have to be cut back.
 //!
 //! Invariants, held by [`Condition`]: a directory that is offline stays so until the node restarts;
 //! reads go on in every state.
@@ -110,7 +110,7 @@ impl Condition {
                         .compare_exchange(ONLINE, FULL, Ordering::Relaxed, Ordering::Relaxed);
                 if full.is_ok() {
                     let remedy = error.remedy();
-                    tracing::warn!(path = %path.display(), %error, remedy, "the log directory is full");
+                    tracing::warn!(path = %path.display(), %error, remedy, "the disk is full");
                 }
             }
             _ => {}

@@ -1,7 +1,7 @@
 //! The open descriptors and maps of cold segments, capped.
 //!
-//! Input: slots, one per file, and how to fill them. Output: what is in them, opened again if it had to
-//! go.
+//! Input: slots, one per file, and how to fill them. Output: what is in them, opened again if it
+//! had to go.
 //!
 //! Eviction is second chance, which comes close to least recently used and costs a reader only one
 //! store: the oldest slot that was not used since it was last looked at is emptied.
@@ -9,7 +9,8 @@
 //! Invariants:
 //! - at most `capacity` slots are full, plus those just being filled (checked in [`Cache::admit`]);
 //! - an emptied slot takes nothing from a reader that holds its content;
-//! - a slot's own lock is not held while its cache's lock is taken, so that eviction cannot deadlock.
+//! - a slot's own lock is not held while its cache's lock is taken, so that eviction cannot
+//!   deadlock.
 //!
 //! Source: F. J. Corbató, "A Paging Experiment with the Multics System" (1968).
 

@@ -2,8 +2,8 @@
 //!
 //! Input: a topic id. Output: Kafka's text file, and the id again.
 //!
-//! Invariants: a directory of another topic of the same name is never taken for this one's (checked in
-//! [`check_or_write`]); a missing or garbled file is written anew, because the name still fits.
+//! Invariants: a directory of another topic of the same name is never taken for this one's (checked
+//! in [`check_or_write`]); a missing or garbled file is written anew, because the name still fits.
 //!
 //! Source: `org.apache.kafka.storage.internals.checkpoint.PartitionMetadataFile`; KIP-516.
 

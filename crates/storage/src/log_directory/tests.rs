@@ -1,3 +1,11 @@
+//! Checkpoints, markers, locks and identities of a log directory.
+//!
+//! Input: logs on a temporary or simulated disk. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
 use super::*;
 use crate::testing::FaultyDisk;
 

@@ -4,8 +4,8 @@
 //! frame ends, and what is wrong with the bytes behind it.
 //!
 //! Invariants:
-//! - memory follows the bytes that are really there: a frame that claims to pass the end of the range
-//!   is torn and is not read;
+//! - memory follows the bytes that are really there: a frame that claims to pass the end of the
+//!   range is torn and is not read;
 //! - the walk advances by at least one head per frame, so that no content makes it endless.
 //!
 //! Source: none.
@@ -27,8 +27,8 @@ pub trait Frames {
     /// Bytes at the start of a frame that tell its length.
     fn head_bytes(&self) -> usize;
 
-    /// Judges a frame by its head, which begins at `position` and is [`Frames::head_bytes`] long. The
-    /// rest of the frame may be missing: learn nothing from it yet.
+    /// Judges a frame by its head, which begins at `position` and is [`Frames::head_bytes`] long.
+    /// The rest of the frame may be missing: learn nothing from it yet.
     fn head(&mut self, position: u64, head: &[u8]) -> Head;
 
     /// Takes in a frame that is there in full: all of it after [`Head::Read`], its head after
@@ -59,8 +59,8 @@ pub struct Scan {
     pub frames: u64,
     /// End of the last good frame, in bytes.
     pub end: u64,
-    /// What is wrong with the bytes at `end`; `None` if the walk reached the end of the range or was
-    /// stopped.
+    /// What is wrong with the bytes at `end`; `None` if the walk reached the end of the range or
+    /// was stopped.
     pub fault: Option<&'static str>,
 }
 

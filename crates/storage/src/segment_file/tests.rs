@@ -1,3 +1,11 @@
+//! Appends, cut-backs, scans and truncations of one segment file.
+//!
+//! Input: logs on a temporary or simulated disk. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
 use std::io::IoSlice;
 
 use proptest::prelude::*;

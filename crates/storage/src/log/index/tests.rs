@@ -1,3 +1,5 @@
+//! Entries, their golden bytes, and views of a growing index.
+
 use super::*;
 use crate::testing::{ENOSPC, Fault, FaultyDisk};
 

@@ -1,3 +1,11 @@
+//! Appends: groups, rolls, and what a failed write leaves.
+//!
+//! Input: logs on a temporary or simulated disk. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
 use super::*;
 use crate::Severity;
 use crate::log_directory::DirectoryState;

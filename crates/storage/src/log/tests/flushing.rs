@@ -1,3 +1,5 @@
+//! Flush plans and the recovery point.
+
 use super::*;
 use crate::testing::{EIO, Fault};
 

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// What Kafka's `LogSegment.append` would leave for these batches: an entry before each batch that has
-/// more than an interval behind it, and at the end of the segment its largest timestamp.
+/// What Kafka's `LogSegment.append` would leave for these batches: an entry before each batch that
+/// has more than an interval behind it, and at the end of the segment its largest timestamp.
 #[test]
 fn index_files_have_kafkas_bytes() {
     let fixture = fixture();

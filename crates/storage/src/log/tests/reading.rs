@@ -1,3 +1,11 @@
+//! Reads by offset and by time, and how much of the log they look at.
+//!
+//! Input: logs on a temporary or simulated disk. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
 use super::*;
 
 /// Row M12: a lookup walks over less than an interval and one batch, in a log of any size.

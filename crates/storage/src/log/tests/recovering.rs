@@ -1,3 +1,11 @@
+//! Opening after a crash: torn tails, damage below the recovery point, missing files.
+//!
+//! Input: logs on a temporary or simulated disk. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
 use super::*;
 
 /// Writes the recovery point as the broker does from time to time.

@@ -1,3 +1,11 @@
+//! Retention by time, by size and by log start offset.
+//!
+//! Input: logs on a temporary or simulated disk. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
 use super::*;
 
 fn remove(fixture: &Fixture, deleted: &[DeletedSegment]) {

@@ -1,3 +1,11 @@
+//! Truncation: a position in a file never holds two values.
+//!
+//! Input: logs on a temporary or simulated disk. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
 use super::*;
 use crate::testing::{EIO, Fault};
 
