@@ -4,14 +4,14 @@
 //! removed.
 //!
 //! ```text
-//!   .deleted            retention had taken it out            removed
-//!   .cleaned            a compaction that did not end         removed
-//!   .swap               a compaction that did                 takes the place of what it replaces,
-//!                                                             unless a .cleaned at or before it shows
-//!                                                             that its set is not complete
-//!   .tmp                a small file being replaced,          removed
+//!   .deleted            retention had taken it out     removed
+//!   .cleaned            a compaction that did not end  removed
+//!   .swap               a compaction that did          takes the place of what it replaces, unless
+//!                                                      a .cleaned at or before it shows that its
+//!                                                      set is not complete
+//!   .tmp                a small file being replaced,   removed
 //!                       a segment prepared ahead
-//!   index without log   a segment half removed                removed
+//!   index without log   a segment half removed         removed
 //! ```
 //!
 //! Invariants: a `.log` that may hold the only copy of a record is removed only when its
