@@ -1,0 +1,82 @@
+//! The command line of `skein-sim`.
+//!
+//! Input: arguments. Output: what they ask for, or what is wrong with them.
+//!
+//! Invariant: none.
+//!
+//! Source: none.
+
+use skein_sim::{MUTATIONS, Mutation};
+
+/// How to use the command.
+pub(crate) const USAGE: &str = "\
+usage: skein-sim [--seeds N] [--first-seed N] [--keep-going]
+       skein-sim --seed N [--trace] [--world-log]
+
+  --seeds N         how many runs (default 20)
+  --first-seed N    the seed of the first (default 1)
+  --keep-going      go on after a failure
+  --seed N          one run
+  --trace           print every event, and the node's log, as they happen
+  --world-log       print every disk call, network segment and poll at the end
+  --mutation NAME   break the node on purpose (needs the feature `mutations`)";
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) seeds: u64,
+    pub(crate) first_seed: u64,
+    pub(crate) keep_going: bool,
+    pub(crate) trace: bool,
+    pub(crate) world_log: bool,
+    pub(crate) mutation: Option<Mutation>,
+}
+
+impl Args {
+    /// Reads the arguments after the program's name.
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut parsed = Self {
+            seeds: 20,
+            first_seed: 1,
+            keep_going: false,
+            trace: false,
+            world_log: false,
+            mutation: None,
+        };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--seeds" => parsed.seeds = number(&arg, args.next())?,
+                "--first-seed" => parsed.first_seed = number(&arg, args.next())?,
+                "--seed" => {
+                    parsed.first_seed = number(&arg, args.next())?;
+                    parsed.seeds = 1;
+                }
+                "--keep-going" => parsed.keep_going = true,
+                "--trace" => parsed.trace = true,
+                "--world-log" => parsed.world_log = true,
+                "--mutation" => parsed.mutation = Some(mutation(args.next())?),
+                _ => return Err(format!("unknown argument {arg:?}")),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn number(name: &str, value: Option<String>) -> Result<u64, String> {
+    let value = value.ok_or_else(|| format!("{name} needs a number"))?;
+    value
+        .parse()
+        .map_err(|_| format!("{name} needs a number, not {value:?}"))
+}
+
+fn mutation(name: Option<String>) -> Result<Mutation, String> {
+    let known = MUTATIONS.map(Mutation::name).join(", ");
+    let name = name.ok_or_else(|| format!("--mutation needs one of: {known}"))?;
+    if !cfg!(feature = "mutations") {
+        return Err("this build has no mutations; build it with --features mutations".to_owned());
+    }
+    let found = MUTATIONS
+        .into_iter()
+        .find(|mutation| mutation.name() == name);
+    found.ok_or_else(|| format!("no mutation {name:?}; there are: {known}"))
+}

@@ -1,0 +1,230 @@
+//! Fetch requests, and what their answers tell.
+//!
+//! Input: positions; responses. Output: events for every batch, and new positions.
+//!
+//! Invariant: a response is compared to the last byte: each batch is one that was sent, whole, at
+//! the offset that was asked for or right behind the one before it.
+//!
+//! Source: KIP-74 (at least one batch), KIP-227 (sessions), KIP-516 (topic ids).
+
+use std::collections::BTreeMap;
+
+use skein_protocol::messages::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
+};
+use skein_record::Batches;
+use skein_types::{ErrorCode, Offset, Uuid};
+
+use crate::client::Client;
+use crate::event::{Event, PartitionId, Stamp};
+
+/// First version that names topics by id.
+const TOPIC_ID_VERSION: i16 = 13;
+
+/// First version with sessions and with an error code for the whole response.
+const SESSION_VERSION: i16 = 7;
+
+/// How a client fetches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FetchTerms {
+    pub(crate) version: i16,
+    pub(crate) max_wait_ms: i32,
+    pub(crate) min_bytes: i32,
+    pub(crate) max_bytes: i32,
+}
+
+/// What a partition's answer means for its position.
+pub(crate) enum Progress {
+    /// It is here now.
+    At(Offset),
+    /// The position is not in the log.
+    OutOfRange,
+    /// The partition cannot be read now.
+    Unavailable,
+}
+
+/// The session that a client has with the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) id: i32,
+    /// 0: the next fetch names all partitions. −1: no session is wanted.
+    pub(crate) epoch: i32,
+}
+
+impl FetchTerms {
+    /// Whether there are sessions in this version.
+    pub(crate) fn has_sessions(&self) -> bool {
+        self.version >= SESSION_VERSION
+    }
+
+    /// A request for `positions`.
+    pub(crate) fn request(
+        &self,
+        client: &Client,
+        session: Session,
+        positions: &BTreeMap<PartitionId, Offset>,
+    ) -> FetchRequest {
+        let mut topics: BTreeMap<usize, FetchTopic> = BTreeMap::new();
+        for (partition, position) in positions {
+            let plan = client.plan.partition(*partition);
+            let topic = topics.entry(plan.topic).or_insert_with(|| {
+                let topic_id = client.witness.topic_id(plan.topic).unwrap_or_default();
+                let by_id = self.version >= TOPIC_ID_VERSION;
+                FetchTopic {
+                    topic: client.plan.topics[plan.topic].name.as_str().into(),
+                    topic_id: if by_id { topic_id } else { Uuid::default() },
+                    ..Default::default()
+                }
+            });
+            topic.partitions.push(FetchPartition {
+                partition: i32::try_from(plan.index).unwrap_or(i32::MAX),
+                fetch_offset: position.0,
+                partition_max_bytes: self.max_bytes,
+                ..Default::default()
+            });
+        }
+        let is_new = self.has_sessions();
+        FetchRequest {
+            max_wait_ms: self.max_wait_ms,
+            min_bytes: self.min_bytes,
+            max_bytes: self.max_bytes,
+            session_id: if is_new { session.id } else { 0 },
+            session_epoch: if is_new { session.epoch } else { -1 },
+            topics: topics.into_values().collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Tells of everything in `response`; the progress of each partition that it names.
+    pub(crate) fn take(
+        &self,
+        client: &Client,
+        response: &FetchResponse,
+        positions: &BTreeMap<PartitionId, Offset>,
+        asked: Stamp,
+    ) -> Vec<(PartitionId, Progress)> {
+        let mut progress = Vec::new();
+        for topic in &response.responses {
+            let number = (0..client.plan.topics.len()).find(|number| {
+                if self.version >= TOPIC_ID_VERSION {
+                    client.witness.topic_id(*number) == Some(topic.topic_id)
+                } else {
+                    topic.topic == client.plan.topics[*number].name.as_str()
+                }
+            });
+            for data in &topic.partitions {
+                let id = number.and_then(|topic| client.plan.find(topic, data.partition_index));
+                let Some(id) = id.filter(|id| positions.contains_key(id)) else {
+                    let text =
+                        format!("an answer for a partition that nobody asked for: {topic:?}");
+                    client
+                        .witness
+                        .accuse(client.actor, "well_formed", None, text);
+                    continue;
+                };
+                let asked = Asked {
+                    client,
+                    partition: id,
+                    position: positions[&id],
+                    asked,
+                };
+                progress.push((id, asked.take(data)));
+            }
+        }
+        progress
+    }
+}
+
+/// One partition of a fetch.
+struct Asked<'a> {
+    client: &'a Client,
+    partition: PartitionId,
+    position: Offset,
+    asked: Stamp,
+}
+
+impl Asked<'_> {
+    fn take(&self, data: &PartitionData) -> Progress {
+        let Self {
+            partition,
+            position,
+            asked,
+            ..
+        } = *self;
+        match ErrorCode::from_code(data.error_code) {
+            ErrorCode::None => {}
+            ErrorCode::OffsetOutOfRange => {
+                self.tell(Event::OutOfRange {
+                    partition,
+                    position,
+                    asked,
+                });
+                return Progress::OutOfRange;
+            }
+            code => {
+                self.tell(Event::Unavailable { partition, code });
+                return Progress::Unavailable;
+            }
+        }
+        let high_watermark = Offset(data.high_watermark);
+        self.tell(Event::Ends {
+            partition,
+            log_start_offset: (data.log_start_offset >= 0).then_some(Offset(data.log_start_offset)),
+            high_watermark,
+            asked,
+        });
+        let records = data.records.as_ref().and_then(|records| records.as_bytes());
+        let mut next = position;
+        for batch in Batches::new(records.map_or(&[], |records| records)) {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return self.accuse(&format!("behind {next}: {error}")),
+            };
+            let header = batch.header();
+            let is_first = next == position;
+            let starts_well = match is_first {
+                true => header.base_offset <= next && next <= header.last_offset(),
+                false => header.base_offset == next,
+            };
+            if !starts_well {
+                return self.accuse(&format!(
+                    "a fetch from {position} leads to {}..={} where {next} should be",
+                    header.base_offset,
+                    header.last_offset()
+                ));
+            }
+            match self.client.witness.identify(partition, &batch) {
+                Ok(id) => self.tell(Event::Read {
+                    partition,
+                    base_offset: header.base_offset,
+                    batch: id,
+                    asked,
+                }),
+                Err(reason) => {
+                    return self.accuse(&format!("the batch at {}: {reason}", header.base_offset));
+                }
+            }
+            next = header.next_offset();
+        }
+        if next > high_watermark && next != position {
+            return self.accuse(&format!("records up to {next}, past {high_watermark}"));
+        }
+        Progress::At(next)
+    }
+
+    fn tell(&self, event: Event) {
+        self.client.witness.tell(self.client.actor, event);
+    }
+
+    /// What was read is wrong in itself.
+    fn accuse(&self, text: &str) -> Progress {
+        let (witness, actor) = (&self.client.witness, self.client.actor);
+        witness.accuse(
+            actor,
+            "offsets_immutable",
+            Some(self.partition),
+            text.to_owned(),
+        );
+        Progress::Unavailable
+    }
+}

@@ -1,0 +1,232 @@
+//! What clients and the operator of a simulated node can tell.
+//!
+//! Input: nothing. Output: the closed set of facts on which the invariants judge.
+//!
+//! Invariant: an event says what was seen, never what it means.
+//!
+//! Source: none.
+
+use std::fmt;
+
+use skein_types::{ErrorCode, Millis, Offset};
+
+use crate::batches::BatchId;
+
+/// A partition, by its place in [`crate::plan::Plan::partitions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PartitionId(pub(crate) usize);
+
+/// In which life of the node a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Power cuts so far.
+    pub(crate) era: u32,
+    /// Starts of the node so far.
+    pub(crate) life: u32,
+    /// Events so far.
+    pub(crate) told: u64,
+}
+
+/// How the node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was stopped, and has marked all of its logs as flushed.
+    Clean,
+    /// Its process ended; the machine went on.
+    Kill,
+    /// The machine lost its power.
+    PowerCut,
+}
+
+/// Where a time lookup led.
+pub(crate) type FoundTime = Option<(Offset, Millis)>;
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A producer sent a batch, for the `attempt`-th time; `is_head`: it waits for no earlier batch
+    /// of its partition.
+    Sent {
+        batch: BatchId,
+        attempt: u32,
+        is_head: bool,
+    },
+    /// The node acknowledged a batch that was sent in the life `sent`; where it is, if it told.
+    Acked {
+        batch: BatchId,
+        base_offset: Option<Offset>,
+        sent: Stamp,
+    },
+    /// The node refused a batch.
+    Refused {
+        batch: BatchId,
+        code: ErrorCode,
+        is_head: bool,
+    },
+    /// A producer will never know what became of a batch.
+    GivenUp { batch: BatchId },
+    /// A consumer read a whole batch at `base_offset`.
+    Read {
+        partition: PartitionId,
+        base_offset: Offset,
+        batch: BatchId,
+        asked: Stamp,
+    },
+    /// What a consumer was told of a partition.
+    Ends {
+        partition: PartitionId,
+        log_start_offset: Option<Offset>,
+        high_watermark: Offset,
+        asked: Stamp,
+    },
+    /// The node says that `position` is not in its log.
+    OutOfRange {
+        partition: PartitionId,
+        position: Offset,
+        asked: Stamp,
+    },
+    /// A partition was refused to a consumer or a lister.
+    Unavailable {
+        partition: PartitionId,
+        code: ErrorCode,
+    },
+    /// Which record is the first at or after `time`; `is_all`: nothing is produced meanwhile.
+    TimeLooked {
+        partition: PartitionId,
+        time: Millis,
+        found: FoundTime,
+        asked: Stamp,
+        is_all: bool,
+    },
+    /// The whole log was read, from its start to `end`.
+    ReadBack { partition: PartitionId, end: Offset },
+    /// The node's process was started.
+    Starting,
+    /// The node serves.
+    Serving,
+    /// The node ended.
+    Ended(End),
+    /// Something was done to the world.
+    Fault(String),
+    /// Another thing to know when reading the history.
+    Note(String),
+}
+
+impl Event {
+    /// The partition that it is about.
+    pub(crate) fn partition(
+        &self,
+        of_batch: impl Fn(BatchId) -> PartitionId,
+    ) -> Option<PartitionId> {
+        match self {
+            Self::Sent { batch, .. }
+            | Self::Acked { batch, .. }
+            | Self::Refused { batch, .. }
+            | Self::GivenUp { batch } => Some(of_batch(*batch)),
+            Self::Read { partition, .. }
+            | Self::Ends { partition, .. }
+            | Self::OutOfRange { partition, .. }
+            | Self::Unavailable { partition, .. }
+            | Self::TimeLooked { partition, .. }
+            | Self::ReadBack { partition, .. } => Some(*partition),
+            Self::Starting | Self::Serving | Self::Ended(_) | Self::Fault(_) | Self::Note(_) => {
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sent {
+                batch, attempt: 1, ..
+            } => write!(f, "sends {batch}"),
+            Self::Sent {
+                batch,
+                attempt,
+                is_head,
+            } => {
+                let head = if *is_head { "" } else { ", behind others" };
+                write!(f, "sends {batch} again, attempt {attempt}{head}")
+            }
+            Self::Acked {
+                batch,
+                base_offset: Some(at),
+                sent,
+            } => {
+                write!(
+                    f,
+                    "has the ack of {batch} at {at} (sent in life {})",
+                    sent.life
+                )
+            }
+            Self::Acked {
+                batch,
+                base_offset: None,
+                ..
+            } => {
+                write!(f, "has the ack of {batch}, without its place")
+            }
+            Self::Refused {
+                batch,
+                code,
+                is_head,
+            } => {
+                let head = if *is_head { "" } else { ", behind others" };
+                write!(f, "is refused {batch}: {code}{head}")
+            }
+            Self::GivenUp { batch } => write!(f, "gives up {batch}"),
+            Self::Read {
+                base_offset,
+                batch,
+                asked,
+                ..
+            } => {
+                write!(
+                    f,
+                    "reads {batch} at {base_offset} (asked in life {})",
+                    asked.life
+                )
+            }
+            Self::Ends {
+                log_start_offset,
+                high_watermark,
+                asked,
+                ..
+            } => {
+                let start = log_start_offset.map_or(-1, Offset::get);
+                let life = asked.life;
+                write!(
+                    f,
+                    "hears: log start {start}, high watermark {high_watermark} (life {life})"
+                )
+            }
+            _ => self.fmt_told(f),
+        }
+    }
+}
+
+impl Event {
+    /// What is not about a batch.
+    fn fmt_told(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { position, .. } => write!(f, "hears: {position} is out of range"),
+            Self::Unavailable { code, .. } => write!(f, "hears: {code}"),
+            Self::TimeLooked { time, found, .. } => {
+                write!(f, "asks for time {time} and gets {found:?}")
+            }
+            Self::ReadBack { end, .. } => write!(f, "has read everything up to {end}"),
+            Self::Starting => f.write_str("starts"),
+            Self::Serving => f.write_str("serves"),
+            Self::Ended(end) => write!(f, "ends: {end:?}"),
+            Self::Fault(text) | Self::Note(text) => f.write_str(text),
+            Self::Sent { .. }
+            | Self::Acked { .. }
+            | Self::Refused { .. }
+            | Self::GivenUp { .. }
+            | Self::Read { .. }
+            | Self::Ends { .. } => Ok(()),
+        }
+    }
+}

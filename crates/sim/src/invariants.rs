@@ -1,0 +1,59 @@
+//! What the node promises, one promise a file.
+//!
+//! Input: every event of a run, in its order. Output: the first promise that is broken.
+//!
+//! Each invariant keeps its own books and trusts no other. All of them judge by these facts:
+//!
+//! - after a clean stop nothing may be lost, and the power may go;
+//! - after a kill, what was neither acknowledged nor read;
+//! - after a power cut, on topics with `durability=replicated`, the end of the log, back to what was
+//!   there at the last clean stop; with `flushed`, what was neither read nor acknowledged with
+//!   `acks=all`.
+//!
+//! Source: the design's sections on flush and on what a disk kept.
+
+pub(crate) mod acknowledged_survives;
+pub(crate) mod high_watermark;
+pub(crate) mod idempotence;
+pub(crate) mod indexes_agree;
+pub(crate) mod offsets_immutable;
+pub(crate) mod topics_stay;
+
+use crate::batches::Batches;
+use crate::event::{Event, Stamp};
+use crate::history::Actor;
+use crate::plan::Plan;
+
+/// What every invariant may know beside the event.
+pub(crate) struct Facts<'a> {
+    /// The batches that were made so far.
+    pub(crate) batches: &'a Batches,
+    /// Who tells of the event.
+    pub(crate) actor: Actor,
+    /// The node's life at this moment.
+    pub(crate) now: Stamp,
+}
+
+/// A promise.
+pub(crate) trait Invariant: Send {
+    /// Its name: that of its file.
+    fn name(&self) -> &'static str;
+
+    /// Takes an event into account.
+    ///
+    /// # Errors
+    /// How the event breaks the promise.
+    fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String>;
+}
+
+/// All invariants, at the start of a run.
+pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(acknowledged_survives::AcknowledgedSurvives::new(plan)),
+        Box::new(offsets_immutable::OffsetsImmutable::new(plan)),
+        Box::new(idempotence::Idempotence::new(plan)),
+        Box::new(indexes_agree::IndexesAgree::new(plan)),
+        Box::new(high_watermark::HighWatermark::default()),
+        Box::new(topics_stay::TopicsStay),
+    ]
+}

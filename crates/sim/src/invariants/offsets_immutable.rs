@@ -1,0 +1,246 @@
+//! Offsets are dense and immutable, and none is ever given to another record.
+//!
+//! Input: acks with an offset, batches that were read, power cuts; the log as it is read back.
+//! Output: the first offset that had two contents, or none.
+//!
+//! The one exception is the end of a log that a power cut may have taken: what lay there is
+//! *doubtful* until it is seen again. The log keeps a prefix of it: one doubtful batch that is seen
+//! again vouches for those before it, and one that is missing takes those after it along.
+//!
+//! ```text
+//!   offsets   0 ──────────── flushed_end ─────────────── end
+//!                 certain    │  doubtful after a power cut │
+//! ```
+//!
+//! Source: the log's contract with consumers, which remember offsets.
+
+use std::collections::BTreeMap;
+
+use skein_types::Offset;
+
+use super::{Facts, Invariant};
+use crate::batches::BatchId;
+use crate::event::{End, Event, PartitionId, Stamp};
+use crate::plan::Plan;
+
+/// What is known to be where, in each partition.
+pub(crate) struct OffsetsImmutable {
+    partitions: Vec<Partition>,
+}
+
+#[derive(Default)]
+struct Partition {
+    is_flushed: bool,
+    slots: BTreeMap<Offset, Slot>,
+    flushed_end: Offset,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    batch: BatchId,
+    end: Offset,
+    /// When it was first seen, in this era.
+    told: u64,
+    /// Whether it is seen again decides what the last power cut has left.
+    is_doubtful: bool,
+}
+
+impl OffsetsImmutable {
+    /// Nothing is known.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let partitions = plan.partitions().map(|partition| Partition {
+            is_flushed: partition.is_flushed,
+            ..Partition::default()
+        });
+        Self {
+            partitions: partitions.collect(),
+        }
+    }
+
+    fn see(
+        &mut self,
+        partition: PartitionId,
+        base_offset: Offset,
+        batch: BatchId,
+        stamp: Stamp,
+        facts: &Facts<'_>,
+    ) -> Result<(), String> {
+        let end = facts.batches.get(batch).end(base_offset);
+        let is_doubtful = stamp.era != facts.now.era;
+        let partition = &mut self.partitions[partition.0];
+        if is_doubtful && end > partition.flushed_end {
+            // News from before a power cut: it may have been lost since.
+            return Ok(());
+        }
+        partition.place(
+            base_offset,
+            Slot {
+                batch,
+                end,
+                told: facts.now.told,
+                is_doubtful: false,
+            },
+        )
+    }
+}
+
+impl Invariant for OffsetsImmutable {
+    fn name(&self) -> &'static str {
+        "offsets_immutable"
+    }
+
+    fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String> {
+        match event {
+            Event::Acked {
+                batch,
+                base_offset: Some(at),
+                sent,
+            } => {
+                let of = facts.batches.get(*batch);
+                if of.acks == -1 {
+                    self.partitions[of.partition.0].note_committed(of.end(*at));
+                }
+                self.see(of.partition, *at, *batch, *sent, facts)
+            }
+            Event::Read {
+                partition,
+                base_offset,
+                batch,
+                asked,
+            } => {
+                let end = facts.batches.get(*batch).end(*base_offset);
+                self.partitions[partition.0].note_committed(end);
+                self.see(*partition, *base_offset, *batch, *asked, facts)
+            }
+            Event::OutOfRange {
+                partition,
+                position,
+                asked,
+            } => {
+                let partition = &self.partitions[partition.0];
+                let end = partition.certain_end(asked.told);
+                if asked.era == facts.now.era && *position <= end {
+                    return Err(format!(
+                        "{position} is out of range, but the log reaches {end}"
+                    ));
+                }
+                Ok(())
+            }
+            Event::ReadBack { partition, end } => self.partitions[partition.0].settle(*end),
+            Event::Ended(end) => {
+                for partition in &mut self.partitions {
+                    partition.node_ended(*end);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Partition {
+    /// Consumers may see what lies below `end`.
+    fn note_committed(&mut self, end: Offset) {
+        if self.is_flushed {
+            self.flushed_end = self.flushed_end.max(end);
+        }
+    }
+
+    fn place(&mut self, base_offset: Offset, new: Slot) -> Result<(), String> {
+        let overlapping: Vec<(Offset, Slot)> = self
+            .slots
+            .range(..new.end)
+            .rev()
+            .take_while(|(_, slot)| slot.end > base_offset)
+            .map(|(at, slot)| (*at, *slot))
+            .collect();
+        for (at, old) in overlapping {
+            if (at, old.batch) == (base_offset, new.batch) {
+                self.vouch_for(base_offset, new.told);
+                return Ok(());
+            }
+            if !old.is_doubtful {
+                return Err(format!(
+                    "{} is at {base_offset}..{}, where {} was at {at}..{}",
+                    new.batch, new.end, old.batch, old.end
+                ));
+            }
+            self.lose_from(at);
+        }
+        self.slots.insert(base_offset, new);
+        Ok(())
+    }
+
+    /// The batch at `offset` is there after the power cut, and so are all before it.
+    fn vouch_for(&mut self, offset: Offset, told: u64) {
+        for slot in self.slots.range_mut(..=offset).rev().map(|(_, slot)| slot) {
+            if !slot.is_doubtful {
+                break;
+            }
+            (slot.is_doubtful, slot.told) = (false, told);
+        }
+    }
+
+    /// The doubtful batch at `offset` is not there, and so are none of the doubtful ones after it.
+    fn lose_from(&mut self, offset: Offset) {
+        self.slots
+            .retain(|at, slot| *at < offset || !slot.is_doubtful);
+    }
+
+    fn node_ended(&mut self, end: End) {
+        match end {
+            End::Kill => {}
+            End::Clean => {
+                let certain_end = self.certain_end(u64::MAX);
+                self.flushed_end = self.flushed_end.max(certain_end);
+            }
+            End::PowerCut => {
+                let flushed_end = self.flushed_end;
+                for slot in self
+                    .slots
+                    .values_mut()
+                    .filter(|slot| slot.end > flushed_end)
+                {
+                    slot.is_doubtful = true;
+                }
+            }
+        }
+    }
+
+    /// The log reaches at least here, by what was known before the event `told`.
+    fn certain_end(&self, told: u64) -> Offset {
+        let is_certain = |slot: &&Slot| !slot.is_doubtful && slot.told < told;
+        let certain = self.slots.values().rev().find(is_certain);
+        certain
+            .map_or(Offset::ZERO, |slot| slot.end)
+            .max(self.flushed_end)
+    }
+
+    /// The whole log was seen: it has no hole, and reaches as far as it must.
+    fn settle(&mut self, end: Offset) -> Result<(), String> {
+        // What is still in doubt was not seen, so it is gone.
+        self.slots.retain(|_, slot| !slot.is_doubtful);
+        let certain_end = self.certain_end(u64::MAX).max(self.flushed_end);
+        if end < certain_end {
+            return Err(format!(
+                "the log ends at {end}, but has reached {certain_end} before"
+            ));
+        }
+        let mut next = Offset::ZERO;
+        for (at, slot) in &self.slots {
+            if *at != next {
+                return Err(format!(
+                    "nothing is at {next}..{at}, but {} follows",
+                    slot.batch
+                ));
+            }
+            next = slot.end;
+        }
+        if next != end {
+            return Err(format!(
+                "the log ends at {end}, but what was read ends at {next}"
+            ));
+        }
+        Ok(())
+    }
+}

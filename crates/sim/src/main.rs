@@ -1,0 +1,74 @@
+//! The command `skein-sim`: simulates nodes, each from its own seed.
+//!
+//! Input: which seeds. Output: a line per run that fails, with the invariant, what led there, and
+//! how to see it again; at the end, how much was simulated and how fast. The exit code is 1 if a
+//! run failed.
+//!
+//! ```text
+//! skein-sim --seeds 2000 --first-seed 1   many runs
+//! skein-sim --seed 7 --trace              one run, every event as it happens
+//! skein-sim --seed 7 --world-log          one run, then its disk calls, segments and polls
+//! ```
+//!
+//! Source: none.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to people"
+)]
+
+mod args;
+mod report;
+
+use std::process::ExitCode;
+
+use args::Args;
+use report::Totals;
+use skein_sim::Options;
+
+fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(message) => {
+            eprintln!("skein-sim: {message}\n\n{}", args::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    report::keep_panics();
+    if args.trace {
+        report::show_logs();
+    }
+    let options = Options {
+        trace: args.trace,
+        world_log: args.world_log,
+        mutation: args.mutation,
+    };
+    let mut totals = Totals::start();
+    for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
+        let outcome = report::run_telling_panics(seed, options);
+        for line in &outcome.world_log {
+            println!("{line}");
+        }
+        totals.add(&outcome);
+        if outcome.failure.is_some() && !args.keep_going {
+            break;
+        }
+    }
+    if cfg!(tokio_unstable) && !totals.has_failures() {
+        let again = report::run_telling_panics(
+            args.first_seed,
+            Options {
+                trace: false,
+                ..options
+            },
+        );
+        totals.compare(&again);
+    }
+    totals.print();
+    if totals.has_failures() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,306 @@
+//! One run: from a seed to a verdict.
+//!
+//! Input: a seed. Output: what became of it.
+//!
+//! ```text
+//!   safety:       clients work ── faults strike                       (2 to 8 s)
+//!   convergence:  heal, restart ── clients settle                     (at most CONVERGE_MAX)
+//!   reading back: read ── stop, cut the power, start ── read ── stop ── check the files
+//! ```
+//!
+//! Invariant: two runs of one seed with the same options have the same trace hash.
+//!
+//! Source: none.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use skein_env::Lane;
+use skein_env::sim::{SimRng, SimWorld};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::client::{Client, consumer, creator, lister, producer};
+use crate::event::{End, Event};
+use crate::history::Actor;
+use crate::mutation::{self, Mutation};
+use crate::nemesis::Nemesis;
+use crate::node::{NODE, Node};
+use crate::offline;
+use crate::plan::Plan;
+use crate::read_back::read_everything;
+use crate::witness::Witness;
+
+/// Simulated time in which everything must be answered and read, once the faults are over.
+const CONVERGE_MAX: Duration = Duration::from_secs(120);
+
+/// How often a waiting run looks around.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Print every event as it happens, to the standard error.
+    pub trace: bool,
+    /// Keep the world's own log as well: every disk call, segment and poll.
+    pub world_log: bool,
+    /// Break the node on purpose.
+    pub mutation: Option<Mutation>,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Requests that clients sent.
+    pub operations: u64,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// A hash over everything that happened.
+    pub trace_hash: u64,
+    /// The first broken promise.
+    pub failure: Option<Failure>,
+    /// The world's own log, if it was kept.
+    pub world_log: Vec<String>,
+}
+
+impl Outcome {
+    /// The outcome of a run that a panic of the node has ended.
+    #[must_use]
+    pub fn of_panic(seed: u64, text: String, history: Vec<String>) -> Self {
+        let failure = Failure {
+            invariant: "no_panic",
+            text,
+            history,
+        };
+        Self {
+            seed,
+            operations: 0,
+            simulated: Duration::ZERO,
+            trace_hash: 0,
+            failure: Some(failure),
+            world_log: Vec::new(),
+        }
+    }
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which one: the name of a file in `invariants/`, or of a rule that needs no file.
+    pub invariant: &'static str,
+    /// What is wrong.
+    pub text: String,
+    /// The events that led there.
+    pub history: Vec<String>,
+}
+
+/// The run that goes on, for [`running`].
+static RUNNING: Mutex<Option<(u64, Weak<Witness>)>> = Mutex::new(None);
+
+/// Seed and last events of the run that goes on: what a panic hook has to show before the process
+/// ends.
+#[must_use]
+pub fn running() -> Option<(u64, Vec<String>)> {
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (seed, witness) = running.as_ref()?;
+    let tail = witness
+        .upgrade()
+        .map_or_else(Vec::new, |witness| witness.tail());
+    Some((*seed, tail))
+}
+
+/// Runs a seed.
+///
+/// # Panics
+/// With the panic of any task of the node: a bug.
+#[must_use]
+pub fn run(seed: u64, options: Options) -> Outcome {
+    mutation::set(options.mutation);
+    let world = SimWorld::new(seed);
+    if options.world_log {
+        world.keep_log();
+    }
+    let plan = Arc::new(Plan::draw(&mut world.rng("plan")));
+    let witness = world.block_on(async {
+        let witness = Arc::new(Witness::new(Arc::clone(&plan), options.trace));
+        let running = (seed, Arc::downgrade(&witness));
+        RUNNING
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(running);
+        if options.trace {
+            witness.tell(Actor::Nemesis, Event::Note(format!("{plan:#?}")));
+        }
+        let run = Run {
+            world: &world,
+            plan: Arc::clone(&plan),
+            witness: Arc::clone(&witness),
+        };
+        tokio::select! {
+            biased;
+            () = witness.violated() => {}
+            () = run.play() => {}
+        }
+        witness
+    });
+    let failure = witness.violation().map(|violation| Failure {
+        invariant: violation.invariant,
+        text: violation.text,
+        history: violation.history,
+    });
+    let simulated = world.block_on(async { witness.elapsed() });
+    Outcome {
+        seed,
+        operations: witness.operations(),
+        simulated,
+        trace_hash: world.trace_hash(),
+        failure,
+        world_log: world.log(),
+    }
+}
+
+struct Run<'a> {
+    world: &'a SimWorld,
+    plan: Arc<Plan>,
+    witness: Arc<Witness>,
+}
+
+impl Run<'_> {
+    async fn play(&self) {
+        self.world.set_schedule(self.plan.schedule);
+        self.world.net().set_plan(self.plan.link);
+        // The first node has the address 10.0.0.1.
+        let address_taken = self.world.address(NODE);
+        self.world.disk(NODE).set_speed(self.plan.speed);
+        let node = Node::new(self.world, &self.plan, Arc::clone(&self.witness));
+        self.witness
+            .tell(Actor::Node, Event::Note(format!("is at {address_taken}")));
+        tokio::select! {
+            biased;
+            () = self.script(&node) => {}
+            () = node.keep_alive() => {}
+        }
+    }
+
+    async fn script(&self, node: &Node<'_>) {
+        let (settle, settled) = watch::channel(false);
+        let (names, clients) = self.start_clients(&settled);
+        let (plan, witness) = (Arc::clone(&self.plan), Arc::clone(&self.witness));
+        let mut nemesis = Nemesis::new(self.world, node, plan, witness, names);
+        let mut rng = self.world.rng("script");
+        nemesis.run().await;
+        nemesis.heal(draw_end(&mut rng)).await;
+        node.serving().await;
+        settle.send_replace(true);
+        let rest = self.converge(node, clients, settled, &mut rng);
+        if timeout(CONVERGE_MAX, rest).await.is_err() {
+            let text = format!("not everything was answered {CONVERGE_MAX:?} after the last fault");
+            self.witness.accuse(Actor::Reader, "converges", None, text);
+        }
+    }
+
+    async fn converge(
+        &self,
+        node: &Node<'_>,
+        clients: Vec<watch::Receiver<bool>>,
+        settled: watch::Receiver<bool>,
+        rng: &mut SimRng,
+    ) {
+        for mut client in clients {
+            // An error means that the client has ended.
+            let _ = client.wait_for(|has_ended| *has_ended).await;
+        }
+        let mut reader = self.client(Actor::Reader, settled);
+        read_everything(&mut reader).await;
+        self.note("everything was read; now the node stops and the power goes");
+        if node.shut_down().await != End::Clean {
+            // It had no time to flush everything: then the power takes what it takes.
+            self.witness.tell(Actor::Node, Event::Ended(End::PowerCut));
+        }
+        node.cut_idle();
+        reader.hang_up();
+        node.power_up();
+        node.serving().await;
+        read_everything(&mut reader).await;
+        let was_clean = if rng.chance(2) {
+            node.shut_down().await == End::Clean
+        } else {
+            node.kill_for_good().await;
+            false
+        };
+        self.note("the files are checked");
+        offline::check(self.world, &self.plan, &self.witness, was_clean);
+    }
+
+    /// Starts every client; their names, and what tells that they have ended.
+    fn start_clients(
+        &self,
+        settled: &watch::Receiver<bool>,
+    ) -> (Vec<String>, Vec<watch::Receiver<bool>>) {
+        let mut actors = vec![Actor::Creator];
+        actors.extend((0..self.plan.producers.len()).map(Actor::Producer));
+        actors.extend((0..self.plan.consumers.len()).map(Actor::Consumer));
+        actors.extend((0..self.plan.listers).map(Actor::Lister));
+        let names = actors.iter().map(Actor::to_string).collect();
+        let ends = actors.into_iter().map(|actor| {
+            let mut client = self.client(actor, settled.clone());
+            let (env, plan) = (client.env.clone(), Arc::clone(&self.plan));
+            let (ended, has_ended) = watch::channel(false);
+            let task = async move {
+                match actor {
+                    Actor::Creator => creator::run(client).await,
+                    Actor::Producer(number) => {
+                        wait_for_topics(&mut client).await;
+                        producer::run(client, plan.producers[number].clone()).await;
+                    }
+                    Actor::Consumer(number) => {
+                        wait_for_topics(&mut client).await;
+                        consumer::run(client, plan.consumers[number].clone()).await;
+                    }
+                    _ => {
+                        wait_for_topics(&mut client).await;
+                        lister::run(client).await;
+                    }
+                }
+                ended.send_replace(true);
+            };
+            env.spawn.spawn(Lane::Data, "client", Box::pin(task));
+            has_ended
+        });
+        (names, ends.collect())
+    }
+
+    fn client(&self, actor: Actor, settled: watch::Receiver<bool>) -> Client {
+        let name = actor.to_string();
+        let (plan, witness) = (Arc::clone(&self.plan), Arc::clone(&self.witness));
+        Client::new(
+            actor,
+            self.world.node(&name),
+            self.world.rng(&name),
+            plan,
+            witness,
+            settled,
+        )
+    }
+
+    fn note(&self, text: &str) {
+        self.witness
+            .tell(Actor::Reader, Event::Note(text.to_owned()));
+    }
+}
+
+/// Waits until every topic is there.
+async fn wait_for_topics(client: &mut Client) {
+    while (0..client.plan.topics.len()).any(|topic| client.witness.topic_id(topic).is_none()) {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn draw_end(rng: &mut SimRng) -> End {
+    match rng.chance(2) {
+        true => End::Kill,
+        false => End::PowerCut,
+    }
+}

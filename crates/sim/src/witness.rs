@@ -1,0 +1,216 @@
+//! Who hears of everything: keeps the history, asks the invariants.
+//!
+//! Input: events of all clients and of the nemesis. Output: the first violation, which ends the
+//! run.
+//!
+//! Invariant: each event is judged at the moment at which it is told, in the order of the history;
+//! after the first violation nothing is judged any more.
+//!
+//! Source: none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use skein_record::BatchView;
+use skein_types::TopicId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::batches::{Batch, BatchId, Batches};
+use crate::event::{End, Event, PartitionId, Stamp};
+use crate::history::{Actor, History};
+use crate::invariants::{self, Facts, Invariant};
+use crate::plan::Plan;
+
+/// Events that a report of a violation shows.
+const REPORT_LINES: usize = 60;
+
+/// A broken promise.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    /// Which one: the name of its file in `invariants/`.
+    pub(crate) invariant: &'static str,
+    /// What is wrong.
+    pub(crate) text: String,
+    /// What led there.
+    pub(crate) history: Vec<String>,
+}
+
+/// The witness of one run.
+pub(crate) struct Witness {
+    plan: Arc<Plan>,
+    started: Instant,
+    state: Mutex<State>,
+    violated: Notify,
+}
+
+struct State {
+    batches: Batches,
+    invariants: Vec<Box<dyn Invariant>>,
+    history: History,
+    now: Stamp,
+    operations: u64,
+    violation: Option<Violation>,
+    topic_ids: Vec<Option<TopicId>>,
+}
+
+impl Witness {
+    /// A witness at the beginning of a run.
+    pub(crate) fn new(plan: Arc<Plan>, is_printed: bool) -> Self {
+        let state = State {
+            batches: Batches::default(),
+            invariants: invariants::all(&plan),
+            history: History::new(is_printed),
+            now: Stamp {
+                era: 0,
+                life: 0,
+                told: 0,
+            },
+            operations: 0,
+            violation: None,
+            topic_ids: vec![None; plan.topics.len()],
+        };
+        Self {
+            plan,
+            started: Instant::now(),
+            state: Mutex::new(state),
+            violated: Notify::new(),
+        }
+    }
+
+    /// Hears of an event.
+    pub(crate) fn tell(&self, actor: Actor, event: Event) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        state.now.told += 1;
+        match event {
+            Event::Starting => state.now.life += 1,
+            // An answer that is still on its way comes from the era before.
+            Event::Ended(End::PowerCut) => state.now.era += 1,
+            _ => {}
+        }
+        let facts = Facts {
+            batches: &state.batches,
+            actor,
+            now: state.now,
+        };
+        let mut broken = None;
+        if state.violation.is_none() {
+            for invariant in &mut state.invariants {
+                if let Err(text) = invariant.observe(&event, &facts) {
+                    broken = Some((invariant.name(), text));
+                    break;
+                }
+            }
+        }
+        let partition = event.partition(|batch| state.batches.get(batch).partition);
+        state
+            .history
+            .add(self.started.elapsed(), actor, partition, event);
+        if let Some((invariant, text)) = broken {
+            self.violate(state, invariant, partition, text);
+        }
+    }
+
+    /// Hears of something that must not be, and that needs no books.
+    pub(crate) fn accuse(
+        &self,
+        actor: Actor,
+        invariant: &'static str,
+        partition: Option<PartitionId>,
+        text: String,
+    ) {
+        let mut state = self.state.lock();
+        let note = Event::Note(format!("accuses: {text}"));
+        state
+            .history
+            .add(self.started.elapsed(), actor, partition, note);
+        self.violate(&mut state, invariant, partition, text);
+    }
+
+    fn violate(
+        &self,
+        state: &mut State,
+        invariant: &'static str,
+        partition: Option<PartitionId>,
+        text: String,
+    ) {
+        if state.violation.is_some() {
+            return;
+        }
+        let text = match partition {
+            Some(partition) => format!("{}: {text}", self.plan.name_of(partition)),
+            None => text,
+        };
+        let history = state.history.tail(partition, REPORT_LINES);
+        state.violation = Some(Violation {
+            invariant,
+            text,
+            history,
+        });
+        self.violated.notify_one();
+    }
+
+    /// Counts a request of a client, and says in which life of the node it is sent.
+    pub(crate) fn ask(&self) -> Stamp {
+        let mut state = self.state.lock();
+        state.operations += 1;
+        state.now
+    }
+
+    /// Requests that clients have sent.
+    pub(crate) fn operations(&self) -> u64 {
+        self.state.lock().operations
+    }
+
+    /// The first broken promise.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        self.state.lock().violation.clone()
+    }
+
+    /// Waits for the first broken promise.
+    pub(crate) async fn violated(&self) {
+        self.violated.notified().await;
+    }
+
+    /// The last events, for a report of a panic.
+    pub(crate) fn tail(&self) -> Vec<String> {
+        // A panic may come from inside: then there is no history to show.
+        self.state
+            .try_lock()
+            .map_or_else(Vec::new, |state| state.history.tail(None, REPORT_LINES))
+    }
+
+    /// Makes a batch.
+    pub(crate) fn make(&self, batch: Batch) -> (BatchId, Bytes) {
+        let mut state = self.state.lock();
+        let id = state.batches.add(batch);
+        (id, state.batches.encode(id))
+    }
+
+    /// Which batch these bytes are, and how many records it has.
+    pub(crate) fn identify(
+        &self,
+        partition: PartitionId,
+        view: &BatchView<'_>,
+    ) -> Result<BatchId, String> {
+        self.state.lock().batches.identify(partition, view)
+    }
+
+    /// Notes the id of a topic that was created.
+    pub(crate) fn note_topic(&self, topic: usize, id: TopicId) {
+        self.state.lock().topic_ids[topic] = Some(id);
+    }
+
+    /// The id of a topic; `None` until it is created.
+    pub(crate) fn topic_id(&self, topic: usize) -> Option<TopicId> {
+        self.state.lock().topic_ids[topic]
+    }
+
+    /// Simulated time since the run began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}

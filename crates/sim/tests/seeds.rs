@@ -1,0 +1,34 @@
+//! A few seeds, as a test among others. `TEST_SEEDS` says how many, `FIRST_SEED` which is the
+//! first.
+//!
+//! `make sim` runs many of them, faster.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "this is a test")]
+
+use skein_sim::{Options, run};
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
+}
+
+#[test]
+fn the_node_keeps_its_promises_in_every_run() {
+    let first = number("FIRST_SEED", 1);
+    for seed in first..first + number("TEST_SEEDS", 20) {
+        let outcome = run(seed, Options::default());
+        if let Some(failure) = outcome.failure {
+            for line in &failure.history {
+                eprintln!("  {line}");
+            }
+            panic!(
+                "seed {seed}: {} is broken: {}",
+                failure.invariant, failure.text
+            );
+        }
+        assert!(
+            outcome.operations > 100,
+            "seed {seed} did {} operations",
+            outcome.operations
+        );
+    }
+}
