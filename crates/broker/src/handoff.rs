@@ -25,8 +25,8 @@ use std::collections::VecDeque;
 
 use crate::sync::{AtomicUsize, Lock, Ordering, TryLock, fence};
 
-/// Items that may wait. Those who submit are bounded themselves (requests in flight per connection,
-/// bytes in flight per node); this bound is the last resort, and says so to the caller.
+/// Items that may wait before [`Handoff::is_full`] says so. Those who submit are bounded themselves
+/// (requests in flight per connection, bytes in flight per node); this bound is the last resort.
 const QUEUE_MAX: usize = 65_536;
 
 /// Items that one hold takes before it settles.
@@ -54,10 +54,6 @@ pub(crate) enum Submitted {
     HandOver,
 }
 
-/// The queue is full; here is the item.
-#[derive(Debug)]
-pub(crate) struct Full<I>(pub(crate) I);
-
 /// A state and the items that wait for it.
 pub(crate) struct Handoff<S, I> {
     state: TryLock<S>,
@@ -75,26 +71,37 @@ impl<S, I> Handoff<S, I> {
         }
     }
 
+    /// Whether so much waits that a caller who can refuse an item should. An item that is submitted
+    /// nevertheless is taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queued.load(Ordering::SeqCst) >= QUEUE_MAX
+    }
+
     /// Has `item` taken, by this task or by the one that holds the state.
-    pub(crate) fn submit(&self, item: I, work: &mut impl Work<S, I>) -> Result<Submitted, Full<I>> {
-        if let Some(mut state) = self.state.try_lock() {
-            // What this task has queued before comes first.
-            self.take_queued(&mut state, work);
+    pub(crate) fn submit(&self, item: I, work: &mut impl Work<S, I>) -> Submitted {
+        let Some(mut state) = self.state.try_lock() else {
+            self.push(item);
+            return self.drain(work);
+        };
+        // What this task has queued before comes first. It may stand behind more than one hold takes.
+        self.take_queued(&mut state, work);
+        if self.queued.load(Ordering::SeqCst) == 0 {
             work.take(&mut state, item);
-            let goes_on = work.settle(&mut state);
-            drop(state);
-            work.released();
-            return Ok(self.after_unlock(goes_on, work));
+        } else {
+            self.push(item);
         }
+        let goes_on = work.settle(&mut state);
+        drop(state);
+        work.released();
+        self.after_unlock(goes_on, work)
+    }
+
+    fn push(&self, item: I) {
         let mut queue = self.queue.lock();
-        if queue.len() >= QUEUE_MAX {
-            return Err(Full(item));
-        }
         queue.push_back(item);
         self.queued.fetch_add(1, Ordering::SeqCst);
         drop(queue);
         fence(Ordering::SeqCst);
-        Ok(self.drain(work))
     }
 
     /// Takes what is queued, unless another task holds the state: then that one will.

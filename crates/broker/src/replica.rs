@@ -42,12 +42,12 @@ use skein_types::{LeaderEpoch, Millis, Offset, TopicPartition};
 use tokio::sync::oneshot;
 
 use self::core::{Core, Input, Produce, Step};
-pub(crate) use self::core::{LogTask, Opened};
+pub(crate) use self::core::{Errand, LogTask, Opened};
 pub(crate) use self::reply::{AckResult, Reply, reply};
 pub(crate) use self::view::ReplicaView;
 use crate::fetch_wait::FetchWaiter;
 use crate::fetch_waits::FetchWaits;
-use crate::handoff::{Full, Handoff, Submitted};
+use crate::handoff::{Handoff, Submitted};
 use crate::node::Shared;
 
 /// One replica of one partition, open.
@@ -138,6 +138,10 @@ impl Replica {
         permit: BytesPermit,
     ) -> Reply {
         let (sender, answer) = reply();
+        if self.handoff.is_full() {
+            sender.answer(Err(Refusal::TooManyWaitingProduces));
+            return answer;
+        }
         let produce = Produce {
             batch,
             acks,
@@ -161,15 +165,26 @@ impl Replica {
         }
     }
 
-    /// Takes the log out for good, with the producers at its end; `None` if it was taken before.
+    /// Takes the log out for good, with the producers at its end; `None` if it was taken before. From
+    /// then on the replica refuses everything.
     pub(crate) async fn take_log(self: &Arc<Self>) -> Option<(Log, ProducerStates)> {
         let (reply, taken) = oneshot::channel();
         self.submit(Input::TakeLog { reply });
         taken.await.ok()
     }
 
-    /// Runs `task` with the log, as soon as no write is in flight. On the calling task or on another
-    /// one: it must not block for long unless the caller is on the offload pool.
+    /// Sees to what is due by age: flushes by `flush.ms`, timeouts, producers to be forgotten.
+    pub(crate) fn age(self: &Arc<Self>) {
+        self.submit(Input::Aged);
+    }
+
+    /// Runs `errand` with the log on the offload pool, as soon as no write is in flight.
+    pub(crate) fn send_on_errand(self: &Arc<Self>, errand: Errand) {
+        self.submit(Input::Errand(errand));
+    }
+
+    /// Runs `task` with the log, as soon as no write is in flight, on the calling task or on another
+    /// one: it must not block.
     pub(crate) fn with_log(self: &Arc<Self>, task: LogTask) {
         self.submit(Input::Task(task));
     }
@@ -190,15 +205,8 @@ impl Replica {
 
     pub(crate) fn submit(self: &Arc<Self>, input: Input) {
         let mut step = Step::new(self);
-        match self.handoff.submit(input, &mut step) {
-            Ok(submitted) => self.go_on(submitted),
-            // The queue's bound: the reply of a produce answers by being dropped, and other inputs
-            // are too few to reach it.
-            Err(Full(input)) => {
-                tracing::error!(partition = %self.name, "the queue of a replica is full");
-                drop(input);
-            }
-        }
+        let submitted = self.handoff.submit(input, &mut step);
+        self.go_on(submitted);
     }
 
     fn go_on(self: &Arc<Self>, submitted: Submitted) {

@@ -4,67 +4,52 @@
 //! it is first asked for.
 //!
 //! ```text
-//!   image ─► follow ─► hosted topics ─► place per partition ─► (first use) open the log ─► replica
-//!                 └──► topics that are gone ─► resign ─► directory renamed ─► removed later
+//!   image ─► what has changed ─┬─► hosted topics ─► places ─► (first use) open the log ─► replica
+//!                              └─► topics that are gone ─► resign ─► removals
 //! ```
 //!
 //! Invariants:
 //! - a lookup takes no lock: topics are in concurrent maps, an open replica in a `OnceLock`;
-//! - a partition's log is opened once; who comes meanwhile waits for that;
-//! - a directory whose topic id is not the image's is never opened: it is moved out of the way.
+//! - images are followed in their order, one at a time: no older one undoes a newer one;
+//! - following costs what has changed, not what there is.
 //!
 //! Source: KIP-516 (a topic of the same name is another topic), Kafka's lazy log loading does not exist.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use skein_config::TopicConfig;
-use skein_env::Lane;
-use skein_metadata::{ConfigResource, Image, Partition, Topic};
-use skein_partition::{Event, Registration};
-use skein_storage::StorageError;
-use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicName, TopicPartition};
+use skein_config::{BrokerConfig, TopicConfig};
+use skein_metadata::{ConfigResource, Image, ResourceType, Topic, TopicChange};
+use skein_types::{ErrorCode, PartitionIndex, TopicId, TopicName};
 
+use crate::handlers::describe_configs::broker_config;
 use crate::node::Shared;
 use crate::replica::Replica;
-use crate::tasks;
 
 mod open;
+mod place;
+mod removals;
+
+pub(crate) use place::{Closing, Place};
+use removals::Removals;
+pub(crate) use removals::{remove_deleted, remove_left_behind};
 
 /// The partitions on this node.
 pub(crate) struct Replicas {
     by_name: papaya::HashMap<TopicName, Arc<HostedTopic>>,
     by_id: papaya::HashMap<TopicId, Arc<HostedTopic>>,
-    /// Held by who changes the maps.
-    following: Mutex<()>,
+    /// The image that the maps show; held by who changes them.
+    followed: Mutex<Arc<Image>>,
+    removals: Removals,
     shared: Weak<Shared>,
 }
 
 /// A topic of the image.
-pub(crate) struct HostedTopic {
+struct HostedTopic {
     id: TopicId,
     name: TopicName,
-    overrides: BTreeMap<String, String>,
-    partitions: Vec<Arc<Place>>,
-}
-
-/// A partition's place, with its replica once that is open.
-pub(crate) struct Place {
-    pub(crate) name: TopicPartition,
-    pub(crate) topic_id: TopicId,
-    replica: OnceLock<Arc<Replica>>,
-    /// Held while the log is opened; keeps why that failed.
-    opening: tokio::sync::Mutex<Option<ErrorCode>>,
-    /// What the image says.
-    registration: Mutex<Arc<Partition>>,
-}
-
-/// What following an image left to do, off the caller's path.
-#[derive(Default)]
-pub(crate) struct Leftover {
-    /// Partitions whose directories must go.
-    pub(crate) deleted: Vec<(TopicPartition, TopicId)>,
+    places: Vec<Arc<Place>>,
 }
 
 impl Replicas {
@@ -72,7 +57,8 @@ impl Replicas {
         Self {
             by_name: papaya::HashMap::new(),
             by_id: papaya::HashMap::new(),
-            following: Mutex::new(()),
+            followed: Mutex::new(Arc::new(Image::new())),
+            removals: Removals::default(),
             shared,
         }
     }
@@ -83,21 +69,9 @@ impl Replicas {
         topic: &str,
         partition: PartitionIndex,
     ) -> Result<Arc<Replica>, ErrorCode> {
-        let hosted = self.by_name.pin().get(topic).cloned();
-        let place = match hosted.as_deref().and_then(|topic| topic.place(partition)) {
-            Some(place) => Arc::clone(place),
-            // The image may know what this has not followed yet.
-            None => {
-                self.follow_now()?;
-                let hosted = self.by_name.pin().get(topic).cloned();
-                let hosted = hosted.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-                hosted
-                    .place(partition)
-                    .cloned()
-                    .ok_or(ErrorCode::UnknownTopicOrPartition)?
-            }
-        };
-        self.leading(&place).await
+        let find = || self.by_name.pin().get(topic).cloned();
+        self.find(find, partition, ErrorCode::UnknownTopicOrPartition)
+            .await
     }
 
     /// The replica of a partition that this node leads, by topic id.
@@ -106,20 +80,38 @@ impl Replicas {
         topic: TopicId,
         partition: PartitionIndex,
     ) -> Result<Arc<Replica>, ErrorCode> {
-        let hosted = self.by_id.pin().get(&topic).cloned();
-        let place = match hosted.as_deref().and_then(|topic| topic.place(partition)) {
-            Some(place) => Arc::clone(place),
+        let find = || self.by_id.pin().get(&topic).cloned();
+        self.find(find, partition, ErrorCode::UnknownTopicId).await
+    }
+
+    async fn find(
+        &self,
+        find: impl Fn() -> Option<Arc<HostedTopic>>,
+        partition: PartitionIndex,
+        unknown_topic: ErrorCode,
+    ) -> Result<Arc<Replica>, ErrorCode> {
+        let place = find().and_then(|topic| topic.place(partition));
+        let place = match place {
+            Some(place) => place,
             None => {
-                self.follow_now()?;
-                let hosted = self.by_id.pin().get(&topic).cloned();
-                let hosted = hosted.ok_or(ErrorCode::UnknownTopicId)?;
-                hosted
+                // The image may know what this has not followed yet.
+                let shared = self.shared()?;
+                self.follow(&shared);
+                let topic = find().ok_or(unknown_topic)?;
+                topic
                     .place(partition)
-                    .cloned()
                     .ok_or(ErrorCode::UnknownTopicOrPartition)?
             }
         };
         self.leading(&place).await
+    }
+
+    /// The replica of a place that this node leads; its log is opened if it is not open.
+    pub(crate) async fn leading(&self, place: &Arc<Place>) -> Result<Arc<Replica>, ErrorCode> {
+        match place.open_replica() {
+            Some(replica) => Ok(Arc::clone(replica)),
+            None => place.open(&self.shared()?).await,
+        }
     }
 
     /// All replicas whose logs are open.
@@ -127,7 +119,7 @@ impl Replicas {
         let places = self.places();
         places
             .iter()
-            .filter_map(|place| place.replica.get().cloned())
+            .filter_map(|place| place.open_replica().cloned())
             .collect()
     }
 
@@ -137,234 +129,123 @@ impl Replicas {
             .by_id
             .pin()
             .values()
-            .flat_map(|topic| topic.partitions.clone())
+            .flat_map(|topic| topic.places.clone())
             .collect();
         places.sort_by(|a, b| a.name.cmp(&b.name));
         places
     }
 
-    /// Opens the log of a place that this node leads.
-    pub(crate) async fn leading(&self, place: &Arc<Place>) -> Result<Arc<Replica>, ErrorCode> {
-        if let Some(replica) = place.replica.get() {
-            return Ok(Arc::clone(replica));
+    /// Brings the maps to what the present image says.
+    pub(crate) fn follow(&self, shared: &Shared) {
+        let mut followed = self.followed.lock();
+        let image = shared.image();
+        if Arc::ptr_eq(&followed, &image) {
+            return;
         }
-        let shared = self.shared()?;
-        let registration = Arc::clone(&place.registration.lock());
-        if registration.leader != shared.identity.broker_id {
-            return Err(match registration.leader {
-                BrokerId::NONE => ErrorCode::LeaderNotAvailable,
-                _ => ErrorCode::NotLeaderOrFollower,
-            });
-        }
-        let mut failed = place.opening.lock().await;
-        if let Some(replica) = place.replica.get() {
-            return Ok(Arc::clone(replica));
-        }
-        if let Some(code) = *failed {
-            return Err(code);
-        }
-        match open::open(&shared, place, &registration).await {
-            Ok(replica) => Ok(Arc::clone(place.replica.get_or_init(|| replica))),
-            Err(error) => {
-                tracing::error!(partition = %place.name, %error, "cannot open a log");
-                shared.metrics.replicas_offline.inc();
-                *failed = Some(ErrorCode::KafkaStorageError);
-                Err(ErrorCode::KafkaStorageError)
+        for change in image.topic_changes(&followed) {
+            match change {
+                TopicChange::Added(topic) | TopicChange::Changed { now: topic, .. } => {
+                    self.host(shared, topic);
+                }
+                TopicChange::Removed(topic) => self.take_out(topic.id),
             }
         }
+        self.follow_configs(shared, &image, &followed);
+        *followed = image;
+    }
+
+    /// Has topics take the configuration that has changed.
+    fn follow_configs(&self, shared: &Shared, image: &Image, former: &Image) {
+        let mut topics = Vec::new();
+        for resource in image.config_changes(former) {
+            match resource.kind {
+                ResourceType::Topic => {
+                    topics.extend(self.by_name.pin().get(resource.name.as_str()).cloned());
+                }
+                // Every topic inherits from the brokers.
+                ResourceType::Broker => topics.extend(self.by_id.pin().values().cloned()),
+                ResourceType::ClientMetrics | ResourceType::Group => {}
+            }
+        }
+        if topics.is_empty() {
+            return;
+        }
+        let broker = broker_config(shared, image);
+        for topic in topics {
+            let config = topic_config(&broker, image, &topic.name);
+            for replica in topic.places.iter().filter_map(|place| place.open_replica()) {
+                replica.configure(&config);
+            }
+        }
+    }
+
+    fn host(&self, shared: &Shared, topic: &Topic) {
+        let before = self.by_id.pin().get(&topic.id).cloned();
+        let known = before.as_deref().map_or(&[][..], |hosted| &hosted.places);
+        for ((_, partition), place) in topic.partitions().zip(known) {
+            place.follow(shared, partition);
+        }
+        let new = topic.partitions().skip(known.len());
+        let new: Vec<_> = new
+            .map(|(index, partition)| Arc::new(Place::new(topic, index, Arc::clone(partition))))
+            .collect();
+        if before.is_some() && new.is_empty() {
+            return;
+        }
+        let hosted = Arc::new(HostedTopic {
+            id: topic.id,
+            name: topic.name.clone(),
+            places: known.iter().cloned().chain(new).collect(),
+        });
+        self.by_id.pin().insert(topic.id, Arc::clone(&hosted));
+        self.by_name.pin().insert(topic.name.clone(), hosted);
+    }
+
+    fn take_out(&self, topic: TopicId) {
+        let by_id = self.by_id.pin();
+        let Some(hosted) = by_id.remove(&topic) else {
+            return;
+        };
+        let by_name = self.by_name.pin();
+        // A topic made again under the same name stays.
+        if by_name.get(&hosted.name).is_some_and(|t| t.id == topic) {
+            by_name.remove(&hosted.name);
+        }
+        for place in &hosted.places {
+            // Waiting fetches and produces hear of it now; the log goes when its writes have ended.
+            if let Some(replica) = place.open_replica() {
+                replica.resign();
+            }
+            self.removals.add(place);
+        }
+    }
+
+    /// The configuration of a topic in the image that was followed last.
+    fn followed_config(&self, shared: &Shared, topic: &TopicName) -> TopicConfig {
+        let followed = self.followed.lock();
+        topic_config(&broker_config(shared, &followed), &followed, topic)
     }
 
     fn shared(&self) -> Result<Arc<Shared>, ErrorCode> {
         // It is gone only when the node has stopped.
         self.shared.upgrade().ok_or(ErrorCode::NotLeaderOrFollower)
     }
-
-    fn follow_now(&self) -> Result<(), ErrorCode> {
-        let shared = self.shared()?;
-        // What is deleted is left to the task that follows the image, which sees it again.
-        self.follow(&shared, &shared.image(), false);
-        Ok(())
-    }
-
-    /// Brings the maps to what `image` says. Only with `deletes` are topics taken out.
-    pub(crate) fn follow(&self, shared: &Shared, image: &Arc<Image>, deletes: bool) -> Leftover {
-        let _following = self.following.lock();
-        let mut leftover = Leftover::default();
-        for topic in image.topics() {
-            self.follow_topic(shared, image, topic);
-        }
-        if deletes {
-            let gone: Vec<_> = self
-                .by_id
-                .pin()
-                .values()
-                .filter(|hosted| image.topic(hosted.id).is_none())
-                .cloned()
-                .collect();
-            for hosted in gone {
-                self.take_out(&hosted, &mut leftover);
-            }
-        }
-        leftover
-    }
-
-    fn follow_topic(&self, shared: &Shared, image: &Image, topic: &Topic) {
-        let before = self.by_id.pin().get(&topic.id).cloned();
-        let overrides = overrides(image, &topic.name);
-        if let Some(hosted) = &before {
-            for ((_, partition), place) in topic.partitions().zip(&hosted.partitions) {
-                place.follow(partition);
-            }
-            if hosted.partitions.len() == topic.partitions.len() && hosted.overrides == overrides {
-                return;
-            }
-            if hosted.overrides != overrides {
-                let config = Arc::new(TopicConfig::new(&shared.config, &overrides));
-                for replica in hosted
-                    .partitions
-                    .iter()
-                    .filter_map(|place| place.replica.get())
-                {
-                    replica.configure(&config);
-                }
-            }
-        }
-        let known = before
-            .as_deref()
-            .map(|hosted| hosted.partitions.as_slice())
-            .unwrap_or_default();
-        let partitions = topic
-            .partitions()
-            .map(
-                |(index, partition)| match known.get(usize::try_from(index.get()).unwrap_or(0)) {
-                    Some(place) => Arc::clone(place),
-                    None => Arc::new(Place::new(topic, index, Arc::clone(partition))),
-                },
-            )
-            .collect();
-        let hosted = Arc::new(HostedTopic {
-            id: topic.id,
-            name: topic.name.clone(),
-            overrides,
-            partitions,
-        });
-        self.by_id.pin().insert(topic.id, Arc::clone(&hosted));
-        self.by_name.pin().insert(topic.name.clone(), hosted);
-    }
-
-    fn take_out(&self, hosted: &Arc<HostedTopic>, leftover: &mut Leftover) {
-        self.by_id.pin().remove(&hosted.id);
-        let by_name = self.by_name.pin();
-        // A topic made again under the same name stays.
-        if by_name
-            .get(&hosted.name)
-            .is_some_and(|topic| topic.id == hosted.id)
-        {
-            by_name.remove(&hosted.name);
-        }
-        for place in &hosted.partitions {
-            if let Some(replica) = place.replica.get() {
-                replica.resign();
-            }
-            leftover.deleted.push((place.name.clone(), place.topic_id));
-        }
-    }
-}
-
-/// The overrides of a topic's configuration.
-fn overrides(image: &Image, topic: &TopicName) -> BTreeMap<String, String> {
-    let resource = ConfigResource::topic(topic);
-    let configs = image.config(&resource);
-    configs
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
 }
 
 impl HostedTopic {
-    fn place(&self, partition: PartitionIndex) -> Option<&Arc<Place>> {
-        self.partitions.get(usize::try_from(partition.get()).ok()?)
+    fn place(&self, partition: PartitionIndex) -> Option<Arc<Place>> {
+        let index = usize::try_from(partition.get()).ok()?;
+        self.places.get(index).cloned()
     }
 }
 
-impl Place {
-    fn new(topic: &Topic, index: PartitionIndex, registration: Arc<Partition>) -> Self {
-        Self {
-            name: TopicPartition {
-                topic: topic.name.clone(),
-                partition: index,
-            },
-            topic_id: topic.id,
-            replica: OnceLock::new(),
-            opening: tokio::sync::Mutex::new(None),
-            registration: Mutex::new(registration),
-        }
-    }
-
-    fn follow(&self, partition: &Arc<Partition>) {
-        let mut registration = self.registration.lock();
-        if Arc::ptr_eq(&registration, partition) {
-            return;
-        }
-        *registration = Arc::clone(partition);
-        drop(registration);
-        if let Some(replica) = self.replica.get() {
-            replica.step(became_leader(partition));
-        }
-    }
-}
-
-/// The event by which a replica learns its registration.
-fn became_leader(partition: &Partition) -> Event {
-    Event::BecameLeader(Registration {
-        leader_epoch: partition.leader_epoch,
-        partition_epoch: partition.partition_epoch,
-        replicas: partition.replicas.clone(),
-        isr: partition.isr.clone(),
-    })
-}
-
-/// Moves a partition's directory away and removes it after `file.delete.delay.ms`.
-fn remove_directory(shared: &Arc<Shared>, partition: &TopicPartition) -> Result<(), StorageError> {
-    let mut id = [0; 16];
-    shared.env.rng.fill(&mut id);
-    let deleted = shared.directory.delete_partition(partition, id)?;
-    let delay = shared.config.topic_defaults.file_delete_delay_ms;
-    let directory = Arc::clone(&shared.directory);
-    let task = tasks::remove_later(Arc::clone(shared), delay, move || {
-        if let Err(error) = directory.remove_deleted(&deleted) {
-            tracing::warn!(%error, "cannot remove a deleted partition");
-        }
-    });
-    shared
-        .env
-        .spawn
-        .spawn(Lane::Data, "remove-partition", Box::pin(task));
-    Ok(())
-}
-
-/// Removes the directories of partitions that are deleted, on the offload pool.
-pub(crate) async fn remove_directories(
-    shared: &Arc<Shared>,
-    deleted: Vec<(TopicPartition, TopicId)>,
-) {
-    let work = {
-        let shared = Arc::clone(shared);
-        move || {
-            for (partition, topic_id) in deleted {
-                // A topic made again under the same name may have moved it away already.
-                let is_its = shared.directory.topic_id(&partition);
-                let removed = match is_its {
-                    Ok(Some(id)) if id == topic_id => remove_directory(&shared, &partition),
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = removed {
-                    tracing::error!(%partition, %error, "cannot remove a partition");
-                }
-            }
-        }
-    };
-    shared.env.offload("remove-partitions", work).await;
+fn topic_config(broker: &BrokerConfig, image: &Image, topic: &TopicName) -> TopicConfig {
+    let resource = ConfigResource::topic(topic);
+    let overrides: BTreeMap<String, String> = image
+        .config(&resource)
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    TopicConfig::new(broker, &overrides)
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   lock log.dirs ─► bind listeners ─► quorum: image ─► register ─► own registration in the image
-//!        ─► accept clients ─► background tasks
+//!        ─► directories of deleted topics go ─► accept clients ─► background tasks
 //!   stop: no new requests ─► resign ─► close logs ─► checkpoints ─► clean marker ─► quorum
 //! ```
 //!
@@ -16,7 +16,7 @@
 //!
 //! Source: KIP-631 (registration), KIP-966 (clean shutdown).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,8 +39,7 @@ use crate::flusher::Flusher;
 use crate::metrics::Metrics;
 use crate::node::{Identity, Shared};
 use crate::producer_ids::ProducerIds;
-use crate::replica::Replica;
-use crate::replicas::Replicas;
+use crate::replicas::{Closing, Place, Replicas, remove_left_behind};
 use crate::session::ClientService;
 use crate::{http, tasks};
 
@@ -51,7 +50,10 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How long a stop waits for the logs to be closed; what is not closed by then is recovered.
-const CLOSE_MAX: Duration = Duration::from_millis(1500);
+const CLOSE_MAX: Duration = Duration::from_millis(1400);
+
+/// How long a stop waits for the metadata quorum. Together they stay below two seconds.
+const QUORUM_STOP_MAX: Duration = Duration::from_millis(400);
 
 /// Features of a new cluster, and their levels: none yet that clients would act on.
 const FEATURES: &[(&str, i16)] = &[];
@@ -156,6 +158,8 @@ impl Broker {
         let identity = register(&env, &config, &controller, &directory, &bound).await?;
         claim_directory(&config, &directory, &controller, identity)?;
         let shared = share(env, config, controller, directory, identity);
+        // Before a log can be opened.
+        remove_left_behind(&shared).await;
         let (stop, stopped) = watch::channel(false);
         let addresses = bound
             .iter()
@@ -215,8 +219,11 @@ impl Broker {
         if closed != Ok(true) {
             tracing::warn!("not every log was closed; the next start recovers the rest");
         }
-        if let Err(error) = self.shared.controller.shutdown().await {
-            tracing::warn!(%error, "the metadata quorum did not stop in order");
+        let shutdown = self.shared.controller.shutdown();
+        match tokio::time::timeout(QUORUM_STOP_MAX, shutdown).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the metadata quorum did not stop in order"),
+            Err(_) => tracing::warn!("the metadata quorum did not stop in time"),
         }
     }
 }
@@ -470,47 +477,47 @@ fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         .spawn(Lane::Control, "heartbeats", Box::pin(heartbeats));
 }
 
-/// Closes every open log; whether all of them were.
+/// Closes every log; whether the next start may trust all of them as they are.
 async fn close_logs(shared: &Arc<Shared>) -> bool {
     let closings: Vec<_> = shared
         .replicas
-        .open_replicas()
+        .places()
         .into_iter()
-        .map(|replica| {
-            replica.resign();
+        .map(|place| {
             let (sender, closed) = oneshot::channel();
-            let task = close_log(Arc::clone(shared), Arc::clone(&replica), sender);
+            let (task_shared, task_place) = (Arc::clone(shared), Arc::clone(&place));
+            let task = async move {
+                // The stop may have timed out.
+                let _ = sender.send(close_log(&task_shared, &task_place).await);
+            };
             shared
                 .env
                 .spawn
                 .spawn(Lane::Data, "close-log", Box::pin(task));
-            (replica, closed)
+            (place.name.clone(), closed)
         })
         .collect();
-    let mut recovery_points: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
-    let mut high_watermarks = BTreeMap::new();
-    let mut all_closed = true;
-    for (replica, closed) in closings {
+    let mut ends = Ends::default();
+    for (name, closed) in closings {
         match closed.await {
-            Ok(Some(recovery_point)) => {
-                recovery_points.insert(replica.name.clone(), recovery_point);
-                let high_watermark = replica.view().offsets.high_watermark;
-                high_watermarks.insert(replica.name.clone(), high_watermark);
+            Ok(Closed::Log {
+                recovery_point,
+                high_watermark,
+            }) => {
+                ends.recovery_points.insert(name.clone(), recovery_point);
+                ends.high_watermarks.insert(name, high_watermark);
             }
-            _ => all_closed = false,
+            Ok(Closed::Untouched) => {
+                ends.untouched.insert(name);
+            }
+            Ok(Closed::Gone) => {}
+            Ok(Closed::Failed) | Err(_) => ends.has_failed = true,
         }
     }
     let (directory, broker_epoch) = (Arc::clone(&shared.directory), shared.identity.broker_epoch);
-    let mark = move || {
-        directory.write_checkpoint(CheckpointFile::RecoveryPoint, &recovery_points)?;
-        directory.write_checkpoint(CheckpointFile::HighWatermark, &high_watermarks)?;
-        if all_closed {
-            directory.mark_clean_shutdown(broker_epoch)?;
-        }
-        Ok::<(), StorageError>(())
-    };
+    let mark = move || ends.write(&directory, broker_epoch);
     match shared.env.offload("mark-clean", mark).await {
-        Some(Ok(())) => all_closed,
+        Some(Ok(is_clean)) => is_clean,
         Some(Err(error)) => {
             tracing::error!(%error, "cannot write the marks of a clean stop");
             false
@@ -519,27 +526,75 @@ async fn close_logs(shared: &Arc<Shared>) -> bool {
     }
 }
 
-/// Takes the log from its replica and closes it on the offload pool.
-async fn close_log(
-    shared: Arc<Shared>,
-    replica: Arc<Replica>,
-    closed: oneshot::Sender<Option<Offset>>,
-) {
-    let mut recovery_point = None;
-    if let Some((log, producers)) = replica.take_log().await {
-        let now = shared.env.clock.now();
-        let result = shared
-            .env
-            .offload("close-log", move || log.close(&producers, now))
-            .await;
-        match result {
-            Some(Ok(end)) => recovery_point = Some(end),
-            Some(Err(error)) => {
-                tracing::error!(partition = %replica.name, %error, "cannot close a log");
-            }
-            None => {}
+/// How the logs of a node ended.
+#[derive(Default)]
+struct Ends {
+    recovery_points: BTreeMap<TopicPartition, Offset>,
+    high_watermarks: BTreeMap<TopicPartition, Offset>,
+    /// Never opened in this run.
+    untouched: BTreeSet<TopicPartition>,
+    has_failed: bool,
+}
+
+impl Ends {
+    /// Writes the checkpoints, and the clean marker if every log is as a clean stop leaves it.
+    fn write(
+        &self,
+        directory: &LogDirectory,
+        broker_epoch: BrokerEpoch,
+    ) -> Result<bool, StorageError> {
+        directory.write_checkpoint(CheckpointFile::RecoveryPoint, &self.recovery_points)?;
+        directory.write_checkpoint(CheckpointFile::HighWatermark, &self.high_watermarks)?;
+        // A log that was not opened is as the run before left it, and nobody has looked at it since.
+        let is_clean = !self.has_failed
+            && (directory.clean_shutdown().is_some() || self.untouched_have_no_log(directory)?);
+        if is_clean {
+            directory.mark_clean_shutdown(broker_epoch)?;
         }
+        Ok(is_clean)
     }
-    // The stop may have timed out.
-    let _ = closed.send(recovery_point);
+
+    fn untouched_have_no_log(&self, directory: &LogDirectory) -> Result<bool, StorageError> {
+        if self.untouched.is_empty() {
+            return Ok(true);
+        }
+        let (partitions, _) = directory.list()?;
+        Ok(!partitions.iter().any(|name| self.untouched.contains(name)))
+    }
+}
+
+/// How the log of one partition ended.
+enum Closed {
+    Log {
+        recovery_point: Offset,
+        high_watermark: Offset,
+    },
+    Untouched,
+    /// Its topic is deleted.
+    Gone,
+    Failed,
+}
+
+/// Takes the log from its place and closes it on the offload pool.
+async fn close_log(shared: &Arc<Shared>, place: &Place) -> Closed {
+    let (log, producers) = match place.close(shared).await {
+        Closing::Log(log) => *log,
+        Closing::Untouched => return Closed::Untouched,
+        Closing::Closed => return Closed::Gone,
+        Closing::Failed => return Closed::Failed,
+    };
+    let high_watermark = log.view().high_watermark;
+    let now = shared.env.clock.now();
+    let close = move || log.close(&producers, now);
+    match shared.env.offload("close-log", close).await {
+        Some(Ok(recovery_point)) => Closed::Log {
+            recovery_point,
+            high_watermark,
+        },
+        Some(Err(error)) => {
+            tracing::error!(partition = %place.name, %error, "cannot close a log");
+            Closed::Failed
+        }
+        None => Closed::Failed,
+    }
 }

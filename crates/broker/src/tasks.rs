@@ -3,11 +3,12 @@
 //! Input: time, the image, the flusher's requests. Output: flushed logs, checkpoints, old segments gone.
 //!
 //! ```text
-//!   image     each new image          follow it, remove the directories of deleted topics
+//!   image     each new image          follow it
+//!   remove    on deletion             remove the directories of deleted topics
 //!   open      once                    open every log that nobody has asked for yet
 //!   flush     on request              a round of parallel flushes
 //!   retain    retention.check         delete old segments
-//!   offsets   checkpoint intervals    high watermarks, recovery points, log starts
+//!   offsets   checkpoint intervals    sealed segments flushed; high watermarks, recovery points
 //!   age       flush.scheduler         logs whose flush.ms has passed; producers to be forgotten
 //! ```
 //!
@@ -23,6 +24,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_partition::{Event, OfflineReason};
 use skein_storage::{CheckpointFile, FlushScope, Log};
@@ -32,6 +34,13 @@ use tokio::time::Instant;
 
 use crate::node::Shared;
 use crate::replica::Replica;
+use crate::replicas::remove_deleted;
+
+/// Logs that are opened in the background at the same time.
+const OPENERS: usize = 4;
+
+/// A flush that could not be planned is asked for again after this.
+const FLUSH_RETRY: Duration = Duration::from_secs(1);
 
 /// How often logs are looked at for `flush.ms`, and producers for their expiration, at the least.
 const AGE_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -40,6 +49,7 @@ const AGE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let log = &shared.config.log;
     spawn(shared, stop, "image", follow_image(Arc::clone(shared)));
+    spawn(shared, stop, "remove", remove_deleted(Arc::clone(shared)));
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
     let interval = duration(log.retention_check_interval_ms);
@@ -111,11 +121,8 @@ where
 async fn follow_image(shared: Arc<Shared>) {
     let mut images = shared.controller.subscribe();
     loop {
-        let image = images.borrow_and_update().clone();
-        let leftover = shared.replicas.follow(&shared, &image, true);
-        if !leftover.deleted.is_empty() {
-            crate::replicas::remove_directories(&shared, leftover.deleted).await;
-        }
+        images.mark_unchanged();
+        shared.replicas.follow(&shared);
         if images.changed().await.is_err() {
             return;
         }
@@ -124,9 +131,23 @@ async fn follow_image(shared: Arc<Shared>) {
 
 /// Opens logs in the background, so that retention reaches those that nobody asks for.
 async fn open_all(shared: Arc<Shared>) {
-    for place in shared.replicas.places() {
-        // A failure was logged, and shows in the metrics.
-        let _ = shared.replicas.leading(&place).await;
+    shared.replicas.follow(&shared);
+    let places = Arc::new(Mutex::new(shared.replicas.places().into_iter()));
+    for _ in 0..OPENERS {
+        let (task_shared, places) = (Arc::clone(&shared), Arc::clone(&places));
+        let opener = async move {
+            loop {
+                let Some(place) = places.lock().next() else {
+                    break;
+                };
+                // A failure was logged, and shows in the metrics.
+                let _ = task_shared.replicas.leading(&place).await;
+            }
+        };
+        shared
+            .env
+            .spawn
+            .spawn(Lane::Data, "opener", Box::pin(opener));
     }
 }
 
@@ -159,25 +180,47 @@ async fn flush(shared: Arc<Shared>) {
 }
 
 async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot::Sender<()>) {
-    let plan = replica.ask_log(|log| log.flush_plan(FlushScope::All)).await;
-    match plan {
-        Some(Ok(Some(plan))) => {
-            let result = shared.env.offload("flush", move || plan.run()).await;
-            let now = shared.env.clock.now();
-            replica.with_log(Box::new(move |log, _| match result {
-                Some(Ok(flushed)) => Some(Event::Flushed {
-                    end: log.complete_flush(&flushed, now),
-                }),
-                Some(Err(error)) => Some(flush_failed(log, &error)),
-                None => None,
-            }));
-        }
-        Some(Err(error)) => {
-            tracing::error!(partition = %replica.name, %error, "cannot flush a log");
-        }
-        Some(Ok(None)) | None => {}
+    if flush_log(&shared, &replica, FlushScope::All).await.is_err() {
+        // Nothing is flushed, nothing is lost. Whoever waits for it waits on.
+        let replica = Arc::downgrade(&replica);
+        let spawn = Arc::clone(&shared.env.spawn);
+        let retry = async move {
+            tokio::time::sleep(FLUSH_RETRY).await;
+            if let Some(replica) = replica.upgrade() {
+                shared.flusher.request(&replica);
+            }
+        };
+        spawn.spawn(Lane::Data, "flush-retry", Box::pin(retry));
     }
     let _ = done.send(());
+}
+
+/// Flushes a log while it is appended to. A failed flush takes the replica offline; the error is that of
+/// a flush which did not begin.
+async fn flush_log(
+    shared: &Arc<Shared>,
+    replica: &Arc<Replica>,
+    scope: FlushScope,
+) -> Result<(), ()> {
+    let plan = match replica.ask_log(move |log| log.flush_plan(scope)).await {
+        Some(Ok(Some(plan))) => plan,
+        Some(Ok(None)) | None => return Ok(()),
+        Some(Err(error)) => {
+            tracing::error!(partition = %replica.name, %error, "cannot flush a log");
+            return Err(());
+        }
+    };
+    let result = shared.env.offload("flush", move || plan.run()).await;
+    let now = shared.env.clock.now();
+    replica.with_log(Box::new(move |log, _| match result {
+        Some(Ok(flushed)) => Some(Event::Flushed {
+            end: log.complete_flush(&flushed, now),
+        }),
+        Some(Err(error)) => Some(flush_failed(log, &error)),
+        // The node has ended.
+        None => None,
+    }));
+    Ok(())
 }
 
 fn flush_failed(log: &mut Log, error: &skein_storage::StorageError) -> Event {
@@ -193,7 +236,7 @@ async fn retain(shared: Arc<Shared>) {
     for replica in shared.replicas.open_replicas() {
         let now = shared.env.clock.now();
         let (sender, deleted) = oneshot::channel();
-        replica.with_log(Box::new(move |log, _| {
+        replica.send_on_errand(Box::new(move |log| {
             let before = log.log_start_offset();
             let deleted = log.delete_old_segments(now);
             let delay = log.config().file_delete_delay_ms;
@@ -242,18 +285,8 @@ pub(crate) async fn remove_later(
 
 /// Flushes what `flush.ms` says, and forgets silent producers.
 async fn age(shared: Arc<Shared>) {
-    let now = shared.env.clock.now();
     for replica in shared.replicas.open_replicas() {
-        let weak = Arc::downgrade(&replica);
-        let shared = Arc::clone(&shared);
-        replica.with_log(Box::new(move |log, _| {
-            if log.is_flush_due(now)
-                && let Some(replica) = weak.upgrade()
-            {
-                shared.flusher.request(&replica);
-            }
-            Some(Event::TimePassed)
-        }));
+        replica.age();
     }
 }
 
@@ -269,6 +302,8 @@ async fn checkpoint_high_watermarks(shared: Arc<Shared>) {
 async fn checkpoint_recovery_points(shared: Arc<Shared>) {
     let mut offsets = BTreeMap::new();
     for replica in shared.replicas.open_replicas() {
+        // What could not be flushed now is flushed the next time.
+        let _ = flush_log(&shared, &replica, FlushScope::Sealed).await;
         if let Some(recovery_point) = replica.ask_log(|log| log.recovery_point()).await {
             offsets.insert(replica.name.clone(), recovery_point);
         }

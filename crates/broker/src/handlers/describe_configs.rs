@@ -67,7 +67,7 @@ pub(crate) async fn handle(
 }
 
 /// The configuration of this broker under the dynamic settings of `image`.
-pub(super) fn broker_config(shared: &Shared, image: &Image) -> BrokerConfig {
+pub(crate) fn broker_config(shared: &Shared, image: &Image) -> BrokerConfig {
     effective(&shared.config, shared.identity.broker_id, image)
 }
 

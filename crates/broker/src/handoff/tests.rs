@@ -68,9 +68,9 @@ fn explore(tasks: usize, each: usize, preemptions: usize, hands_over: bool) {
             for index in 0..each {
                 let item = (task, index);
                 let mut submitted = if hands_over {
-                    handoff.submit(item, &mut CollectOne).unwrap()
+                    handoff.submit(item, &mut CollectOne)
                 } else {
-                    handoff.submit(item, &mut Collect).unwrap()
+                    handoff.submit(item, &mut Collect)
                 };
                 // The successor that a real holder would spawn.
                 while submitted == Submitted::HandOver {
@@ -120,7 +120,7 @@ fn nothing_is_lost_under_real_contention() {
             let handoff = &handoff;
             scope.spawn(move || {
                 for index in 0..each {
-                    handoff.submit((task, index), &mut Collect).unwrap();
+                    handoff.submit((task, index), &mut Collect);
                 }
             });
         }
@@ -133,15 +133,39 @@ fn nothing_is_lost_under_real_contention() {
 fn a_spent_holder_says_that_another_must_go_on() {
     let handoff = Handoff::new(Collected::default());
     let state = handoff.state.try_lock().unwrap();
-    assert_eq!(
-        handoff.submit((0, 0), &mut CollectOne).unwrap(),
-        Submitted::Done
-    );
-    assert_eq!(
-        handoff.submit((0, 1), &mut CollectOne).unwrap(),
-        Submitted::Done
-    );
+    assert_eq!(handoff.submit((0, 0), &mut CollectOne), Submitted::Done);
+    assert_eq!(handoff.submit((0, 1), &mut CollectOne), Submitted::Done);
     drop(state);
     assert_eq!(handoff.drain(&mut CollectOne), Submitted::Done);
     check(&handoff, 1, 2);
+}
+
+#[cfg(not(loom))]
+#[test]
+fn an_item_does_not_overtake_a_longer_queue_than_one_hold_takes() {
+    let handoff = Handoff::new(Collected::default());
+    let each = TAKE_MAX * 2 + 10;
+    let state = handoff.state.try_lock().unwrap();
+    for index in 0..each - 1 {
+        assert_eq!(handoff.submit((0, index), &mut Collect), Submitted::Done);
+    }
+    drop(state);
+    assert_eq!(handoff.submit((0, each - 1), &mut Collect), Submitted::Done);
+    check(&handoff, 1, each);
+}
+
+#[cfg(not(loom))]
+#[test]
+fn a_full_queue_says_so_and_takes_what_comes() {
+    let handoff = Handoff::new(Collected::default());
+    let state = handoff.state.try_lock().unwrap();
+    for index in 0..QUEUE_MAX {
+        assert!(!handoff.is_full());
+        handoff.submit((0, index), &mut Collect);
+    }
+    assert!(handoff.is_full());
+    handoff.submit((0, QUEUE_MAX), &mut Collect);
+    drop(state);
+    assert_eq!(handoff.drain(&mut Collect), Submitted::Done);
+    check(&handoff, 1, QUEUE_MAX + 1);
 }

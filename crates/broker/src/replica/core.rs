@@ -4,15 +4,16 @@
 //! the state is let go.
 //!
 //! ```text
-//!   Input ─┬─ needs the log, and a write is in flight ─► held ─┐
-//!          └─ else ─► step ─► effects ─► group                 │ when the write has ended
-//!                                          └─► write ──────────┘
+//!   Input ─┬─ needs the log, and the log is away ─► held ─┐
+//!          └─ else ─► step ─► effects ─► group            │ when the log is back
+//!                                          └─► write ─────┘
 //! ```
 //!
 //! Invariants, checked in [`Core::check`]:
-//! - a write is in flight exactly while the log is away;
-//! - inputs that wait for a write keep their order;
-//! - every ticket of the state machine has a reply until it is answered.
+//! - the log is away exactly while a write or an errand is in flight, and after it was taken;
+//! - inputs that wait for the log keep their order, and are bounded;
+//! - every ticket of the state machine has a reply until it is answered;
+//! - once the log was taken, nothing waits: every input is refused at once.
 //!
 //! Source: the two-phase append of `skein_partition`.
 
@@ -20,27 +21,32 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use skein_config::TopicConfig;
-use skein_env::Lane;
+use skein_env::{Lane, TaskHandle};
 use skein_net::BytesPermit;
-use skein_partition::{Acks, Effect, Event, Refusal, Ticket, WriteFailure};
+use skein_partition::{Acks, Effect, Event, PublishedRole, Refusal, Ticket};
 use skein_record::{BatchBuf, ProducerStates};
-use skein_storage::segment_file::AppendError;
-use skein_storage::{Appended, Log, LogReader, LogView};
+use skein_storage::{Log, LogReader, LogView};
 use skein_types::{Millis, Offset, TopicPartition};
 use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::writing::{Group, Writing};
 use super::reply::{AckResult, ReplySender};
 use super::{Replica, ReplicaView};
 use crate::handoff::Work;
 use crate::node::Shared;
 
+mod writing;
+
 /// How long one task works for all before another goes on.
 const HOLD_MAX: Duration = Duration::from_millis(1);
+
+/// Inputs that may wait for the log before produces are refused. The bytes in flight of the node bound
+/// them before, unless the batches are tiny.
+const HELD_MAX: usize = 65_536;
 
 /// A replica whose log has just been opened.
 pub(crate) struct Opened {
@@ -50,24 +56,33 @@ pub(crate) struct Opened {
     pub(crate) config: TopicConfig,
 }
 
-/// Something to do with the log while nothing is written.
+/// Something to do with the log while nothing is written, without blocking.
 pub(crate) type LogTask =
     Box<dyn FnOnce(&mut Log, &mut skein_partition::Replica) -> Option<Event> + Send>;
+
+/// Something to do with the log on the offload pool, where it may block. Appends wait meanwhile.
+pub(crate) type Errand = Box<dyn FnOnce(&mut Log) -> Option<Event> + Send>;
 
 /// What the writer takes.
 pub(crate) enum Input {
     Produce(Produce),
     Event(Event),
     Task(LogTask),
+    Errand(Errand),
     DeleteRecords {
         before_offset: Option<Offset>,
         reply: oneshot::Sender<Result<Offset, Refusal>>,
     },
     TimerFired,
+    /// Time for what is due by age alone.
+    Aged,
     TakeLog {
         reply: oneshot::Sender<(Log, ProducerStates)>,
     },
+    /// A write that ran elsewhere has ended.
     Completed(Box<Writing>),
+    /// An errand has ended.
+    Returned(Box<Log>, Option<Event>),
 }
 
 /// A batch to be appended.
@@ -79,20 +94,13 @@ pub(crate) struct Produce {
     pub(crate) reply: ReplySender,
 }
 
-/// Batches that one `pwritev` takes.
-#[derive(Default)]
-struct Group {
-    tickets: Vec<Ticket>,
-    batches: Vec<BatchBuf>,
-    permits: Vec<BytesPermit>,
-    bytes: usize,
-}
-
 /// The state behind the hand-off.
 pub(super) struct Core {
     machine: skein_partition::Replica,
-    /// `None` while a write is in flight.
+    /// `None` while a write or an errand is in flight, and when it was taken.
     log: Option<Log>,
+    /// The log was taken for good.
+    is_closed: bool,
     /// The log as readers may see it while it is away.
     view: Arc<LogView>,
     reader: LogReader,
@@ -102,11 +110,19 @@ pub(super) struct Core {
     arriving: Option<(BatchBuf, BytesPermit)>,
     replies: Slab<ReplySender>,
     delete_replies: Slab<oneshot::Sender<Result<Offset, Refusal>>>,
-    /// Inputs that wait for the write in flight.
-    pub(super) held: VecDeque<Input>,
-    timer_is_set: bool,
+    /// Inputs that wait for the log.
+    held: VecDeque<Input>,
+    timer: Option<Timer>,
+    /// The file of the next segment was asked for; once in a while is enough.
+    is_preparing: bool,
     replica: Weak<Replica>,
     shared: Arc<Shared>,
+}
+
+/// A task that sleeps until produces are to be timed out.
+struct Timer {
+    deadline: Millis,
+    task: Box<dyn TaskHandle>,
 }
 
 /// One task's hold of the state, and what it does when it has let go.
@@ -139,10 +155,12 @@ impl<'a> Step<'a> {
 
 impl Work<Core, Input> for Step<'_> {
     fn take(&mut self, core: &mut Core, input: Input) {
-        match input {
-            Input::Completed(completed) => core.complete(*completed, self),
-            input if core.must_wait(&input) => core.held.push_back(input),
-            input => core.apply(input, self),
+        if core.is_closed {
+            core.refuse(input, self);
+        } else if core.must_wait(&input) {
+            core.hold(input, self);
+        } else {
+            core.apply(input, self);
         }
     }
 
@@ -176,20 +194,48 @@ impl Core {
             replies: Slab::new(),
             delete_replies: Slab::new(),
             held: VecDeque::new(),
-            timer_is_set: false,
+            timer: None,
+            is_preparing: false,
+            is_closed: false,
             replica,
             shared,
         }
     }
 
-    /// Whether `input` must wait for the write in flight, or behind others that do.
+    /// Whether `input` must wait for the log, or behind others that do.
     fn must_wait(&self, input: &Input) -> bool {
         let needs_log = match input {
-            Input::Produce(_) | Input::Task(_) | Input::TakeLog { .. } => true,
+            Input::Produce(_) | Input::Task(_) | Input::Errand(_) | Input::TakeLog { .. } => true,
             Input::Event(event) => event.waits_while_writing(),
-            Input::Completed(_) | Input::TimerFired | Input::DeleteRecords { .. } => false,
+            Input::Completed(_)
+            | Input::Returned(..)
+            | Input::TimerFired
+            | Input::Aged
+            | Input::DeleteRecords { .. } => false,
         };
         needs_log && (self.log.is_none() || !self.held.is_empty())
+    }
+
+    fn hold(&mut self, input: Input, step: &mut Step<'_>) {
+        match input {
+            Input::Produce(produce) if self.held.len() >= HELD_MAX => {
+                let refusal = Refusal::TooManyWaitingProduces;
+                step.answers.push((produce.reply, Err(refusal)));
+            }
+            input => self.held.push_back(input),
+        }
+    }
+
+    /// Answers what comes after the log was taken. What has another kind of reply answers by being
+    /// dropped.
+    fn refuse(&self, input: Input, step: &mut Step<'_>) {
+        if let Input::Produce(produce) = input {
+            let refusal = match self.machine.published().role {
+                PublishedRole::Offline => Refusal::Offline,
+                PublishedRole::Leader { .. } | PublishedRole::Unassigned => Refusal::NotLeader,
+            };
+            step.answers.push((produce.reply, Err(refusal)));
+        }
     }
 
     fn apply(&mut self, input: Input, step: &mut Step<'_>) {
@@ -197,6 +243,7 @@ impl Core {
             Input::Produce(produce) => self.produce(produce, step),
             Input::Event(event) => self.event(event, step),
             Input::Task(task) => self.task(task, step),
+            Input::Errand(errand) => self.errand(errand, step),
             Input::DeleteRecords {
                 before_offset,
                 reply,
@@ -212,10 +259,19 @@ impl Core {
             }
             Input::TakeLog { reply } => self.take_log(reply, step),
             Input::TimerFired => {
-                self.timer_is_set = false;
+                self.timer = None;
+                self.step(Event::TimePassed, step);
+            }
+            Input::Aged => {
+                self.is_preparing = false;
+                self.after_write(step);
                 self.step(Event::TimePassed, step);
             }
             Input::Completed(writing) => self.complete(*writing, step),
+            Input::Returned(log, event) => {
+                self.log = Some(*log);
+                self.after_task(event, step);
+            }
         }
     }
 
@@ -243,15 +299,24 @@ impl Core {
             leader_epoch: None,
         };
         self.step(event, step);
-        // A refused batch, or a duplicate, was not taken for the group.
-        self.arriving = None;
+        if self.arriving.take().is_some()
+            && let Some(reply) = self.replies.get(index(ticket))
+        {
+            // A duplicate that waits, as its original does: in the group, or for the high watermark.
+            if self.group.is_empty() {
+                reply.appended();
+            } else {
+                self.group.tickets.push(ticket);
+            }
+        }
     }
 
     /// Writes the group if `batch` does not fit into the same write. False: a write is in flight.
     fn make_room(&mut self, batch: &BatchBuf, step: &mut Step<'_>) -> bool {
         let Some(log) = &self.log else { return false };
         let bytes = (self.group.bytes + batch.as_slice().len()) as u64;
-        let is_full = self.group.batches.len() >= skein_partition::MAX_GROUP_BATCHES
+        // The tickets of duplicates count in the state machine's group too.
+        let is_full = self.group.tickets.len() >= skein_partition::MAX_GROUP_BATCHES
             || bytes > log.group_max_bytes();
         if is_full {
             self.write_group(step);
@@ -277,25 +342,61 @@ impl Core {
             return;
         };
         let event = task(log, &mut self.machine);
+        self.after_task(event, step);
+    }
+
+    fn after_task(&mut self, event: Option<Event>, step: &mut Step<'_>) {
         if let Some(event) = event {
             self.step(event, step);
         }
-        self.publish(step);
+        // The task may have changed the list of segments, of which the state machine knows nothing.
+        if !Arc::ptr_eq(&self.view, &self.reader.load()) {
+            self.publish(step);
+        }
     }
 
-    /// Without its log the replica is as if it were writing, for ever.
+    fn errand(&mut self, errand: Errand, step: &mut Step<'_>) {
+        self.write_group(step);
+        let Some(mut log) = self.log.take() else {
+            self.held.push_front(Input::Errand(errand));
+            return;
+        };
+        let (replica, shared) = (Arc::clone(step.replica), Arc::clone(&self.shared));
+        let spawn = Arc::clone(&shared.env.spawn);
+        let task = async move {
+            let work = move || {
+                let event = errand(&mut log);
+                (Box::new(log), event)
+            };
+            // Without an answer the node has ended.
+            if let Some((log, event)) = shared.env.offload("errand", work).await {
+                replica.submit(Input::Returned(log, event));
+            }
+        };
+        spawn.spawn(Lane::Data, "errand", Box::pin(task));
+    }
+
+    /// Gives the log away. From here on every input is refused.
     fn take_log(&mut self, reply: oneshot::Sender<(Log, ProducerStates)>, step: &mut Step<'_>) {
         self.write_group(step);
         if self.log.is_none() {
             self.held.push_front(Input::TakeLog { reply });
             return;
         }
+        if let PublishedRole::Leader { leader_epoch, .. } = self.machine.published().role {
+            self.step(Event::Resigned { leader_epoch }, step);
+        }
         let producers = self.machine.producers().cloned();
         if let (Some(log), Some(producers)) = (self.log.take(), producers) {
             // Who asked may have gone; then the log is closed by being dropped.
             let _ = reply.send((log, producers));
         }
-        self.held.clear();
+        self.is_closed = true;
+        self.timer = None;
+        self.delete_replies.clear();
+        for input in std::mem::take(&mut self.held) {
+            self.refuse(input, step);
+        }
     }
 
     fn step(&mut self, event: Event, step: &mut Step<'_>) {
@@ -340,8 +441,8 @@ impl Core {
                 ticket,
                 log_start_offset,
             } => {
-                self.held
-                    .push_back(Input::Task(move_log_start(ticket, log_start_offset)));
+                let errand = move_log_start(ticket, log_start_offset);
+                self.held.push_back(Input::Errand(errand));
             }
             Effect::AnswerDeleteRecords { ticket, result } => {
                 if let Some(reply) = self.delete_replies.try_remove(index(ticket)) {
@@ -370,109 +471,21 @@ impl Core {
     }
 }
 
-/// How writes run and end.
+/// What follows a step: writes, timers, checks.
 impl Core {
-    /// Writes what has gathered: at once, or on the offload pool while the disk is slow.
-    fn write_group(&mut self, step: &mut Step<'_>) {
-        if self.group.is_empty() {
-            return;
-        }
-        let Some(log) = self.log.take() else { return };
-        let group = std::mem::take(&mut self.group);
-        let mut writing = Writing {
-            log,
-            group,
-            result: None,
-        };
-        let shared = Arc::clone(&self.shared);
-        let Some(inline) = shared.disk_watch.begin() else {
-            shared.metrics.writes_offloaded.inc();
-            return writing.run_elsewhere(step.replica, &shared);
-        };
-        writing.run(shared.env.clock.now());
-        drop(inline);
-        shared
-            .metrics
-            .write_seconds
-            .observe(step.started.elapsed().as_secs_f64());
-        let cost = shared.env.disk.take_cost();
-        if cost.is_zero() {
-            self.complete(writing, step);
-        } else {
-            writing.run_later(step.replica, &shared, cost);
-        }
-    }
-
-    /// A write has ended: the log is back.
-    fn complete(&mut self, writing: Writing, step: &mut Step<'_>) {
-        let Writing {
-            log,
-            mut group,
-            result,
-        } = writing;
-        let event = match result {
-            Some(Ok(appended)) => {
-                let metrics = &self.shared.metrics;
-                metrics.writes.inc();
-                metrics.batches_appended.inc_by(group.batches.len() as u64);
-                metrics.appended_bytes.inc_by(appended.bytes);
-                Event::Written {
-                    end: appended.log_end_offset,
-                }
-            }
-            Some(Err(error)) => {
-                tracing::error!(partition = %step.replica.name, %error, "cannot append");
-                write_failed(&error)
-            }
-            // The offload pool has dropped the write: the node is stopping.
-            None => Event::WriteFailed {
-                failure: WriteFailure::Io,
-                is_cut_back: true,
-            },
-        };
-        group.batches.clear();
-        group.permits.clear();
-        group.bytes = 0;
-        self.log = Some(log);
-        self.step(event, step);
-        for ticket in group.tickets.drain(..) {
-            if let Some(reply) = self.replies.get(index(ticket)) {
-                reply.appended();
-            }
-        }
-        if self.group.batches.capacity() == 0 {
-            // Its memory serves the next group.
-            self.group = group;
-        }
-        self.after_write(step);
-    }
-
-    /// Snapshots and flushes that the write made due.
-    fn after_write(&mut self, step: &mut Step<'_>) {
-        let now = self.shared.env.clock.now();
-        if let (Some(log), Some(producers)) = (self.log.as_mut(), self.machine.producers()) {
-            if log.is_snapshot_due()
-                && let Err(error) = log.write_snapshot(producers)
-            {
-                tracing::warn!(partition = %step.replica.name, %error, "no producer snapshot");
-            }
-            if log.is_flush_due(now) {
-                self.shared.flusher.request(step.replica);
-            }
-        }
-    }
-
-    /// Writes what has gathered, and takes what has waited for that.
+    /// Writes what has gathered, and takes what has waited for that, as much as one write holds at a
+    /// time.
     fn settle(&mut self, step: &mut Step<'_>) {
         loop {
             self.write_group(step);
-            if self.log.is_none() {
+            while self.log.is_some()
+                && let Some(input) = self.held.pop_front()
+            {
+                self.apply(input, step);
+            }
+            if self.log.is_none() || self.group.is_empty() {
                 return;
             }
-            let Some(input) = self.held.pop_front() else {
-                return;
-            };
-            self.apply(input, step);
         }
     }
 
@@ -481,22 +494,26 @@ impl Core {
         let Some(deadline) = self.machine.next_deadline() else {
             return;
         };
-        let Some(replica) = self.replica.upgrade() else {
-            return;
-        };
-        if std::mem::replace(&mut self.timer_is_set, true) {
+        if self
+            .timer
+            .as_ref()
+            .is_some_and(|timer| timer.deadline <= deadline)
+        {
             return;
         }
         let now = self.shared.env.clock.now();
         let wait = u64::try_from(deadline.saturating_sub(now).get()).unwrap_or(0);
-        let timer = async move {
+        // Not for as long as the timer runs: a client may ask for weeks.
+        let replica = Weak::clone(&self.replica);
+        let task = async move {
             tokio::time::sleep(Duration::from_millis(wait.max(1))).await;
-            replica.submit(Input::TimerFired);
+            if let Some(replica) = replica.upgrade() {
+                replica.submit(Input::TimerFired);
+            }
         };
-        self.shared
-            .env
-            .spawn
-            .spawn(Lane::Data, "produce-timeout", Box::pin(timer));
+        let spawn = &self.shared.env.spawn;
+        let task = spawn.spawn(Lane::Data, "produce-timeout", Box::pin(task));
+        self.timer = Some(Timer { deadline, task });
     }
 
     fn check(&self) {
@@ -505,95 +522,30 @@ impl Core {
             "a group was left unwritten"
         );
         assert!(
+            self.log.is_none() || self.held.is_empty(),
+            "an input is held and nothing will take it"
+        );
+        assert!(
             self.arriving.is_none(),
             "a batch was left between the state machine and the log"
+        );
+        assert!(
+            !self.is_closed || (self.held.is_empty() && self.replies.is_empty()),
+            "the log was taken and somebody waits"
         );
     }
 }
 
-/// A write, and the log that it has taken along.
-pub(crate) struct Writing {
-    log: Log,
-    group: Group,
-    result: Option<Result<Appended, AppendError>>,
-}
-
-impl Writing {
-    fn run(&mut self, now: Millis) {
-        let batches: SmallVec<[&[u8]; 8]> =
-            self.group.batches.iter().map(BatchBuf::as_slice).collect();
-        let result = self.log.append(&batches, now);
-        if let Ok(appended) = &result {
-            assert!(appended.batches == batches.len(), "a group was torn apart");
-        }
-        self.result = Some(result);
-    }
-
-    /// Runs on the offload pool.
-    fn run_elsewhere(self, replica: &Arc<Replica>, shared: &Arc<Shared>) {
-        let (replica, shared) = (Arc::clone(replica), Arc::clone(shared));
-        let spawn = Arc::clone(&shared.env.spawn);
-        let task = async move {
-            let slot = Arc::new(Mutex::new(Some(self)));
-            let work = {
-                let (slot, shared) = (Arc::clone(&slot), Arc::clone(&shared));
-                move || {
-                    let started = Instant::now();
-                    if let Some(writing) = slot.lock().as_mut() {
-                        writing.run(shared.env.clock.now());
-                    }
-                    shared.disk_watch.took(started.elapsed());
-                }
-            };
-            shared.env.spawn.offload("append", Box::new(work)).await;
-            let writing = slot.lock().take();
-            if let Some(writing) = writing {
-                replica.submit(Input::Completed(Box::new(writing)));
-            }
-        };
-        spawn.spawn(Lane::Data, "append", Box::pin(task));
-    }
-
-    /// Has run, and takes effect after `cost`: the simulated disk's way to be slow.
-    fn run_later(self, replica: &Arc<Replica>, shared: &Arc<Shared>, cost: Duration) {
-        let replica = Arc::clone(replica);
-        let task = async move {
-            tokio::time::sleep(cost).await;
-            replica.submit(Input::Completed(Box::new(self)));
-        };
-        shared.env.spawn.spawn(Lane::Data, "append", Box::pin(task));
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
-impl Group {
-    fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
-    fn push(&mut self, ticket: Ticket, batch: BatchBuf, permit: BytesPermit) {
-        self.bytes += batch.as_slice().len();
-        self.tickets.push(ticket);
-        self.batches.push(batch);
-        self.permits.push(permit);
-    }
-}
-
-fn write_failed(error: &AppendError) -> Event {
-    let failure = if error.cause.is_disk_full() {
-        WriteFailure::DiskFull
-    } else {
-        WriteFailure::Io
-    };
-    Event::WriteFailed {
-        failure,
-        is_cut_back: error.is_cut_back(),
-    }
-}
-
-fn move_log_start(ticket: Ticket, log_start_offset: Offset) -> LogTask {
-    Box::new(move |log, _| {
+fn move_log_start(ticket: Ticket, log_start_offset: Offset) -> Errand {
+    Box::new(move |log| {
         Some(match log.advance_log_start(log_start_offset) {
-            Ok(_) => Event::LogStartOffsetMoved {
+            Ok(()) => Event::LogStartOffsetMoved {
                 ticket: Some(ticket),
                 log_start_offset,
             },

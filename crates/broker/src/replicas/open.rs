@@ -3,8 +3,8 @@
 //! Input: a partition's place and what the image says of it. Output: a replica that leads.
 //!
 //! Invariants:
-//! - a directory that was made for another topic id is moved away first: its records belong to a topic
-//!   that was deleted;
+//! - a deleted partition of the same name is gone first, and a directory that was made for another topic
+//!   id is moved away: its records belong to a topic that was deleted;
 //! - what recovery cut off is logged with its offsets; corruption below the recovery point is an
 //!   error, never a cut.
 //!
@@ -13,12 +13,11 @@
 use std::sync::Arc;
 
 use skein_config::TopicConfig;
-use skein_metadata::Partition;
 use skein_partition::RecoveredLog;
-use skein_storage::{Log, OpenedLog, StorageError};
+use skein_storage::{Log, OpenedLog, Severity, StorageError};
 use thiserror::Error;
 
-use super::{Place, became_leader, overrides};
+use super::{Place, removals};
 use crate::node::Shared;
 use crate::replica::settings::{log_config, replica_settings};
 use crate::replica::{Opened, Replica};
@@ -34,14 +33,24 @@ pub(super) enum OpenError {
     Stopped,
 }
 
-/// Opens the log on the offload pool and starts the replica.
+impl OpenError {
+    /// Whether the same may succeed later.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.severity() == Severity::Retriable,
+            Self::Stopped => true,
+        }
+    }
+}
+
+/// Opens the log on the offload pool and starts the replica, which has no role yet; returns it with the
+/// configuration that it was started with.
 pub(super) async fn open(
     shared: &Arc<Shared>,
     place: &Arc<Place>,
-    registration: &Partition,
-) -> Result<Arc<Replica>, OpenError> {
-    let overrides = overrides(&shared.image(), &place.name.topic);
-    let config = TopicConfig::new(&shared.config, &overrides);
+) -> Result<(Arc<Replica>, TopicConfig), OpenError> {
+    removals::remove_all_of(shared, &place.name).await;
+    let config = shared.replicas.followed_config(shared, &place.name.topic);
     let work = {
         let (shared, place, config) = (Arc::clone(shared), Arc::clone(place), config.clone());
         move || open_log(&shared, &place, &config)
@@ -74,12 +83,9 @@ pub(super) async fn open(
         name: place.name.clone(),
         machine,
         log,
-        config,
+        config: config.clone(),
     };
-    let replica = Replica::new(opened, Arc::clone(shared));
-    replica.step(became_leader(registration));
-    shared.metrics.replicas_open.inc();
-    Ok(replica)
+    Ok((Replica::new(opened, Arc::clone(shared)), config))
 }
 
 fn open_log(
@@ -90,7 +96,7 @@ fn open_log(
     let directory = &shared.directory;
     let stands_for = directory.topic_id(&place.name)?;
     if stands_for.is_some_and(|id| id != place.topic_id) {
-        super::remove_directory(shared, &place.name)?;
+        removals::move_away(shared, &place.name)?;
     }
     let expiration_ms = shared.config.transaction.producer_id_expiration_ms;
     let config = log_config(config, expiration_ms);

@@ -1,0 +1,255 @@
+//! How a replica's writes run, and what follows them.
+//!
+//! Input: the group of batches that the state machine ordered written. Output: one `pwritev`, on the
+//! network task or on the offload pool, and its outcome.
+//!
+//! ```text
+//!   group ─► log taken ─┬─ disk fast ─► written here ─┬─ no cost ──────────────► complete
+//!                       │                             └─ simulated cost ─► task ─► Completed
+//!                       └─ disk slow ─► written on the offload pool ──────────► Completed
+//! ```
+//!
+//! Invariants:
+//! - a group is written as a whole or refused as a whole;
+//! - its bytes in flight are given back when it is written, before it is acknowledged.
+//!
+//! Source: the two-phase append of `skein_partition`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skein_env::Lane;
+use skein_net::BytesPermit;
+use skein_partition::{Event, Ticket, WriteFailure};
+use skein_record::BatchBuf;
+use skein_storage::Log;
+use skein_storage::segment_file::AppendError;
+use skein_types::{Millis, Offset};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::{Core, Errand, Input, Step, index};
+use crate::node::Shared;
+use crate::replica::Replica;
+
+/// Batches that one `pwritev` takes.
+#[derive(Default)]
+pub(super) struct Group {
+    /// Those of the batches, and those of duplicates which have the fate of a batch in the group.
+    pub(super) tickets: Vec<Ticket>,
+    batches: Vec<BatchBuf>,
+    permits: Vec<BytesPermit>,
+    pub(super) bytes: usize,
+}
+
+/// A write, and the log that it has taken along.
+pub(crate) struct Writing {
+    log: Log,
+    group: Group,
+    result: Option<Result<Outcome, WriteError>>,
+}
+
+/// What a write did.
+struct Outcome {
+    bytes: u64,
+    log_end_offset: Offset,
+}
+
+/// Why a write failed.
+struct WriteError {
+    error: AppendError,
+    /// Whether nothing of the group is in the file.
+    is_cut_back: bool,
+}
+
+impl Core {
+    /// Writes what has gathered: at once, or on the offload pool while the disk is slow.
+    pub(super) fn write_group(&mut self, step: &mut Step<'_>) {
+        if self.group.is_empty() {
+            return;
+        }
+        let Some(log) = self.log.take() else { return };
+        let group = std::mem::take(&mut self.group);
+        let mut writing = Writing {
+            log,
+            group,
+            result: None,
+        };
+        let shared = Arc::clone(&self.shared);
+        let Some(inline) = shared.disk_watch.begin() else {
+            shared.metrics.writes_offloaded.inc();
+            return writing.run_elsewhere(step.replica, &shared);
+        };
+        writing.run(&shared);
+        drop(inline);
+        let cost = shared.env.disk.take_cost();
+        if cost.is_zero() {
+            self.complete(writing, step);
+        } else {
+            shared.disk_watch.took(cost);
+            writing.run_later(step.replica, &shared, cost);
+        }
+    }
+
+    /// A write has ended: the log is back.
+    pub(super) fn complete(&mut self, writing: Writing, step: &mut Step<'_>) {
+        let Writing {
+            log,
+            mut group,
+            result,
+        } = writing;
+        let event = match result {
+            Some(Ok(outcome)) => {
+                let metrics = &self.shared.metrics;
+                metrics.writes.inc();
+                metrics.batches_appended.inc_by(group.batches.len() as u64);
+                metrics.appended_bytes.inc_by(outcome.bytes);
+                Event::Written {
+                    end: outcome.log_end_offset,
+                }
+            }
+            Some(Err(error)) => {
+                tracing::error!(partition = %step.replica.name, error = %error.error, "cannot append");
+                error.to_event()
+            }
+            // The offload pool has dropped the write: the node is stopping.
+            None => Event::WriteFailed {
+                failure: WriteFailure::Io,
+                is_cut_back: true,
+            },
+        };
+        group.batches.clear();
+        group.permits.clear();
+        group.bytes = 0;
+        self.log = Some(log);
+        self.step(event, step);
+        for ticket in group.tickets.drain(..) {
+            if let Some(reply) = self.replies.get(index(ticket)) {
+                reply.appended();
+            }
+        }
+        if self.group.batches.capacity() == 0 {
+            // Its memory serves the next group.
+            self.group = group;
+        }
+        self.after_write(step);
+    }
+
+    /// Snapshots, flushes and files that are due.
+    pub(super) fn after_write(&mut self, step: &mut Step<'_>) {
+        let now = self.shared.env.clock.now();
+        let Some(log) = self.log.as_mut() else { return };
+        if let Some(producers) = self.machine.producers()
+            && log.is_snapshot_due()
+            && let Err(error) = log.write_snapshot(producers)
+        {
+            tracing::warn!(partition = %step.replica.name, %error, "no producer snapshot");
+        }
+        if log.is_flush_due(now) {
+            self.shared.flusher.request(step.replica);
+        }
+        if log.wants_next_segment() && !self.is_preparing {
+            self.is_preparing = true;
+            self.held.push_back(Input::Errand(prepare_next_segment()));
+        }
+    }
+}
+
+/// Makes the next segment's file, so that no append waits for it.
+fn prepare_next_segment() -> Errand {
+    Box::new(|log| {
+        if let Err(error) = log.prepare_next_segment() {
+            tracing::warn!(partition = %log.partition(), %error, "cannot prepare the next segment");
+        }
+        None
+    })
+}
+
+impl Writing {
+    fn run(&mut self, shared: &Shared) {
+        let started = Instant::now();
+        let batches: SmallVec<[&[u8]; 8]> =
+            self.group.batches.iter().map(BatchBuf::as_slice).collect();
+        self.result = Some(append_all(&mut self.log, &batches, shared.env.clock.now()));
+        let seconds = started.elapsed().as_secs_f64();
+        shared.metrics.write_seconds.observe(seconds);
+    }
+
+    /// Runs on the offload pool.
+    fn run_elsewhere(mut self, replica: &Arc<Replica>, shared: &Arc<Shared>) {
+        let (replica, shared) = (Arc::clone(replica), Arc::clone(shared));
+        let spawn = Arc::clone(&shared.env.spawn);
+        let task = async move {
+            let env = shared.env.clone();
+            let work = move || {
+                let started = Instant::now();
+                self.run(&shared);
+                shared.disk_watch.took(started.elapsed());
+                self
+            };
+            // Without an answer the node has ended.
+            if let Some(writing) = env.offload("append", work).await {
+                replica.submit(Input::Completed(Box::new(writing)));
+            }
+        };
+        spawn.spawn(Lane::Data, "append", Box::pin(task));
+    }
+
+    /// Has run, and takes effect after `cost`: the simulated disk's way to be slow.
+    fn run_later(self, replica: &Arc<Replica>, shared: &Arc<Shared>, cost: Duration) {
+        let replica = Arc::clone(replica);
+        let task = async move {
+            tokio::time::sleep(cost).await;
+            replica.submit(Input::Completed(Box::new(self)));
+        };
+        shared.env.spawn.spawn(Lane::Data, "append", Box::pin(task));
+    }
+}
+
+/// Appends a whole group. It takes more than one write only where the offsets of a few batches, which
+/// may claim billions of records, are too far apart for one segment.
+fn append_all(log: &mut Log, mut batches: &[&[u8]], now: Millis) -> Result<Outcome, WriteError> {
+    let mut bytes = 0;
+    loop {
+        let appended = log.append(batches, now).map_err(|error| WriteError {
+            // What an earlier write of this group left cannot be taken back.
+            is_cut_back: bytes == 0 && error.is_cut_back(),
+            error,
+        })?;
+        bytes += appended.bytes;
+        batches = batches.get(appended.batches..).unwrap_or_default();
+        if batches.is_empty() {
+            return Ok(Outcome {
+                bytes,
+                log_end_offset: appended.log_end_offset,
+            });
+        }
+    }
+}
+
+impl WriteError {
+    fn to_event(&self) -> Event {
+        let failure = if self.error.cause.is_disk_full() {
+            WriteFailure::DiskFull
+        } else {
+            WriteFailure::Io
+        };
+        Event::WriteFailed {
+            failure,
+            is_cut_back: self.is_cut_back,
+        }
+    }
+}
+
+impl Group {
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    pub(super) fn push(&mut self, ticket: Ticket, batch: BatchBuf, permit: BytesPermit) {
+        self.bytes += batch.as_slice().len();
+        self.tickets.push(ticket);
+        self.batches.push(batch);
+        self.permits.push(permit);
+    }
+}

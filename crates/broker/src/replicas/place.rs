@@ -1,0 +1,234 @@
+//! The place of one partition on this node: from its registration to its open log, and to its end.
+//!
+//! Input: what the image says of the partition, the first request for it, the stop or the deletion.
+//! Output: a replica that leads.
+//!
+//! ```text
+//!   Untouched ──► open ──► Open ──────► close, remove ──► Closed
+//!       │          │ ▲                        ▲
+//!       │   failed ▼ │ later, if that can     │
+//!       │        Failed ──────────────────────┤
+//!       └─────────────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - a log is opened once: whoever wants it meanwhile waits, and an opening runs to its end also when
+//!   those who wait have gone;
+//! - an opened replica has heard of the last registration and the last configuration, whenever these
+//!   came;
+//! - a closed place is never opened again.
+//!
+//! Source: none.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use skein_env::Lane;
+use skein_metadata::{Partition, Topic};
+use skein_partition::{Event, PublishedRole, Registration};
+use skein_record::ProducerStates;
+use skein_storage::Log;
+use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicPartition};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::open;
+use crate::node::Shared;
+use crate::replica::Replica;
+
+/// A log that could not be opened for a reason that passes is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A partition's place, with its replica once that is open.
+pub(crate) struct Place {
+    pub(crate) name: TopicPartition,
+    pub(crate) topic_id: TopicId,
+    replica: OnceLock<Arc<Replica>>,
+    /// Held while the log is opened or closed.
+    state: tokio::sync::Mutex<State>,
+    /// What the image says.
+    registration: Mutex<Arc<Partition>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Untouched,
+    Open,
+    /// `None`: until the node is started again.
+    Failed {
+        retry_at: Option<Instant>,
+    },
+    Closed,
+}
+
+/// What a place was when it was closed.
+pub(crate) enum Closing {
+    /// Its log was never opened.
+    Untouched,
+    /// Here is its log, with the producers at its end.
+    Log(Box<(Log, ProducerStates)>),
+    /// Its log could not be opened, or was given away before.
+    Failed,
+    /// It had been closed.
+    Closed,
+}
+
+impl Place {
+    pub(super) fn new(topic: &Topic, index: PartitionIndex, registration: Arc<Partition>) -> Self {
+        Self {
+            name: TopicPartition {
+                topic: topic.name.clone(),
+                partition: index,
+            },
+            topic_id: topic.id,
+            replica: OnceLock::new(),
+            state: tokio::sync::Mutex::new(State::Untouched),
+            registration: Mutex::new(registration),
+        }
+    }
+
+    /// The replica, if its log is open.
+    pub(crate) fn open_replica(&self) -> Option<&Arc<Replica>> {
+        self.replica.get()
+    }
+
+    /// Takes what a newer image says.
+    pub(super) fn follow(&self, shared: &Shared, partition: &Arc<Partition>) {
+        let mut registration = self.registration.lock();
+        if Arc::ptr_eq(&registration, partition) {
+            return;
+        }
+        *registration = Arc::clone(partition);
+        drop(registration);
+        if let Some(replica) = self.replica.get() {
+            assign(replica, partition, shared.identity.broker_id);
+        }
+    }
+
+    /// Opens the log, unless this node does not lead the partition.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+    ) -> Result<Arc<Replica>, ErrorCode> {
+        let leader = self.registration.lock().leader;
+        if leader != shared.identity.broker_id {
+            return Err(match leader {
+                BrokerId::NONE => ErrorCode::LeaderNotAvailable,
+                _ => ErrorCode::NotLeaderOrFollower,
+            });
+        }
+        // In a task of its own: the caller's connection may end, and two openings of one log at a time
+        // would destroy it.
+        let (sender, opened) = oneshot::channel();
+        let (place, task_shared) = (Arc::clone(self), Arc::clone(shared));
+        let task = async move {
+            // The caller may have gone.
+            let _ = sender.send(place.open_once(&task_shared).await);
+        };
+        shared
+            .env
+            .spawn
+            .spawn(Lane::Data, "open-log", Box::pin(task));
+        opened.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower))
+    }
+
+    async fn open_once(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Arc<Replica>, ErrorCode> {
+        let mut state = self.state.lock().await;
+        match *state {
+            State::Untouched => {}
+            State::Failed { retry_at } if retry_at.is_some_and(|at| at <= Instant::now()) => {}
+            State::Failed { .. } => return Err(ErrorCode::KafkaStorageError),
+            State::Open | State::Closed => {
+                let replica = self.replica.get().cloned();
+                return replica.ok_or(ErrorCode::NotLeaderOrFollower);
+            }
+        }
+        let metrics = &shared.metrics;
+        match open::open(shared, self).await {
+            Ok((replica, config)) => {
+                if matches!(*state, State::Failed { .. }) {
+                    metrics.replicas_offline.dec();
+                }
+                metrics.replicas_open.inc();
+                *state = State::Open;
+                let replica = Arc::clone(self.replica.get_or_init(|| replica));
+                // Who follows an image from here on sees the replica; what came before it does not.
+                let registration = Arc::clone(&self.registration.lock());
+                assign(&replica, &registration, shared.identity.broker_id);
+                let followed = shared.replicas.followed_config(shared, &self.name.topic);
+                if followed != config {
+                    replica.configure(&followed);
+                }
+                Ok(replica)
+            }
+            Err(error) => {
+                tracing::error!(partition = %self.name, %error, "cannot open a log");
+                if matches!(*state, State::Untouched) {
+                    metrics.replicas_offline.inc();
+                }
+                let retry_at = error.passes().then(|| Instant::now() + RETRY_AFTER);
+                *state = State::Failed { retry_at };
+                Err(ErrorCode::KafkaStorageError)
+            }
+        }
+    }
+
+    /// Ends the place: its replica refuses everything from here on, its log goes to the caller.
+    pub(crate) async fn close(&self, shared: &Shared) -> Closing {
+        let mut state = self.state.lock().await;
+        self.close_in(&mut state, shared).await
+    }
+
+    /// Ends the place, and does `last` before anybody else who wants to end it goes on.
+    pub(super) async fn close_and(&self, shared: &Shared, last: impl Future<Output = ()>) {
+        let mut state = self.state.lock().await;
+        if let Closing::Closed = self.close_in(&mut state, shared).await {
+            return;
+        }
+        last.await;
+    }
+
+    async fn close_in(&self, state: &mut State, shared: &Shared) -> Closing {
+        let metrics = &shared.metrics;
+        match std::mem::replace(state, State::Closed) {
+            State::Untouched => Closing::Untouched,
+            State::Closed => Closing::Closed,
+            State::Failed { .. } => {
+                metrics.replicas_offline.dec();
+                Closing::Failed
+            }
+            State::Open => {
+                metrics.replicas_open.dec();
+                let Some(replica) = self.replica.get() else {
+                    return Closing::Failed;
+                };
+                if replica.view().offsets.role == PublishedRole::Offline {
+                    metrics.replicas_offline.dec();
+                }
+                match replica.take_log().await {
+                    Some(log) => Closing::Log(Box::new(log)),
+                    None => Closing::Failed,
+                }
+            }
+        }
+    }
+}
+
+/// Tells a replica what the image says of its partition. What it knows already it ignores.
+fn assign(replica: &Arc<Replica>, partition: &Partition, broker_id: BrokerId) {
+    if partition.leader != broker_id {
+        replica.step(Event::Resigned {
+            leader_epoch: partition.leader_epoch,
+        });
+        return;
+    }
+    let registration = Registration {
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+        replicas: partition.replicas.clone(),
+        isr: partition.isr.clone(),
+    };
+    replica.step(Event::BecameLeader(registration.clone()));
+    replica.step(Event::PartitionChanged(registration));
+}

@@ -1,0 +1,163 @@
+//! Removes the directories of partitions whose topics are deleted.
+//!
+//! Input: places that the image has dropped; at the start, directories that no topic of the image owns.
+//! Output: logs closed, directories renamed at once and removed after `file.delete.delay.ms`.
+//!
+//! ```text
+//!   deleted place ─► pending ─┬─► removal task ───────────────────┐
+//!                             └─► opening of a place of that name ─┴─► close ─► rename ─► (later) remove
+//! ```
+//!
+//! Invariants:
+//! - a directory is renamed only after its log was taken from its replica and every write and flush of
+//!   it has ended: nothing of a deleted topic is ever written below the name of a later one;
+//! - a place is opened only after every deleted place of its name is gone.
+//!
+//! Source: KIP-516; Kafka's `LogManager.asyncDelete`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use skein_env::Lane;
+use skein_storage::{DeletedDirectory, StorageError};
+use skein_types::TopicPartition;
+use tokio::sync::Notify;
+
+use super::Place;
+use crate::node::Shared;
+use crate::tasks;
+
+/// Places that wait for their end.
+#[derive(Default)]
+pub(super) struct Removals {
+    /// In the order of their names, so that a simulation repeats.
+    pending: Mutex<BTreeMap<TopicPartition, Vec<Arc<Place>>>>,
+    wake: Notify,
+}
+
+impl Removals {
+    pub(super) fn add(&self, place: &Arc<Place>) {
+        let mut pending = self.pending.lock();
+        pending
+            .entry(place.name.clone())
+            .or_default()
+            .push(Arc::clone(place));
+        drop(pending);
+        self.wake.notify_one();
+    }
+
+    async fn next(&self) -> TopicPartition {
+        loop {
+            if let Some((name, _)) = self.pending.lock().first_key_value() {
+                return name.clone();
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    fn of(&self, name: &TopicPartition) -> Vec<Arc<Place>> {
+        let pending = self.pending.lock();
+        pending.get(name).cloned().unwrap_or_default()
+    }
+
+    fn done(&self, place: &Arc<Place>) {
+        let mut pending = self.pending.lock();
+        if let Some(places) = pending.get_mut(&place.name) {
+            places.retain(|other| !Arc::ptr_eq(other, place));
+            if places.is_empty() {
+                pending.remove(&place.name);
+            }
+        }
+    }
+}
+
+/// Removes what is deleted, one partition after the other, for ever.
+pub(crate) async fn remove_deleted(shared: Arc<Shared>) {
+    loop {
+        let name = shared.replicas.removals.next().await;
+        remove_all_of(&shared, &name).await;
+    }
+}
+
+/// Removes every deleted partition of that name; when this returns they are gone.
+pub(super) async fn remove_all_of(shared: &Arc<Shared>, name: &TopicPartition) {
+    let removals = &shared.replicas.removals;
+    for place in removals.of(name) {
+        place
+            .close_and(shared, remove_directory(shared, &place))
+            .await;
+        removals.done(&place);
+    }
+}
+
+async fn remove_directory(shared: &Arc<Shared>, place: &Arc<Place>) {
+    let (task_shared, place) = (Arc::clone(shared), Arc::clone(place));
+    let work = move || {
+        let result = match task_shared.directory.topic_id(&place.name) {
+            Ok(Some(id)) if id == place.topic_id => move_away(&task_shared, &place.name),
+            // It was never made, or is another topic's.
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            // The next start, or the next topic of that name, finds it.
+            tracing::error!(partition = %place.name, %error, "cannot remove a partition");
+        }
+    };
+    shared.env.offload("remove-partition", work).await;
+}
+
+/// Moves a partition's directory away, and removes it later. For the offload pool.
+pub(super) fn move_away(
+    shared: &Arc<Shared>,
+    partition: &TopicPartition,
+) -> Result<(), StorageError> {
+    let mut id = [0; 16];
+    shared.env.rng.fill(&mut id);
+    let deleted = shared.directory.delete_partition(partition, id)?;
+    remove_later(shared, deleted);
+    Ok(())
+}
+
+fn remove_later(shared: &Arc<Shared>, deleted: DeletedDirectory) {
+    let delay = shared.config.topic_defaults.file_delete_delay_ms;
+    let directory = Arc::clone(&shared.directory);
+    let task = tasks::remove_later(Arc::clone(shared), delay, move || {
+        if let Err(error) = directory.remove_deleted(&deleted) {
+            tracing::warn!(%error, "cannot remove a deleted partition");
+        }
+    });
+    shared
+        .env
+        .spawn
+        .spawn(Lane::Data, "remove-directory", Box::pin(task));
+}
+
+/// Removes what earlier runs left: renamed directories, and those of topics that were deleted while
+/// this node did not run. To be called before any log is opened.
+pub(crate) async fn remove_left_behind(shared: &Arc<Shared>) {
+    let task_shared = Arc::clone(shared);
+    let work = move || {
+        let image = task_shared.image();
+        let (partitions, deleted) = task_shared.directory.list()?;
+        for directory in deleted {
+            remove_later(&task_shared, directory);
+        }
+        for partition in partitions {
+            if image.topic_by_name(partition.topic.as_str()).is_some() {
+                // Another topic's directory goes when the log is opened.
+                continue;
+            }
+            // Without an id it is not one of ours.
+            if task_shared.directory.topic_id(&partition)?.is_some() {
+                tracing::info!(%partition, "removing the log of a topic that was deleted");
+                move_away(&task_shared, &partition)?;
+            }
+        }
+        Ok::<(), StorageError>(())
+    };
+    if let Some(Err(error)) = shared.env.offload("remove-left-behind", work).await {
+        tracing::error!(%error, "cannot remove what earlier runs left");
+    }
+}
