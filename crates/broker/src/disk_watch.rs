@@ -80,7 +80,9 @@ impl DiskWatch {
         if self.is_slow() {
             return None;
         }
-        if self.inline_writes.fetch_add(1, Ordering::AcqRel) >= self.inline_writes_max {
+        // In one order with the watchdog's stores and loads: either it sees this write, or this sees that
+        // it sleeps.
+        if self.inline_writes.fetch_add(1, Ordering::SeqCst) >= self.inline_writes_max {
             self.inline_writes.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
@@ -91,7 +93,7 @@ impl DiskWatch {
                 .is_ok()
         };
         let slot = self.slots.iter().find(take);
-        if !self.is_watching.load(Ordering::Acquire) {
+        if !self.is_watching.load(Ordering::SeqCst) {
             self.wake.notify_one();
         }
         Some(InlineWrite {
@@ -125,11 +127,13 @@ impl DiskWatch {
 
     async fn run(&self) {
         loop {
-            if self.inline_writes.load(Ordering::Acquire) == 0 {
-                self.is_watching.store(false, Ordering::Release);
-                self.wake.notified().await;
+            if self.inline_writes.load(Ordering::SeqCst) == 0 {
+                self.is_watching.store(false, Ordering::SeqCst);
+                if self.inline_writes.load(Ordering::SeqCst) == 0 {
+                    self.wake.notified().await;
+                }
+                self.is_watching.store(true, Ordering::SeqCst);
             }
-            self.is_watching.store(true, Ordering::Release);
             tokio::time::sleep(SLOW_AFTER).await;
             let oldest = self.slots.iter().map(|slot| slot.load(Ordering::Acquire));
             let Some(oldest) = oldest.filter(|stamp| *stamp != 0).min() else {

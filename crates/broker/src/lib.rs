@@ -36,5 +36,7 @@ mod session;
 mod start;
 mod sync;
 mod tasks;
+#[cfg(test)]
+mod testing;
 
 pub use start::{Broker, StartError};

@@ -67,7 +67,7 @@ pub(crate) struct Metrics {
     /// Record batches that the broker unpacked and packed again.
     batches_reencoded: Counter,
     /// Record batches that the broker decompressed.
-    decompressions: Counter,
+    pub(crate) decompressions: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -76,7 +76,7 @@ fn seconds() -> Histogram {
 
 impl Metrics {
     /// All metrics of a node, at zero.
-    pub(crate) fn new(counters: Arc<Counters>, budget: Budget) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>, budgets: [Budget; 2]) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("skein"),
             apis: Vec::new(),
@@ -97,7 +97,7 @@ impl Metrics {
         metrics.register_apis();
         metrics
             .registry
-            .register_collector(Box::new(Connections { counters, budget }));
+            .register_collector(Box::new(Connections { counters, budgets }));
         metrics
     }
 
@@ -187,7 +187,7 @@ impl Metrics {
 #[derive(Debug)]
 struct Connections {
     counters: Arc<Counters>,
-    budget: Budget,
+    budgets: [Budget; 2],
 }
 
 impl Collector for Connections {
@@ -200,7 +200,8 @@ impl Collector for Connections {
         };
         let open = Counters::read(&counters.connections);
         gauge("connections", "Open client connections", open)?;
-        let in_flight = self.budget.in_flight_bytes() as u64;
+        let in_flight = self.budgets.iter().map(Budget::in_flight_bytes);
+        let in_flight = in_flight.sum::<usize>() as u64;
         gauge(
             "in_flight_bytes",
             "Bytes of requests being received or written",
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_served_api_is_counted_and_the_text_ends_as_it_must() {
-        let metrics = Metrics::new(Arc::default(), Budget::new(10));
+        let metrics = Metrics::new(Arc::default(), [Budget::new(10), Budget::new(10)]);
         for (api, _) in apis::SERVED {
             metrics.request(*api, Duration::from_millis(3));
         }

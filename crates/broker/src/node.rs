@@ -8,6 +8,7 @@
 //! Source: none.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use skein_config::BrokerConfig;
 use skein_env::Env;
@@ -42,14 +43,19 @@ pub(crate) struct Shared {
     pub(crate) flusher: Flusher,
     /// Whether the disk is slow.
     pub(crate) disk_watch: Arc<DiskWatch>,
+    /// Name of the next fetch that waits.
+    pub(crate) next_fetch_wait: AtomicU64,
     /// Incremental fetch sessions.
     pub(crate) fetch_sessions: FetchSessions,
     /// Blocks of producer ids.
     pub(crate) producer_ids: ProducerIds,
     /// Receive buffers.
     pub(crate) pool: Arc<BufferPool>,
-    /// Bytes in flight.
+    /// Bytes of requests that are received as a whole.
     pub(crate) budget: Budget,
+    /// Bytes of batches that are received or wait to be written. A budget of their own: when a disk
+    /// hangs they fill it, and everybody else must still be heard.
+    pub(crate) append_budget: Budget,
     /// What connections moved.
     pub(crate) counters: Arc<Counters>,
     /// Everything else that is counted.

@@ -31,6 +31,7 @@ pub(crate) mod settings;
 mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use skein_config::TopicConfig;
@@ -57,6 +58,7 @@ pub(crate) struct Replica {
     view: ArcSwap<ReplicaView>,
     /// What the topic's configuration says of the batches it takes.
     policy: ArcSwap<ProducePolicy>,
+    is_compacted: AtomicBool,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
     shared: Arc<Shared>,
 }
@@ -70,6 +72,7 @@ impl Replica {
                 name: opened.name.clone(),
                 view: ArcSwap::from_pointee(view),
                 policy: ArcSwap::from_pointee(settings::produce_policy(&opened.config)),
+                is_compacted: AtomicBool::new(opened.config.cleanup_policy.compact),
                 waits: FetchWaits::new(),
                 handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&shared))),
                 shared,
@@ -87,10 +90,17 @@ impl Replica {
         self.policy.load_full()
     }
 
+    /// Whether every record must have a key.
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.is_compacted.load(Ordering::Relaxed)
+    }
+
     /// Takes the topic's configuration, from the next batch on.
     pub(crate) fn configure(self: &Arc<Self>, config: &TopicConfig) {
         self.policy
             .store(Arc::new(settings::produce_policy(config)));
+        self.is_compacted
+            .store(config.cleanup_policy.compact, Ordering::Relaxed);
         let expiration_ms = self.shared.config.transaction.producer_id_expiration_ms;
         let settings = settings::replica_settings(config, expiration_ms);
         let log_config = settings::log_config(config, expiration_ms);
@@ -231,3 +241,6 @@ impl Replica {
         self.view.store(Arc::new(view));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
+use papaya::Guard;
 use parking_lot::Mutex;
 use skein_config::{BrokerConfig, TopicConfig};
 use skein_metadata::{ConfigResource, Image, ResourceType, Topic, TopicChange};
@@ -202,14 +203,15 @@ impl Replicas {
     }
 
     fn take_out(&self, topic: TopicId) {
-        let by_id = self.by_id.pin();
-        let Some(hosted) = by_id.remove(&topic) else {
+        let by_id = self.by_id.guard();
+        let Some(hosted) = self.by_id.remove(&topic, &by_id) else {
             return;
         };
-        let by_name = self.by_name.pin();
+        let by_name = self.by_name.guard();
         // A topic made again under the same name stays.
-        if by_name.get(&hosted.name).is_some_and(|t| t.id == topic) {
-            by_name.remove(&hosted.name);
+        let named = self.by_name.get(&hosted.name, &by_name);
+        if named.is_some_and(|named| named.id == topic) {
+            self.by_name.remove(&hosted.name, &by_name);
         }
         for place in &hosted.places {
             // Waiting fetches and produces hear of it now; the log goes when its writes have ended.
@@ -218,6 +220,9 @@ impl Replicas {
             }
             self.removals.add(place);
         }
+        // Else the maps keep the topic, and with it open files, until many more are removed.
+        by_id.flush();
+        by_name.flush();
     }
 
     /// The configuration of a topic in the image that was followed last.
@@ -249,3 +254,6 @@ fn topic_config(broker: &BrokerConfig, image: &Image, topic: &TopicName) -> Topi
         .collect();
     TopicConfig::new(broker, &overrides)
 }
+
+#[cfg(test)]
+mod tests;

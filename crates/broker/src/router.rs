@@ -38,10 +38,10 @@ pub(crate) async fn route(
         head: request.head,
         connection: Arc::clone(connection),
     };
-    let bytes = match request.body {
+    // The bytes in flight are given back when the request has been started.
+    let (bytes, _permit) = match request.body {
         Body::Stream(body) => return handlers::produce::start(shared, &context, body).await,
-        // The bytes in flight are given back when the request has been started.
-        Body::Whole(bytes, _permit) => bytes,
+        Body::Whole(bytes, permit) => (bytes, permit),
     };
     macro_rules! whole {
         ($handler:ident) => {

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use skein_config::{Address, BrokerConfig, Listener as ListenerConfig};
@@ -29,7 +30,7 @@ use skein_metadata::Endpoint;
 use skein_net::{AcceptLimits, Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
 use skein_quorum::{Controller, QuorumError, QuorumOptions};
 use skein_storage::{CacheLimits, CheckpointFile, LogDirectory, MetaProperties, StorageError};
-use skein_types::{BrokerEpoch, Offset, TopicPartition, Uuid};
+use skein_types::{BrokerEpoch, ErrorCode, Offset, TopicPartition, Uuid};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -212,6 +213,11 @@ impl Broker {
         self.shared.controller.failed().await.to_string()
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Stops the node: what is acknowledged is on disk afterwards, and the next start scans nothing.
     pub async fn stop(self) {
         self.stop.send_replace(true);
@@ -388,7 +394,9 @@ fn share(
 ) -> Arc<Shared> {
     let network = &config.network;
     let counters = Arc::new(Counters::default());
-    let budget = Budget::new(u32::try_from(network.queued_max_request_bytes).unwrap_or(u32::MAX));
+    let in_flight_max = u32::try_from(network.queued_max_request_bytes).unwrap_or(u32::MAX);
+    let append_budget = Budget::new(in_flight_max - in_flight_max / 4);
+    let budget = Budget::new(in_flight_max / 4);
     let disk_watch = DiskWatch::new(env.spawn.data_threads());
     disk_watch.start(&*env.spawn);
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
@@ -399,11 +407,16 @@ fn share(
         replicas: Replicas::new(shared.clone()),
         flusher: Flusher::default(),
         disk_watch,
+        next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),
         producer_ids: ProducerIds::default(),
         pool: Arc::new(BufferPool::new()),
-        metrics: Metrics::new(Arc::clone(&counters), budget.clone()),
+        metrics: Metrics::new(
+            Arc::clone(&counters),
+            [budget.clone(), append_budget.clone()],
+        ),
         budget,
+        append_budget,
         counters,
         config,
         env,
@@ -452,6 +465,8 @@ fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         broker_epoch,
     } = shared.identity;
     let heartbeats = async move {
+        // A refusal is told once, not with each heartbeat until it ends.
+        let mut refused: Option<ErrorCode> = None;
         loop {
             let applied_index = controller.image().last_applied().map_or(0, |id| id.index);
             let heartbeat = Heartbeat {
@@ -461,9 +476,13 @@ fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
                 want_fence: false,
                 want_shut_down: false,
             };
-            if let Err(refusal) = controller.propose(heartbeat).await {
-                tracing::warn!(%refusal, "the controller refused a heartbeat");
+            let refusal = controller.propose(heartbeat).await.err();
+            if let Some(refusal) = &refusal
+                && refused != Some(refusal.code)
+            {
+                tracing::warn!(%refusal, "the controller refuses heartbeats");
             }
+            refused = refusal.map(|refusal| refusal.code);
             tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => return,

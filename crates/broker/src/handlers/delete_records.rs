@@ -8,12 +8,14 @@
 //! Source: KIP-107.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use skein_protocol::messages::delete_records::{
     DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 };
 use skein_types::{ErrorCode, Offset, PartitionIndex};
+use tokio::time::Instant;
 
 use crate::node::Shared;
 use crate::router::Context;
@@ -27,12 +29,14 @@ pub(crate) async fn handle(
     _context: &Context,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let deadline = Instant::now() + timeout;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             let index = PartitionIndex(asked.partition_index);
-            let result = delete(shared, &topic.name, index, asked.offset).await;
+            let result = delete(shared, &topic.name, index, asked.offset, deadline).await;
             let (error_code, low_watermark) = match result {
                 Ok(low_watermark) => (ErrorCode::None, low_watermark),
                 Err(code) => (code, Offset::NONE),
@@ -59,6 +63,7 @@ async fn delete(
     topic: &str,
     partition: PartitionIndex,
     offset: i64,
+    deadline: Instant,
 ) -> Result<Offset, ErrorCode> {
     let replica = shared.replicas.by_name(topic, partition).await?;
     let before_offset = match offset {
@@ -66,8 +71,9 @@ async fn delete(
         offset if offset < 0 => return Err(ErrorCode::OffsetOutOfRange),
         offset => Some(Offset(offset)),
     };
-    replica
-        .delete_records(before_offset)
-        .await
-        .map_err(|refusal| refusal.error_code())
+    match tokio::time::timeout_at(deadline, replica.delete_records(before_offset)).await {
+        Ok(result) => result.map_err(|refusal| refusal.error_code()),
+        // It may still come.
+        Err(_) => Err(ErrorCode::RequestTimedOut),
+    }
 }

@@ -23,7 +23,7 @@
 mod read;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,9 +50,6 @@ const SESSION_VERSION: i16 = 7;
 
 /// Longest wait that is obeyed; a larger one is cut to it.
 const MAX_WAIT_MAX: Duration = Duration::from_secs(300);
-
-/// Names of waiting fetches.
-static NEXT_WAIT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A partition to read, and the replica if it is here.
 #[derive(Clone)]
@@ -157,7 +154,7 @@ impl Fetch {
 
     /// Waits for data or for the deadline.
     async fn wait(self) -> Option<Response> {
-        let registration = Registration::new(&self.sources);
+        let registration = Registration::new(&self.shared, &self.sources);
         loop {
             let results = self.read().await;
             let is_late = Instant::now() >= self.deadline;
@@ -230,8 +227,8 @@ struct Registration {
 }
 
 impl Registration {
-    fn new(sources: &[Source]) -> Self {
-        let id = NEXT_WAIT_ID.fetch_add(1, Ordering::Relaxed);
+    fn new(shared: &Shared, sources: &[Source]) -> Self {
+        let id = shared.next_fetch_wait.fetch_add(1, Ordering::Relaxed);
         let waiter = Arc::new(FetchWaiter::default());
         let replicas: Vec<_> = sources
             .iter()

@@ -20,8 +20,13 @@ use skein_protocol::messages::metadata::{
 };
 use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicName};
 
+use super::create_topics::call_within;
 use crate::node::Shared;
 use crate::router::Context;
+
+/// How long a client that asks for a topic which is not there waits for its creation; without a
+/// quorum it hears then that the topic is unknown.
+const CREATE_MAX_MS: i32 = 5_000;
 
 /// Everything that may be done to a topic, as a bit field of KIP-430; there is no authorizer.
 pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
@@ -192,14 +197,11 @@ async fn create_missing(shared: &Arc<Shared>, request: &MetadataRequest) {
         return;
     }
     // Whatever stands in the way, the client asks again: the topic is unknown until then.
-    if let Err(refusal) = shared
-        .controller
-        .propose(CreateTopics {
-            topics,
-            validate_only: false,
-        })
-        .await
-    {
+    let create = CreateTopics {
+        topics,
+        validate_only: false,
+    };
+    if let Err(refusal) = call_within(shared, CREATE_MAX_MS, create).await {
         tracing::info!(%refusal, "could not create a topic that a client asked for");
     }
 }

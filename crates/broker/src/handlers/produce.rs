@@ -13,7 +13,7 @@
 //!
 //! Invariants:
 //! - a batch is received only after its size was checked against the topic's limit and its bytes were
-//!   reserved, and the connection holds one such reservation at a time;
+//!   reserved; they are given back when it is written, whatever else the request waits for;
 //! - record bytes are not copied: what the receive buffer holds is what `pwritev` takes;
 //! - each partition's result is independent. What was appended before the frame proves malformed
 //!   stays; the connection closes.
@@ -22,13 +22,14 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use skein_net::{BodyReader, Started};
 use skein_partition::Acks;
 use skein_protocol::messages::produce::{
     PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use skein_protocol::{ApiKey, Item, ProduceStream, Str};
-use skein_record::{BatchBuf, check_produce};
+use skein_record::{BatchBuf, Codec, check_keys, check_produce};
 use skein_types::{ErrorCode, Millis, Offset, PartitionIndex, Uuid};
 
 use crate::node::Shared;
@@ -37,6 +38,13 @@ use crate::router::{self, Context};
 
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
+
+/// Topics and partitions that one request may name. Each costs memory until the answer, and only their
+/// batches are counted as bytes in flight.
+const NAMED_MAX: usize = 200_000;
+
+/// Records of one batch are unpacked to at most this many bytes.
+const UNPACKED_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// What became of one partition's batch.
 enum Outcome {
@@ -61,6 +69,8 @@ struct TopicOutcome {
 /// What the head of the request says.
 #[derive(Clone, Copy)]
 struct Terms {
+    /// `acks=0`: the client does not listen, whatever becomes of its batches.
+    is_unanswered: bool,
     acks: Result<Acks, ErrorCode>,
     timeout: Millis,
 }
@@ -80,7 +90,7 @@ pub(crate) async fn start(
             reply.appended().await;
         }
     }
-    if matches!(terms.acks, Ok(Acks::None)) {
+    if terms.is_unanswered {
         return end_unanswered(&topics);
     }
     let is_answered = |partition: &PartitionOutcome| match &partition.outcome {
@@ -133,10 +143,12 @@ async fn receive(
     let mut stream =
         ProduceStream::new(context.head.api_version, body.length()).map_err(malformed)?;
     let mut terms = Terms {
+        is_unanswered: false,
         acks: Err(ErrorCode::InvalidRequest),
         timeout: Millis(0),
     };
     let mut topics: Vec<TopicOutcome> = Vec::new();
+    let mut named = 0;
     loop {
         let Some(item) = stream.next(body.buffer()).map_err(malformed)? else {
             body.fill(stream.needed())
@@ -152,11 +164,13 @@ async fn receive(
             } => {
                 terms.timeout = Millis(i64::from(timeout_ms.max(0)));
                 terms.acks = Acks::from_wire(acks);
+                terms.is_unanswered = terms.acks == Ok(Acks::None);
                 if transactional_id.is_some() {
                     terms.acks = Err(ErrorCode::InvalidTxnState);
                 }
             }
             Item::Topic { name, topic_id } => {
+                named += 1;
                 topics.push(TopicOutcome {
                     name,
                     topic_id,
@@ -176,10 +190,16 @@ async fn receive(
                 let outcome = target
                     .receive(shared, &mut stream, body, records_len)
                     .await?;
+                named += 1;
                 topic.partitions.push(PartitionOutcome { index, outcome });
                 body.yield_if_spent().await;
             }
             Item::End => return Ok((terms, topics)),
+        }
+        if named > NAMED_MAX {
+            return Err(format!(
+                "a Produce request names more than {NAMED_MAX} partitions"
+            ));
         }
     }
 }
@@ -209,10 +229,13 @@ impl Target<'_> {
                 return Ok(refused);
             }
         };
-        let permit = body.reserve(length).await;
+        let permit = shared.append_budget.reserve(length).await;
         body.fill(length).await.map_err(|error| error.to_string())?;
-        let Some(records) = stream.take_records(body.buffer()) else {
-            return Err("the records of a Produce request have not arrived".to_owned());
+        // Null is refused below, as what is no batch.
+        let records = match stream.take_records(body.buffer()) {
+            Some(records) => records,
+            None if records_len.is_none() => BytesMut::new(),
+            None => return Err("the records of a Produce request have not arrived".to_owned()),
         };
         let now = shared.env.clock.now();
         let policy = replica.policy();
@@ -230,6 +253,9 @@ impl Target<'_> {
                 message: None,
             }),
             Ok(batch) => {
+                if let Err(refused) = check_keys_of(shared, &replica, &batch) {
+                    return Ok(refused);
+                }
                 let reply = replica.append(batch, acks, self.terms.timeout, permit);
                 Ok(Outcome::Appending(reply))
             }
@@ -271,6 +297,24 @@ impl Target<'_> {
         }
         Ok((replica, acks))
     }
+}
+
+/// Compacted topics take no record without a key: the one check that unpacks the records.
+fn check_keys_of(shared: &Shared, replica: &Replica, batch: &BatchBuf) -> Result<(), Outcome> {
+    if !replica.is_compacted() {
+        return Ok(());
+    }
+    if batch
+        .header()
+        .codec()
+        .is_ok_and(|codec| codec != Codec::None)
+    {
+        shared.metrics.decompressions.inc();
+    }
+    check_keys(&batch.view(), UNPACKED_MAX_BYTES).map_err(|rejection| Outcome::Refused {
+        code: rejection.code(),
+        message: Some(rejection.to_string()),
+    })
 }
 
 /// A response that waits for its acknowledgements.

@@ -76,6 +76,8 @@ pub struct FileRange {
     pub length: u64,
     /// First offset of the first batch; at or before the offset asked for.
     pub base_offset: Offset,
+    /// Bytes of the first batch; the range may be too short for it.
+    pub first_batch_bytes: u64,
     /// First offset of the segment.
     pub segment_base_offset: Offset,
     /// Log bytes that were walked over to find the first batch.
@@ -186,6 +188,7 @@ impl LogView {
                 position: first.position,
                 length,
                 base_offset: first.header.base_offset,
+                first_batch_bytes: first.header.size_in_bytes() as u64,
                 segment_base_offset: segment.base_offset,
                 scanned_bytes: first.scanned_bytes,
             }));

@@ -136,6 +136,10 @@ impl Reader {
             Ok(None) => return Read::Done(data, None),
             Err(error) => return Read::Done(storage_failed(source, &error), None),
         };
+        if range.length < range.first_batch_bytes {
+            // Clients take a part of a batch with nothing before it for an error (KIP-74).
+            return Read::Done(data, None);
+        }
         if may_block {
             // A failure shows when the range is sent; there it closes the connection.
             let _ = range.file.read_ahead(range.position, range.length);

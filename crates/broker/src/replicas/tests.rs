@@ -1,0 +1,287 @@
+//! Tests of [`super`], on a node in the simulated world.
+
+use std::time::Duration;
+
+use skein_env::sim::{DiskSpeed, Fault, Operation, SimWorld};
+use skein_partition::{Acks, Refusal};
+use skein_types::{Millis, Offset};
+use tokio::time::sleep;
+
+use super::*;
+use crate::testing::{
+    HOST, LOG_DIR, Node, append, batch, batch_of, config, partition_path, read_all,
+};
+
+/// The simulated time in which whatever waits must have ended.
+const SOON: Duration = Duration::from_secs(120);
+
+fn has_marker(world: &SimWorld) -> bool {
+    let disk = world.node(HOST).disk;
+    let marker = std::path::Path::new(LOG_DIR).join(".kafka_cleanshutdown");
+    disk.stat(&marker).is_ok()
+}
+
+#[test]
+fn a_topic_made_again_under_its_name_starts_at_offset_zero_with_another_id() {
+    let world = SimWorld::new(1);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        let first = node.create("topic", &[]).await;
+        node.produce("topic", batch(3, b"first")).await.unwrap();
+        let old = node.replica("topic").await.unwrap();
+        node.delete("topic").await;
+        let second = node.create("topic", &[]).await;
+        assert_ne!(first, second);
+        let ack = node.produce("topic", batch(2, b"second")).await.unwrap();
+        assert_eq!(ack.base_offset, Offset(0));
+        let new = node.replica("topic").await.unwrap();
+        assert_eq!(read_all(&new).len(), 1);
+        let result = append(&old, batch(1, b"late"), Acks::All).result().await;
+        assert_eq!(result, Err(Refusal::NotLeader));
+        sleep(SOON).await;
+        let entries = node
+            .shared()
+            .env
+            .disk
+            .read_directory(LOG_DIR.as_ref())
+            .unwrap();
+        let of_topic = entries
+            .iter()
+            .filter(|(name, _)| name.to_string_lossy().starts_with("topic"));
+        assert_eq!(of_topic.count(), 1, "{entries:?}");
+        assert_eq!(Arc::strong_count(&old), 1, "a deleted replica is kept");
+    });
+}
+
+/// The write of the old topic hangs while the new one is opened: it must not end in the new directory.
+#[test]
+fn a_write_in_flight_ends_before_the_name_of_a_deleted_topic_is_used_again() {
+    for seed in 0..50 {
+        let world = SimWorld::new(seed);
+        let config = config(&world, &["log.segment.bytes=1048576"]);
+        world.block_on(async {
+            let node = Node::start(world.node(HOST), &config).await;
+            node.create("topic", &[("segment.bytes", "1048576")]).await;
+            node.produce("topic", batch(1, &[7; 1_000_000]))
+                .await
+                .unwrap();
+            let old = node.replica("topic").await.unwrap();
+            world.disk(HOST).set_speed(DiskSpeed {
+                call: Duration::from_millis(seed),
+                cold_page: Duration::ZERO,
+                page: Duration::ZERO,
+                sync_max: Duration::from_millis(20),
+            });
+            // Each of them needs another segment.
+            let replies: Vec<_> = (0..4)
+                .map(|_| append(&old, batch(1, &[8; 1_000_000]), Acks::All))
+                .collect();
+            node.delete("topic").await;
+            node.create("topic", &[]).await;
+            let ack = node.produce("topic", batch(1, b"new")).await.unwrap();
+            assert_eq!(ack.base_offset, Offset(0));
+            for reply in replies {
+                let result = tokio::time::timeout(SOON, reply.result()).await;
+                assert!(
+                    result.is_ok(),
+                    "a produce to a deleted topic is never answered"
+                );
+            }
+            let disk = &node.shared().env.disk;
+            let files = disk.read_directory(&partition_path("topic")).unwrap();
+            let logs = files
+                .iter()
+                .filter(|(name, _)| name.to_string_lossy().ends_with(".log"));
+            assert_eq!(logs.count(), 1, "a file of the deleted topic: {files:?}");
+        });
+    }
+}
+
+#[test]
+fn a_deleted_topic_stays_unknown() {
+    let world = SimWorld::new(2);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        node.replica("topic").await.unwrap();
+        node.delete("topic").await;
+        let unknown = Err(ErrorCode::UnknownTopicOrPartition);
+        for _ in 0..10 {
+            node.shared().replicas.follow(node.shared());
+            assert_eq!(node.replica("topic").await.map(|_| ()), unknown);
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
+fn a_log_that_a_full_disk_kept_closed_is_opened_when_there_is_room() {
+    let world = SimWorld::new(3);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        world
+            .disk(HOST)
+            .fail_path("topic-0", Operation::Name, Fault::NoSpace, 1);
+        let failed = node.replica("topic").await.map(|_| ());
+        assert_eq!(failed, Err(ErrorCode::KafkaStorageError));
+        assert_eq!(node.shared().metrics.replicas_offline.get(), 1);
+        sleep(Duration::from_secs(2)).await;
+        node.produce("topic", batch(1, b"value")).await.unwrap();
+        assert_eq!(node.shared().metrics.replicas_offline.get(), 0);
+    });
+}
+
+#[test]
+fn whoever_opens_a_log_may_go_and_it_is_opened_once() {
+    let world = SimWorld::new(4);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        world.disk(HOST).set_speed(DiskSpeed {
+            call: Duration::from_millis(50),
+            cold_page: Duration::ZERO,
+            page: Duration::ZERO,
+            sync_max: Duration::ZERO,
+        });
+        let gone = tokio::time::timeout(Duration::from_millis(10), node.replica("topic")).await;
+        assert!(gone.is_err(), "the opening was to take longer");
+        let (one, other) = tokio::join!(node.replica("topic"), node.replica("topic"));
+        assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
+        assert_eq!(node.shared().metrics.replicas_open.get(), 1);
+    });
+}
+
+#[test]
+fn a_restart_keeps_records_sequences_and_configurations() {
+    for is_clean in [true, false] {
+        let world = SimWorld::new(5);
+        let config = config(&world, &[]);
+        world.block_on(async {
+            let node = Node::start(world.node(HOST), &config).await;
+            node.create("topic", &[]).await;
+            node.alter("topic", "max.message.bytes", "500").await;
+            for sequence in [0, 2, 4] {
+                node.produce("topic", batch_of(9, sequence, 2))
+                    .await
+                    .unwrap();
+            }
+            if is_clean {
+                node.broker.stop().await;
+                assert!(has_marker(&world));
+            }
+            world.kill(HOST);
+            let node = Node::start(world.node(HOST), &config).await;
+            let again = node.produce("topic", batch_of(9, 4, 2)).await.unwrap();
+            assert_eq!(again.base_offset, Offset(4), "a duplicate");
+            let next = node.produce("topic", batch_of(9, 6, 2)).await.unwrap();
+            assert_eq!(next.base_offset, Offset(6));
+            let replica = node.replica("topic").await.unwrap();
+            assert_eq!(read_all(&replica).len(), 4);
+            assert_eq!(replica.policy().max_message_bytes, 500);
+        });
+    }
+}
+
+#[test]
+fn a_stop_before_every_log_was_looked_at_is_not_clean() {
+    let world = SimWorld::new(6);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        node.produce("topic", batch(1, b"value")).await.unwrap();
+        world.kill(HOST);
+        // Neither does the next run get to open it.
+        let env = world.node(HOST);
+        world.disk(HOST).set_speed(DiskSpeed {
+            call: Duration::from_millis(5),
+            cold_page: Duration::ZERO,
+            page: Duration::ZERO,
+            sync_max: Duration::ZERO,
+        });
+        let node = Node::start(env, &config).await;
+        let is_open = node.shared().replicas.open_replicas().len() == 1;
+        assert!(!is_open, "the log was to be opened later");
+        node.broker.stop().await;
+        world.kill(HOST);
+        let is_clean = has_marker(&world);
+        let node = Node::start(world.node(HOST), &config).await;
+        let replica = node.replica("topic").await.unwrap();
+        assert_eq!(read_all(&replica).len(), 1);
+        // Clean is allowed where the stop waited for the opening, never with a log unseen.
+        let recovered = node.shared().directory.clean_shutdown().is_some();
+        assert_eq!(is_clean, recovered);
+    });
+}
+
+#[test]
+fn a_stop_with_a_log_that_failed_to_open_is_not_clean() {
+    let world = SimWorld::new(7);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        node.produce("topic", batch(1, b"value")).await.unwrap();
+        world.kill(HOST);
+        let env = world.node(HOST);
+        world
+            .disk(HOST)
+            .fail_path("topic-0", Operation::Read, Fault::Eio, 1_000);
+        let node = Node::start(env, &config).await;
+        sleep(Duration::from_secs(1)).await;
+        let failed = node.replica("topic").await.map(|_| ());
+        assert_eq!(failed, Err(ErrorCode::KafkaStorageError));
+        node.broker.stop().await;
+        world.kill(HOST);
+        assert!(!has_marker(&world));
+    });
+}
+
+#[test]
+fn directories_of_topics_that_are_gone_are_removed_at_the_start() {
+    let world = SimWorld::new(8);
+    let config = config(&world, &["log.segment.delete.delay.ms=1000"]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        node.produce("topic", batch(1, b"value")).await.unwrap();
+        node.delete("topic").await;
+        // Before the directory is renamed, or before it is removed.
+        world.kill(HOST);
+        let node = Node::start(world.node(HOST), &config).await;
+        sleep(SOON).await;
+        let entries = node
+            .shared()
+            .env
+            .disk
+            .read_directory(LOG_DIR.as_ref())
+            .unwrap();
+        let is_left = |name: &str| name.starts_with("topic");
+        assert!(
+            !entries
+                .iter()
+                .any(|(name, _)| is_left(&name.to_string_lossy())),
+            "{entries:?}"
+        );
+    });
+}
+
+#[test]
+fn a_changed_default_of_the_brokers_reaches_open_replicas() {
+    let world = SimWorld::new(9);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        let replica = node.replica("topic").await.unwrap();
+        node.alter("topic", "retention.ms", "1234").await;
+        sleep(Duration::from_secs(1)).await;
+        let retention = replica.ask_log(|log| log.config().retention_ms).await;
+        assert_eq!(retention, Some(Some(Millis(1234))));
+    });
+}

@@ -1,0 +1,182 @@
+//! A whole node in a test: the broker of this crate on a simulated machine, without the network.
+//!
+//! Input: a seed, configuration. Output: a running [`Broker`] and short ways to use it.
+//!
+//! Invariant: nothing here does what a handler does; batches go to replicas, requests to the controller.
+//!
+//! Source: none.
+
+use std::sync::Arc;
+
+use skein_config::{BrokerConfig, Layers};
+use skein_controller::{
+    ConfigAlteration, CreateTopics, DeleteTopics, IncrementalAlterConfigs, NewTopic,
+    ResourceAlterations, TopicReference,
+};
+use skein_env::Env;
+use skein_env::sim::SimWorld;
+use skein_net::BytesPermit;
+use skein_partition::Acks;
+use skein_record::{BatchBuf, BatchBuilder, Codec};
+use skein_types::{
+    ErrorCode, Millis, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId,
+};
+
+use crate::Broker;
+use crate::node::Shared;
+use crate::replica::{AckResult, Replica};
+
+/// The simulated machine.
+pub(crate) const HOST: &str = "node";
+
+/// Where its logs are.
+pub(crate) const LOG_DIR: &str = "/data";
+
+/// The time of day at which a simulated world begins.
+pub(crate) const NOW: Millis = Millis(1_704_067_200_000);
+
+/// How long a produce waits.
+const TIMEOUT: Millis = Millis(30_000);
+
+/// A configuration of the simulated machine.
+pub(crate) fn config(world: &SimWorld, settings: &[&str]) -> Arc<BrokerConfig> {
+    let address = world.address(HOST);
+    let mut layers = Layers::new()
+        .set(&format!("listeners=PLAINTEXT://{address}:9092"))
+        .set(&format!("log.dirs={LOG_DIR}"))
+        .set("http.listener=")
+        .set("auto.create.topics.enable=false");
+    for setting in settings {
+        layers = layers.set(setting);
+    }
+    Arc::new(layers.build().unwrap().0)
+}
+
+/// A node that runs.
+pub(crate) struct Node {
+    pub(crate) broker: Broker,
+}
+
+impl Node {
+    pub(crate) async fn start(env: Env, config: &Arc<BrokerConfig>) -> Self {
+        let broker = Broker::start(env, Arc::clone(config)).await.unwrap();
+        Self { broker }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.broker.shared()
+    }
+
+    pub(crate) async fn create(&self, topic: &str, configs: &[(&str, &str)]) -> TopicId {
+        let create = CreateTopics {
+            topics: vec![NewTopic {
+                name: topic.to_owned(),
+                num_partitions: 1,
+                replication_factor: -1,
+                assignments: Vec::new(),
+                configs: configs
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned())))
+                    .collect(),
+            }],
+            validate_only: false,
+        };
+        let mut results = self.shared().controller.propose(create).await.unwrap();
+        results.remove(0).result.unwrap().topic_id
+    }
+
+    pub(crate) async fn delete(&self, topic: &str) {
+        let delete = DeleteTopics {
+            topics: vec![TopicReference {
+                name: Some(topic.to_owned()),
+                id: TopicId::ZERO,
+            }],
+        };
+        let mut results = self.shared().controller.propose(delete).await.unwrap();
+        results.remove(0).result.unwrap();
+    }
+
+    pub(crate) async fn alter(&self, topic: &str, key: &str, value: &str) {
+        let alter = IncrementalAlterConfigs {
+            resources: vec![ResourceAlterations {
+                resource_type: 2,
+                name: topic.to_owned(),
+                alterations: vec![ConfigAlteration {
+                    key: key.to_owned(),
+                    operation: 0,
+                    value: Some(value.to_owned()),
+                }],
+            }],
+            validate_only: false,
+        };
+        let mut results = self.shared().controller.propose(alter).await.unwrap();
+        results.remove(0).result.unwrap();
+    }
+
+    pub(crate) async fn replica(&self, topic: &str) -> Result<Arc<Replica>, ErrorCode> {
+        self.shared()
+            .replicas
+            .by_name(topic, PartitionIndex(0))
+            .await
+    }
+
+    /// Appends to partition 0 and waits for the answer.
+    pub(crate) async fn produce(&self, topic: &str, batch: BatchBuf) -> AckResult {
+        let replica = self.replica(topic).await.unwrap();
+        append(&replica, batch, Acks::All).result().await
+    }
+}
+
+/// Appends as the handler does.
+pub(crate) fn append(replica: &Arc<Replica>, batch: BatchBuf, acks: Acks) -> crate::replica::Reply {
+    replica.append(batch, acks, TIMEOUT, BytesPermit::none())
+}
+
+/// A batch of `records` records with `value`.
+pub(crate) fn batch(records: usize, value: &[u8]) -> BatchBuf {
+    builder(records, value).build().unwrap()
+}
+
+/// A batch of an idempotent producer.
+pub(crate) fn batch_of(producer: i64, sequence: i32, records: usize) -> BatchBuf {
+    let mut builder = builder(records, b"value");
+    builder.set_producer(ProducerId(producer), ProducerEpoch(0), Sequence(sequence));
+    builder.build().unwrap()
+}
+
+fn builder(records: usize, value: &[u8]) -> BatchBuilder {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for _ in 0..records {
+        builder.append(NOW, Some(b"key"), Some(value), &[]).unwrap();
+    }
+    builder
+}
+
+/// The batches of a replica that readers may see, from its log's start.
+pub(crate) fn read_all(replica: &Replica) -> Vec<BatchBuf> {
+    let view = replica.view();
+    let mut offset = view.offsets.log_start_offset;
+    let end = view.offsets.high_watermark;
+    let mut batches = Vec::new();
+    while let Some(range) = view.log.read(offset, 1, end, true).unwrap() {
+        let mut bytes = vec![0; usize::try_from(range.length).unwrap()];
+        assert_eq!(
+            range.file.read_at(&mut bytes, range.position).unwrap(),
+            bytes.len()
+        );
+        let batch = BatchBuf::new(bytes.as_slice().into()).unwrap();
+        batch.view().check_crc().unwrap();
+        offset = batch.header().next_offset();
+        batches.push(batch);
+    }
+    assert_eq!(
+        offset, end,
+        "readers see less than the high watermark promises"
+    );
+    batches
+}
+
+/// The path of a topic's first partition.
+pub(crate) fn partition_path(topic: &str) -> std::path::PathBuf {
+    std::path::Path::new(LOG_DIR).join(format!("{topic}-0"))
+}
