@@ -86,6 +86,7 @@ fn source_files_are_short_and_narrow_and_say_what_they_are() {
         let mut broken = rules::size_broken(path, text);
         broken.extend(rules::columns_broken(path, text));
         broken.extend(rules::header_broken(path, text));
+        broken.extend(rules::outside_world_broken(path, text));
         broken
     }));
 }

@@ -182,6 +182,40 @@ pub(crate) fn inline_tests_at(lines: &[&str]) -> usize {
         .unwrap_or(lines.len())
 }
 
+/// Crates that reach the outside world through `skein_env` only.
+const BEHIND_ENV: [&str; 5] = ["broker", "client", "net", "quorum", "storage"];
+
+/// Names of the outside world that belong to `skein_env` alone.
+const OUTSIDE_WORLD: [&str; 6] = [
+    "std::fs",
+    "std::thread",
+    "tokio::fs",
+    "tokio::net",
+    "TcpListener",
+    "SystemTime",
+];
+
+/// Uses of the outside world past `skein_env`, outside of tests.
+pub fn outside_world_broken(path: &str, text: &str) -> Vec<String> {
+    let is_behind = BEHIND_ENV
+        .iter()
+        .any(|name| path.starts_with(&format!("crates/{name}/src/")));
+    if !is_behind || path.contains("/tests") || path.contains("/testing") {
+        return Vec::new();
+    }
+    let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let named = |line: &&str| !line.trim_start().starts_with("//");
+    let uses = shipped.lines().enumerate().filter(|(_, line)| named(line));
+    uses.filter_map(|(number, line)| {
+        let name = OUTSIDE_WORLD.iter().find(|name| line.contains(**name))?;
+        Some(format!(
+            "{path}:{}: {name} is skein_env's alone",
+            number + 1
+        ))
+    })
+    .collect()
+}
+
 pub(crate) fn columns_broken(path: &str, text: &str) -> Vec<String> {
     let lines = text.lines().enumerate();
     lines
@@ -265,6 +299,19 @@ pub(crate) fn words_broken(path: &str, text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_outside_world_is_reached_through_env() {
+        let broken = |path, text| outside_world_broken(path, text).len();
+        assert_eq!(broken("crates/net/src/a.rs", "use std::fs;\n"), 1);
+        assert_eq!(broken("crates/net/src/a.rs", "// std::fs\n"), 0);
+        assert_eq!(
+            broken("crates/net/src/a.rs", "#[cfg(test)]\nuse std::fs;\n"),
+            0
+        );
+        assert_eq!(broken("crates/net/src/a/tests.rs", "use std::fs;\n"), 0);
+        assert_eq!(broken("crates/env/src/real.rs", "use std::fs;\n"), 0);
+    }
 
     #[test]
     fn a_forbidden_edge_is_seen_in_every_way_to_write_it() {

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Invariants:
-//! - nothing here reads a real clock, a random number or an unordered map: `tests/determinism.rs`
+//! - nothing here reads a real clock, a random number or an unordered map: `tests/world.rs`
 //!   compares two runs of each seed;
 //! - a panic in any task of a living process ends the run;
 //! - after a kill no call of the killed process has an effect.

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! - bytes from a peer never cause a panic, and what they make us allocate is at most
-//!   [`ALLOCATION_FACTOR`] times what arrived (`tests/hostile_input.rs` measures it);
+//!   [`ALLOCATION_FACTOR`] times what arrived (`tests/wire/hostile_input.rs` measures it);
 //! - a value is never lost in silence: a field that a version cannot carry is refused by the
 //!   encoder, unless the schema calls it ignorable;
 //! - record data is never copied: decoding slices the frame, encoding leaves a gap ([`Encoded`]).
@@ -40,7 +40,7 @@
 //! ```
 //!
 //! Source: the Kafka protocol guide, KIP-482 (flexible versions), KIP-511 (ApiVersions); the field
-//! tables of Apache Kafka 4.1.1. `tests/oracle.rs` compares with another implementation.
+//! tables of Apache Kafka 4.1.1. `tests/wire/oracle.rs` compares with another implementation.
 
 mod api_key;
 mod decoder;

@@ -16,7 +16,7 @@
 //! - apart from records, at most [`PIECE_MAX_BYTES`] have to be in the buffer at once, and no step
 //!   is tried again before what it lacked has arrived;
 //! - the result is that of decoding the whole [`ProduceRequest`], for every way of cutting it
-//!   (`tests/produce_stream.rs`).
+//!   (`tests/wire/produce_stream.rs`).
 //!
 //! Source: API 0 of the Kafka protocol guide, versions 3 to 13.
 

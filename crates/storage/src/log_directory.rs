@@ -216,7 +216,8 @@ impl LogDirectory {
             } else if let Some(partition) = parse_partition(name) {
                 partitions.push(partition);
             } else {
-                tracing::warn!(path = %self.path.join(name).display(), "not a partition");
+                // The metadata log lives here by default; what else does is not ours to judge.
+                tracing::debug!(path = %self.path.join(name).display(), "not a partition");
             }
         }
         Ok((partitions, deleted))

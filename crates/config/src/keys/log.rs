@@ -142,6 +142,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("log.flush.start.offset.checkpoint.interval.ms", Int)
         .default("60000")
         .between(0, INT_MAX)
+        .not_yet()
         .doc("How often the log start offsets are written."),
     Key::broker("log.message.timestamp.type", String)
         .default("CreateTime")
@@ -161,10 +162,12 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("log.preallocate", Boolean)
         .default("false")
         .dynamic()
+        .not_yet()
         .doc("Default of the topics' preallocate."),
     Key::broker("num.recovery.threads.per.data.dir", Int)
         .default("2")
         .between(1, MAX_THREADS as i64)
+        .not_yet()
         .doc("Logs that are recovered at the same time after a crash."),
     Key::broker("log.cleaner.enable", Boolean)
         .default("true")

@@ -32,21 +32,25 @@ pub(super) const KEYS: &[Key] = &[
         .default("104857600")
         .between(1, INT_MAX)
         .doc("The largest request. A longer one closes its connection."),
-    Key::broker("socket.send.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).doc(
+    Key::broker("socket.send.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).not_yet()
+        .doc(
         "The send buffer of a client's socket; -1 leaves it to the system, which adapts it. \
          Kafka's default is 102400.",
     ),
-    Key::broker("socket.receive.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).doc(
+    Key::broker("socket.receive.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).not_yet()
+        .doc(
         "The receive buffer of a client's socket; -1 leaves it to the system, which adapts it. \
          Kafka's default is 102400.",
     ),
     Key::broker("socket.listen.backlog.size", Int)
         .default("50")
         .between(1, INT_MAX)
+        .not_yet()
         .doc("How many connections may wait to be accepted; the system may cut it."),
     Key::broker("queued.max.requests", Int)
         .default("500")
         .between(1, INT_MAX)
+        .not_yet()
         .doc("Requests of clients in flight on this node. At the limit, sockets are not read."),
     Key::broker("queued.max.request.bytes", Long)
         .default("67108864")
@@ -58,12 +62,14 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("queued.max.requests.per.connection", Int)
         .default("64")
         .between(1, 1024)
+        .not_yet()
         .doc(
             "Requests in flight on one connection. At the limit, it is not read. Skein's own key.",
         ),
     Key::broker("queued.max.request.bytes.per.connection", Long)
         .default("8388608")
         .between(65_536, LONG_MAX)
+        .not_yet()
         .doc(
             "Bytes of requests in flight on one connection; a single batch may be larger. At the \
              limit, the connection is not read. Skein's own key.",
@@ -82,6 +88,7 @@ pub(super) const KEYS: &[Key] = &[
         .default("")
         .form("host:count, with commas between pairs", is_ip_limit)
         .dynamic()
+        .not_yet()
         .doc("Limits for single IP addresses that take the place of max.connections.per.ip."),
     Key::broker("connections.max.idle.ms", Long)
         .default("600000")
@@ -90,6 +97,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("request.timeout.ms", Int)
         .default("30000")
         .between(1, INT_MAX)
+        .not_yet()
         .doc("How long a node waits for the answer to a request of its own to another node."),
     Key::broker("max.request.partition.size.limit", Int)
         .default("2000")

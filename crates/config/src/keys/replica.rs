@@ -11,12 +11,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("broker.heartbeat.interval.ms", Int)
         .default("400")
         .between(10, INT_MAX)
-        .not_yet()
         .doc("How often a broker tells the controller that it lives. Kafka's default is 2000."),
     Key::broker("broker.session.timeout.ms", Int)
         .default("2000")
         .between(100, INT_MAX)
-        .not_yet()
         .doc(
             "A broker that was not heard for so long is fenced: it leads nothing. It also bounds \
              how long a leader acts without having heard of its cluster. Kafka's default is \
@@ -92,13 +90,16 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("metadata.log.segment.bytes", Int)
         .default("1073741824")
         .between(8_388_608, INT_MAX)
+        .not_yet()
         .doc("The size at which the metadata log goes on in a new segment."),
     Key::broker("metadata.log.max.record.bytes.between.snapshots", Long)
         .default("20971520")
         .between(1, LONG_MAX)
+        .not_yet()
         .doc("Bytes of new metadata records after which the next snapshot is made."),
     Key::broker("metadata.log.max.snapshot.interval.ms", Long)
         .default("3600000")
         .between(0, LONG_MAX)
+        .not_yet()
         .doc("The longest time between two snapshots while there are new records; 0: no limit."),
 ];

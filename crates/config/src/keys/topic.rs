@@ -184,6 +184,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::topic("preallocate", Boolean)
         .default("false")
         .synonyms(&[from("log.preallocate")])
+        .not_yet()
         .doc("Whether the space of a new segment is reserved on the disk ahead."),
     Key::topic("remote.log.copy.disable", Boolean)
         .default("false")

@@ -20,6 +20,7 @@ pub(super) const KEYS: &[Key] = &[
         .default("600000")
         .between(1, INT_MAX)
         .internal()
+        .not_yet()
         .doc("How often partitions are searched for producers that have expired."),
     Key::broker("transaction.max.timeout.ms", Int)
         .default("900000")
