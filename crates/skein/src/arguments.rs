@@ -13,7 +13,7 @@ use crate::topic::TopicArguments;
 
 const EXAMPLES: &str = "\
 Examples:
-  skein serve                                        a node at 127.0.0.1:9092, data in ./skein-data
+  skein serve                                        a node at 127.0.0.1:9092
   skein topic create orders --partitions 3
   echo 'hello' | skein produce orders
   skein consume orders                               everything that is there

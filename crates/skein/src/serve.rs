@@ -34,7 +34,7 @@ const LOG_LEVEL: &str = "info,openraft=warn";
 
 const EXAMPLES: &str = "\
 Examples:
-  skein serve                                        with defaults: 127.0.0.1:9092, data in ./skein-data
+  skein serve                      with defaults: 127.0.0.1:9092, data in ./skein-data
   skein serve --config server.properties
   skein serve --set listeners=PLAINTEXT://127.0.0.1:9093 --set log.dirs=/var/lib/skein
   skein serve --set listeners=PLAINTEXT://0.0.0.0:9092 \\

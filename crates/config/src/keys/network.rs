@@ -37,7 +37,10 @@ pub(super) const KEYS: &[Key] = &[
         "The send buffer of a client's socket; -1 leaves it to the system, which adapts it. \
          Kafka's default is 102400.",
     ),
-    Key::broker("socket.receive.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).not_yet()
+    Key::broker("socket.receive.buffer.bytes", Int)
+        .default("-1")
+        .between_or(1, INT_MAX, -1)
+        .not_yet()
         .doc(
         "The receive buffer of a client's socket; -1 leaves it to the system, which adapts it. \
          Kafka's default is 102400.",
