@@ -2,8 +2,8 @@
 //!
 //! Input: nothing. Output: the table that `ApiVersions` tells and the router goes by.
 //!
-//! Invariant: what is advertised is served, in every version; a test calls each (`tests/raw.rs`), and
-//! [`tests`] below holds the table against the codec. One exception is deliberate: Produce is
+//! Invariant: what is advertised is served, in every version; a test calls each (`tests/raw.rs`),
+//! and [`tests`] below holds the table against the codec. One exception is deliberate: Produce is
 //! advertised from version 0 and refused below 3, because librdkafka otherwise sends uncompressed
 //! batches without a word (KAFKA-18659).
 //!

@@ -80,8 +80,8 @@ impl DiskWatch {
         if self.is_slow() {
             return None;
         }
-        // In one order with the watchdog's stores and loads: either it sees this write, or this sees that
-        // it sleeps.
+        // In one order with the watchdog's stores and loads: either it sees this write, or this
+        // sees that it sleeps.
         if self.inline_writes.fetch_add(1, Ordering::SeqCst) >= self.inline_writes_max {
             self.inline_writes.fetch_sub(1, Ordering::AcqRel);
             return None;

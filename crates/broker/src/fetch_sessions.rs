@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Invariants:
-//! - the node keeps at most `slots` sessions; a new one takes the place of the one unused for longest
-//!   if that is more than [`EVICTABLE_AFTER`], else the client goes without;
+//! - the node keeps at most `slots` sessions; a new one takes the place of the one unused for
+//!   longest if that is more than [`EVICTABLE_AFTER`], else the client goes without;
 //! - a request with another epoch than the next changes nothing: the client has missed a response;
 //! - partitions with data move to the end of their session, so that none starves.
 //!

@@ -2,7 +2,8 @@
 //!
 //! Input: wake-ups from the partitions it waits for. Output: its task runs again.
 //!
-//! Invariant: a wake-up that comes before the task sleeps is kept (`tokio::sync::Notify` holds one).
+//! Invariant: a wake-up that comes before the task sleeps is kept (`tokio::sync::Notify` holds
+//! one).
 //!
 //! Source: none.
 

@@ -52,6 +52,12 @@ impl<W: Wake> FetchWaits<W> {
         self.count.store(waiters.len(), Ordering::SeqCst);
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
     /// Wakes everyone; to be called after the view was published. They stay registered.
     pub(crate) fn wake_all(&self) {
         fence(Ordering::SeqCst);

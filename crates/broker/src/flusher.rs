@@ -3,9 +3,9 @@
 //! Input: replicas whose logs must be on disk. Output: `Flushed` events.
 //!
 //! ```text
-//!   request ─► pending ─► round: take all pending ─► flush each on the offload pool ─► step(Flushed)
-//!                 ▲                                                                        │
-//!                 └───────────── requests of meanwhile: the next round ◄──────────────────┘
+//!   request ─► pending ─► round: take all ─► flush each on the offload pool ─► step(Flushed)
+//!                 ▲                                                                │
+//!                 └──────────── requests of meanwhile: the next round ◄────────────┘
 //! ```
 //!
 //! Invariants:
@@ -13,7 +13,8 @@
 //! - what is reported as flushed was written before the flush began;
 //! - a failed flush takes the replica offline: which pages are on disk is unknown.
 //!
-//! Source: group commit; Rebello et al., "Can Applications Recover from fsync Failures?" (ATC 2020).
+//! Source: group commit; Rebello et al., "Can Applications Recover from fsync Failures?" (ATC
+//! 2020).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! Input: a decoded request. Output: its response.
 //!
-//! Invariant: a handler answers each part of its request (topic, partition, resource) on its own, with
-//! Kafka's error code; it never fails as a whole unless the protocol has a field for that.
+//! Invariant: a handler answers each part of its request (topic, partition, resource) on its own,
+//! with Kafka's error code; it never fails as a whole unless the protocol has a field for that.
 //!
 //! Source: the Kafka protocol guide and the behaviour of Kafka 4.1.1.
 

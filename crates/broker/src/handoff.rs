@@ -1,7 +1,7 @@
 //! A single writer without a thread of its own: whoever comes first works for all.
 //!
-//! Input: items from any task. Output: each item is given, with exclusive access to the state, to the
-//! [`Work`] of some task; which one does not matter.
+//! Input: items from any task. Output: each item is given, with exclusive access to the state, to
+//! the [`Work`] of some task; which one does not matter.
 //!
 //! ```text
 //!   submit ──► try lock ──got it──► take items, settle ──► unlock ──► queue empty? ──yes──► done
@@ -14,8 +14,8 @@
 //!
 //! Invariants, checked by the loom tests below:
 //! - nobody waits for the state: a task that finds it held leaves its item in the queue and goes;
-//! - nothing is stranded: after a push the pusher tries the lock, after an unlock the holder looks at
-//!   the queue, and the fences between make at least one of the two see the other;
+//! - nothing is stranded: after a push the pusher tries the lock, after an unlock the holder looks
+//!   at the queue, and the fences between make at least one of the two see the other;
 //! - items that one task submits are taken in the order in which it submitted them.
 //!
 //! Source: flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010), with a queue for the
@@ -83,7 +83,8 @@ impl<S, I> Handoff<S, I> {
             self.push(item);
             return self.drain(work);
         };
-        // What this task has queued before comes first. It may stand behind more than one hold takes.
+        // What this task has queued before comes first. It may stand behind more than one hold
+        // takes.
         self.take_queued(&mut state, work);
         if self.queued.load(Ordering::SeqCst) == 0 {
             work.take(&mut state, item);

@@ -2,8 +2,8 @@
 //!
 //! Input: events from all parts. Output: the OpenMetrics text.
 //!
-//! Invariant: the names are those of [`Metrics::register`] and nowhere else; a count costs an atomic
-//! addition, found without a lock.
+//! Invariant: the names are those of [`Metrics::register`] and nowhere else; a count costs an
+//! atomic addition, found without a lock.
 //!
 //! Source: the OpenMetrics specification, through `prometheus-client`.
 

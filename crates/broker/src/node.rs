@@ -1,7 +1,7 @@
 //! What all parts of one node share.
 //!
-//! Input: the configuration and the world. Output: one [`Shared`] behind an `Arc`; there are no globals,
-//! so that many nodes can live in one process.
+//! Input: the configuration and the world. Output: one [`Shared`] behind an `Arc`; there are no
+//! globals, so that many nodes can live in one process.
 //!
 //! Invariant: everything here is either immutable, or synchronised by itself.
 //!

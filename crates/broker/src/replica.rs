@@ -1,26 +1,27 @@
 //! The runtime of one replica: carries out what its state machine decides.
 //!
-//! Input: produced batches, completions of the disk, changes of metadata. Output: appends to the log,
-//! the view that readers load, answers to waiting produces.
+//! Input: produced batches, completions of the disk, changes of metadata. Output: appends to the
+//! log, the view that readers load, answers to waiting produces.
 //!
 //! ```text
-//!   append ─► Handoff ─► Core: step(ProduceReceived) ─► Write ─► group ─► one pwritev ─► step(Written)
-//!                                                                 │                        │
-//!             readers ◄── ArcSwap view ◄── PublishView ◄──────────┼────────────────────────┤
-//!             handler ◄── Reply ◄───────── AckProduce ◄───────────┴────────────────────────┘
+//!   append ─► Handoff ─► Core: step(ProduceReceived) ─► Write ─► group ─► pwritev ─► step(Written)
+//!                                                                 │                     │
+//!             readers ◄── ArcSwap view ◄── PublishView ◄──────────┼─────────────────────┤
+//!             handler ◄── Reply ◄───────── AckProduce ◄───────────┴─────────────────────┘
 //!                                          (both after the state is let go)
 //! ```
 //!
 //! A write runs inline, on the network task that brought the batch, or on the offload pool when the
-//! directory is slow; the simulated disk's cost takes the second way too. Meanwhile the log has left the
-//! core: a replica without its log is *writing*, and what needs the log waits ([`core::Core::held`]).
+//! directory is slow; the simulated disk's cost takes the second way too. Meanwhile the log has
+//! left the core: a replica without its log is *writing*, and what needs the log waits
+//! ([`core::Core::held`]).
 //!
 //! Invariants:
 //! - one writer at a time, and nobody waits for it (`handoff.rs`, loom);
 //! - effects are carried out in the order in which the state machine gave them; a view is published
 //!   before the acknowledgement that it makes true;
-//! - record bytes go from the receive buffer to `pwritev`: a batch is patched in place and its slice
-//!   is what is written;
+//! - record bytes go from the receive buffer to `pwritev`: a batch is patched in place and its
+//!   slice is what is written;
 //! - a batch's bytes in flight are given back when it is written, not when it is acknowledged.
 //!
 //! Source: the two-phase append of `skein_partition`.
@@ -138,8 +139,8 @@ impl Replica {
         answer.await.unwrap_or(Err(Refusal::NotLeader))
     }
 
-    /// Appends a batch whose header and checksum are good. When this returns, the batch is in the log,
-    /// or queued in front of everything that is submitted later; `Reply` tells.
+    /// Appends a batch whose header and checksum are good. When this returns, the batch is in the
+    /// log, or queued in front of everything that is submitted later; `Reply` tells.
     pub(crate) fn append(
         self: &Arc<Self>,
         batch: BatchBuf,
@@ -175,8 +176,8 @@ impl Replica {
         }
     }
 
-    /// Takes the log out for good, with the producers at its end; `None` if it was taken before. From
-    /// then on the replica refuses everything.
+    /// Takes the log out for good, with the producers at its end; `None` if it was taken before.
+    /// From then on the replica refuses everything.
     pub(crate) async fn take_log(self: &Arc<Self>) -> Option<(Log, ProducerStates)> {
         let (reply, taken) = oneshot::channel();
         self.submit(Input::TakeLog { reply });
@@ -193,8 +194,8 @@ impl Replica {
         self.submit(Input::Errand(errand));
     }
 
-    /// Runs `task` with the log, as soon as no write is in flight, on the calling task or on another
-    /// one: it must not block.
+    /// Runs `task` with the log, as soon as no write is in flight, on the calling task or on
+    /// another one: it must not block.
     pub(crate) fn with_log(self: &Arc<Self>, task: LogTask) {
         self.submit(Input::Task(task));
     }

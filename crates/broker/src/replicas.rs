@@ -1,7 +1,7 @@
 //! The partitions on this node.
 //!
-//! Input: the metadata image. Output: a replica for each partition that the image places here, opened when
-//! it is first asked for.
+//! Input: the metadata image. Output: a replica for each partition that the image places here,
+//! opened when it is first asked for.
 //!
 //! ```text
 //!   image ─► what has changed ─┬─► hosted topics ─► places ─► (first use) open the log ─► replica
@@ -13,7 +13,8 @@
 //! - images are followed in their order, one at a time: no older one undoes a newer one;
 //! - following costs what has changed, not what there is.
 //!
-//! Source: KIP-516 (a topic of the same name is another topic), Kafka's lazy log loading does not exist.
+//! Source: KIP-516 (a topic of the same name is another topic), Kafka's lazy log loading does not
+//! exist.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};

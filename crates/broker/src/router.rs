@@ -1,10 +1,10 @@
 //! From a request to its handler: the only `match` on the API.
 //!
-//! Input: an API, and a body whole or streamed. Output: what the handler said, encoded in the version
-//! that was asked.
+//! Input: an API, and a body whole or streamed. Output: what the handler said, encoded in the
+//! version that was asked.
 //!
-//! Invariant: every API of `apis::SERVED` has an arm, and no other arm is reached: `apis::admit` comes
-//! first.
+//! Invariant: every API of `apis::SERVED` has an arm, and no other arm is reached: `apis::admit`
+//! comes first.
 //!
 //! Source: none.
 
@@ -81,8 +81,8 @@ where
     }
 }
 
-/// Decodes a whole body; the error is for the log. Bytes behind the message are let pass, as Kafka lets
-/// them pass: librdkafka leaves some behind a Metadata request.
+/// Decodes a whole body; the error is for the log. Bytes behind the message are let pass, as Kafka
+/// lets them pass: librdkafka leaves some behind a Metadata request.
 pub(crate) fn decode<R: ApiRequest>(context: &Context, bytes: &Bytes) -> Result<R, String> {
     R::decode(&mut Decoder::new(bytes), context.head.api_version)
         .map_err(|error| format!("a malformed {} request: {error}", R::KEY))
@@ -95,7 +95,8 @@ fn encode<R: ApiRequest>(context: &Context, response: &R::Response) -> Started {
     }
 }
 
-/// Encodes a response whose external records are `ranges`, by their slots; the error is for the log.
+/// Encodes a response whose external records are `ranges`, by their slots; the error is for the
+/// log.
 pub(crate) fn encode_response<M: Message>(
     api: ApiKey,
     context: &Context,

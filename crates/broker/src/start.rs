@@ -218,7 +218,8 @@ impl Broker {
         &self.shared
     }
 
-    /// Stops the node: what is acknowledged is on disk afterwards, and the next start scans nothing.
+    /// Stops the node: what is acknowledged is on disk afterwards, and the next start scans
+    /// nothing.
     pub async fn stop(self) {
         self.stop.send_replace(true);
         let closed = tokio::time::timeout(CLOSE_MAX, close_logs(&self.shared)).await;
@@ -564,7 +565,8 @@ impl Ends {
     ) -> Result<bool, StorageError> {
         directory.write_checkpoint(CheckpointFile::RecoveryPoint, &self.recovery_points)?;
         directory.write_checkpoint(CheckpointFile::HighWatermark, &self.high_watermarks)?;
-        // A log that was not opened is as the run before left it, and nobody has looked at it since.
+        // A log that was not opened is as the run before left it, and nobody has looked at it
+        // since.
         let is_clean = !self.has_failed
             && (directory.clean_shutdown().is_some() || self.untouched_have_no_log(directory)?);
         if is_clean {

@@ -60,8 +60,8 @@ impl<T> Lock<T> {
 
 /// A lock that nobody waits for.
 ///
-/// Loom does not explore the orders of an unlock and a `try_lock` of its own mutex. So here, as in the
-/// real lock, an atomic word says who holds it; the mutex behind it only hands out the value.
+/// Loom does not explore the orders of an unlock and a `try_lock` of its own mutex. So here, as in
+/// the real lock, an atomic word says who holds it; the mutex behind it only hands out the value.
 #[cfg(loom)]
 pub(crate) struct TryLock<T> {
     is_held: AtomicUsize,

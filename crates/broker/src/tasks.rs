@@ -1,6 +1,7 @@
 //! What a node does without being asked.
 //!
-//! Input: time, the image, the flusher's requests. Output: flushed logs, checkpoints, old segments gone.
+//! Input: time, the image, the flusher's requests. Output: flushed logs, checkpoints, old segments
+//! gone.
 //!
 //! ```text
 //!   image     each new image          follow it
@@ -195,8 +196,8 @@ async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot
     let _ = done.send(());
 }
 
-/// Flushes a log while it is appended to. A failed flush takes the replica offline; the error is that of
-/// a flush which did not begin.
+/// Flushes a log while it is appended to. A failed flush takes the replica offline; the error is
+/// that of a flush which did not begin.
 async fn flush_log(
     shared: &Arc<Shared>,
     replica: &Arc<Replica>,

@@ -2,7 +2,8 @@
 //!
 //! Input: a seed, configuration. Output: a running [`Broker`] and short ways to use it.
 //!
-//! Invariant: nothing here does what a handler does; batches go to replicas, requests to the controller.
+//! Invariant: nothing here does what a handler does; batches go to replicas, requests to the
+//! controller.
 //!
 //! Source: none.
 

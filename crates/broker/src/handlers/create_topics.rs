@@ -1,14 +1,15 @@
 //! `CreateTopics` (19): new topics, decided by the controller.
 //!
-//! Input: names with numbers or assignments and with overrides. Output: for each name the topic that
-//! was created, with its whole configuration, or why there is none.
+//! Input: names with numbers or assignments and with overrides. Output: for each name the topic
+//! that was created, with its whole configuration, or why there is none.
 //!
 //! Invariants:
 //! - a name that is asked for twice is answered once, and never created;
 //! - what was created is in this node's image before the client hears of it;
 //! - the client waits no longer than its own timeout, whatever became of the decision.
 //!
-//! Source: KIP-4, KIP-464 (defaults), KIP-516 (topic ids), KIP-525 (the configuration in the answer).
+//! Source: KIP-4, KIP-464 (defaults), KIP-516 (topic ids), KIP-525 (the configuration in the
+//! answer).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 //! Input: per partition the first offset to keep, or -1 for the high watermark. Output: the low
 //! watermark, which is the first offset that is left.
 //!
-//! Invariant: the new start survives a crash before it is told (`skein_storage::Log::advance_log_start`).
+//! Invariant: the new start survives a crash before it is told
+//! (`skein_storage::Log::advance_log_start`).
 //!
 //! Source: KIP-107.
 

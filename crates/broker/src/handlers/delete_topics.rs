@@ -1,6 +1,7 @@
 //! `DeleteTopics` (20): topics by name or id, removed by the controller.
 //!
-//! Input: names (version 1 to 5), or names and ids (version 6). Output: for each whether it is gone.
+//! Input: names (version 1 to 5), or names and ids (version 6). Output: for each whether it is
+//! gone.
 //!
 //! Invariants:
 //! - a topic that the request names twice, in whatever way, stays: one of the two is a mistake;

@@ -1,7 +1,7 @@
 //! `DescribeCluster` (60): the cluster's id, its brokers, and where admin requests go.
 //!
-//! Input: which kind of endpoint the client believes to talk to, and whether it wants fenced brokers.
-//! Output: what this node's image says.
+//! Input: which kind of endpoint the client believes to talk to, and whether it wants fenced
+//! brokers. Output: what this node's image says.
 //!
 //! Invariants:
 //! - brokers are told by the endpoint of the listener through which the client came;

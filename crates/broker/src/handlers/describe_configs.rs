@@ -1,4 +1,5 @@
-//! `DescribeConfigs` (32): every key of a topic or a broker, with its value and what stands behind it.
+//! `DescribeConfigs` (32): every key of a topic or a broker, with its value and what stands behind
+//! it.
 //!
 //! Input: resources, each with the keys asked for or all. Output: for each resource its entries.
 //!

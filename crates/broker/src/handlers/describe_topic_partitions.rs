@@ -11,8 +11,8 @@
 //!
 //! Invariants:
 //! - topics go by name, partitions by number, so that a cursor says all that was told before;
-//! - a page has at least one partition, if one is left, and no more than the smaller of the client's
-//!   and the broker's limit;
+//! - a page has at least one partition, if one is left, and no more than the smaller of the
+//!   client's and the broker's limit;
 //! - following the cursors tells each partition of an unchanged image exactly once.
 //!
 //! Source: KIP-966.
@@ -126,7 +126,8 @@ fn page(
     response
 }
 
-/// The topics that this page and later ones are about, by name; `None` for those that are not there.
+/// The topics that this page and later ones are about, by name; `None` for those that are not
+/// there.
 fn topics<'a>(
     image: &'a Image,
     request: &'a DescribeTopicPartitionsRequest,

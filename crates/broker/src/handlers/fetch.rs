@@ -1,7 +1,7 @@
 //! Fetch (1): batches from the page cache to the socket, without passing user space.
 //!
-//! Input: partitions and offsets, alone or in a session. Output: ranges of segment files, at once or when
-//! enough has been written.
+//! Input: partitions and offsets, alone or in a session. Output: ranges of segment files, at once
+//! or when enough has been written.
 //!
 //! ```text
 //!   decode ─► session ─► read all ─► enough, an error, or no patience? ──yes──► encode
@@ -18,7 +18,8 @@
 //! - what is not in the page cache is read into it on the offload pool: a network task never waits
 //!   for the disk.
 //!
-//! Source: KIP-74 (response limits), KIP-227 (sessions), KIP-320 (leader epochs), KIP-516 (topic ids).
+//! Source: KIP-74 (response limits), KIP-227 (sessions), KIP-320 (leader epochs), KIP-516 (topic
+//! ids).
 
 mod read;
 
@@ -27,6 +28,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use skein_net::{FileRange, Response, Started};
 use skein_protocol::messages::fetch::{
     FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
@@ -103,7 +105,10 @@ pub(crate) async fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes
     };
     let results = fetch.reader.read_hot(&fetch.sources);
     match results {
-        Some(results) if fetch.is_enough(&results) || max_wait.is_zero() => fetch.answer(results),
+        Some(results) if fetch.is_enough(&results) || max_wait.is_zero() => {
+            shared.metrics.fetches_hot.inc();
+            fetch.answer(results)
+        }
         _ => Started::Later(Box::pin(fetch.wait())),
     }
 }
@@ -156,10 +161,11 @@ impl Fetch {
     async fn wait(self) -> Option<Response> {
         let registration = Registration::new(&self.shared, &self.sources);
         loop {
-            let results = self.read().await;
+            let (results, path) = self.read().await;
             let is_late = Instant::now() >= self.deadline;
             if is_late || self.is_enough(&results) {
                 drop(registration);
+                path.inc();
                 return self.encode(results);
             }
             tokio::select! {
@@ -170,12 +176,14 @@ impl Fetch {
         }
     }
 
-    /// Reads, on the offload pool where the disk is needed.
-    async fn read(&self) -> Results {
+    /// Reads, on the offload pool where the disk is needed; says which way it went.
+    async fn read(&self) -> (Results, &Counter) {
+        let metrics = &self.shared.metrics;
         if let Some(results) = self.reader.read_hot(&self.sources) {
-            return results;
+            return (results, &metrics.fetches_hot);
         }
-        self.reader.read_cold(&self.shared.env, &self.sources).await
+        let results = self.reader.read_cold(&self.shared.env, &self.sources).await;
+        (results, &metrics.fetches_cold)
     }
 
     fn encode(&self, results: Results) -> Option<Response> {
@@ -263,3 +271,6 @@ pub(super) fn failed(code: ErrorCode) -> PartitionData {
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 //! `InitProducerId` (22): a producer id for an idempotent producer.
 //!
-//! Input: nothing, or a transactional id; from version 3 also the id and epoch that the producer has.
-//! Output: an id and an epoch.
+//! Input: nothing, or a transactional id; from version 3 also the id and epoch that the producer
+//! has. Output: an id and an epoch.
 //!
 //! Invariants:
-//! - a producer without a transactional id always gets a new id with epoch 0, whatever it had: nothing
-//!   is known of its old one but what the partitions keep;
+//! - a producer without a transactional id always gets a new id with epoch 0, whatever it had:
+//!   nothing is known of its old one but what the partitions keep;
 //! - a transactional id is never answered as if it were none: its producer would believe in
 //!   transactions that nobody coordinates.
 //!

@@ -1,7 +1,7 @@
 //! `ListOffsets` (2): offsets by time, and the ends of the log.
 //!
-//! Input: partitions, each with a timestamp or one of the special ones. Output: an offset, the timestamp
-//! found and the leader epoch of the record.
+//! Input: partitions, each with a timestamp or one of the special ones. Output: an offset, the
+//! timestamp found and the leader epoch of the record.
 //!
 //! ```text
 //!   -1 latest          end of what the isolation level may see

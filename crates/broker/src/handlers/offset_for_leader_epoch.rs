@@ -1,11 +1,11 @@
 //! `OffsetForLeaderEpoch` (23): where an epoch ends in the leader's log.
 //!
-//! Input: partitions, each with the epoch that the caller knows as the leader's and the epoch it asks
-//! for. Output: the largest epoch that is not above the one asked for, and the offset after its last
-//! record; -1 and -1 where the log has none.
+//! Input: partitions, each with the epoch that the caller knows as the leader's and the epoch it
+//! asks for. Output: the largest epoch that is not above the one asked for, and the offset after
+//! its last record; -1 and -1 where the log has none.
 //!
-//! Invariant: only a leader answers, so that a client which finds its own log longer knows that it has
-//! read what was truncated.
+//! Invariant: only a leader answers, so that a client which finds its own log longer knows that it
+//! has read what was truncated.
 //!
 //! Source: KIP-101, KIP-279, KIP-320.
 

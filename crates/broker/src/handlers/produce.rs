@@ -1,6 +1,7 @@
 //! Produce (0): batches go into the log as they arrive.
 //!
-//! Input: a body that is still arriving. Output: per partition where its batch is, or why it is not.
+//! Input: a body that is still arriving. Output: per partition where its batch is, or why it is
+//! not.
 //!
 //! ```text
 //!   head ─► topic ─► partition ─► size ok? ─► reserve bytes ─► receive ─► check ─► append ─┐
@@ -12,8 +13,8 @@
 //! ```
 //!
 //! Invariants:
-//! - a batch is received only after its size was checked against the topic's limit and its bytes were
-//!   reserved; they are given back when it is written, whatever else the request waits for;
+//! - a batch is received only after its size was checked against the topic's limit and its bytes
+//!   were reserved; they are given back when it is written, whatever else the request waits for;
 //! - record bytes are not copied: what the receive buffer holds is what `pwritev` takes;
 //! - each partition's result is independent. What was appended before the frame proves malformed
 //!   stays; the connection closes.
@@ -39,8 +40,8 @@ use crate::router::{self, Context};
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
 
-/// Topics and partitions that one request may name. Each costs memory until the answer, and only their
-/// batches are counted as bytes in flight.
+/// Topics and partitions that one request may name. Each costs memory until the answer, and only
+/// their batches are counted as bytes in flight.
 const NAMED_MAX: usize = 200_000;
 
 /// Records of one batch are unpacked to at most this many bytes.

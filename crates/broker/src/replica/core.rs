@@ -1,7 +1,7 @@
 //! What the one writer of a replica works on, and how it takes an input.
 //!
-//! Input: [`Input`]s from the hand-off. Output: appends, views, and the answers that [`Step`] gives after
-//! the state is let go.
+//! Input: [`Input`]s from the hand-off. Output: appends, views, and the answers that [`Step`] gives
+//! after the state is let go.
 //!
 //! ```text
 //!   Input ─┬─ needs the log, and the log is away ─► held ─┐
@@ -44,8 +44,8 @@ mod writing;
 /// How long one task works for all before another goes on.
 const HOLD_MAX: Duration = Duration::from_millis(1);
 
-/// Inputs that may wait for the log before produces are refused. The bytes in flight of the node bound
-/// them before, unless the batches are tiny.
+/// Inputs that may wait for the log before produces are refused. The bytes in flight of the node
+/// bound them before, unless the batches are tiny.
 const HELD_MAX: usize = 65_536;
 
 /// A replica whose log has just been opened.
@@ -302,7 +302,8 @@ impl Core {
         if self.arriving.take().is_some()
             && let Some(reply) = self.replies.get(index(ticket))
         {
-            // A duplicate that waits, as its original does: in the group, or for the high watermark.
+            // A duplicate that waits, as its original does: in the group, or for the high
+            // watermark.
             if self.group.is_empty() {
                 reply.appended();
             } else {
@@ -473,8 +474,8 @@ impl Core {
 
 /// What follows a step: writes, timers, checks.
 impl Core {
-    /// Writes what has gathered, and takes what has waited for that, as much as one write holds at a
-    /// time.
+    /// Writes what has gathered, and takes what has waited for that, as much as one write holds at
+    /// a time.
     fn settle(&mut self, step: &mut Step<'_>) {
         loop {
             self.write_group(step);

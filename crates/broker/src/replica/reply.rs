@@ -1,7 +1,7 @@
 //! The answer to one produced batch, before it is there.
 //!
-//! Input: from the replica, that the batch is appended, and later how it ended. Output: two things to
-//! wait for.
+//! Input: from the replica, that the batch is appended, and later how it ended. Output: two things
+//! to wait for.
 //!
 //! Invariants:
 //! - an answer also says "appended": nothing more will happen to the batch;

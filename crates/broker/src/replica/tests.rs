@@ -106,8 +106,8 @@ impl Story<'_> {
         disk.fail_path("topic-0/", Operation::Write, fault, 1);
     }
 
-    /// Every reply is answered, what is acknowledged is where it was said to be, in the order of each
-    /// connection.
+    /// Every reply is answered, what is acknowledged is where it was said to be, in the order of
+    /// each connection.
     async fn check(self) {
         let batches = read_all(&self.replica);
         let mut names = BTreeSet::new();
@@ -200,7 +200,8 @@ fn whatever_the_disk_does_offsets_are_dense_and_every_produce_is_answered_in_ord
     }
 }
 
-/// A node with one partition whose directory counts as slow: writes take a while, on the offload pool.
+/// A node with one partition whose directory counts as slow: writes take a while, on the offload
+/// pool.
 fn with_slow_disk(test: impl AsyncFnOnce(&SimWorld, &Node, Arc<Replica>)) {
     let world = SimWorld::new(1);
     let config = config(&world, &[]);

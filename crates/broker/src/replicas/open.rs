@@ -3,8 +3,8 @@
 //! Input: a partition's place and what the image says of it. Output: a replica that leads.
 //!
 //! Invariants:
-//! - a deleted partition of the same name is gone first, and a directory that was made for another topic
-//!   id is moved away: its records belong to a topic that was deleted;
+//! - a deleted partition of the same name is gone first, and a directory that was made for another
+//!   topic id is moved away: its records belong to a topic that was deleted;
 //! - what recovery cut off is logged with its offsets; corruption below the recovery point is an
 //!   error, never a cut.
 //!
@@ -43,8 +43,8 @@ impl OpenError {
     }
 }
 
-/// Opens the log on the offload pool and starts the replica, which has no role yet; returns it with the
-/// configuration that it was started with.
+/// Opens the log on the offload pool and starts the replica, which has no role yet; returns it with
+/// the configuration that it was started with.
 pub(super) async fn open(
     shared: &Arc<Shared>,
     place: &Arc<Place>,

@@ -12,10 +12,10 @@
 //! ```
 //!
 //! Invariants:
-//! - a log is opened once: whoever wants it meanwhile waits, and an opening runs to its end also when
-//!   those who wait have gone;
-//! - an opened replica has heard of the last registration and the last configuration, whenever these
-//!   came;
+//! - a log is opened once: whoever wants it meanwhile waits, and an opening runs to its end also
+//!   when those who wait have gone;
+//! - an opened replica has heard of the last registration and the last configuration, whenever
+//!   these came;
 //! - a closed place is never opened again.
 //!
 //! Source: none.
@@ -118,8 +118,8 @@ impl Place {
                 _ => ErrorCode::NotLeaderOrFollower,
             });
         }
-        // In a task of its own: the caller's connection may end, and two openings of one log at a time
-        // would destroy it.
+        // In a task of its own: the caller's connection may end, and two openings of one log at a
+        // time would destroy it.
         let (sender, opened) = oneshot::channel();
         let (place, task_shared) = (Arc::clone(self), Arc::clone(shared));
         let task = async move {

@@ -1,16 +1,16 @@
 //! Removes the directories of partitions whose topics are deleted.
 //!
-//! Input: places that the image has dropped; at the start, directories that no topic of the image owns.
-//! Output: logs closed, directories renamed at once and removed after `file.delete.delay.ms`.
+//! Input: places that the image has dropped; at the start, directories that no topic of the image
+//! owns. Output: logs closed, directories renamed at once and removed after `file.delete.delay.ms`.
 //!
 //! ```text
-//!   deleted place ─► pending ─┬─► removal task ───────────────────┐
-//!                             └─► opening of a place of that name ─┴─► close ─► rename ─► (later) remove
+//!   deleted place ─► pending ─┬─► removal task ────────────────────┐
+//!                             └─► opening a place of that name ────┴─► close ─► rename ─► remove
 //! ```
 //!
 //! Invariants:
-//! - a directory is renamed only after its log was taken from its replica and every write and flush of
-//!   it has ended: nothing of a deleted topic is ever written below the name of a later one;
+//! - a directory is renamed only after its log was taken from its replica and every write and flush
+//!   of it has ended: nothing of a deleted topic is ever written below the name of a later one;
 //! - a place is opened only after every deleted place of its name is gone.
 //!
 //! Source: KIP-516; Kafka's `LogManager.asyncDelete`.

@@ -54,7 +54,8 @@ fn a_topic_made_again_under_its_name_starts_at_offset_zero_with_another_id() {
     });
 }
 
-/// The write of the old topic hangs while the new one is opened: it must not end in the new directory.
+/// The write of the old topic hangs while the new one is opened: it must not end in the new
+/// directory.
 #[test]
 fn a_write_in_flight_ends_before_the_name_of_a_deleted_topic_is_used_again() {
     for seed in 0..50 {

@@ -1,11 +1,11 @@
 //! Reads all partitions of a fetch within its limits.
 //!
-//! Input: partitions with their offsets, the limits of the request. Output: per partition its offsets and
-//! the range of the file that holds the records.
+//! Input: partitions with their offsets, the limits of the request. Output: per partition its
+//! offsets and the range of the file that holds the records.
 //!
 //! Invariants:
-//! - the sum of the ranges is at most `max_bytes`, and each at most `partition_max_bytes`, except that
-//!   the first batch of the first partition that has any comes whole (KIP-74);
+//! - the sum of the ranges is at most `max_bytes`, and each at most `partition_max_bytes`, except
+//!   that the first batch of the first partition that has any comes whole (KIP-74);
 //! - the hot path looks only at what is in memory; a segment that is not the active one, or a range
 //!   that is not in the page cache, goes to the offload pool.
 //!

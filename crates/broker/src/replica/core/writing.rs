@@ -1,7 +1,7 @@
 //! How a replica's writes run, and what follows them.
 //!
-//! Input: the group of batches that the state machine ordered written. Output: one `pwritev`, on the
-//! network task or on the offload pool, and its outcome.
+//! Input: the group of batches that the state machine ordered written. Output: one `pwritev`, on
+//! the network task or on the offload pool, and its outcome.
 //!
 //! ```text
 //!   group ─► log taken ─┬─ disk fast ─► written here ─┬─ no cost ──────────────► complete
@@ -109,7 +109,8 @@ impl Core {
                 }
             }
             Some(Err(error)) => {
-                tracing::error!(partition = %step.replica.name, error = %error.error, "cannot append");
+                let partition = &step.replica.name;
+                tracing::error!(%partition, error = %error.error, "cannot append");
                 error.to_event()
             }
             // The offload pool has dropped the write: the node is stopping.
@@ -206,8 +207,8 @@ impl Writing {
     }
 }
 
-/// Appends a whole group. It takes more than one write only where the offsets of a few batches, which
-/// may claim billions of records, are too far apart for one segment.
+/// Appends a whole group. It takes more than one write only where the offsets of a few batches,
+/// which may claim billions of records, are too far apart for one segment.
 fn append_all(log: &mut Log, mut batches: &[&[u8]], now: Millis) -> Result<Outcome, WriteError> {
     let mut bytes = 0;
     loop {
