@@ -12,6 +12,7 @@
 //! Invariants:
 //! - the node keeps at most `slots` sessions; a new one takes the place of the one unused for
 //!   longest if that is more than [`EVICTABLE_AFTER`], else the client goes without;
+//! - all sessions together hold at most [`PARTITIONS_MAX`] partitions; who wants more goes without;
 //! - a request with another epoch than the next changes nothing: the client has missed a response;
 //! - partitions with data move to the end of their session, so that none starves.
 //!
@@ -19,6 +20,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +31,10 @@ use tokio::time::Instant;
 
 /// A session may be evicted for another when it has not been used for this long.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
+
+/// Partitions that all sessions of a node may hold; what a client names costs memory whether it exists or
+/// not.
+const PARTITIONS_MAX: usize = 1_000_000;
 
 /// Epoch of a request that starts anew.
 const INITIAL_EPOCH: i32 = 0;
@@ -74,12 +80,15 @@ struct Session {
     places: HashMap<PartitionKey, u64>,
     next_place: u64,
     used: Instant,
+    /// Partitions of all sessions.
+    held: Arc<AtomicUsize>,
 }
 
 /// The sessions of a node.
 pub(crate) struct FetchSessions {
     sessions: Mutex<BTreeMap<i32, Arc<Mutex<Session>>>>,
     slots: usize,
+    held: Arc<AtomicUsize>,
 }
 
 /// One fetch in its session, or in none.
@@ -97,6 +106,7 @@ impl FetchSessions {
         Self {
             sessions: Mutex::new(BTreeMap::new()),
             slots,
+            held: Arc::default(),
         }
     }
 
@@ -122,6 +132,9 @@ impl FetchSessions {
 
     fn create(&self, request: &FetchRequest, version: i16, random: u64) -> SessionFetch {
         let mut fetch = SessionFetch::without_session(request);
+        if self.has_no_room_for(fetch.wanted.len()) {
+            return fetch;
+        }
         let mut sessions = self.sessions.lock();
         if sessions.len() >= self.slots && !evict_oldest(&mut sessions) {
             return fetch;
@@ -132,7 +145,7 @@ impl FetchSessions {
             .chain(1..first)
             .find(|id| !sessions.contains_key(id));
         let Some(id) = free else { return fetch };
-        let mut session = Session::new(version >= TOPIC_ID_VERSION);
+        let mut session = Session::new(version >= TOPIC_ID_VERSION, &self.held);
         for wanted in &fetch.wanted {
             session.want(wanted.clone());
         }
@@ -141,6 +154,10 @@ impl FetchSessions {
         fetch.session_id = id;
         fetch.session = Some(session);
         fetch
+    }
+
+    fn has_no_room_for(&self, partitions: usize) -> bool {
+        self.held.load(Ordering::Relaxed).saturating_add(partitions) > PARTITIONS_MAX
     }
 
     fn go_on(
@@ -152,6 +169,11 @@ impl FetchSessions {
     ) -> Result<SessionFetch, ErrorCode> {
         let found = self.sessions.lock().get(&id).cloned();
         let shared = found.ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        if self.has_no_room_for(wanted(request).count()) {
+            // The client comes again with all of its partitions, and gets no session.
+            self.sessions.lock().remove(&id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
         let mut session = shared.lock();
         if session.epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
@@ -219,8 +241,9 @@ impl SessionFetch {
 }
 
 impl Session {
-    fn new(uses_topic_ids: bool) -> Self {
+    fn new(uses_topic_ids: bool, held: &Arc<AtomicUsize>) -> Self {
         Self {
+            held: Arc::clone(held),
             epoch: 1,
             uses_topic_ids,
             partitions: BTreeMap::new(),
@@ -237,6 +260,7 @@ impl Session {
             known.wanted = wanted;
             return;
         }
+        self.held.fetch_add(1, Ordering::Relaxed);
         self.append(Known { wanted, told: None });
     }
 
@@ -249,6 +273,7 @@ impl Session {
 
     fn forget(&mut self, key: &PartitionKey) {
         if let Some(place) = self.places.remove(key) {
+            self.held.fetch_sub(1, Ordering::Relaxed);
             self.partitions.remove(&place);
         }
     }
@@ -276,6 +301,12 @@ impl Session {
             self.append(known);
         }
         is_new
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.places.len(), Ordering::Relaxed);
     }
 }
 

@@ -34,6 +34,7 @@ mod replicas;
 mod router;
 mod session;
 mod start;
+mod stop;
 mod sync;
 mod tasks;
 #[cfg(test)]

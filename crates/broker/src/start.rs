@@ -1,22 +1,19 @@
-//! Starts and stops a node.
+//! Starts a node.
 //!
-//! Input: a configuration, a world. Output: a node that serves, until it is stopped.
+//! Input: a configuration, a world. Output: a node that serves, until it is stopped (`stop.rs`).
 //!
 //! ```text
 //!   lock log.dirs ─► bind listeners ─► quorum: image ─► register ─► own registration in the image
 //!        ─► directories of deleted topics go ─► accept clients ─► background tasks
-//!   stop: no new requests ─► resign ─► close logs ─► checkpoints ─► clean marker ─► quorum
 //! ```
 //!
 //! Invariants:
 //! - nothing is served before the node's own registration is in its image;
 //! - listeners are bound before the registration, which tells their addresses, and accept after it:
-//!   a client that comes early waits in the backlog;
-//! - the clean marker is written last, and only if every log was closed.
+//!   a client that comes early waits in the backlog.
 //!
 //! Source: KIP-631 (registration), KIP-966 (clean shutdown).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,10 +26,10 @@ use skein_env::{Env, Lane, Listener};
 use skein_metadata::Endpoint;
 use skein_net::{AcceptLimits, Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
 use skein_quorum::{Controller, QuorumError, QuorumOptions};
-use skein_storage::{CacheLimits, CheckpointFile, LogDirectory, MetaProperties, StorageError};
-use skein_types::{BrokerEpoch, ErrorCode, Offset, TopicPartition, Uuid};
+use skein_storage::{CacheLimits, LogDirectory, MetaProperties, StorageError};
+use skein_types::{BrokerEpoch, ErrorCode, Uuid};
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
@@ -40,21 +37,15 @@ use crate::flusher::Flusher;
 use crate::metrics::Metrics;
 use crate::node::{Identity, Shared};
 use crate::producer_ids::ProducerIds;
-use crate::replicas::{Closing, Place, Replicas, remove_left_behind};
+use crate::replicas::{Replicas, remove_left_behind};
 use crate::session::ClientService;
-use crate::{http, tasks};
+use crate::{http, stop, tasks};
 
 /// A connection that stalls within a request is closed after this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Connections that are never idle for too long (`connections.max.idle.ms=-1`) wait this long.
 const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
-/// How long a stop waits for the logs to be closed; what is not closed by then is recovered.
-const CLOSE_MAX: Duration = Duration::from_millis(1400);
-
-/// How long a stop waits for the metadata quorum. Together they stay below two seconds.
-const QUORUM_STOP_MAX: Duration = Duration::from_millis(400);
 
 /// Features of a new cluster, and their levels: none yet that clients would act on.
 const FEATURES: &[(&str, i16)] = &[];
@@ -222,16 +213,7 @@ impl Broker {
     /// nothing.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        let closed = tokio::time::timeout(CLOSE_MAX, close_logs(&self.shared)).await;
-        if closed != Ok(true) {
-            tracing::warn!("not every log was closed; the next start recovers the rest");
-        }
-        let shutdown = self.shared.controller.shutdown();
-        match tokio::time::timeout(QUORUM_STOP_MAX, shutdown).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the metadata quorum did not stop in order"),
-            Err(_) => tracing::warn!("the metadata quorum did not stop in time"),
-        }
+        stop::stop(&self.shared).await;
     }
 }
 
@@ -495,127 +477,4 @@ fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
         .env
         .spawn
         .spawn(Lane::Control, "heartbeats", Box::pin(heartbeats));
-}
-
-/// Closes every log; whether the next start may trust all of them as they are.
-async fn close_logs(shared: &Arc<Shared>) -> bool {
-    let closings: Vec<_> = shared
-        .replicas
-        .places()
-        .into_iter()
-        .map(|place| {
-            let (sender, closed) = oneshot::channel();
-            let (task_shared, task_place) = (Arc::clone(shared), Arc::clone(&place));
-            let task = async move {
-                // The stop may have timed out.
-                let _ = sender.send(close_log(&task_shared, &task_place).await);
-            };
-            shared
-                .env
-                .spawn
-                .spawn(Lane::Data, "close-log", Box::pin(task));
-            (place.name.clone(), closed)
-        })
-        .collect();
-    let mut ends = Ends::default();
-    for (name, closed) in closings {
-        match closed.await {
-            Ok(Closed::Log {
-                recovery_point,
-                high_watermark,
-            }) => {
-                ends.recovery_points.insert(name.clone(), recovery_point);
-                ends.high_watermarks.insert(name, high_watermark);
-            }
-            Ok(Closed::Untouched) => {
-                ends.untouched.insert(name);
-            }
-            Ok(Closed::Gone) => {}
-            Ok(Closed::Failed) | Err(_) => ends.has_failed = true,
-        }
-    }
-    let (directory, broker_epoch) = (Arc::clone(&shared.directory), shared.identity.broker_epoch);
-    let mark = move || ends.write(&directory, broker_epoch);
-    match shared.env.offload("mark-clean", mark).await {
-        Some(Ok(is_clean)) => is_clean,
-        Some(Err(error)) => {
-            tracing::error!(%error, "cannot write the marks of a clean stop");
-            false
-        }
-        None => false,
-    }
-}
-
-/// How the logs of a node ended.
-#[derive(Default)]
-struct Ends {
-    recovery_points: BTreeMap<TopicPartition, Offset>,
-    high_watermarks: BTreeMap<TopicPartition, Offset>,
-    /// Never opened in this run.
-    untouched: BTreeSet<TopicPartition>,
-    has_failed: bool,
-}
-
-impl Ends {
-    /// Writes the checkpoints, and the clean marker if every log is as a clean stop leaves it.
-    fn write(
-        &self,
-        directory: &LogDirectory,
-        broker_epoch: BrokerEpoch,
-    ) -> Result<bool, StorageError> {
-        directory.write_checkpoint(CheckpointFile::RecoveryPoint, &self.recovery_points)?;
-        directory.write_checkpoint(CheckpointFile::HighWatermark, &self.high_watermarks)?;
-        // A log that was not opened is as the run before left it, and nobody has looked at it
-        // since.
-        let is_clean = !self.has_failed
-            && (directory.clean_shutdown().is_some() || self.untouched_have_no_log(directory)?);
-        if is_clean {
-            directory.mark_clean_shutdown(broker_epoch)?;
-        }
-        Ok(is_clean)
-    }
-
-    fn untouched_have_no_log(&self, directory: &LogDirectory) -> Result<bool, StorageError> {
-        if self.untouched.is_empty() {
-            return Ok(true);
-        }
-        let (partitions, _) = directory.list()?;
-        Ok(!partitions.iter().any(|name| self.untouched.contains(name)))
-    }
-}
-
-/// How the log of one partition ended.
-enum Closed {
-    Log {
-        recovery_point: Offset,
-        high_watermark: Offset,
-    },
-    Untouched,
-    /// Its topic is deleted.
-    Gone,
-    Failed,
-}
-
-/// Takes the log from its place and closes it on the offload pool.
-async fn close_log(shared: &Arc<Shared>, place: &Place) -> Closed {
-    let (log, producers) = match place.close(shared).await {
-        Closing::Log(log) => *log,
-        Closing::Untouched => return Closed::Untouched,
-        Closing::Closed => return Closed::Gone,
-        Closing::Failed => return Closed::Failed,
-    };
-    let high_watermark = log.view().high_watermark;
-    let now = shared.env.clock.now();
-    let close = move || log.close(&producers, now);
-    match shared.env.offload("close-log", close).await {
-        Some(Ok(recovery_point)) => Closed::Log {
-            recovery_point,
-            high_watermark,
-        },
-        Some(Err(error)) => {
-            tracing::error!(partition = %place.name, %error, "cannot close a log");
-            Closed::Failed
-        }
-        None => Closed::Failed,
-    }
 }

@@ -161,3 +161,35 @@ async fn a_final_epoch_ends_the_session() {
 fn epochs_wrap_to_one() {
     assert_eq!((next_epoch(1), next_epoch(i32::MAX)), (2, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn partitions_of_sessions_are_counted_and_given_back() {
+    let sessions = FetchSessions::new(10);
+    let held = || sessions.held.load(Ordering::Relaxed);
+    let mut session = Session::new(false, &sessions.held);
+    let request = |count: i32| FetchRequest {
+        topics: vec![FetchTopic {
+            topic: Str::from_static("topic"),
+            partitions: (0..count)
+                .map(|partition| FetchPartition {
+                    partition,
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    for wanted in wanted(&request(5)).chain(wanted(&request(3))) {
+        session.want(wanted);
+    }
+    assert_eq!(held(), 5);
+    for wanted in wanted(&request(2)) {
+        session.forget(&wanted.key);
+    }
+    assert_eq!(held(), 3);
+    drop(session);
+    assert_eq!(held(), 0);
+    sessions.held.store(PARTITIONS_MAX, Ordering::Relaxed);
+    assert_eq!(sessions.create(&request(1), 12, 7).session_id, 0);
+}

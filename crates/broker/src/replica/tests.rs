@@ -423,3 +423,29 @@ fn a_stalled_write_leaves_other_partitions_and_metadata_served() {
         );
     });
 }
+
+#[test]
+fn readers_let_go_of_segments_that_retention_took() {
+    let world = SimWorld::new(5);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[("segment.bytes", "1048576")]).await;
+        for _ in 0..3 {
+            let large = batch(1, &[7; 1_000_000]);
+            node.produce("topic", large).await.unwrap();
+        }
+        let replica = node.replica("topic").await.unwrap();
+        assert_eq!(replica.view().log.segment_count(), 3);
+        let low = replica.delete_records(Some(Offset(2))).await;
+        assert_eq!(low, Ok(Offset(2)));
+        let now = node.shared().env.clock.now();
+        replica.send_on_errand(Box::new(move |log| {
+            log.delete_old_segments(now).unwrap();
+            None
+        }));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(replica.view().log.segment_count(), 1);
+        assert_eq!(read_all(&replica).len(), 1);
+    });
+}
