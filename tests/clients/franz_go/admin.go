@@ -66,8 +66,16 @@ func configsAreDescribedAndAltered() {
 		}
 		return found
 	}
-	found := describe()
-	equal(found["max.message.bytes"], "2000000", "max.message.bytes")
+	// A broker may tell of a decision a moment after it was made.
+	describeUntil := func(key, value string) map[string]string {
+		found := describe()
+		for ctx := background(); found[key] != value && ctx.Err() == nil; found = describe() {
+			time.Sleep(50 * time.Millisecond)
+		}
+		equal(found[key], value, key)
+		return found
+	}
+	found := describeUntil("max.message.bytes", "2000000")
 	equal(found["retention.ms"], "604800000", "retention.ms")
 	equal(found["cleanup.policy"], "delete", "cleanup.policy")
 
@@ -77,8 +85,7 @@ func configsAreDescribedAndAltered() {
 	}
 	check(alter(kadm.SetConfig, "retention.ms", "3600000") == nil, "retention.ms was refused")
 	check(alter(kadm.DeleteConfig, "max.message.bytes", "") == nil, "the deletion was refused")
-	found = describe()
-	equal(found["max.message.bytes"], "1048588", "max.message.bytes")
+	found = describeUntil("max.message.bytes", "1048588")
 	equal(found["retention.ms"], "3600000", "retention.ms")
 	check(errors.Is(alter(kadm.SetConfig, "retention.millis", "1"), kerr.InvalidConfig), "a wrong key was taken")
 }

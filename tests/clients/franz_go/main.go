@@ -90,6 +90,8 @@ func client(options ...kgo.Opt) *kgo.Client {
 		kgo.SeedBrokers(os.Args[1]),
 		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		// A topic may be served a moment after it was made.
+		kgo.UnknownTopicRetries(100),
 	}
 	return must(kgo.NewClient(append(common, options...)...))
 }
