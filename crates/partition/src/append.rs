@@ -22,6 +22,8 @@
 
 use skein_config::TimestampType;
 use skein_record::{AppendOrigin, BatchHeader, Undo, Verdict};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{LeaderEpoch, Millis, Offset};
 
 use crate::high_watermark::check_min_isr;
@@ -116,6 +118,14 @@ impl Replica {
         );
         let undo = Some(self.producers.reserve(&header, base_offset));
         self.reserved_end_offset = placed.end;
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::AckBeforeWrite) {
+            effects.push(placed.acknowledge(self.log_start_offset));
+        }
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::ViewBeforeWritten) {
+            effects.push(Effect::PublishView(self.published()));
+        }
         self.group.members.push(Member {
             produce: placed,
             acks: produce.acks,

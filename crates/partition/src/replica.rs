@@ -50,6 +50,8 @@
 
 use skein_config::Durability;
 use skein_record::{EpochEndOffset, LeaderEpochs, ProducerStates};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerId, LeaderEpoch, Millis, Offset, PartitionEpoch};
 
 use crate::append::{Group, Produce};
@@ -263,6 +265,16 @@ impl Replica {
     /// What readers see, as of the last `PublishView`.
     #[must_use]
     pub fn published(&self) -> PublishedOffsets {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::ViewBeforeWritten) {
+            let end = self.reserved_end_offset;
+            return PublishedOffsets {
+                last_stable_offset: end,
+                high_watermark: end,
+                log_end_offset: end,
+                ..self.published
+            };
+        }
         self.published
     }
 
@@ -350,6 +362,8 @@ impl Replica {
         } = self.settings;
         let leader_end = match durability {
             Durability::Replicated => self.log_end_offset,
+            #[cfg(feature = "mutations")]
+            Durability::Flushed if mutation::has(Mutation::AckBeforeFlush) => self.log_end_offset,
             Durability::Flushed => self.flushed_end_offset,
         };
         let end = committed_end(

@@ -10,6 +10,8 @@
 
 mod error_code;
 mod ids;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 mod topic;
 
 pub use error_code::ErrorCode;

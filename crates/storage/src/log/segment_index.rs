@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use skein_env::Disk;
 use skein_record::BatchHeader;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
 
 use super::batches::Headers;
@@ -109,6 +111,12 @@ impl SegmentIndexer {
         if self.bytes_since_entry > interval_bytes
             && let (Ok(relative_offset), Ok(position)) = (relative_offset, u32::try_from(position))
         {
+            #[cfg(feature = "mutations")]
+            let position = match mutation::has(Mutation::IndexOffByOne) {
+                // The batch behind it: the header's length does not count its first 12 bytes.
+                true => position.saturating_add(12 + header.length.unsigned_abs()),
+                false => position,
+            };
             self.offsets.push(OffsetEntry {
                 relative_offset,
                 position,

@@ -17,6 +17,8 @@ use std::path::Path;
 
 use skein_env::Disk;
 use skein_record::{LeaderEpochs, ProducerStates};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
 
 use super::Log;
@@ -132,6 +134,10 @@ impl Replay<'_> {
                 }
                 replay_batch(&mut producers, visited)
             })?;
+        }
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::ProducerSnapshotLost) {
+            producers = ProducerStates::starting_at(end);
         }
         // Compaction may have removed the last batches before the end.
         producers.on_log_start(end);

@@ -1,0 +1,40 @@
+//! Bugs on purpose, to see that the simulation finds them. Only with the feature `mutations`, which
+//! never ships.
+//!
+//! Input: which bug this thread is to have. Output: whether the code at hand is to misbehave.
+//!
+//! Invariant: a simulated node lives on one thread, so the choice is the thread's.
+//!
+//! Source: mutation testing.
+
+use std::cell::Cell;
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A produce is acknowledged when its write is ordered, not when it is done.
+    AckBeforeWrite,
+    /// With `durability=flushed`, a record counts as flushed when it is written.
+    AckBeforeFlush,
+    /// An entry of the offset index names the batch behind its own.
+    IndexOffByOne,
+    /// When a log is opened, no producer is remembered.
+    ProducerSnapshotLost,
+    /// Readers see a batch when its write is ordered.
+    ViewBeforeWritten,
+}
+
+thread_local! {
+    static CHOSEN: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+/// Chooses the bug of this thread.
+pub fn choose(mutation: Option<Mutation>) {
+    CHOSEN.set(mutation);
+}
+
+/// Whether this thread has the bug.
+#[must_use]
+pub fn has(mutation: Mutation) -> bool {
+    CHOSEN.get() == Some(mutation)
+}
