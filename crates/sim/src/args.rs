@@ -70,13 +70,14 @@ fn number(name: &str, value: Option<String>) -> Result<u64, String> {
 }
 
 fn mutation(name: Option<String>) -> Result<Mutation, String> {
-    let known = MUTATIONS.map(Mutation::name).join(", ");
-    let name = name.ok_or_else(|| format!("--mutation needs one of: {known}"))?;
-    if !cfg!(feature = "mutations") {
-        return Err("this build has no mutations; build it with --features mutations".to_owned());
-    }
+    let known: Vec<_> = MUTATIONS.iter().map(|(known, _)| *known).collect();
     let found = MUTATIONS
-        .into_iter()
-        .find(|mutation| mutation.name() == name);
-    found.ok_or_else(|| format!("no mutation {name:?}; there are: {known}"))
+        .iter()
+        .find(|(known, _)| Some(*known) == name.as_deref());
+    found
+        .map(|(_, mutation)| *mutation)
+        .ok_or_else(|| match known.is_empty() {
+            true => "there are no mutations in this build; add --features mutations".to_owned(),
+            false => format!("--mutation takes one of: {}", known.join(", ")),
+        })
 }

@@ -6,8 +6,8 @@
 //!
 //! - after a clean stop nothing may be lost, and the power may go;
 //! - after a kill, what was neither acknowledged nor read;
-//! - after a power cut, on topics with `durability=replicated`, the end of the log, back to what was
-//!   there at the last clean stop; with `flushed`, what was neither read nor acknowledged with
+//! - after a power cut, on topics with `durability=replicated`, the end of the log, back to what
+//!   was there at the last clean stop; with `flushed`, what was neither read nor acknowledged with
 //!   `acks=all`.
 //!
 //! Source: the design's sections on flush and on what a disk kept.

@@ -116,9 +116,13 @@ impl<'a> Node<'a> {
         self.state.lock().must_start = must_start;
     }
 
-    /// Ends the process, if one lives.
+    /// Ends the process, if one lives; the power of the machine also if none does.
     pub(crate) fn end(&self, end: End) {
         if !self.world.is_alive(NODE) {
+            if end == End::PowerCut {
+                self.cut_idle();
+                self.tell(Event::Ended(end));
+            }
             return;
         }
         self.expect(end);

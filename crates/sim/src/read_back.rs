@@ -18,17 +18,20 @@ use crate::client::fetch::{FetchTerms, Progress, Session};
 use crate::client::lister;
 use crate::event::{Event, PartitionId};
 
-/// How long the end of a log must stand still to be its end.
+/// How long the ends of all logs must stand still to be their ends.
 const STANDS_STILL: Duration = Duration::from_millis(700);
+
+/// The same where consumers wait for flushes: after a crash all segments of a log are flushed
+/// before anything of it counts as flushed, one after the other, on a disk that may be slow.
+const STANDS_STILL_FLUSHED: Duration = Duration::from_secs(15);
 
 /// Lookups by time in each partition.
 const LOOKUPS: u64 = 4;
 
 /// Reads every partition.
 pub(crate) async fn read_everything(client: &mut Client) {
-    for number in 0..client.plan.partitions().count() {
+    for (number, end) in final_ends(client).await.into_iter().enumerate() {
         let partition = PartitionId(number);
-        let end = final_end(client, partition).await;
         read(client, partition, end).await;
         client
             .witness
@@ -37,20 +40,34 @@ pub(crate) async fn read_everything(client: &mut Client) {
     }
 }
 
-/// The end of the log, once it moves no more: a `flushed` topic's consumers see the last records
-/// when they are flushed.
-async fn final_end(client: &mut Client, partition: PartitionId) -> Offset {
-    let mut last = None;
+/// The ends of all logs, once they move no more.
+async fn final_ends(client: &mut Client) -> Vec<Offset> {
+    let is_flushed = client
+        .plan
+        .partitions()
+        .any(|partition| partition.is_flushed);
+    let stands_still = if is_flushed {
+        STANDS_STILL_FLUSHED
+    } else {
+        STANDS_STILL
+    };
+    let mut last = ends(client).await;
     loop {
-        let end = lister::end(client, partition).await;
-        if let (Some(end), Some(last)) = (end, last)
-            && end == last
-        {
-            return end;
+        sleep(stands_still).await;
+        let now = ends(client).await;
+        if now == last {
+            return now;
         }
-        last = end;
-        sleep(STANDS_STILL).await;
+        last = now;
     }
+}
+
+async fn ends(client: &mut Client) -> Vec<Offset> {
+    let mut ends = Vec::new();
+    while ends.len() < client.plan.partitions().count() {
+        ends.extend(lister::end(client, PartitionId(ends.len())).await);
+    }
+    ends
 }
 
 async fn read(client: &mut Client, partition: PartitionId, end: Offset) {

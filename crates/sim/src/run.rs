@@ -32,7 +32,7 @@ use crate::read_back::read_everything;
 use crate::witness::Witness;
 
 /// Simulated time in which everything must be answered and read, once the faults are over.
-const CONVERGE_MAX: Duration = Duration::from_secs(120);
+const CONVERGE_MAX: Duration = Duration::from_secs(300);
 
 /// How often a waiting run looks around.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -117,7 +117,7 @@ pub fn running() -> Option<(u64, Vec<String>)> {
 /// With the panic of any task of the node: a bug.
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Outcome {
-    mutation::set(options.mutation);
+    mutation::choose(options.mutation);
     let world = SimWorld::new(seed);
     if options.world_log {
         world.keep_log();

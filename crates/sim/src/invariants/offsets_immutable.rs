@@ -26,6 +26,8 @@ use crate::plan::Plan;
 /// What is known to be where, in each partition.
 pub(crate) struct OffsetsImmutable {
     partitions: Vec<Partition>,
+    /// The era in which each batch was sent last.
+    sent: BTreeMap<BatchId, u32>,
 }
 
 #[derive(Default)]
@@ -41,8 +43,8 @@ struct Slot {
     end: Offset,
     /// When it was first seen, in this era.
     told: u64,
-    /// Whether it is seen again decides what the last power cut has left.
-    is_doubtful: bool,
+    /// The era that ended with a power cut which may have taken it; `None`: it is certain.
+    doubtful_since: Option<u32>,
 }
 
 impl OffsetsImmutable {
@@ -54,6 +56,7 @@ impl OffsetsImmutable {
         });
         Self {
             partitions: partitions.collect(),
+            sent: BTreeMap::new(),
         }
     }
 
@@ -67,6 +70,7 @@ impl OffsetsImmutable {
     ) -> Result<(), String> {
         let end = facts.batches.get(batch).end(base_offset);
         let is_doubtful = stamp.era != facts.now.era;
+        let sent = self.sent.get(&batch).copied().unwrap_or(0);
         let partition = &mut self.partitions[partition.0];
         if is_doubtful && end > partition.flushed_end {
             // News from before a power cut: it may have been lost since.
@@ -78,8 +82,9 @@ impl OffsetsImmutable {
                 batch,
                 end,
                 told: facts.now.told,
-                is_doubtful: false,
+                doubtful_since: None,
             },
+            sent,
         )
     }
 }
@@ -112,6 +117,10 @@ impl Invariant for OffsetsImmutable {
                 self.partitions[partition.0].note_committed(end);
                 self.see(*partition, *base_offset, *batch, *asked, facts)
             }
+            Event::Sent { batch, .. } => {
+                self.sent.insert(*batch, facts.now.era);
+                Ok(())
+            }
             Event::OutOfRange {
                 partition,
                 position,
@@ -129,7 +138,7 @@ impl Invariant for OffsetsImmutable {
             Event::ReadBack { partition, end } => self.partitions[partition.0].settle(*end),
             Event::Ended(end) => {
                 for partition in &mut self.partitions {
-                    partition.node_ended(*end);
+                    partition.node_ended(*end, facts.now.era);
                 }
                 Ok(())
             }
@@ -146,7 +155,8 @@ impl Partition {
         }
     }
 
-    fn place(&mut self, base_offset: Offset, new: Slot) -> Result<(), String> {
+    /// `sent`: the era in which the batch was sent last.
+    fn place(&mut self, base_offset: Offset, new: Slot, sent: u32) -> Result<(), String> {
         let overlapping: Vec<(Offset, Slot)> = self
             .slots
             .range(..new.end)
@@ -155,39 +165,52 @@ impl Partition {
             .map(|(at, slot)| (*at, *slot))
             .collect();
         for (at, old) in overlapping {
-            if (at, old.batch) == (base_offset, new.batch) {
-                self.vouch_for(base_offset, new.told);
-                return Ok(());
+            let is_same = (at, old.batch) == (base_offset, new.batch);
+            match old.doubtful_since {
+                None if is_same => return Ok(()),
+                // Sent again since, it may be back at its place by chance, and vouches for itself
+                // only.
+                Some(era) if is_same && sent >= era => {
+                    self.slots.insert(base_offset, new);
+                    return Ok(());
+                }
+                Some(era) if is_same => {
+                    self.vouch_for(base_offset, era, new.told);
+                    return Ok(());
+                }
+                Some(era) => self.lose_from(at, era),
+                None => {
+                    return Err(format!(
+                        "{} is at {base_offset}..{}, where {} was at {at}..{}",
+                        new.batch, new.end, old.batch, old.end
+                    ));
+                }
             }
-            if !old.is_doubtful {
-                return Err(format!(
-                    "{} is at {base_offset}..{}, where {} was at {at}..{}",
-                    new.batch, new.end, old.batch, old.end
-                ));
-            }
-            self.lose_from(at);
         }
         self.slots.insert(base_offset, new);
         Ok(())
     }
 
-    /// The batch at `offset` is there after the power cut, and so are all before it.
-    fn vouch_for(&mut self, offset: Offset, told: u64) {
-        for slot in self.slots.range_mut(..=offset).rev().map(|(_, slot)| slot) {
-            if !slot.is_doubtful {
-                break;
+    /// The batch at `offset`, in doubt since `era`, is there; and so is what was certain with it
+    /// and lies before it.
+    fn vouch_for(&mut self, offset: Offset, era: u32, told: u64) {
+        for (_, slot) in self.slots.range_mut(..=offset).rev() {
+            match slot.doubtful_since {
+                Some(since) if since >= era => (slot.doubtful_since, slot.told) = (None, told),
+                Some(_) => {}
+                None => break,
             }
-            (slot.is_doubtful, slot.told) = (false, told);
         }
     }
 
-    /// The doubtful batch at `offset` is not there, and so are none of the doubtful ones after it.
-    fn lose_from(&mut self, offset: Offset) {
+    /// The batch at `offset`, in doubt since `era`, is not there; and so is nothing after it that
+    /// was there before it went.
+    fn lose_from(&mut self, offset: Offset, era: u32) {
         self.slots
-            .retain(|at, slot| *at < offset || !slot.is_doubtful);
+            .retain(|at, slot| *at < offset || slot.doubtful_since.is_none_or(|since| since > era));
     }
 
-    fn node_ended(&mut self, end: End) {
+    fn node_ended(&mut self, end: End, era: u32) {
         match end {
             End::Kill => {}
             End::Clean => {
@@ -201,7 +224,7 @@ impl Partition {
                     .values_mut()
                     .filter(|slot| slot.end > flushed_end)
                 {
-                    slot.is_doubtful = true;
+                    slot.doubtful_since.get_or_insert(era);
                 }
             }
         }
@@ -209,7 +232,7 @@ impl Partition {
 
     /// The log reaches at least here, by what was known before the event `told`.
     fn certain_end(&self, told: u64) -> Offset {
-        let is_certain = |slot: &&Slot| !slot.is_doubtful && slot.told < told;
+        let is_certain = |slot: &&Slot| slot.doubtful_since.is_none() && slot.told < told;
         let certain = self.slots.values().rev().find(is_certain);
         certain
             .map_or(Offset::ZERO, |slot| slot.end)
@@ -219,7 +242,7 @@ impl Partition {
     /// The whole log was seen: it has no hole, and reaches as far as it must.
     fn settle(&mut self, end: Offset) -> Result<(), String> {
         // What is still in doubt was not seen, so it is gone.
-        self.slots.retain(|_, slot| !slot.is_doubtful);
+        self.slots.retain(|_, slot| slot.doubtful_since.is_none());
         let certain_end = self.certain_end(u64::MAX).max(self.flushed_end);
         if end < certain_end {
             return Err(format!(
