@@ -196,7 +196,7 @@ const OUTSIDE_WORLD: [&str; 6] = [
 ];
 
 /// Uses of the outside world past `skein_env`, outside of tests.
-pub fn outside_world_broken(path: &str, text: &str) -> Vec<String> {
+pub(crate) fn outside_world_broken(path: &str, text: &str) -> Vec<String> {
     let is_behind = BEHIND_ENV
         .iter()
         .any(|name| path.starts_with(&format!("crates/{name}/src/")));
