@@ -32,8 +32,8 @@ use tokio::time::Instant;
 /// A session may be evicted for another when it has not been used for this long.
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
 
-/// Partitions that all sessions of a node may hold; what a client names costs memory whether it exists or
-/// not.
+/// Partitions that all sessions of a node may hold; what a client names costs memory whether it
+/// exists or not.
 const PARTITIONS_MAX: usize = 1_000_000;
 
 /// Epoch of a request that starts anew.

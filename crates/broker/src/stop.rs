@@ -1,15 +1,15 @@
 //! Stops a node.
 //!
-//! Input: a node whose listeners take nothing more. Output: logs that are on the disk, and a marker which
-//! says so.
+//! Input: a node whose listeners take nothing more. Output: logs that are on the disk, and a marker
+//! which says so.
 //!
 //! ```text
 //!   close logs, each where it may block ─► checkpoints ─► clean marker ─► quorum
 //! ```
 //!
 //! Invariants:
-//! - the clean marker is written last, and only if every log was closed in order, or was never touched
-//!   since a clean stop;
+//! - the clean marker is written last, and only if every log was closed in order, or was never
+//!   touched since a clean stop;
 //! - a stop takes less than two seconds; what is not closed by then is recovered at the next start.
 //!
 //! Source: KIP-966 (clean shutdown).

@@ -1,8 +1,8 @@
 //! What record bytes cost between a socket and a file.
 //!
-//! Input: a node on real sockets and a real directory, whose disk and network are watched. Output: record
-//! bytes are written from where they were received, and neither producing nor fetching allocates for a
-//! record.
+//! Input: a node on real sockets and a real directory, whose disk and network are watched. Output:
+//! record bytes are written from where they were received, and neither producing nor fetching
+//! allocates for a record.
 //!
 //! Source: none.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]

@@ -31,7 +31,8 @@ impl Watched {
         self.written.lock().unwrap().clear();
     }
 
-    /// Checks that every byte which was written lay where it was received; returns how many they are.
+    /// Checks that every byte which was written lay where it was received; returns how many they
+    /// are.
     pub(crate) fn check_written_from_received(&self) -> usize {
         let received = self.received.lock().unwrap();
         let mut bytes = 0;
