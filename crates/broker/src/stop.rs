@@ -14,7 +14,7 @@
 //!
 //! Source: KIP-966 (clean shutdown).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,10 +76,7 @@ async fn close_logs(shared: &Arc<Shared>) -> bool {
                 ends.recovery_points.insert(name.clone(), recovery_point);
                 ends.high_watermarks.insert(name, high_watermark);
             }
-            Ok(Closed::Untouched) => {
-                ends.untouched.insert(name);
-            }
-            Ok(Closed::Gone) => {}
+            Ok(Closed::Untouched | Closed::Gone) => {}
             Ok(Closed::Failed) | Err(_) => ends.has_failed = true,
         }
     }
@@ -100,8 +97,6 @@ async fn close_logs(shared: &Arc<Shared>) -> bool {
 struct Ends {
     recovery_points: BTreeMap<TopicPartition, Offset>,
     high_watermarks: BTreeMap<TopicPartition, Offset>,
-    /// Never opened in this run.
-    untouched: BTreeSet<TopicPartition>,
     has_failed: bool,
 }
 
@@ -115,21 +110,21 @@ impl Ends {
         directory.write_checkpoint(CheckpointFile::RecoveryPoint, &self.recovery_points)?;
         directory.write_checkpoint(CheckpointFile::HighWatermark, &self.high_watermarks)?;
         // A log that was not opened is as the run before left it, and nobody has looked at it
-        // since.
+        // since; a stop right after the start does not even know of it.
         let is_clean = !self.has_failed
-            && (directory.clean_shutdown().is_some() || self.untouched_have_no_log(directory)?);
+            && (directory.clean_shutdown().is_some() || self.are_all_closed(directory)?);
         if is_clean {
             directory.mark_clean_shutdown(broker_epoch)?;
         }
         Ok(is_clean)
     }
 
-    fn untouched_have_no_log(&self, directory: &LogDirectory) -> Result<bool, StorageError> {
-        if self.untouched.is_empty() {
-            return Ok(true);
-        }
+    /// Whether this run has closed every log that there is.
+    fn are_all_closed(&self, directory: &LogDirectory) -> Result<bool, StorageError> {
         let (partitions, _) = directory.list()?;
-        Ok(!partitions.iter().any(|name| self.untouched.contains(name)))
+        Ok(partitions
+            .iter()
+            .all(|name| self.recovery_points.contains_key(name)))
     }
 }
 
