@@ -106,6 +106,8 @@ pub(crate) enum Event {
     Serving,
     /// The node ended.
     Ended(End),
+    /// From now on writes of the node may fail, whether a client hears of it or not.
+    WritesMayFail,
     /// Something was done to the world.
     Fault(String),
     /// Another thing to know when reading the history.
@@ -129,9 +131,12 @@ impl Event {
             | Self::Unavailable { partition, .. }
             | Self::TimeLooked { partition, .. }
             | Self::ReadBack { partition, .. } => Some(*partition),
-            Self::Starting | Self::Serving | Self::Ended(_) | Self::Fault(_) | Self::Note(_) => {
-                None
-            }
+            Self::Starting
+            | Self::Serving
+            | Self::Ended(_)
+            | Self::WritesMayFail
+            | Self::Fault(_)
+            | Self::Note(_) => None,
         }
     }
 }
@@ -220,6 +225,7 @@ impl Event {
             Self::Starting => f.write_str("starts"),
             Self::Serving => f.write_str("serves"),
             Self::Ended(end) => write!(f, "ends: {end:?}"),
+            Self::WritesMayFail => f.write_str("lets writes fail"),
             Self::Fault(text) | Self::Note(text) => f.write_str(text),
             Self::Sent { .. }
             | Self::Acked { .. }

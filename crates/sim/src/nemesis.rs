@@ -187,6 +187,7 @@ impl<'a> Nemesis<'a> {
         if is_sync {
             self.node.hold();
         }
+        self.witness.tell(Actor::Nemesis, Event::WritesMayFail);
         self.world.disk(NODE).set_plan(plan);
         self.last().await;
         self.tell("heals the disk");
@@ -206,6 +207,7 @@ impl<'a> Nemesis<'a> {
         let room = self.rng.below(ROOM_MAX);
         self.tell(&format!("leaves {room} bytes on the disk"));
         self.node.must_start(false);
+        self.witness.tell(Actor::Nemesis, Event::WritesMayFail);
         disk.set_capacity(disk.used() + room);
         self.last().await;
         self.tell("gives the disk room again");

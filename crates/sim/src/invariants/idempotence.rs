@@ -38,8 +38,8 @@ struct Partition {
     by_offset: BTreeMap<Offset, BatchId>,
     /// Producers that may have lost a batch in a power cut.
     excused: BTreeSet<Identity>,
-    /// A write has failed: the first batch of a producer may be missing where later ones are not.
-    has_failed_writes: bool,
+    /// Writes may have failed: the first batch of a producer may be missing where later ones are not.
+    writes_may_fail: bool,
     /// Refusals that are right only if the batch is in the log.
     unexplained: BTreeMap<BatchId, String>,
     /// Producers that have sent something.
@@ -109,22 +109,17 @@ impl Invariant for Idempotence {
                     ));
                 };
                 let partition = &mut self.partitions[of.partition.0];
-                if !partition.excused.contains(&identity) {
+                let is_first = sequence == Sequence(0);
+                let is_excused = is_first && partition.writes_may_fail;
+                if !is_excused && !partition.excused.contains(&identity) {
                     let text = format!("{batch}, sequence {sequence}, is refused: {code}");
                     partition.unexplained.insert(*batch, text);
                 }
             }
-            Event::Refused {
-                batch,
-                code: ErrorCode::KafkaStorageError,
-                ..
-            } => {
-                let of = facts.batches.get(*batch);
-                let partition = &mut self.partitions[of.partition.0];
-                partition.has_failed_writes = true;
-                partition
-                    .excused
-                    .extend(of.origin.map(|(identity, _)| identity));
+            Event::WritesMayFail => {
+                for partition in &mut self.partitions {
+                    partition.writes_may_fail = true;
+                }
             }
             Event::Read {
                 partition,
@@ -189,8 +184,7 @@ impl Partition {
             let expected = next.get(&identity).copied().unwrap_or(Sequence(0));
             let follows = sequence == expected;
             let is_first = !next.contains_key(&identity);
-            let is_excused =
-                self.excused.contains(&identity) || (is_first && self.has_failed_writes);
+            let is_excused = self.excused.contains(&identity) || (is_first && self.writes_may_fail);
             let skips = sequence > expected && is_excused;
             if !follows && !skips {
                 return Err(format!(
