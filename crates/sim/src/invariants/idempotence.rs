@@ -38,7 +38,8 @@ struct Partition {
     by_offset: BTreeMap<Offset, BatchId>,
     /// Producers that may have lost a batch in a power cut.
     excused: BTreeSet<Identity>,
-    /// Writes may have failed: the first batch of a producer may be missing where later ones are not.
+    /// Writes may have failed: the first batch of a producer may be missing where later ones are
+    /// not.
     writes_may_fail: bool,
     /// Refusals that are right only if the batch is in the log.
     unexplained: BTreeMap<BatchId, String>,
