@@ -1,0 +1,76 @@
+//! What the writer of a replica takes.
+//!
+//! Input: what callers of [`Replica`](crate::replica::Replica) want done. Output: one closed list of
+//! it, which the hand-off queues.
+//!
+//! Invariant: whoever waits for an answer waits for a sender in here, so that dropping an input
+//! answers it.
+//!
+//! Source: none.
+
+use skein_config::TopicConfig;
+use skein_net::BytesPermit;
+use skein_partition::{Acks, Event, Refusal};
+use skein_record::{BatchBuf, ProducerStates};
+use skein_storage::Log;
+use skein_types::{Millis, Offset, TopicPartition};
+use tokio::sync::oneshot;
+
+use super::writing::Writing;
+use crate::replica::ReplicaView;
+use crate::replica::reply::ReplySender;
+
+/// A replica whose log has just been opened.
+pub(crate) struct Opened {
+    pub(crate) name: TopicPartition,
+    pub(crate) machine: skein_partition::Replica,
+    pub(crate) log: Log,
+    pub(crate) config: TopicConfig,
+}
+
+/// Something to do with the log while nothing is written, without blocking.
+pub(crate) type LogTask =
+    Box<dyn FnOnce(&mut Log, &mut skein_partition::Replica) -> Option<Event> + Send>;
+
+/// Something to do with the log on the offload pool, where it may block. Appends wait meanwhile.
+pub(crate) type Errand = Box<dyn FnOnce(&mut Log) -> Option<Event> + Send>;
+
+/// What the writer takes.
+pub(crate) enum Input {
+    Produce(Produce),
+    Event(Event),
+    Task(LogTask),
+    Errand(Errand),
+    DeleteRecords {
+        before_offset: Option<Offset>,
+        reply: oneshot::Sender<Result<Offset, Refusal>>,
+    },
+    TimerFired,
+    /// Time for what is due by age alone.
+    Aged,
+    TakeLog {
+        reply: oneshot::Sender<(Log, ProducerStates)>,
+    },
+    /// A write that ran elsewhere has ended.
+    Completed(Box<Writing>),
+    /// An errand has ended.
+    Returned(Box<Log>, Option<Event>),
+}
+
+/// A batch to be appended.
+pub(crate) struct Produce {
+    pub(crate) batch: BatchBuf,
+    pub(crate) acks: Acks,
+    pub(crate) timeout: Millis,
+    pub(crate) permit: BytesPermit,
+    pub(crate) reply: ReplySender,
+}
+
+impl Opened {
+    pub(in crate::replica) fn view(&self) -> ReplicaView {
+        ReplicaView {
+            log: self.log.reader().load(),
+            offsets: self.machine.published(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A step of the state machine, and what it orders.
+//!
+//! Input: an event, or a batch to be appended. Output: the effects, carried out in their order.
+//!
+//! Invariants:
+//! - a batch is between the state machine and the group only while it is stepped;
+//! - a group never outgrows what one write takes ([`Core::make_room`]);
+//! - answers are kept in the [`Step`], and leave after the view that makes them true.
+//!
+//! Source: the two-phase append of `skein_partition`.
+
+use std::sync::Arc;
+
+use skein_partition::{Effect, Event, Ticket};
+use skein_record::BatchBuf;
+use skein_types::Offset;
+
+use super::input::{Errand, Input, Produce};
+use super::{Core, Step, index};
+use crate::replica::ReplicaView;
+
+impl Core {
+    pub(super) fn produce(&mut self, produce: Produce, step: &mut Step<'_>) {
+        if !self.make_room(&produce.batch, step) {
+            // The group before it is being written elsewhere.
+            self.held.push_front(Input::Produce(produce));
+            return;
+        }
+        let Produce {
+            batch,
+            acks,
+            timeout,
+            permit,
+            reply,
+        } = produce;
+        let header = *batch.header();
+        let ticket = Ticket(self.replies.insert(reply) as u64);
+        self.arriving = Some((batch, permit));
+        let event = Event::ProduceReceived {
+            ticket,
+            header,
+            acks,
+            timeout,
+            leader_epoch: None,
+        };
+        self.step(event, step);
+        if self.arriving.take().is_some()
+            && let Some(reply) = self.replies.get(index(ticket))
+        {
+            // A duplicate that waits, as its original does: in the group, or for the high
+            // watermark.
+            if self.group.is_empty() {
+                reply.appended();
+            } else {
+                self.group.tickets.push(ticket);
+            }
+        }
+    }
+
+    /// Writes the group if `batch` does not fit into the same write. False: a write is in flight.
+    pub(super) fn make_room(&mut self, batch: &BatchBuf, step: &mut Step<'_>) -> bool {
+        let Some(log) = &self.log else { return false };
+        let bytes = (self.group.bytes + batch.as_slice().len()) as u64;
+        // The tickets of duplicates count in the state machine's group too.
+        let is_full = self.group.tickets.len() >= skein_partition::MAX_GROUP_BATCHES
+            || bytes > log.group_max_bytes();
+        if is_full {
+            self.write_group(step);
+        }
+        self.log.is_some()
+    }
+
+    pub(super) fn event(&mut self, event: Event, step: &mut Step<'_>) {
+        if event.waits_while_writing() && !self.group.is_empty() {
+            self.write_group(step);
+            if self.log.is_none() {
+                self.held.push_front(Input::Event(event));
+                return;
+            }
+        }
+        self.step(event, step);
+    }
+
+    pub(super) fn step(&mut self, event: Event, step: &mut Step<'_>) {
+        let now = self.shared.env.clock.now();
+        let mut effects = std::mem::take(&mut self.effects);
+        self.machine.step(event, now, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect, step);
+        }
+        self.effects = effects;
+        self.set_timer();
+    }
+
+    pub(super) fn carry_out(&mut self, effect: Effect, step: &mut Step<'_>) {
+        match effect {
+            Effect::Write {
+                base_offset,
+                leader_epoch,
+                log_append_time,
+                ticket,
+            } => {
+                let Some((mut batch, permit)) = self.arriving.take() else {
+                    return;
+                };
+                batch.set_base_offset(base_offset);
+                batch.set_leader_epoch(leader_epoch);
+                if let Some(now) = log_append_time {
+                    batch.set_log_append_time(now);
+                }
+                self.group.push(ticket, batch, permit);
+            }
+            Effect::PublishView(_) => self.publish(step),
+            Effect::AckProduce { ticket, result } => {
+                if let Some(reply) = self.replies.try_remove(index(ticket)) {
+                    step.answers.push((reply, result));
+                }
+            }
+            Effect::RequestFlush { .. } => self.shared.flusher.request(step.replica),
+            // The log writes the file itself before the first batch of an epoch.
+            Effect::CheckpointLeaderEpochs => {}
+            Effect::MoveLogStart {
+                ticket,
+                log_start_offset,
+            } => {
+                let errand = move_log_start(ticket, log_start_offset);
+                self.held.push_back(Input::Errand(errand));
+            }
+            Effect::AnswerDeleteRecords { ticket, result } => {
+                if let Some(reply) = self.delete_replies.try_remove(index(ticket)) {
+                    // A client that has gone does not want to know.
+                    let _ = reply.send(result);
+                }
+            }
+            Effect::ReplicaOffline { reason } => {
+                tracing::error!(partition = %step.replica.name, ?reason, "a replica is offline");
+                self.shared.metrics.replicas_offline.inc();
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, step: &mut Step<'_>) {
+        let offsets = self.machine.published();
+        if let Some(log) = &mut self.log {
+            log.publish(offsets.high_watermark, offsets.last_stable_offset);
+            self.view = self.reader.load();
+        }
+        step.replica.publish(ReplicaView {
+            log: Arc::clone(&self.view),
+            offsets,
+        });
+        step.is_published = true;
+    }
+}
+
+fn move_log_start(ticket: Ticket, log_start_offset: Offset) -> Errand {
+    Box::new(move |log| {
+        Some(match log.advance_log_start(log_start_offset) {
+            Ok(()) => Event::LogStartOffsetMoved {
+                ticket: Some(ticket),
+                log_start_offset,
+            },
+            Err(error) => {
+                tracing::error!(partition = %log.partition(), %error, "cannot move the log start");
+                Event::LogStartMoveFailed { ticket }
+            }
+        })
+    })
+}
