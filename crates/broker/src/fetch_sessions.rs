@@ -26,6 +26,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skein_protocol::Str;
 use skein_protocol::messages::fetch::{FetchPartition, FetchRequest, PartitionData};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Uuid};
 use tokio::time::Instant;
 
@@ -257,6 +259,10 @@ impl Session {
         if let Some(place) = self.places.get(&wanted.key)
             && let Some(known) = self.partitions.get_mut(place)
         {
+            #[cfg(feature = "mutations")]
+            if mutation::has(Mutation::SessionKeepsPosition) {
+                return;
+            }
             known.wanted = wanted;
             return;
         }

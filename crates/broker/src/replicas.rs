@@ -23,6 +23,8 @@ use papaya::Guard;
 use parking_lot::Mutex;
 use skein_config::{BrokerConfig, TopicConfig};
 use skein_metadata::{ConfigResource, Image, ResourceType, Topic, TopicChange};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, PartitionIndex, TopicId, TopicName};
 
 use crate::handlers::describe_configs::broker_config;
@@ -204,6 +206,10 @@ impl Replicas {
     }
 
     fn take_out(&self, topic: TopicId) {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::DeletedTopicServed) {
+            return;
+        }
         let by_id = self.by_id.guard();
         let Some(hosted) = self.by_id.remove(&topic, &by_id) else {
             return;

@@ -24,6 +24,8 @@ use skein_config::TimestampType;
 use skein_record::{AppendOrigin, BatchHeader, Undo, Verdict};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
+#[cfg(feature = "mutations")]
+use skein_types::ErrorCode;
 use skein_types::{LeaderEpoch, Millis, Offset};
 
 use crate::high_watermark::check_min_isr;
@@ -105,6 +107,10 @@ impl Replica {
                 self.acknowledge_duplicate(placed, produce.acks, effects);
                 return Ok(());
             }
+            #[cfg(feature = "mutations")]
+            Verdict::Rejected(ErrorCode::OutOfOrderSequenceNumber)
+                if mutation::has(Mutation::RecoveredSequenceSkips)
+                    && self.is_recovered_producer(&header) => {}
             Verdict::Rejected(error_code) => return Err(Refusal::Producer(error_code)),
         }
         let last_offset = base_offset
@@ -139,6 +145,17 @@ impl Replica {
             log_append_time,
         });
         Ok(())
+    }
+
+    /// Whether the producer has written nothing since the log was opened, and now skips sequences.
+    #[cfg(feature = "mutations")]
+    fn is_recovered_producer(&self, header: &BatchHeader) -> bool {
+        let opened_at = self.leader_epochs.latest().map(|epoch| epoch.start_offset);
+        let known = self.producers.get(header.producer_id);
+        known.is_some_and(|state| {
+            header.base_sequence > state.last_sequence()
+                && state.last_batch().map(|batch| batch.last_offset) < opened_at
+        })
     }
 
     /// Refuses what could never be acknowledged, before it is in the log.

@@ -153,6 +153,10 @@ impl LogFiles {
     }
 
     fn flush_unguarded(&mut self) -> Result<(), QuorumError> {
+        #[cfg(feature = "mutations")]
+        if skein_types::mutation::has(skein_types::mutation::Mutation::MetadataUnflushed) {
+            return Ok(());
+        }
         if let Some(file) = self.files.last_mut()
             && file.flushed_end < file.file.end()
         {

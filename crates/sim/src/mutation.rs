@@ -23,6 +23,16 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("index-off-by-one", Mutation::IndexOffByOne),
     ("producer-snapshot-lost", Mutation::ProducerSnapshotLost),
     ("view-before-written", Mutation::ViewBeforeWritten),
+    ("recovered-sequence-skips", Mutation::RecoveredSequenceSkips),
+    ("log-start-not-kept", Mutation::LogStartNotKept),
+    ("retention-too-eager", Mutation::RetentionTooEager),
+    ("deletes-too-much", Mutation::DeletesTooMuch),
+    ("corruption-cut", Mutation::CorruptionCut),
+    ("old-directory-reused", Mutation::OldDirectoryReused),
+    ("deleted-topic-served", Mutation::DeletedTopicServed),
+    ("session-keeps-position", Mutation::SessionKeepsPosition),
+    ("acks-zero-answered", Mutation::AcksZeroAnswered),
+    ("metadata-unflushed", Mutation::MetadataUnflushed),
 ];
 
 /// None.

@@ -22,6 +22,26 @@ pub enum Mutation {
     ProducerSnapshotLost,
     /// Readers see a batch when its write is ordered.
     ViewBeforeWritten,
+    /// Soon after a log was opened, a producer may skip sequences.
+    RecoveredSequenceSkips,
+    /// `DeleteRecords` answers before the new log start is kept.
+    LogStartNotKept,
+    /// Retention takes segments that are neither old nor beyond the limit of size.
+    RetentionTooEager,
+    /// `DeleteRecords` deletes to the end of the segment.
+    DeletesTooMuch,
+    /// Bad bytes below the recovery point are cut off like a torn tail.
+    CorruptionCut,
+    /// The directory of a deleted topic serves the next one of its name.
+    OldDirectoryReused,
+    /// A deleted topic is served on by its id.
+    DeletedTopicServed,
+    /// A fetch session goes on from the position at which a partition came into it.
+    SessionKeepsPosition,
+    /// A Produce with `acks=0` is answered.
+    AcksZeroAnswered,
+    /// The metadata log acknowledges what it has not flushed.
+    MetadataUnflushed,
 }
 
 thread_local! {

@@ -31,6 +31,8 @@ use skein_protocol::messages::produce::{
 };
 use skein_protocol::{ApiKey, Item, ProduceStream, Str};
 use skein_record::{BatchBuf, Codec, check_keys, check_produce};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Millis, Offset, PartitionIndex, Uuid};
 
 use crate::node::Shared;
@@ -91,6 +93,11 @@ pub(crate) async fn start(
             reply.appended().await;
         }
     }
+    #[cfg(feature = "mutations")]
+    let terms = Terms {
+        is_unanswered: terms.is_unanswered && !mutation::has(Mutation::AcksZeroAnswered),
+        ..terms
+    };
     if terms.is_unanswered {
         return end_unanswered(&topics);
     }

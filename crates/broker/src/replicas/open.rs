@@ -15,6 +15,8 @@ use std::sync::Arc;
 use skein_config::TopicConfig;
 use skein_partition::RecoveredLog;
 use skein_storage::{Log, OpenedLog, Severity, StorageError};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use thiserror::Error;
 
 use super::{Place, removals};
@@ -95,6 +97,8 @@ fn open_log(
 ) -> Result<OpenedLog, StorageError> {
     let directory = &shared.directory;
     let stands_for = directory.topic_id(&place.name)?;
+    #[cfg(feature = "mutations")]
+    let stands_for = stands_for.filter(|_| !mutation::has(Mutation::OldDirectoryReused));
     if stands_for.is_some_and(|id| id != place.topic_id) {
         removals::move_away(shared, &place.name)?;
     }

@@ -22,6 +22,8 @@ use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_storage::{DeletedDirectory, StorageError};
 use skein_types::TopicPartition;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use tokio::sync::Notify;
 
 use super::Place;
@@ -92,6 +94,10 @@ pub(super) async fn remove_all_of(shared: &Arc<Shared>, name: &TopicPartition) {
 }
 
 async fn remove_directory(shared: &Arc<Shared>, place: &Arc<Place>) {
+    #[cfg(feature = "mutations")]
+    if mutation::has(Mutation::OldDirectoryReused) {
+        return;
+    }
     let (task_shared, place) = (Arc::clone(shared), Arc::clone(place));
     let work = move || {
         let result = match task_shared.directory.topic_id(&place.name) {

@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skein_env::{File, OpenMode};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
 
 use super::active::ActiveSegment;
@@ -319,6 +321,10 @@ impl Run<'_> {
             }
             _ => return Ok(()),
         };
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::CorruptionCut) {
+            return Ok(());
+        }
         Err(StorageError::corrupt(scanned.file.path(), position, reason))
     }
 

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skein_env::Disk;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
 
 use super::Log;
@@ -129,10 +131,21 @@ impl Log {
         if offset <= self.log_start_offset {
             return Ok(());
         }
+        #[cfg(feature = "mutations")]
+        let offset = match mutation::has(Mutation::DeletesTooMuch) {
+            true => self.high_watermark,
+            false => offset,
+        };
         assert!(
             offset <= self.high_watermark,
             "log start {offset} of {self:?}"
         );
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::LogStartNotKept) {
+            self.set_log_start(offset);
+            self.publish_view();
+            return Ok(());
+        }
         let home = &self.home;
         home.directory
             .set_checkpointed(CheckpointFile::LogStartOffset, &home.partition, offset)?;
@@ -160,6 +173,11 @@ impl Log {
             timestamp.0 >= 0 && now.saturating_sub(timestamp) > retention_ms
         });
         let is_beyond = excess > 0 && segment.size <= excess;
+        #[cfg(feature = "mutations")]
+        let is_beyond = is_beyond || excess > 0 && mutation::has(Mutation::RetentionTooEager);
+        #[cfg(feature = "mutations")]
+        let is_old = is_old
+            || self.config.retention_ms.is_some() && mutation::has(Mutation::RetentionTooEager);
         segment.end_offset <= self.log_start_offset
             || self.config.is_deleting && (is_old || is_beyond)
     }
