@@ -17,16 +17,18 @@ DATA        ?= .build/data
 LISTEN      ?= 127.0.0.1:9092
 ARGS        ?=
 
-# sim: how many seeds, from which one on. `make test` runs the few of TEST_SEEDS.
+# sim: how many seeds, from which one on; or one SEED, with ARGS=--trace to see all of it. `make
+# test` runs the few of TEST_SEEDS.
 SEEDS       ?= 2000
 FIRST_SEED  ?= 1
 TEST_SEEDS  ?= 20
+SEED        ?=
 
 # The simulator needs a runtime that takes its random numbers from a seed; so it has a build of its
-# own.
+# own. The bugs on purpose are in it too, switched off: one build serves `sim` and `mutations`.
 SIM_TARGET  := $(TARGET)/sim
 SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" \
-               $(CARGO) run $(CARGO_FLAGS) --profile sim --package skein-sim \
+               $(CARGO) run $(CARGO_FLAGS) --profile sim --package skein-sim --features mutations \
                --target-dir $(SIM_TARGET) --
 
 # Loom replaces the locks and atomics under test with its own; tokio would follow, so the files
@@ -39,7 +41,7 @@ FUZZ_SECONDS ?= 300
 
 .PHONY: help
 help: ## List the targets.
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' \
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' \
 	  $(MAKEFILE_LIST)
 
 .PHONY: build
@@ -55,6 +57,7 @@ run: build ## Start a node for clients at 127.0.0.1:9092, with its data in .buil
 test: build loom ## Run all tests: units, loom, real clients, a short simulation.
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED)
+	$(SIM_RUN) --mutations
 
 .PHONY: verify
 verify: ## Check format, lints and tidiness. It changes no file and says what to do.
@@ -64,8 +67,12 @@ verify: ## Check format, lints and tidiness. It changes no file and says what to
 	@echo "verify: format, lints and tidiness are fine; no file was changed"
 
 .PHONY: sim
-sim: ## Simulate SEEDS nodes with faults, each from its own seed; print the seed of any failure.
-	$(SIM_RUN) --seeds $(SEEDS) --first-seed $(FIRST_SEED)
+sim: ## Simulate SEEDS nodes with faults, a seed each. SEED=7 ARGS=--trace shows one of them.
+	$(SIM_RUN) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first-seed $(FIRST_SEED)) $(ARGS)
+
+.PHONY: mutations
+mutations: ## Break the simulated node on purpose, in many ways: each must be found.
+	$(SIM_RUN) --mutations $(ARGS)
 
 .PHONY: loom
 loom: ## Try every order of the hand-off between tasks and of the fetch waits.

@@ -23,9 +23,9 @@
 use skein_config::TimestampType;
 use skein_record::{AppendOrigin, BatchHeader, Undo, Verdict};
 #[cfg(feature = "mutations")]
-use skein_types::mutation::{self, Mutation};
-#[cfg(feature = "mutations")]
 use skein_types::ErrorCode;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{LeaderEpoch, Millis, Offset};
 
 use crate::high_watermark::check_min_isr;

@@ -12,6 +12,7 @@ use skein_sim::{MUTATIONS, Mutation};
 pub(crate) const USAGE: &str = "\
 usage: skein-sim [--seeds N] [--first-seed N] [--keep-going]
        skein-sim --seed N [--trace] [--world-log]
+       skein-sim --mutations
 
   --seeds N         how many runs (default 20)
   --first-seed N    the seed of the first (default 1)
@@ -19,7 +20,8 @@ usage: skein-sim [--seeds N] [--first-seed N] [--keep-going]
   --seed N          one run
   --trace           print every event, and the node's log, as they happen
   --world-log       print every disk call, network segment and poll at the end
-  --mutation NAME   break the node on purpose (needs the feature `mutations`)";
+  --mutation NAME   break the node on purpose (needs the feature `mutations`)
+  --mutations       break it in every way, one after the other; each must be found";
 
 /// What was asked for.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct Args {
     pub(crate) trace: bool,
     pub(crate) world_log: bool,
     pub(crate) mutation: Option<Mutation>,
+    /// Every mutation is to be found.
+    pub(crate) mutations: bool,
 }
 
 impl Args {
@@ -42,6 +46,7 @@ impl Args {
             trace: false,
             world_log: false,
             mutation: None,
+            mutations: false,
         };
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -55,12 +60,19 @@ impl Args {
                 "--trace" => parsed.trace = true,
                 "--world-log" => parsed.world_log = true,
                 "--mutation" => parsed.mutation = Some(mutation(args.next())?),
+                "--mutations" => parsed.mutations = true,
                 _ => return Err(format!("unknown argument {arg:?}")),
             }
+        }
+        if parsed.mutations && MUTATIONS.is_empty() {
+            return Err(NO_MUTATIONS.to_owned());
         }
         Ok(parsed)
     }
 }
+
+/// What a build without the feature says.
+const NO_MUTATIONS: &str = "there are no mutations in this build; add --features mutations";
 
 fn number(name: &str, value: Option<String>) -> Result<u64, String> {
     let value = value.ok_or_else(|| format!("{name} needs a number"))?;
@@ -77,7 +89,7 @@ fn mutation(name: Option<String>) -> Result<Mutation, String> {
     found
         .map(|(_, mutation)| *mutation)
         .ok_or_else(|| match known.is_empty() {
-            true => "there are no mutations in this build; add --features mutations".to_owned(),
+            true => NO_MUTATIONS.to_owned(),
             false => format!("--mutation takes one of: {}", known.join(", ")),
         })
 }

@@ -108,6 +108,9 @@ pub(crate) enum Event {
     Ended(End),
     /// From now on writes of the node may fail, whether a client hears of it or not.
     WritesMayFail,
+    /// Nothing makes writes fail any more; what the failures have spoilt is good again when the
+    /// node starts the next time.
+    WritesHealed,
     /// Something was done to the world.
     Fault(String),
     /// Another thing to know when reading the history.
@@ -135,6 +138,7 @@ impl Event {
             | Self::Serving
             | Self::Ended(_)
             | Self::WritesMayFail
+            | Self::WritesHealed
             | Self::Fault(_)
             | Self::Note(_) => None,
         }
@@ -226,6 +230,7 @@ impl Event {
             Self::Serving => f.write_str("serves"),
             Self::Ended(end) => write!(f, "ends: {end:?}"),
             Self::WritesMayFail => f.write_str("lets writes fail"),
+            Self::WritesHealed => f.write_str("lets no more writes fail"),
             Self::Fault(text) | Self::Note(text) => f.write_str(text),
             Self::Sent { .. }
             | Self::Acked { .. }

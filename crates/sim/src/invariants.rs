@@ -13,6 +13,7 @@
 //! Source: the design's sections on flush and on what a disk kept.
 
 pub(crate) mod acknowledged_survives;
+pub(crate) mod committed_is_written;
 pub(crate) mod high_watermark;
 pub(crate) mod idempotence;
 pub(crate) mod indexes_agree;
@@ -51,6 +52,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(acknowledged_survives::AcknowledgedSurvives::new(plan)),
         Box::new(offsets_immutable::OffsetsImmutable::new(plan)),
+        Box::new(committed_is_written::CommittedIsWritten::new(plan)),
         Box::new(idempotence::Idempotence::new(plan)),
         Box::new(indexes_agree::IndexesAgree::new(plan)),
         Box::new(high_watermark::HighWatermark::default()),

@@ -8,6 +8,7 @@
 //! skein-sim --seeds 2000 --first-seed 1   many runs
 //! skein-sim --seed 7 --trace              one run, every event as it happens
 //! skein-sim --seed 7 --world-log          one run, then its disk calls, segments and polls
+//! skein-sim --mutations                   is every bug on purpose found?
 //! ```
 //!
 //! Source: none.
@@ -20,6 +21,7 @@
 
 mod args;
 mod report;
+mod teeth;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,12 @@ fn main() -> ExitCode {
     report::keep_panics();
     if args.trace {
         report::show_logs();
+    }
+    if args.mutations {
+        return match teeth::show(args.first_seed, args.mutation) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        };
     }
     let options = Options {
         trace: args.trace,

@@ -104,6 +104,7 @@ impl<'a> Nemesis<'a> {
         let disk = self.world.disk(NODE);
         disk.heal();
         disk.set_capacity(CAPACITY);
+        self.witness.tell(Actor::Nemesis, Event::WritesHealed);
         disk.set_speed(self.plan.speed);
         self.world.net().heal();
         self.world.net().set_plan(self.plan.link);
@@ -192,6 +193,7 @@ impl<'a> Nemesis<'a> {
         self.last().await;
         self.tell("heals the disk");
         self.world.disk(NODE).heal();
+        self.witness.tell(Actor::Nemesis, Event::WritesHealed);
         let is_power_cut = self.rng.chance(3) || is_sync;
         self.end_now(if is_power_cut {
             End::PowerCut
@@ -212,6 +214,7 @@ impl<'a> Nemesis<'a> {
         self.last().await;
         self.tell("gives the disk room again");
         disk.set_capacity(CAPACITY);
+        self.witness.tell(Actor::Nemesis, Event::WritesHealed);
         self.settle().await;
     }
 

@@ -146,7 +146,7 @@ pub(crate) fn show_logs() {
 }
 
 fn replay(seed: u64) -> String {
-    format!("make sim FIRST_SEED={seed} SEEDS=1 (and --trace to see it happen)")
+    format!("make sim SEED={seed} ARGS=--trace")
 }
 
 fn cpu_time() -> Duration {

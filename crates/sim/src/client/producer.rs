@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use skein_protocol::Records;
 use skein_protocol::messages::init_producer_id::InitProducerIdRequest;
+use skein_protocol::messages::metadata::MetadataRequest;
 use skein_protocol::messages::produce::{
     PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
 };
@@ -33,6 +34,12 @@ use crate::wire::Wire;
 
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
+
+/// How often a producer that gets no answers asks for one.
+const PROBE_ONE_IN: u32 = 16;
+
+/// Version of Metadata.
+const METADATA_VERSION: i16 = 12;
 
 /// Version of InitProducerId.
 const INIT_VERSION: i16 = 4;
@@ -214,8 +221,21 @@ impl Producer {
             {
                 self.tell(Event::GivenUp { batch: batch.id });
             }
+            if self.client.rng.chance(PROBE_ONE_IN) {
+                self.probe(wire).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Asks something that is answered: the answer must be the next on the connection.
+    async fn probe(&mut self, wire: &mut Wire) -> std::io::Result<()> {
+        self.client.witness.ask();
+        let request = MetadataRequest {
+            topics: Some(Vec::new()),
+            ..Default::default()
+        };
+        wire.call(&request, METADATA_VERSION).await.map(|_| ())
     }
 
     /// New batches, for one partition or several.

@@ -1,18 +1,24 @@
 //! A batch of an idempotent producer is in the log once, and none of its predecessors is missing,
 //! also when the node was restarted in between.
 //!
-//! Input: what was sent, refused and read. Output: the first duplicate, gap, or refusal without a
-//! reason.
+//! Input: what was sent, acknowledged, refused and read; power cuts. Output: the first duplicate,
+//! gap, or refusal without a reason.
 //!
 //! - no batch with a producer id is at two offsets; a batch without one is at most as often in the
 //!   log as it was sent;
-//! - read back in offset order, the sequences of a producer follow one another. A gap is excused
-//!   only where a power cut may have taken what is missing;
+//! - read back in offset order, the sequences of a producer follow one another. A node that knows a
+//!   producer takes its next sequence only; one that does not takes any (KIP-360). It does not while
+//!   nothing of the producer is in the log. So there may be a gap before the first batch of a
+//!   producer that is in the log, and nowhere else; and in that gap only batches that *may be
+//!   missing*, each by itself;
+//! - a batch may be missing if it was refused, if it was on its way while writes could fail unheard,
+//!   or if a power cut came before its acknowledgement, or after it where that promises only to
+//!   survive a kill (`durability=replicated`, and no clean stop in between);
 //! - a batch that waits for no other is refused with OUT_OF_ORDER_SEQUENCE_NUMBER or
 //!   UNKNOWN_PRODUCER_ID only if it is in the log already (a snapshot knows the last batch of each
-//!   producer, so that after a restart older ones are not recognised), after such a loss, or when
-//!   the producer's first batch could not be written while others were on their way: the node takes
-//!   any first sequence of a producer that it does not know, as Kafka does.
+//!   producer, so that after a restart older ones are not recognised); if a batch that its producer
+//!   has seen acknowledged may be missing; or if it is the producer's first, may be missing, and
+//!   later ones came in its place.
 //!
 //! Source: KIP-98, KIP-360.
 
@@ -22,38 +28,68 @@ use skein_types::{ErrorCode, Offset, Sequence};
 
 use super::{Facts, Invariant};
 use crate::batches::{BatchId, Identity};
-use crate::event::{End, Event, PartitionId};
+use crate::event::{End, Event, PartitionId, Stamp};
 use crate::plan::Plan;
 
 /// What is known of each partition's producers.
 pub(crate) struct Idempotence {
     partitions: Vec<Partition>,
     attempts: BTreeMap<BatchId, u32>,
+    /// Whether a write may fail now without any client hearing of it.
+    writes_may_fail: bool,
+    is_healed: bool,
 }
 
 #[derive(Default)]
 struct Partition {
+    is_flushed: bool,
     /// Where batches were seen; forgotten at a power cut, after which they may be elsewhere.
     places: BTreeMap<BatchId, BTreeSet<Offset>>,
     by_offset: BTreeMap<Offset, BatchId>,
-    /// Producers that may have lost a batch in a power cut.
-    excused: BTreeSet<Identity>,
-    /// Writes may have failed: the first batch of a producer may be missing where later ones are
-    /// not.
-    writes_may_fail: bool,
+    producers: BTreeMap<Identity, Producer>,
+    /// Batches with a producer id that were sent, and neither acknowledged nor given up.
+    open: BTreeSet<BatchId>,
+    /// Batches with a producer id whose acknowledgement a power cut may make void.
+    weak: BTreeSet<BatchId>,
     /// Refusals that are right only if the batch is in the log.
     unexplained: BTreeMap<BatchId, String>,
-    /// Producers that have sent something.
-    active: BTreeSet<Identity>,
+}
+
+#[derive(Default)]
+struct Producer {
+    batches: BTreeMap<Sequence, BatchId>,
+    may_be_missing: BTreeSet<BatchId>,
+    /// A batch that it has seen acknowledged may be missing.
+    has_lost: bool,
 }
 
 impl Idempotence {
     /// Nothing is known.
     pub(crate) fn new(plan: &Plan) -> Self {
-        let partitions = plan.partitions().map(|_| Partition::default());
+        let partitions = plan.partitions().map(|partition| Partition {
+            is_flushed: partition.is_flushed,
+            ..Partition::default()
+        });
         Self {
             partitions: partitions.collect(),
             attempts: BTreeMap::new(),
+            writes_may_fail: false,
+            is_healed: true,
+        }
+    }
+
+    fn sent(&mut self, batch: BatchId, facts: &Facts<'_>) {
+        *self.attempts.entry(batch).or_default() += 1;
+        let of = facts.batches.get(batch);
+        let Some((identity, sequence)) = of.origin else {
+            return;
+        };
+        let partition = &mut self.partitions[of.partition.0];
+        partition.open.insert(batch);
+        let producer = partition.producers.entry(identity).or_default();
+        producer.batches.insert(sequence, batch);
+        if self.writes_may_fail {
+            producer.may_be_missing.insert(batch);
         }
     }
 
@@ -83,6 +119,33 @@ impl Idempotence {
         }
         Ok(())
     }
+
+    /// A fault of the disk, its end, or the end of a process.
+    fn world_changed(&mut self, event: &Event, facts: &Facts<'_>) {
+        match event {
+            Event::WritesMayFail => {
+                self.writes_may_fail = true;
+                self.is_healed = false;
+                self.partitions
+                    .iter_mut()
+                    .for_each(|partition| partition.open_may_be_missing(facts));
+            }
+            Event::WritesHealed => self.is_healed = true,
+            // What failed has left replicas offline, and they refuse: until the next process.
+            Event::Starting if self.is_healed => self.writes_may_fail = false,
+            Event::Ended(End::PowerCut) => {
+                self.partitions
+                    .iter_mut()
+                    .for_each(|partition| partition.lost_power(facts));
+            }
+            Event::Ended(End::Clean) => {
+                self.partitions
+                    .iter_mut()
+                    .for_each(|partition| partition.weak.clear());
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Invariant for Idempotence {
@@ -92,35 +155,22 @@ impl Invariant for Idempotence {
 
     fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String> {
         match event {
-            Event::Sent { batch, .. } => {
-                *self.attempts.entry(*batch).or_default() += 1;
+            Event::Sent { batch, .. } => self.sent(*batch, facts),
+            Event::Acked { batch, sent, .. } => {
                 let of = facts.batches.get(*batch);
-                let producer = of.origin.map(|(identity, _)| identity);
-                self.partitions[of.partition.0].active.extend(producer);
+                self.partitions[of.partition.0].acked(*batch, *sent, facts);
             }
             Event::Refused {
                 batch,
                 code,
-                is_head: true,
-            } if is_about_sequences(*code) => {
+                is_head,
+            } => {
                 let of = facts.batches.get(*batch);
-                let Some((identity, sequence)) = of.origin else {
-                    return Err(format!(
-                        "{batch} has no producer id, but is refused: {code}"
-                    ));
-                };
-                let partition = &mut self.partitions[of.partition.0];
-                let is_first = sequence == Sequence(0);
-                let is_excused = is_first && partition.writes_may_fail;
-                if !is_excused && !partition.excused.contains(&identity) {
-                    let text = format!("{batch}, sequence {sequence}, is refused: {code}");
-                    partition.unexplained.insert(*batch, text);
-                }
+                return self.partitions[of.partition.0].refused(*batch, *code, *is_head, facts);
             }
-            Event::WritesMayFail => {
-                for partition in &mut self.partitions {
-                    partition.writes_may_fail = true;
-                }
+            Event::GivenUp { batch } => {
+                let of = facts.batches.get(*batch);
+                self.partitions[of.partition.0].open.remove(batch);
             }
             Event::Read {
                 partition,
@@ -135,17 +185,7 @@ impl Invariant for Idempotence {
                 partition.check_refusals()?;
                 return partition.check_sequences(facts);
             }
-            Event::Ended(End::PowerCut) => {
-                for partition in &mut self.partitions {
-                    partition.places.clear();
-                    partition.by_offset.clear();
-                    partition.unexplained.clear();
-                    // What was not flushed may be lost: batches that a producer has seen
-                    // acknowledged with `replicated`, and on any topic those of `acks=1`.
-                    partition.excused.extend(partition.active.iter().copied());
-                }
-            }
-            _ => {}
+            event => self.world_changed(event, facts),
         }
         Ok(())
     }
@@ -162,6 +202,82 @@ fn is_about_sequences(code: ErrorCode) -> bool {
 }
 
 impl Partition {
+    fn producer_of(&mut self, batch: BatchId, facts: &Facts<'_>) -> Option<&mut Producer> {
+        let (identity, _) = facts.batches.get(batch).origin?;
+        Some(self.producers.entry(identity).or_default())
+    }
+
+    fn acked(&mut self, batch: BatchId, sent: Stamp, facts: &Facts<'_>) {
+        self.open.remove(&batch);
+        let survives = self.is_flushed && facts.batches.get(batch).acks == -1;
+        let Some(producer) = self.producer_of(batch, facts) else {
+            return;
+        };
+        if survives || sent.era == facts.now.era {
+            // It is in the log, whatever became of it on the way.
+            producer.may_be_missing.remove(&batch);
+        } else {
+            producer.may_be_missing.insert(batch);
+            producer.has_lost = true;
+        }
+        if !survives {
+            self.weak.insert(batch);
+        }
+    }
+
+    fn refused(
+        &mut self,
+        batch: BatchId,
+        code: ErrorCode,
+        is_head: bool,
+        facts: &Facts<'_>,
+    ) -> Result<(), String> {
+        let is_about_sequences = is_about_sequences(code);
+        let Some((_, sequence)) = facts.batches.get(batch).origin else {
+            return match is_about_sequences {
+                true => Err(format!(
+                    "{batch} has no producer id, but is refused: {code}"
+                )),
+                false => Ok(()),
+            };
+        };
+        let Some(producer) = self.producer_of(batch, facts) else {
+            return Ok(());
+        };
+        let is_first = sequence == Sequence(0);
+        let later_came_first = is_first && producer.may_be_missing.contains(&batch);
+        let is_explained = producer.has_lost || later_came_first;
+        producer.may_be_missing.insert(batch);
+        if is_head && is_about_sequences && !is_explained {
+            let text = format!("{batch}, sequence {sequence}, is refused: {code}");
+            self.unexplained.insert(batch, text);
+        }
+        Ok(())
+    }
+
+    /// Whatever is on its way may be lost unheard.
+    fn open_may_be_missing(&mut self, facts: &Facts<'_>) {
+        for batch in std::mem::take(&mut self.open) {
+            if let Some(producer) = self.producer_of(batch, facts) {
+                producer.may_be_missing.insert(batch);
+            }
+            self.open.insert(batch);
+        }
+    }
+
+    fn lost_power(&mut self, facts: &Facts<'_>) {
+        self.places.clear();
+        self.by_offset.clear();
+        self.unexplained.clear();
+        self.open_may_be_missing(facts);
+        for batch in std::mem::take(&mut self.weak) {
+            if let Some(producer) = self.producer_of(batch, facts) {
+                producer.may_be_missing.insert(batch);
+                producer.has_lost = true;
+            }
+        }
+    }
+
     /// Finds the batches that were refused as if they had been there before.
     fn check_refusals(&self) -> Result<(), String> {
         let absent = self
@@ -182,21 +298,38 @@ impl Partition {
             let Some((identity, sequence)) = of.origin else {
                 continue;
             };
-            let expected = next.get(&identity).copied().unwrap_or(Sequence(0));
-            let follows = sequence == expected;
-            let is_first = !next.contains_key(&identity);
-            let is_excused = self.excused.contains(&identity) || (is_first && self.writes_may_fail);
-            let skips = sequence > expected && is_excused;
-            if !follows && !skips {
+            let known = next.get(&identity).copied();
+            let expected = known.unwrap_or(Sequence(0));
+            let may_skip = known.is_none() && sequence > expected;
+            if sequence != expected && !may_skip {
                 return Err(format!(
                     "{batch} of producer {} at {at} has sequence {sequence} where {expected} is \
                      expected",
                     identity.id
                 ));
             }
+            if may_skip {
+                self.check_gap(identity, expected, sequence)?;
+            }
             let records = i32::try_from(of.records).unwrap_or(i32::MAX);
             next.insert(identity, Sequence(sequence.0.saturating_add(records)));
         }
         Ok(())
+    }
+
+    /// The sequences from `start` to `end` are not in the log: could they go missing?
+    fn check_gap(&self, identity: Identity, start: Sequence, end: Sequence) -> Result<(), String> {
+        let Some(producer) = self.producers.get(&identity) else {
+            return Ok(());
+        };
+        let mut missing = producer.batches.range(start..end);
+        match missing.find(|(_, batch)| !producer.may_be_missing.contains(batch)) {
+            Some((_, batch)) => Err(format!(
+                "{batch} of producer {} is not in the log, but later ones are, and nothing could \
+                 keep it away",
+                identity.id
+            )),
+            None => Ok(()),
+        }
     }
 }

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use skein_partition::{Effect, Event, Ticket};
+use skein_partition::{Effect, Event, PublishedOffsets, Ticket};
 use skein_record::BatchBuf;
 use skein_types::Offset;
 
@@ -142,7 +142,16 @@ impl Core {
     pub(super) fn publish(&mut self, step: &mut Step<'_>) {
         let offsets = self.machine.published();
         if let Some(log) = &mut self.log {
-            log.publish(offsets.high_watermark, offsets.last_stable_offset);
+            let PublishedOffsets {
+                high_watermark,
+                last_stable_offset,
+                ..
+            } = offsets;
+            // `ViewBeforeWritten` is for the clients to find, not for an assertion of the log.
+            #[cfg(feature = "mutations")]
+            let [high_watermark, last_stable_offset] =
+                [high_watermark, last_stable_offset].map(|offset| offset.min(log.log_end_offset()));
+            log.publish(high_watermark, last_stable_offset);
             self.view = self.reader.load();
         }
         step.replica.publish(ReplicaView {
