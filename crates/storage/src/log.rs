@@ -170,6 +170,12 @@ impl Log {
             .min(APPEND_MAX_BYTES)
     }
 
+    /// The log holds batches that its replica does not count, and they cannot be taken back: it
+    /// takes nothing more, until it is opened again and recovered with them.
+    pub fn abandon(&mut self) {
+        self.is_broken = true;
+    }
+
     /// Shows readers the log as it is now, up to these offsets.
     ///
     /// # Panics

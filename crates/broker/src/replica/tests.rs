@@ -8,7 +8,7 @@ use skein_types::ErrorCode;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::testing::{HOST, Node, append, batch, batch_of, config, read_all};
+use crate::testing::{HOST, NOW, Node, append, batch, batch_of, config, read_all};
 
 /// The simulated time in which whatever waits must have ended.
 const SOON: Duration = Duration::from_secs(120);
@@ -380,6 +380,33 @@ fn batches_that_claim_billions_of_records_do_not_tear_a_group() {
             assert_eq!(ack.base_offset, Offset(1 + index * i64::from(i32::MAX)));
         }
         assert_eq!(read_all(&replica).len(), 4);
+    });
+}
+
+#[test]
+fn a_group_that_was_half_written_takes_its_replica_offline_and_nothing_else() {
+    with_slow_disk(async |world, node, replica| {
+        let first = append(&replica, batch(1, b"value"), Acks::All);
+        // They wait behind the first and are one group; each but the first needs a new segment.
+        let replies: Vec<_> = (0..3)
+            .map(|_| append(&replica, huge(), Acks::All))
+            .collect();
+        let next_segment = "topic-0/00000000002147483648.log";
+        let disk = world.disk(HOST);
+        disk.fail_path(next_segment, Operation::Write, Fault::NoSpace, 1);
+        assert!(first.result().await.is_ok());
+        for reply in replies {
+            let result = timeout(SOON, reply.result()).await.unwrap();
+            assert_eq!(result.unwrap_err(), Refusal::DiskFull);
+        }
+        let behind = append(&replica, batch(1, b"value"), Acks::All);
+        let result = timeout(SOON, behind.result()).await.unwrap();
+        assert_eq!(result.unwrap_err(), Refusal::Offline);
+        // The log has more than the producers' states tell: no snapshot may say otherwise.
+        replica.age();
+        let (log, producers) = replica.take_log().await.unwrap();
+        assert!(log.close(&producers, NOW).is_err());
+        assert!(node.replica("topic").await.is_ok());
     });
 }
 

@@ -35,7 +35,9 @@ impl Log {
     /// as the producers' states are those of the log's end.
     #[must_use]
     pub fn is_snapshot_due(&self) -> bool {
-        self.is_snapshot_due
+        // A log that takes nothing more gets none: its replica's states may not be those of its
+        // end.
+        self.is_snapshot_due && !self.is_broken
     }
 
     /// Writes a snapshot at the log's end. It is flushed with the log.

@@ -212,10 +212,16 @@ impl Writing {
 fn append_all(log: &mut Log, mut batches: &[&[u8]], now: Millis) -> Result<Outcome, WriteError> {
     let mut bytes = 0;
     loop {
-        let appended = log.append(batches, now).map_err(|error| WriteError {
-            // What an earlier write of this group left cannot be taken back.
-            is_cut_back: bytes == 0 && error.is_cut_back(),
-            error,
+        let appended = log.append(batches, now).map_err(|error| {
+            let is_first = bytes == 0;
+            if !is_first {
+                // What an earlier write of this group left cannot be taken back.
+                log.abandon();
+            }
+            WriteError {
+                is_cut_back: is_first && error.is_cut_back(),
+                error,
+            }
         })?;
         bytes += appended.bytes;
         batches = batches.get(appended.batches..).unwrap_or_default();
