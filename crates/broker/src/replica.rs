@@ -39,7 +39,7 @@ use skein_config::TopicConfig;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
 use skein_record::{BatchBuf, EpochEndOffset, ProducePolicy, ProducerStates};
-use skein_storage::Log;
+use skein_storage::{Log, LogConfig};
 use skein_types::{LeaderEpoch, Millis, Offset, TopicPartition};
 use tokio::sync::oneshot;
 
@@ -102,9 +102,8 @@ impl Replica {
             .store(Arc::new(settings::produce_policy(config)));
         self.is_compacted
             .store(config.cleanup_policy.compact, Ordering::Relaxed);
-        let expiration_ms = self.shared.config.transaction.producer_id_expiration_ms;
-        let settings = settings::replica_settings(config, expiration_ms);
-        let log_config = settings::log_config(config, expiration_ms);
+        let settings = settings::replica_settings(config, &self.shared.config);
+        let log_config = LogConfig::from(config);
         self.with_log(Box::new(move |log, _| {
             log.set_config(log_config);
             Some(Event::SettingsChanged(settings))

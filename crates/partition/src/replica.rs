@@ -81,6 +81,8 @@ pub struct Replica {
     pub(crate) flush_requested_end_offset: Offset,
 
     pub(crate) producers: ProducerStates,
+    /// When their ages were looked at.
+    producers_checked_at: Option<Millis>,
     pub(crate) leader_epochs: LeaderEpochs,
     /// The produces that the next completion answers for.
     pub(crate) group: Group,
@@ -149,6 +151,7 @@ impl Replica {
             reserved_end_offset: log_end_offset,
             flush_requested_end_offset: Offset::ZERO,
             producers: log.producers,
+            producers_checked_at: None,
             leader_epochs: log.leader_epochs,
             group: Group::default(),
             waiting: WaitingProduces::default(),
@@ -280,7 +283,7 @@ impl Replica {
 
     /// When `TimePassed` is due for a waiting produce, in ms since 1970; it may come out early.
     ///
-    /// Producers expire with any `TimePassed`; one every ten minutes is enough.
+    /// Producers expire with any `TimePassed` too, but are not looked at with each.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         self.waiting.earliest_deadline()
@@ -409,8 +412,14 @@ impl Replica {
 
     fn time_passed(&mut self, now: Millis, effects: &mut Vec<Effect>) {
         self.waiting.time_out(now, effects);
-        self.producers
-            .remove_expired(now, self.settings.producer_id_expiration_ms);
+        let interval = self.settings.producer_id_expiration_check_interval_ms;
+        let last = self.producers_checked_at;
+        // A clock that was set back must not put the next look off.
+        if last.is_none_or(|last| now < last || now.saturating_sub(last) >= interval) {
+            self.producers_checked_at = Some(now);
+            self.producers
+                .remove_expired(now, self.settings.producer_id_expiration_ms);
+        }
     }
 
     fn current_offsets(&self) -> PublishedOffsets {

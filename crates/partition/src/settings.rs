@@ -34,4 +34,6 @@ pub struct ReplicaSettings {
     pub delete_records: bool,
     /// `producer.id.expiration.ms`: a producer silent for so long is forgotten.
     pub producer_id_expiration_ms: Millis,
+    /// `producer.id.expiration.check.interval.ms`: how often that is looked at.
+    pub producer_id_expiration_check_interval_ms: Millis,
 }

@@ -371,11 +371,13 @@ impl ProducerStates {
         self.map_end_offset = self.map_end_offset.max(log_start_offset);
     }
 
-    /// Forgets producers that have not appended for `producer.id.expiration.ms` and are in no
-    /// transaction.
+    /// Forgets producers that are in no transaction, whose last timestamp is older than
+    /// `producer.id.expiration.ms`, and that were not heard of since the last call.
+    ///
+    /// Walks over all producers: call it every `producer.id.expiration.check.interval.ms`.
     pub fn remove_expired(&mut self, now: Millis, producer_id_expiration_ms: Millis) {
         self.producers
-            .retain(|_, state| !state.is_expired(now, producer_id_expiration_ms));
+            .retain(|_, state| state.outlives_check(now, producer_id_expiration_ms));
     }
 
     /// Whether a transaction of this producer and epoch is open.

@@ -9,8 +9,6 @@
 use skein_config::TopicConfig;
 use skein_types::Millis;
 
-const DAY: Millis = Millis(24 * 60 * 60 * 1000);
-
 /// The settings of one log. All can change while it is open; a change counts from the next append
 /// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +34,6 @@ pub struct LogConfig {
     pub flush_messages: Option<u64>,
     /// `flush.ms`: time since the last flush that makes one due. `None` for never.
     pub flush_ms: Option<Millis>,
-    /// `producer.id.expiration.ms`: a producer that is silent for longer is forgotten.
-    pub producer_id_expiration_ms: Millis,
     /// Whether `cleanup.policy` has `delete`: without it neither age nor size removes segments.
     pub is_deleting: bool,
     /// Whether `cleanup.policy` has `compact`: then offsets have gaps.
@@ -52,8 +48,6 @@ impl Default for LogConfig {
 }
 
 impl From<&TopicConfig> for LogConfig {
-    /// `producer.id.expiration.ms` is the broker's: it is Kafka's default here, and the caller's to
-    /// set.
     fn from(topic: &TopicConfig) -> Self {
         Self {
             segment_bytes: u64::from(topic.segment_bytes),
@@ -66,7 +60,6 @@ impl From<&TopicConfig> for LogConfig {
             file_delete_delay_ms: topic.file_delete_delay_ms,
             flush_messages: topic.flush_messages,
             flush_ms: topic.flush_ms,
-            producer_id_expiration_ms: DAY,
             is_deleting: topic.cleanup_policy.delete,
             is_compacting: topic.cleanup_policy.compact,
         }

@@ -1,6 +1,6 @@
-//! A topic's configuration, as each layer below wants it.
+//! A topic's configuration, as the layers below want it.
 //!
-//! Input: `TopicConfig`. Output: the settings of the checks, of the state machine and of the log.
+//! Input: `TopicConfig`. Output: the settings of the checks and of the state machine.
 //!
 //! Invariant: nothing is decided here; ranges were checked by `skein_config`.
 //!
@@ -8,11 +8,9 @@
 
 use std::num::NonZeroU32;
 
-use skein_config::{TimestampType, TopicConfig};
+use skein_config::{BrokerConfig, TimestampType, TopicConfig};
 use skein_partition::ReplicaSettings;
 use skein_record::ProducePolicy;
-use skein_storage::LogConfig;
-use skein_types::Millis;
 
 /// What batches must be like.
 pub(crate) fn produce_policy(config: &TopicConfig) -> ProducePolicy {
@@ -29,10 +27,8 @@ pub(crate) fn produce_policy(config: &TopicConfig) -> ProducePolicy {
 }
 
 /// How the state machine decides.
-pub(crate) fn replica_settings(
-    config: &TopicConfig,
-    producer_id_expiration_ms: Millis,
-) -> ReplicaSettings {
+pub(crate) fn replica_settings(config: &TopicConfig, broker: &BrokerConfig) -> ReplicaSettings {
+    let transaction = &broker.transaction;
     let min_insync_replicas = config.min_insync_replicas.unwrap_or(1);
     ReplicaSettings {
         min_insync_replicas: NonZeroU32::new(u32::from(min_insync_replicas))
@@ -40,14 +36,8 @@ pub(crate) fn replica_settings(
         durability: config.durability,
         timestamp_type: config.message_timestamp_type,
         delete_records: config.cleanup_policy.delete,
-        producer_id_expiration_ms,
-    }
-}
-
-/// How the log rolls, keeps and flushes.
-pub(crate) fn log_config(config: &TopicConfig, producer_id_expiration_ms: Millis) -> LogConfig {
-    LogConfig {
-        producer_id_expiration_ms,
-        ..LogConfig::from(config)
+        producer_id_expiration_ms: transaction.producer_id_expiration_ms,
+        producer_id_expiration_check_interval_ms: transaction
+            .producer_id_expiration_check_interval_ms,
     }
 }

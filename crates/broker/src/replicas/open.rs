@@ -14,14 +14,14 @@ use std::sync::Arc;
 
 use skein_config::TopicConfig;
 use skein_partition::RecoveredLog;
-use skein_storage::{Log, OpenedLog, Severity, StorageError};
+use skein_storage::{Log, LogConfig, OpenedLog, Severity, StorageError};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use thiserror::Error;
 
 use super::{Place, removals};
 use crate::node::Shared;
-use crate::replica::settings::{log_config, replica_settings};
+use crate::replica::settings::replica_settings;
 use crate::replica::{Opened, Replica};
 
 /// Why a replica cannot be opened.
@@ -78,8 +78,7 @@ pub(super) async fn open(
         producers,
         leader_epochs,
     };
-    let expiration_ms = shared.config.transaction.producer_id_expiration_ms;
-    let settings = replica_settings(&config, expiration_ms);
+    let settings = replica_settings(&config, &shared.config);
     let machine = skein_partition::Replica::new(shared.identity.broker_id, settings, recovered);
     let opened = Opened {
         name: place.name.clone(),
@@ -102,13 +101,11 @@ fn open_log(
     if stands_for.is_some_and(|id| id != place.topic_id) {
         removals::move_away(shared, &place.name)?;
     }
-    let expiration_ms = shared.config.transaction.producer_id_expiration_ms;
-    let config = log_config(config, expiration_ms);
     Log::open(
         directory,
         &place.name,
         Some(place.topic_id),
-        config,
+        LogConfig::from(config),
         shared.env.clock.now(),
     )
 }

@@ -26,6 +26,7 @@ pub(super) const SETTINGS: ReplicaSettings = ReplicaSettings {
     timestamp_type: TimestampType::CreateTime,
     delete_records: true,
     producer_id_expiration_ms: Millis(86_400_000),
+    producer_id_expiration_check_interval_ms: Millis(600_000),
 };
 
 /// A replica and its time.

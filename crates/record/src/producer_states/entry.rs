@@ -54,9 +54,23 @@ pub struct ProducerState {
     pub last_timestamp: Millis,
     /// First offset of the transaction that it is in.
     pub current_txn_first_offset: Option<Offset>,
+    was_heard: Heard,
     /// Its last batches, oldest first; the rest is `None`.
     batches: [Option<BatchMetadata>; BATCHES_TO_RETAIN],
 }
+
+/// Whether the producer was heard of since [`ProducerState::outlives_check`] was last asked. No part
+/// of what is known of it: states that differ in this alone are equal.
+#[derive(Clone, Copy, Debug)]
+struct Heard(bool);
+
+impl PartialEq for Heard {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Heard {}
 
 impl Default for ProducerState {
     fn default() -> Self {
@@ -65,6 +79,7 @@ impl Default for ProducerState {
             coordinator_epoch: -1,
             last_timestamp: Millis::NONE,
             current_txn_first_offset: None,
+            was_heard: Heard(true),
             batches: [None; BATCHES_TO_RETAIN],
         }
     }
@@ -124,6 +139,7 @@ impl ProducerState {
         }
         self.batches[len.min(BATCHES_TO_RETAIN - 1)] = Some(batch);
         self.last_timestamp = batch.timestamp;
+        self.was_heard = Heard(true);
     }
 
     pub(super) fn end_txn(
@@ -136,11 +152,22 @@ impl ProducerState {
         self.coordinator_epoch = coordinator_epoch;
         self.current_txn_first_offset = None;
         self.last_timestamp = timestamp;
+        self.was_heard = Heard(true);
     }
 
-    pub(super) fn is_expired(&self, now: Millis, producer_id_expiration_ms: Millis) -> bool {
-        self.current_txn_first_offset.is_none()
-            && now.saturating_sub(self.last_timestamp) >= producer_id_expiration_ms
+    /// Whether the producer is remembered after a look at its age.
+    ///
+    /// Its timestamps may be of long ago: who copies old records must be able to repeat a batch all
+    /// the same. So nobody is forgotten who was heard of since the look before.
+    pub(super) fn outlives_check(
+        &mut self,
+        now: Millis,
+        producer_id_expiration_ms: Millis,
+    ) -> bool {
+        let Heard(was_heard) = std::mem::replace(&mut self.was_heard, Heard(false));
+        was_heard
+            || self.current_txn_first_offset.is_some()
+            || now.saturating_sub(self.last_timestamp) < producer_id_expiration_ms
     }
 
     pub(super) fn check(&self) {

@@ -115,18 +115,13 @@ impl ProducerStates {
         out
     }
 
-    /// The table in the snapshot `bytes`, which was taken at `map_end_offset`, without the
-    /// producers that have expired by `now`. Truncation uses it too: load the last snapshot at or
-    /// below the new end, then [`ProducerStates::replay`] what lies between.
+    /// The table in the snapshot `bytes`, which was taken at `map_end_offset`. Truncation uses it
+    /// too: load the last snapshot at or below the new end, then [`ProducerStates::replay`] what
+    /// lies between.
     ///
     /// # Errors
     /// [`SnapshotError`].
-    pub fn load(
-        bytes: &[u8],
-        map_end_offset: Offset,
-        now: Millis,
-        producer_id_expiration_ms: Millis,
-    ) -> Result<Self, SnapshotError> {
+    pub fn load(bytes: &[u8], map_end_offset: Offset) -> Result<Self, SnapshotError> {
         let entries = check_header(bytes)?;
         let mut table = Self::starting_at(map_end_offset);
         for entry in entries.chunks_exact(ENTRY_BYTES) {
@@ -141,7 +136,6 @@ impl ProducerStates {
             }
             table.producers.insert(producer_id, state);
         }
-        table.remove_expired(now, producer_id_expiration_ms);
         table.check();
         Ok(table)
     }

@@ -10,7 +10,6 @@ use crate::header::Attributes;
 mod model;
 mod trace;
 
-const NEVER: Millis = Millis(i64::MAX);
 const NOW: Millis = Millis(1_000_000);
 
 fn header(
@@ -273,6 +272,8 @@ fn idle_producers_expire_unless_in_a_transaction() {
     let mut table = ProducerStates::default();
     let _ = append(&mut table, &header(1, 0, 0, 1, false));
     let _ = append(&mut table, &header(2, 0, 0, 1, true));
+    table.remove_expired(Millis(NOW.0 + 100), Millis(100));
+    assert_eq!(table.len(), 2, "both were heard of since the last look");
     table.remove_expired(Millis(NOW.0 + 99), Millis(100));
     assert_eq!(table.len(), 2);
     table.remove_expired(Millis(NOW.0 + 100), Millis(100));
@@ -342,7 +343,7 @@ fn snapshot_that_makes_no_sense_is_refused() {
     let _ = append(&mut table, &header(1, 0, 0, 1, true));
     let _ = append(&mut table, &header(2, 0, 0, 2, true));
     let good = table.snapshot();
-    let load = |bytes: &[u8]| ProducerStates::load(bytes, Offset(3), NOW, NEVER);
+    let load = |bytes: &[u8]| ProducerStates::load(bytes, Offset(3));
     let patched = |at: usize, field: &[u8]| {
         let mut bytes = good.clone();
         bytes[at..at + field.len()].copy_from_slice(field);

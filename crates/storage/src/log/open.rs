@@ -237,7 +237,7 @@ impl Opening {
         start: Offset,
         known_end: Offset,
     ) -> Result<(Log, ProducerStates), StorageError> {
-        let (home, config, now) = (Arc::clone(&self.home), self.config, self.now);
+        let home = Arc::clone(&self.home);
         let end = recovered.log_end_offset;
         snapshots::prune(&home, Offset(i64::MIN), end)?;
         let known_epochs = epochs::read(&**home.disk(), &home)?;
@@ -250,11 +250,7 @@ impl Opening {
         };
         let mut leader_epochs = known_epochs.unwrap_or_default();
         leader_epochs.truncate_from_end(epochs_from);
-        let replay = Replay {
-            view: &view,
-            config: &config,
-            now,
-        };
+        let replay = Replay { view: &view };
         let producers = replay.run(Some((epochs_from, &mut leader_epochs)))?;
         leader_epochs.truncate_from_start(start);
         log.leader_epochs = leader_epochs;

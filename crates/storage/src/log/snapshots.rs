@@ -17,18 +17,18 @@ use std::path::Path;
 
 use skein_env::Disk;
 use skein_record::{LeaderEpochs, ProducerStates};
+use skein_types::Offset;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
-use skein_types::{Millis, Offset};
 
 use super::Log;
 use super::batches::{BatchWalk, Visited};
 use super::names::FileKind;
 use super::segment::Home;
 use super::view::LogView;
+use crate::StorageError;
 use crate::atomic_file;
 use crate::segment_file::scan_frames;
-use crate::{LogConfig, StorageError};
 
 impl Log {
     /// Whether segments were rolled since the last snapshot: call [`Log::write_snapshot`] as soon
@@ -105,8 +105,6 @@ pub(super) fn prune(home: &Home, start: Offset, end: Offset) -> Result<(), Stora
 /// Reads the states and epochs of a log back.
 pub(super) struct Replay<'a> {
     pub(super) view: &'a LogView,
-    pub(super) config: &'a LogConfig,
-    pub(super) now: Millis,
 }
 
 impl Replay<'_> {
@@ -194,8 +192,7 @@ impl Replay<'_> {
         let Some(content) = atomic_file::read(disk, path)? else {
             return Ok(None);
         };
-        let expiration = self.config.producer_id_expiration_ms;
-        match ProducerStates::load(&content, offset, self.now, expiration) {
+        match ProducerStates::load(&content, offset) {
             Ok(producers) => Ok(Some(producers)),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "using an older snapshot instead");

@@ -212,12 +212,7 @@ impl Log {
         self.write_changed_epochs()?;
         atomic_file::sync_directory(&**home.disk(), &home.path)?;
         let view = self.view();
-        let replay = Replay {
-            view: &view,
-            config: &self.config,
-            now,
-        };
-        let producers = replay.run(None)?;
+        let producers = Replay { view: &view }.run(None)?;
         self.is_broken = false;
         self.is_snapshot_due = true;
         self.publish_view();

@@ -103,6 +103,24 @@ fn a_duplicate_is_answered_with_the_original_offset() {
 }
 
 #[test]
+fn a_producer_of_old_records_is_remembered_while_it_may_repeat_them() {
+    let mut s = Scenario::leader(SETTINGS, &[1]);
+    s.check(Event::TimePassed, "");
+    // Its records are of 1970: by their timestamps it has been silent for long.
+    s.now = Millis(1_000 * SETTINGS.producer_id_expiration_ms.0);
+    s.check(produce(1, 3).producer(7, 0, 0), "write 1 @0");
+    s.check(written(3), "view e1 0/3/3/3, ack 1 @0");
+    for _ in 0..3 {
+        s.check(Event::TimePassed, "");
+        s.now = Millis(s.now.0 + 1_000);
+        s.check(produce(2, 3).producer(7, 0, 0), "ack 2 @0");
+    }
+    s.now = Millis(s.now.0 + SETTINGS.producer_id_expiration_check_interval_ms.0);
+    s.check(Event::TimePassed, "");
+    s.check(produce(3, 3).producer(7, 0, 0), "write 3 @3");
+}
+
+#[test]
 fn a_duplicate_shares_the_fate_of_an_original_that_is_not_written_yet() {
     let mut s = Scenario::leader(SETTINGS, &[1]);
     s.check(produce(1, 3).producer(7, 0, 0), "write 1 @0");

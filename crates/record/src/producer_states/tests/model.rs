@@ -326,7 +326,7 @@ proptest! {
         }
         table.on_high_watermark(table.map_end_offset());
         let bytes = table.snapshot();
-        let loaded = ProducerStates::load(&bytes, table.map_end_offset(), NOW, NEVER).unwrap();
+        let loaded = ProducerStates::load(&bytes, table.map_end_offset()).unwrap();
         prop_assert_eq!(loaded.snapshot(), bytes);
         prop_assert_eq!(loaded.first_unstable_offset(), table.first_unstable_offset());
         for (id, state) in table.iter() {
@@ -342,7 +342,7 @@ proptest! {
         mut bytes in prop::collection::vec(any::<u8>(), 0..250), count in 0..6_i32,
     ) {
         let load = |bytes: &[u8]| {
-            ProducerStates::load(bytes, Offset(0), NOW, NEVER).map(|table| {
+            ProducerStates::load(bytes, Offset(0)).map(|table| {
                 for (id, state) in table.iter() {
                     let header = header(id.0, state.producer_epoch.0, 0, 1, false);
                     let _ = verdict(&table, &header);

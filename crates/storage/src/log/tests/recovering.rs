@@ -83,7 +83,7 @@ fn a_clean_shutdown_scans_nothing_and_counts_once() {
     assert_eq!(opened.producers, {
         // A snapshot holds the last batch of each producer.
         let snapshot = producers_of(&batches).snapshot();
-        ProducerStates::load(&snapshot, Offset(30), Millis(1000), Millis(86_400_000)).unwrap()
+        ProducerStates::load(&snapshot, Offset(30)).unwrap()
     });
     assert_eq!(opened.leader_epochs.latest().unwrap().epoch, LeaderEpoch(0));
     assert_eq!(opened.log.recovery_point(), Offset(30));
