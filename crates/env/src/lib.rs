@@ -53,10 +53,20 @@ pub struct Env {
 }
 
 impl Env {
-    /// Runs `work` where it may block, and returns what it says; `None` if the node was ended
-    /// before.
+    /// Runs `work` of the data lane where it may block, and returns what it says; `None` if the
+    /// node was ended before.
     pub async fn offload<T: Send + 'static>(
         &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.offload_on(Lane::Data, name, work).await
+    }
+
+    /// [`Env::offload`] for any lane.
+    pub async fn offload_on<T: Send + 'static>(
+        &self,
+        lane: Lane,
         name: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
@@ -65,7 +75,7 @@ impl Env {
             // The caller may have gone.
             let _ = result.send(work());
         });
-        self.spawn.offload(name, work).await;
+        self.spawn.offload(lane, name, work).await;
         done.await.ok()
     }
 }

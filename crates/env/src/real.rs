@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -36,18 +36,14 @@ pub use disk::RealDisk;
 pub use net::RealNet;
 pub use spawn::RealSpawn;
 
-use io_pool::IoPool;
-
-/// Jobs that wait for a thread of the pool before [`Spawn::offload`](crate::Spawn::offload) makes
-/// its callers wait, for each of its threads.
-const QUEUED_JOBS_PER_IO_THREAD: usize = 64;
+use spawn::IoPools;
 
 /// How many threads the real world has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RealOptions {
     /// Threads of the data lane, at least 1.
     pub network_threads: usize,
-    /// Threads for work that may block, at least 1.
+    /// Threads for blocking work of the data lane, at least 1.
     pub io_threads: usize,
 }
 
@@ -65,7 +61,7 @@ impl Default for RealOptions {
 /// The runtimes and threads of one process, and the [`Env`] on them.
 pub struct RealWorld {
     env: Env,
-    pool: Arc<IoPool>,
+    pools: Arc<IoPools>,
     data: Runtime,
     /// Dropped, it ends the control thread.
     _control_stop: oneshot::Sender<()>,
@@ -83,14 +79,11 @@ impl RealWorld {
             .enable_all()
             .build()?;
         let (control, control_stop) = start_control_thread()?;
-        let pool = Arc::new(IoPool::new(
-            options.io_threads.max(1),
-            queued_jobs(options),
-        )?);
-        let env = environment(data.handle().clone(), control, Arc::clone(&pool));
+        let pools = Arc::new(IoPools::new(options.io_threads)?);
+        let env = environment(data.handle().clone(), control, Arc::clone(&pools));
         Ok(Self {
             env,
-            pool,
+            pools,
             data,
             _control_stop: control_stop,
         })
@@ -113,13 +106,13 @@ impl RealWorld {
     pub fn shutdown(self, timeout: Duration) -> bool {
         let Self {
             env,
-            pool,
+            pools,
             data,
             _control_stop,
         } = self;
         drop(env);
         data.shutdown_timeout(timeout);
-        pool.finish(timeout)
+        pools.finish(Instant::now() + timeout)
     }
 }
 
@@ -129,11 +122,8 @@ impl RealWorld {
 /// # Errors
 /// What the system says when it refuses a thread.
 pub fn environment_on(data: Handle, control: Handle, options: RealOptions) -> io::Result<Env> {
-    let pool = Arc::new(IoPool::new(
-        options.io_threads.max(1),
-        queued_jobs(options),
-    )?);
-    Ok(environment(data, control, pool))
+    let pools = Arc::new(IoPools::new(options.io_threads)?);
+    Ok(environment(data, control, pools))
 }
 
 /// Raises the soft limit of open descriptors to the hard one; returns it, `None` for no limit.
@@ -167,17 +157,13 @@ pub async fn termination_signal() -> io::Result<&'static str> {
     })
 }
 
-fn queued_jobs(options: RealOptions) -> usize {
-    options.io_threads.max(1) * QUEUED_JOBS_PER_IO_THREAD
-}
-
-fn environment(data: Handle, control: Handle, pool: Arc<IoPool>) -> Env {
+fn environment(data: Handle, control: Handle, pools: Arc<IoPools>) -> Env {
     Env {
         clock: Arc::new(RealClock),
         disk: Arc::new(RealDisk),
         net: Arc::new(RealNet::new(data.clone())),
         rng: Arc::new(RealRng),
-        spawn: Arc::new(RealSpawn::new(data, control, pool)),
+        spawn: Arc::new(RealSpawn::new(data, control, pools)),
     }
 }
 

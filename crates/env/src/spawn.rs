@@ -5,7 +5,8 @@
 //! Invariants:
 //! - Raft, controller and heartbeats have a runtime and a thread of their own ([`Lane::Control`]),
 //!   so that no amount of data traffic delays them;
-//! - offloaded work runs on a bounded number of threads and waits in a bounded queue;
+//! - offloaded work runs on a bounded number of threads and waits in a bounded queue, each lane's on
+//!   its own: a data disk that hangs does not keep Raft from its log;
 //! - in the simulation the seed decides when a ready task really runs, and killing a node aborts
 //!   all of its tasks.
 //!
@@ -13,7 +14,7 @@
 
 use crate::BoxFuture;
 
-/// Which runtime a task belongs to.
+/// Which runtime a task belongs to, and which threads its blocking work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Client connections, partitions, fetch waits: tokio's multi-thread runtime.
@@ -44,8 +45,12 @@ pub trait Spawn: Send + Sync {
     /// Runs `work` on a thread that may block (a slow disk, a cold page, a flush); the returned
     /// future ends after it. The work runs also if that future is dropped. In the simulation it
     /// takes the simulated time of the disk calls it made.
-    fn offload(&self, name: &'static str, work: Box<dyn FnOnce() + Send>)
-    -> BoxFuture<'static, ()>;
+    fn offload(
+        &self,
+        lane: Lane,
+        name: &'static str,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> BoxFuture<'static, ()>;
 
     /// Threads of the data lane. Simulated nodes have none of their own and say as many as a small
     /// machine has.

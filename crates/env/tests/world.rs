@@ -97,7 +97,11 @@ async fn serve(env: Env) {
                     let flushed = Arc::clone(&file);
                     inner
                         .spawn
-                        .offload("flush", Box::new(move || drop(flushed.sync_data())))
+                        .offload(
+                            Lane::Data,
+                            "flush",
+                            Box::new(move || drop(flushed.sync_data())),
+                        )
                         .await;
                     sleep(inner.disk.take_cost()).await;
                     at += count as u64;
@@ -446,13 +450,13 @@ fn offloaded_work_takes_the_time_of_its_disk_calls_and_runs_though_nobody_waits(
             Box::new(move || drop(disk.open(Path::new(name), OpenMode::CreateNew)))
         };
         let start = Instant::now();
-        env.spawn.offload("create", create("a")).await;
+        env.spawn.offload(Lane::Data, "create", create("a")).await;
         assert!(start.elapsed() >= call && start.elapsed() < 2 * call);
         assert_eq!(env.disk.take_cost(), Duration::ZERO, "it paid for itself");
-        drop(env.spawn.offload("create", create("b")));
+        drop(env.spawn.offload(Lane::Data, "create", create("b")));
         sleep(2 * call).await;
         env.disk.stat(Path::new("b")).unwrap();
-        let waiting = env.spawn.offload("create", create("c"));
+        let waiting = env.spawn.offload(Lane::Data, "create", create("c"));
         world.kill("node");
         assert!(
             timeout(LONG, waiting).await.is_err(),

@@ -225,7 +225,9 @@ async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumErr
     let opening = {
         let (env, directory) = (env.clone(), directory.clone());
         env.clone()
-            .offload("open quorum", move || node::open(&env, &directory))
+            .offload_on(Lane::Control, "open quorum", move || {
+                node::open(&env, &directory)
+            })
             .await
     };
     let opened = opening.ok_or_else(|| QuorumError::stopped("the node was ended"))??;
@@ -310,7 +312,7 @@ async fn found(
         controller
             .inner
             .env
-            .offload("initialised", write)
+            .offload_on(Lane::Control, "initialised", write)
             .await
             .ok_or_else(|| QuorumError::stopped("the node was ended"))??;
         tracing::info!(%cluster_id, "founded a cluster");

@@ -183,7 +183,7 @@ impl AsyncRuntime for ControlRuntime {
         async move {
             match env {
                 Some(env) => env
-                    .offload("raft", work)
+                    .offload_on(Lane::Control, "raft", work)
                     .await
                     .ok_or_else(|| io::Error::other(TaskEnded)),
                 None => Ok(work()),

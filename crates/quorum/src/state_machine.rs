@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use skein_env::Env;
+use skein_env::{Env, Lane};
 use skein_metadata::{Image, Outcome, decode_snapshot};
 use tokio::sync::watch;
 
@@ -170,7 +170,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let snapshot = self
             .env
-            .offload("install snapshot", work)
+            .offload_on(Lane::Control, "install snapshot", work)
             .await
             .ok_or_else(killed)?;
         let snapshot = snapshot.map_err(QuorumError::into_io)?;
@@ -182,7 +182,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         let file = self.file.clone();
-        let snapshot = self.env.offload("read snapshot", move || file.read()).await;
+        let snapshot = self
+            .env
+            .offload_on(Lane::Control, "read snapshot", move || file.read())
+            .await;
         let snapshot = snapshot.ok_or_else(killed)?.map_err(QuorumError::into_io)?;
         Ok(snapshot.map(snapshot_for_raft))
     }
@@ -209,7 +212,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         };
         let snapshot = self
             .env
-            .offload("build snapshot", work)
+            .offload_on(Lane::Control, "build snapshot", work)
             .await
             .ok_or_else(killed)?;
         snapshot

@@ -17,7 +17,7 @@ use skein_client::{
     Acks, ClientError, Delivery, Partitioning, Producer, ProducerOptions, ProducerRecord,
     RecordMetadata,
 };
-use skein_env::Env;
+use skein_env::{Env, Lane};
 use skein_record::Codec;
 use skein_types::{Millis, Offset, PartitionIndex, TopicName};
 use tokio::sync::oneshot;
@@ -289,7 +289,7 @@ impl Lines {
             // The receiver is there as long as the command is.
             let _ = sender.send(read);
         };
-        env.spawn.offload("stdin", Box::new(read)).await;
+        env.spawn.offload(Lane::Data, "stdin", Box::new(read)).await;
         let failed = |error| Failure::failed(format!("cannot read standard input: {error}"));
         receiver
             .await

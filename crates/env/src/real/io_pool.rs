@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::ready;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -35,8 +35,8 @@ pub(crate) struct IoPool {
 }
 
 impl IoPool {
-    /// Starts `threads` threads.
-    pub(crate) fn new(threads: usize, queue_max: usize) -> io::Result<Self> {
+    /// Starts `threads` threads, whose names have `name` in them.
+    pub(crate) fn new(name: &str, threads: usize, queue_max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let pool = Self {
             shared,
@@ -46,7 +46,7 @@ impl IoPool {
             let shared = Arc::clone(&pool.shared);
             shared.queue.lock().threads += 1;
             let started = thread::Builder::new()
-                .name(format!("skein-io-{number}"))
+                .name(format!("skein-{name}-{number}"))
                 .spawn(move || shared.run_jobs());
             if let Err(error) = started {
                 pool.shared.queue.lock().threads -= 1;
@@ -94,9 +94,8 @@ impl IoPool {
         self.shared.queue.lock().jobs.len()
     }
 
-    /// Ends the threads after what is queued; says whether all of them ended within `timeout`.
-    pub(crate) fn finish(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+    /// Ends the threads after what is queued; says whether all of them ended before `deadline`.
+    pub(crate) fn finish(&self, deadline: Instant) -> bool {
         self.shared.close();
         let mut queue = self.shared.queue.lock();
         while queue.threads > 0 {

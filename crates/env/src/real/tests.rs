@@ -5,6 +5,7 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use super::io_pool::IoPool;
 use super::*;
 use crate::Lane;
 
@@ -78,7 +79,7 @@ fn offloaded_work_is_done_when_its_future_ends() {
             let work = Box::new(move || {
                 counted.fetch_add(1, Ordering::SeqCst);
             });
-            spawn.offload("count", work).await;
+            spawn.offload(Lane::Data, "count", work).await;
             assert_eq!(count.load(Ordering::SeqCst), expected);
             spawn.yield_now().await;
         }
@@ -87,9 +88,39 @@ fn offloaded_work_is_done_when_its_future_ends() {
 }
 
 #[test]
+fn blocking_work_of_the_control_lane_does_not_wait_for_that_of_the_data_lane() {
+    let world = world();
+    let env = world.env();
+    let gate = Arc::new(Barrier::new(3));
+    // As many as there are threads, like writes to a disk that hangs; and some that wait.
+    let held: Vec<_> = (0..20)
+        .map(|number| {
+            let gate = Arc::clone(&gate);
+            let work = move || {
+                if number < 2 {
+                    gate.wait();
+                }
+            };
+            env.spawn.offload(Lane::Data, "held", Box::new(work))
+        })
+        .collect();
+    world.block_on(async {
+        let vote = env.offload_on(Lane::Control, "vote", || 7);
+        let voted = tokio::time::timeout(Duration::from_secs(10), vote).await;
+        assert_eq!(voted, Ok(Some(7)));
+        gate.wait();
+        for held in held {
+            held.await;
+        }
+    });
+    drop(env);
+    finish(world);
+}
+
+#[test]
 fn work_beyond_the_queue_waits_and_all_of_it_runs_though_its_future_is_dropped() {
     const JOBS: usize = 40;
-    let pool = IoPool::new(1, 4).unwrap();
+    let pool = IoPool::new("test", 1, 4).unwrap();
     let gate = Arc::new(Barrier::new(2));
     let runs = Arc::new(AtomicUsize::new(0));
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -119,7 +150,7 @@ fn work_beyond_the_queue_waits_and_all_of_it_runs_though_its_future_is_dropped()
             future.await;
         }
     });
-    assert!(pool.finish(Duration::from_secs(10)));
+    assert!(pool.finish(Instant::now() + Duration::from_secs(10)));
     assert_eq!(runs.load(Ordering::SeqCst), JOBS);
 }
 
@@ -128,13 +159,13 @@ fn a_panic_in_offloaded_work_goes_on_in_the_caller_and_the_pool_survives() {
     let world = world();
     let spawn = world.env().spawn;
     for _ in 0..4 {
-        let failing = spawn.offload("fail", Box::new(|| panic!("on purpose")));
+        let failing = spawn.offload(Lane::Data, "fail", Box::new(|| panic!("on purpose")));
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             world.block_on(failing);
         }));
         assert!(outcome.is_err());
     }
-    world.block_on(spawn.offload("works", Box::new(|| {})));
+    world.block_on(spawn.offload(Lane::Data, "works", Box::new(|| {})));
     finish(world);
 }
 

@@ -94,6 +94,7 @@ impl Spawn for SimSpawn {
 
     fn offload(
         &self,
+        lane: Lane,
         name: &'static str,
         work: Box<dyn FnOnce() + Send>,
     ) -> BoxFuture<'static, ()> {
@@ -101,7 +102,7 @@ impl Spawn for SimSpawn {
         let (process, disk) = (Arc::clone(&self.process), Arc::clone(&self.disk));
         let wait = process.world.draw_offload_delay();
         let _task = self.spawn(
-            Lane::Data,
+            lane,
             name,
             Box::pin(async move {
                 if !wait.is_zero() {

@@ -83,7 +83,9 @@ impl Writer {
                 let outcomes = execute(&mut files, turn);
                 (files, outcomes)
             };
-            let Some((returned, outcomes)) = self.env.offload("quorum log", work).await else {
+            let Some((returned, outcomes)) =
+                self.env.offload_on(Lane::Control, "quorum log", work).await
+            else {
                 return; // the node is being killed
             };
             files = returned;

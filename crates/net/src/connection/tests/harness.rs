@@ -432,6 +432,7 @@ impl Spawn for TestSpawn {
 
     fn offload(
         &self,
+        _lane: Lane,
         _name: &'static str,
         work: Box<dyn FnOnce() + Send>,
     ) -> BoxFuture<'static, ()> {
