@@ -18,13 +18,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use skein_env::{Disk, Env, LockGuard};
 use skein_metadata::LogId;
+use skein_storage::create_directory;
 use tokio::sync::oneshot;
 
 use crate::identity::Identity;
@@ -185,26 +186,6 @@ fn config() -> Result<Config, QuorumError> {
         ..Config::default()
     };
     config.validate().map_err(QuorumError::stopped)
-}
-
-/// Makes the directory and flushes the names of all that were made.
-fn create_directory(disk: &dyn Disk, directory: &Path) -> Result<(), QuorumError> {
-    let is_missing =
-        |path: &Path| matches!(disk.stat(path), Err(e) if e.kind() == io::ErrorKind::NotFound);
-    let missing = directory.ancestors().take_while(|path| is_missing(path));
-    let parents: Vec<PathBuf> = missing
-        .filter_map(|path| path.parent().map(Path::to_path_buf))
-        .collect();
-    disk.create_directory(directory)
-        .map_err(|source| QuorumError::io("create", directory, source))?;
-    for parent in parents
-        .iter()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        disk.sync_directory(parent)
-            .map_err(|source| QuorumError::io("flush", parent, source))?;
-    }
-    Ok(())
 }
 
 fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, QuorumError> {

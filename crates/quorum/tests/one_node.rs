@@ -460,6 +460,62 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
+fn a_directory_that_a_killed_process_made_survives_a_power_cut_once_it_is_used() {
+    for seed in 0..10 {
+        let world = SimWorld::new(seed);
+        world.block_on(async {
+            // It was killed before it could make the directory's name durable.
+            let env = world.node("a");
+            env.disk.create_directory(&directory()).unwrap();
+            world.kill("a");
+            let controller = start(&world).await.unwrap();
+            let cluster_id = controller.cluster_id();
+            drop(controller);
+            world.power_cut("a");
+            let controller = start(&world).await.unwrap();
+            assert_eq!(controller.cluster_id(), cluster_id, "it has founded anew");
+            controller.shutdown().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn data_disks_that_hang_keep_nobody_from_the_metadata_log() {
+    use skein_env::Lane;
+    use skein_env::real::{RealOptions, RealWorld};
+    use std::sync::Barrier;
+    const IO_THREADS: usize = 2;
+    let world = RealWorld::new(RealOptions {
+        network_threads: 2,
+        io_threads: IO_THREADS,
+    })
+    .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(&directory.path().join("metadata"));
+    let gate = Arc::new(Barrier::new(IO_THREADS + 1));
+    world.block_on(async {
+        let env = world.env();
+        for _ in 0..IO_THREADS {
+            let gate = Arc::clone(&gate);
+            let hang = move || {
+                gate.wait();
+            };
+            // It runs though nobody waits for it.
+            drop(env.spawn.offload(Lane::Data, "append", Box::new(hang)));
+        }
+        let founded = async {
+            let controller = Controller::start(env, options).await.unwrap();
+            controller.snapshot().await.unwrap();
+            controller.shutdown().await.unwrap();
+        };
+        let founded = tokio::time::timeout(Duration::from_secs(20), founded).await;
+        gate.wait();
+        founded.unwrap();
+    });
+    assert!(world.shutdown(Duration::from_secs(5)));
+}
+
+#[test]
 fn a_node_on_a_real_disk_serves_in_well_under_200_ms() {
     use skein_env::real::{RealOptions, RealWorld};
     let world = RealWorld::new(RealOptions {

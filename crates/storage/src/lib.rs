@@ -13,6 +13,7 @@
 //! Source: `org.apache.kafka.storage.internals.log` for formats and numbers.
 
 mod atomic_file;
+mod directory;
 mod error;
 mod log;
 mod log_config;
@@ -21,6 +22,7 @@ pub mod segment_file;
 #[cfg(test)]
 mod testing;
 
+pub use directory::create_directory;
 pub use error::{Severity, StorageError};
 pub use log::{
     APPEND_MAX_BYTES, Appended, Cut, DeletedSegment, FileRange, FlushPlan, FlushScope, Flushed,

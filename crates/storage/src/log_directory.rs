@@ -36,6 +36,7 @@ use skein_types::{BrokerEpoch, Offset, PartitionIndex, TopicId, TopicName, Topic
 
 use crate::StorageError;
 use crate::atomic_file;
+use crate::create_directory;
 
 mod checkpoint;
 mod clean_shutdown;
@@ -134,7 +135,7 @@ impl LogDirectory {
         path: &Path,
         limits: CacheLimits,
     ) -> Result<Arc<Self>, StorageError> {
-        create(&*disk, path)?;
+        create_directory(&*disk, path)?;
         let lock = lock(&*disk, &path.join(LOCK))?;
         let checkpoint = |name| Checkpoint::open(&*disk, path.join(name));
         let clean_shutdown = clean_shutdown::read(&*disk, path)?;
@@ -393,31 +394,6 @@ impl LogDirectory {
             CheckpointFile::Cleaner => &self.cleaner_offsets,
         }
     }
-}
-
-/// Makes the directory and its parents, durably.
-fn create(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
-    let missing: Vec<&Path> = path
-        .ancestors()
-        .take_while(|ancestor| disk.stat(ancestor).is_err())
-        .collect();
-    disk.create_directory(path)
-        .map_err(|source| StorageError::io("create the directory", path, source))?;
-    // The directory itself in any case: a crash may have come between its making and its flush.
-    for made in missing.into_iter().chain([path]) {
-        let parent = match made.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => continue,
-        };
-        match atomic_file::sync_directory(disk, parent) {
-            // A parent that we may not even read is none that we made.
-            Err(StorageError::Io { source, .. })
-                if source.kind() == io::ErrorKind::PermissionDenied => {}
-            other => other?,
-        }
-    }
-    Ok(())
 }
 
 fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn LockGuard>, StorageError> {
