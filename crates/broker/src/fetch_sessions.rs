@@ -25,7 +25,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use skein_protocol::Str;
-use skein_protocol::messages::fetch::{FetchPartition, FetchRequest, PartitionData};
+use skein_protocol::messages::fetch::{
+    EpochEndOffset, FetchPartition, FetchRequest, PartitionData,
+};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Uuid};
@@ -300,7 +302,8 @@ impl Session {
             .as_ref()
             .is_some_and(|records| !records.is_empty());
         let has_failed = result.error_code != ErrorCode::None.code();
-        let is_new = known.told != Some(now) || has_records || has_failed;
+        let diverges = result.diverging_epoch != EpochEndOffset::default();
+        let is_new = known.told != Some(now) || has_records || has_failed || diverges;
         // After an error the next good answer is told, whatever it says.
         known.told = (!has_failed).then_some(now);
         if has_records && let Some(known) = self.partitions.remove(&place) {

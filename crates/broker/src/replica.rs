@@ -38,9 +38,9 @@ use arc_swap::ArcSwap;
 use skein_config::TopicConfig;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
-use skein_record::{BatchBuf, EpochEndOffset, ProducePolicy, ProducerStates};
+use skein_record::{BatchBuf, ProducePolicy, ProducerStates};
 use skein_storage::{Log, LogConfig};
-use skein_types::{LeaderEpoch, Millis, Offset, TopicPartition};
+use skein_types::{Millis, Offset, TopicPartition};
 use tokio::sync::oneshot;
 
 use self::core::{Core, Input, Produce, Step};
@@ -108,21 +108,6 @@ impl Replica {
             log.set_config(log_config);
             Some(Event::SettingsChanged(settings))
         }));
-    }
-
-    /// Where `requested` ends in this log, for a caller who knows `current_leader_epoch`.
-    pub(crate) async fn end_offset_for(
-        self: &Arc<Self>,
-        current_leader_epoch: LeaderEpoch,
-        requested: LeaderEpoch,
-    ) -> Result<EpochEndOffset, Refusal> {
-        let (sender, answer) = oneshot::channel();
-        self.with_log(Box::new(move |_, machine| {
-            // A caller who has gone does not want to know.
-            let _ = sender.send(machine.end_offset_for(current_leader_epoch, requested));
-            None
-        }));
-        answer.await.unwrap_or(Err(Refusal::NotLeader))
     }
 
     /// Moves the start of the log up to `before_offset`, or to the high watermark.

@@ -15,8 +15,9 @@
 //! Invariant, checked in [`PublishedOffsets::check`]: the four offsets stand in this order.
 //!
 //! See KIP-98 (last stable offset), KIP-207 (a new leader's offsets), KIP-320 (leader epoch of
-//! readers).
+//! readers), KIP-595 (diverging epoch).
 
+use skein_record::{EpochEndOffset, LeaderEpochs};
 use skein_types::{LeaderEpoch, Offset};
 
 use crate::Refusal;
@@ -126,6 +127,46 @@ impl PublishedOffsets {
         Ok(self.end(isolation))
     }
 
+    /// Where the log that the reader has read parts from this one, if it does.
+    ///
+    /// `last_fetched_epoch` is the epoch of the last record before `fetch_offset` that the reader
+    /// has; below 0 it does not say. It has read what was truncated here if that epoch ends before
+    /// its offset.
+    ///
+    /// # Errors
+    /// [`Refusal::OffsetOutOfRange`] for an epoch of which this log knows no end: the reader must
+    /// find an offset anew.
+    pub fn diverging_epoch(
+        &self,
+        leader_epochs: &LeaderEpochs,
+        fetch_offset: Offset,
+        last_fetched_epoch: LeaderEpoch,
+    ) -> Result<Option<EpochEndOffset>, Refusal> {
+        if last_fetched_epoch < LeaderEpoch::ZERO {
+            return Ok(None);
+        }
+        let end = leader_epochs.end_offset_for(last_fetched_epoch, self.log_end_offset);
+        if end == EpochEndOffset::UNDEFINED {
+            return Err(Refusal::OffsetOutOfRange);
+        }
+        let diverges = end.epoch < last_fetched_epoch || end.end_offset < fetch_offset;
+        Ok(diverges.then_some(end))
+    }
+
+    /// `OffsetForLeaderEpoch`: where the `requested` epoch ends in the log.
+    ///
+    /// # Errors
+    /// Those of [`PublishedOffsets::leader`].
+    pub fn end_offset_for(
+        &self,
+        leader_epochs: &LeaderEpochs,
+        current_leader_epoch: LeaderEpoch,
+        requested: LeaderEpoch,
+    ) -> Result<EpochEndOffset, Refusal> {
+        self.leader(current_leader_epoch)?;
+        Ok(leader_epochs.end_offset_for(requested, self.log_end_offset))
+    }
+
     /// `ListOffsets` earliest: the log's start.
     ///
     /// # Errors
@@ -205,6 +246,33 @@ mod tests {
         );
         assert_eq!(fetch(40), Ok(Offset(30)));
         assert_eq!(fetch(41), Err(Refusal::OffsetOutOfRange));
+    }
+
+    #[test]
+    fn a_reader_of_what_was_truncated_is_told_where_the_logs_part() {
+        let mut epochs = LeaderEpochs::new();
+        epochs.assign(LeaderEpoch(2), Offset(10));
+        epochs.assign(LeaderEpoch(5), Offset(30));
+        let diverging =
+            |offset, epoch| LEADER.diverging_epoch(&epochs, Offset(offset), LeaderEpoch(epoch));
+        let parts_at = |epoch, end| {
+            Ok(Some(EpochEndOffset {
+                epoch: LeaderEpoch(epoch),
+                end_offset: Offset(end),
+            }))
+        };
+        assert_eq!(diverging(99, -1), Ok(None), "it does not say");
+        assert_eq!(diverging(30, 2), Ok(None));
+        assert_eq!(diverging(31, 2), parts_at(2, 30));
+        assert_eq!(
+            diverging(25, 3),
+            parts_at(2, 30),
+            "there was no epoch 3 here"
+        );
+        assert_eq!(diverging(40, 5), Ok(None));
+        assert_eq!(diverging(41, 5), parts_at(5, 40));
+        assert_eq!(diverging(11, 1), parts_at(1, 10));
+        assert_eq!(diverging(20, 6), Err(Refusal::OffsetOutOfRange));
     }
 
     #[test]

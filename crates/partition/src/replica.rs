@@ -49,7 +49,7 @@
 //! See KIP-101, KIP-207, KIP-320, KIP-497, KIP-966; two-phase append is Skein's own.
 
 use skein_config::Durability;
-use skein_record::{EpochEndOffset, LeaderEpochs, ProducerStates};
+use skein_record::{LeaderEpochs, ProducerStates};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerId, LeaderEpoch, Millis, Offset, PartitionEpoch};
@@ -294,21 +294,6 @@ impl Replica {
     #[must_use]
     pub fn producers(&self) -> Option<&ProducerStates> {
         (!self.is_writing()).then_some(&self.producers)
-    }
-
-    /// `OffsetForLeaderEpoch`: where the `requested` epoch ends in this log.
-    ///
-    /// # Errors
-    /// Those of [`PublishedOffsets::leader`].
-    pub fn end_offset_for(
-        &self,
-        current_leader_epoch: LeaderEpoch,
-        requested: LeaderEpoch,
-    ) -> Result<EpochEndOffset, Refusal> {
-        self.published.leader(current_leader_epoch)?;
-        Ok(self
-            .leader_epochs
-            .end_offset_for(requested, self.log_end_offset))
     }
 
     /// The leader epochs of the log.

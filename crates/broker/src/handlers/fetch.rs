@@ -145,7 +145,7 @@ fn refuse(context: &Context, code: ErrorCode) -> Started {
 
 impl Fetch {
     fn is_enough(&self, results: &Results) -> bool {
-        results.bytes >= self.min_bytes || results.has_failed || self.sources.is_empty()
+        results.bytes >= self.min_bytes || results.is_urgent || self.sources.is_empty()
     }
 
     fn answer(&self, results: Results) -> Started {

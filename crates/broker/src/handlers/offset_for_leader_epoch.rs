@@ -51,10 +51,11 @@ async fn find(
 ) -> Result<skein_record::EpochEndOffset, ErrorCode> {
     let index = PartitionIndex(asked.partition);
     let replica = shared.replicas.by_name(topic, index).await?;
+    let view = replica.view();
     let current_leader_epoch = LeaderEpoch(asked.current_leader_epoch);
-    replica
-        .end_offset_for(current_leader_epoch, LeaderEpoch(asked.leader_epoch))
-        .await
+    let requested = LeaderEpoch(asked.leader_epoch);
+    view.offsets
+        .end_offset_for(&view.leader_epochs, current_leader_epoch, requested)
         .map_err(skein_partition::Refusal::error_code)
 }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use skein_net::BytesPermit;
 use skein_partition::{Effect, Event, PublishedRole, Refusal, Ticket};
-use skein_record::BatchBuf;
+use skein_record::{BatchBuf, LeaderEpochs};
 use skein_storage::{Log, LogReader, LogView};
 use skein_types::Offset;
 use slab::Slab;
@@ -37,8 +37,8 @@ use tokio::time::Instant;
 pub(crate) use self::input::{Errand, Input, LogTask, Opened, Produce};
 use self::timer::Timer;
 use self::writing::Group;
-use super::Replica;
 use super::reply::{AckResult, ReplySender};
+use super::{Replica, ReplicaView};
 use crate::handoff::Work;
 use crate::node::Shared;
 
@@ -65,6 +65,8 @@ pub(super) struct Core {
     /// The log as readers may see it while it is away.
     view: Arc<LogView>,
     reader: LogReader,
+    /// As readers see them; published with the next view.
+    leader_epochs: Arc<LeaderEpochs>,
     effects: Vec<Effect>,
     group: Group,
     /// The batch of the produce that is being stepped.
@@ -129,10 +131,14 @@ impl Work<Core, Input> for Step<'_> {
 
 impl Core {
     pub(super) fn new(opened: Opened, replica: Weak<Replica>, shared: Arc<Shared>) -> Self {
+        let ReplicaView {
+            log, leader_epochs, ..
+        } = opened.view();
         Self {
             machine: opened.machine,
             reader: opened.log.reader(),
-            view: opened.log.reader().load(),
+            leader_epochs,
+            view: log,
             log: Some(opened.log),
             effects: Vec::new(),
             group: Group::default(),

@@ -9,12 +9,14 @@
 //! - the hot path looks only at what is in memory; a segment that is not the active one, or a range
 //!   that is not in the page cache, goes to the offload pool.
 //!
-//! Source: KIP-74; Kafka's `ReplicaManager.readFromLog`.
+//! Source: KIP-74, KIP-595 (diverging epoch); Kafka's `ReplicaManager.readFromLog`.
 
 use skein_env::{Env, Residency};
 use skein_net::FileRange;
-use skein_partition::FetchIsolation;
-use skein_protocol::messages::fetch::{FetchRequest, PartitionData};
+use skein_partition::{FetchIsolation, Refusal};
+use skein_protocol::messages::fetch::{
+    EpochEndOffset, FetchPartition, FetchRequest, PartitionData,
+};
 use skein_storage::ReadError;
 use skein_types::{ErrorCode, LeaderEpoch, Offset};
 
@@ -33,7 +35,8 @@ pub(super) struct Reader {
 pub(super) struct Results {
     pub(super) partitions: Vec<(PartitionData, Option<FileRange>)>,
     pub(super) bytes: usize,
-    pub(super) has_failed: bool,
+    /// An error, or a log that diverges.
+    pub(super) is_urgent: bool,
 }
 
 /// How a partition could be read.
@@ -81,7 +84,7 @@ impl Reader {
                     Read::Cold => return None,
                 },
             };
-            results.has_failed |= data.error_code != ErrorCode::None.code();
+            results.is_urgent |= is_urgent(&data);
             results.bytes += range.as_ref().map_or(0, |range| range.length);
             results.partitions.push((data, range));
         }
@@ -98,20 +101,17 @@ impl Reader {
         let fetch = &source.wanted.fetch;
         let offset = Offset(fetch.fetch_offset);
         let offsets = &view.offsets;
-        let epoch = LeaderEpoch(fetch.current_leader_epoch);
-        let end = match offsets.fetch_end(epoch, offset, self.isolation) {
-            Ok(end) => end,
+        let (end, diverging) = match self.admit(view, fetch) {
+            Ok(admitted) => admitted,
             Err(refusal) => {
-                let mut data = failed(refusal.error_code());
-                if refusal == skein_partition::Refusal::OffsetOutOfRange {
-                    data.high_watermark = offsets.high_watermark.get();
-                    data.last_stable_offset = offsets.last_stable_offset.get();
-                    data.log_start_offset = offsets.log_start_offset.get();
-                }
+                let data = PartitionData {
+                    aborted_transactions: None,
+                    ..failed(refusal.error_code())
+                };
                 return Read::Done(data, None);
             }
         };
-        let data = PartitionData {
+        let mut data = PartitionData {
             high_watermark: offsets.high_watermark.get(),
             last_stable_offset: offsets.last_stable_offset.get(),
             log_start_offset: offsets.log_start_offset.get(),
@@ -120,6 +120,11 @@ impl Reader {
                 .then(Vec::new),
             ..Default::default()
         };
+        if let Some(diverging) = diverging {
+            data.aborted_transactions = None;
+            data.diverging_epoch = diverging;
+            return Read::Done(data, None);
+        }
         let left = self.max_bytes.saturating_sub(so_far.bytes);
         let limit = usize::try_from(fetch.partition_max_bytes)
             .unwrap_or(0)
@@ -154,6 +159,36 @@ impl Reader {
         };
         Read::Done(data, Some(range))
     }
+
+    /// The end of what may be read; or where the reader's log and this one part.
+    fn admit(
+        &self,
+        view: &ReplicaView,
+        fetch: &FetchPartition,
+    ) -> Result<(Offset, Option<EpochEndOffset>), Refusal> {
+        let offset = Offset(fetch.fetch_offset);
+        // Any negative epoch says nothing here, as in Kafka.
+        let current = LeaderEpoch(fetch.current_leader_epoch).max(LeaderEpoch::NONE);
+        view.offsets.leader(current)?;
+        let last = LeaderEpoch(fetch.last_fetched_epoch);
+        let diverging = view
+            .offsets
+            .diverging_epoch(&view.leader_epochs, offset, last)?;
+        if let Some(end) = diverging {
+            let diverging = EpochEndOffset {
+                epoch: end.epoch.get(),
+                end_offset: end.end_offset.get(),
+            };
+            return Ok((Offset::NONE, Some(diverging)));
+        }
+        let end = view.offsets.fetch_end(current, offset, self.isolation)?;
+        Ok((end, None))
+    }
+}
+
+/// Whether the reader must hear of it at once, even if it would wait for more.
+fn is_urgent(data: &PartitionData) -> bool {
+    data.error_code != ErrorCode::None.code() || data.diverging_epoch != EpochEndOffset::default()
 }
 
 fn storage_failed(source: &Source, error: &ReadError) -> PartitionData {

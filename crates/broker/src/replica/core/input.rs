@@ -8,6 +8,8 @@
 //!
 //! Source: none.
 
+use std::sync::Arc;
+
 use skein_config::TopicConfig;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, Refusal};
@@ -71,6 +73,7 @@ impl Opened {
         ReplicaView {
             log: self.log.reader().load(),
             offsets: self.machine.published(),
+            leader_epochs: Arc::new(self.machine.leader_epochs().clone()),
         }
     }
 }

@@ -118,7 +118,9 @@ impl Core {
             }
             Effect::RequestFlush { .. } => self.shared.flusher.request(step.replica),
             // The log writes the file itself before the first batch of an epoch.
-            Effect::CheckpointLeaderEpochs => {}
+            Effect::CheckpointLeaderEpochs => {
+                self.leader_epochs = Arc::new(self.machine.leader_epochs().clone());
+            }
             Effect::MoveLogStart {
                 ticket,
                 log_start_offset,
@@ -157,6 +159,7 @@ impl Core {
         step.replica.publish(ReplicaView {
             log: Arc::clone(&self.view),
             offsets,
+            leader_epochs: Arc::clone(&self.leader_epochs),
         });
         step.is_published = true;
     }

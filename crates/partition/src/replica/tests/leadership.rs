@@ -1,6 +1,6 @@
 //! Scenarios of leadership, ISR, high watermark and durability.
 
-use skein_record::{EndTxnMarker, TxnResult};
+use skein_record::{EndTxnMarker, EpochEndOffset, TxnResult};
 
 use super::*;
 use crate::FetchIsolation;
@@ -180,8 +180,8 @@ fn a_reader_finds_where_an_epoch_ended() {
     s.check(written(3), "view e1 0/3/3/3, ack 1 @0");
     s.check(became_leader(4, &[1], &[1]), "epochs, view e4 0/3/3/3");
     let end = |requested| {
-        s.replica
-            .end_offset_for(LeaderEpoch(4), LeaderEpoch(requested))
+        let (offsets, epochs) = (s.replica.published(), s.replica.leader_epochs());
+        offsets.end_offset_for(epochs, LeaderEpoch(4), LeaderEpoch(requested))
     };
     assert_eq!(
         end(1).map(|end| (end.epoch, end.end_offset)),
@@ -192,7 +192,11 @@ fn a_reader_finds_where_an_epoch_ended() {
         Ok((LeaderEpoch(4), Offset(3)))
     );
     assert_eq!(end(5), Ok(EpochEndOffset::UNDEFINED));
-    let fenced = s.replica.end_offset_for(LeaderEpoch(1), LeaderEpoch(1));
+    let fenced = s.replica.published().end_offset_for(
+        s.replica.leader_epochs(),
+        LeaderEpoch(1),
+        LeaderEpoch(1),
+    );
     assert_eq!(fenced, Err(Refusal::FencedLeaderEpoch));
 }
 
