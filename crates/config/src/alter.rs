@@ -157,7 +157,8 @@ fn alter(
             return Err(ConfigError::DuplicateKey(quoted(alteration.name)));
         }
         if alteration.op == AlterOp::Delete {
-            delete(&mut altered, alteration.name, &require)?;
+            // Also of a key that there is not, or not any more.
+            altered.remove(alteration.name);
             continue;
         }
         let key = require(alteration.name)?;
@@ -175,18 +176,6 @@ fn alter(
     Ok(altered)
 }
 
-/// Deletes an override; also one of a key that this version does not know any more.
-fn delete(
-    overrides: &mut Overrides,
-    name: &str,
-    require: &impl Fn(&str) -> Result<&'static Key, ConfigError>,
-) -> Result<(), ConfigError> {
-    if overrides.remove(name).is_none() {
-        require(name)?;
-    }
-    Ok(())
-}
-
 fn edit_list(
     key: &'static Key,
     effective: Option<Value>,
@@ -194,7 +183,7 @@ fn edit_list(
     append: bool,
 ) -> Result<String, ConfigError> {
     let (ConfigType::List, Some(Value::List(edits))) =
-        (key.config_type, Value::parse(key.config_type, edits))
+        (key.told_type, Value::parse(key.config_type, edits))
     else {
         return Err(ConfigError::NotAList(key.name));
     };

@@ -106,7 +106,11 @@ pub fn describe_topic(
         .map(|key| {
             let computed = computed_default(key, facts, Some(replicas));
             let all = config.settings().topic_candidates(key, overrides);
-            entry(key, all.first(), &all, computed, false)
+            // A key that brokers know nothing of has no synonyms, not even its own default.
+            let has_synonyms = key.is_broker() || !key.synonyms.is_empty();
+            let is_told = |one: &&Candidate| has_synonyms || one.source != ConfigSource::Default;
+            let synonyms: Vec<_> = all.iter().filter(is_told).cloned().collect();
+            entry(key, all.first(), &synonyms, computed, false)
         })
         .collect()
 }
@@ -158,7 +162,7 @@ fn entry(
         source: first.map_or(ConfigSource::Default, |candidate| candidate.source),
         read_only,
         sensitive: key.is_sensitive(),
-        config_type: key.config_type,
+        config_type: key.told_type,
         synonyms,
         documentation: key.documentation(),
     }

@@ -114,10 +114,20 @@ impl ConfigError {
     #[must_use]
     pub const fn error_code(&self) -> ErrorCode {
         match self {
-            Self::NotAList(_) | Self::DuplicateKey(_) | Self::NullValue(_) => {
+            Self::DuplicateKey(_) | Self::NullValue(_) => ErrorCode::InvalidRequest,
+            _ => ErrorCode::InvalidConfig,
+        }
+    }
+
+    /// The same for the settings of a broker: there Kafka calls a value that it can't take, and a
+    /// key that must not change while it runs, an invalid request.
+    #[must_use]
+    pub const fn broker_error_code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidValue { .. } | Self::Conflict(_) | Self::ReadOnly(_) => {
                 ErrorCode::InvalidRequest
             }
-            _ => ErrorCode::InvalidConfig,
+            _ => self.error_code(),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Key {
     pub scope: Scope,
     /// How its value is written.
     pub config_type: ConfigType,
+    /// The type that clients are told: Kafka reads some lists as text and takes them apart later.
+    pub told_type: ConfigType,
     /// Its value where nobody sets one.
     pub default: DefaultValue,
     /// Which values of its type it takes.
@@ -122,8 +124,10 @@ pub enum AllowedValues {
     BetweenOr(i64, i64, i64),
     /// Decimal numbers from the first to the second, both included.
     Ratio(f64, f64),
-    /// One of these words; of a list, each item.
+    /// One of these words; of a list, each item, and there must be one.
     OneOf(&'static [&'static str]),
+    /// Of a list that may be empty, each item.
+    AnyOf(&'static [&'static str]),
     /// Text of a form of its own: the form in words, and the check.
     Form(&'static str, fn(&str) -> bool),
 }
@@ -143,6 +147,7 @@ impl Key {
             name,
             scope,
             config_type,
+            told_type: config_type,
             default: DefaultValue::Null,
             allowed: AllowedValues::Any,
             dynamic: matches!(scope, Scope::Topic),
@@ -198,6 +203,11 @@ impl Key {
         self
     }
 
+    pub(crate) const fn any_of(mut self, words: &'static [&'static str]) -> Self {
+        self.allowed = AllowedValues::AnyOf(words);
+        self
+    }
+
     pub(crate) const fn form(mut self, what: &'static str, check: fn(&str) -> bool) -> Self {
         self.allowed = AllowedValues::Form(what, check);
         self
@@ -210,6 +220,12 @@ impl Key {
 
     pub(crate) const fn internal(mut self) -> Self {
         self.internal = true;
+        self
+    }
+
+    /// A list that Kafka has for text.
+    pub(crate) const fn told_as_text(mut self) -> Self {
+        self.told_type = ConfigType::String;
         self
     }
 
@@ -310,6 +326,9 @@ impl Key {
                 format!("a list of one or more of {}", words.join(", "))
             }
             (_, AllowedValues::OneOf(words)) => format!("one of {}", words.join(", ")),
+            (_, AllowedValues::AnyOf(words)) => {
+                format!("a list of none or more of {}", words.join(", "))
+            }
             (_, AllowedValues::Form(what, _)) => what.to_owned(),
             (ConfigType::Boolean, AllowedValues::Any) => "true or false".to_owned(),
             (ConfigType::Double, AllowedValues::Any) => "a number".to_owned(),
@@ -337,7 +356,11 @@ impl Key {
             (AllowedValues::OneOf(words), Value::List(items)) => {
                 !items.is_empty() && items.iter().all(|item| words.contains(&item.as_str()))
             }
+            (AllowedValues::AnyOf(words), Value::List(items)) => {
+                items.iter().all(|item| words.contains(&item.as_str()))
+            }
             (AllowedValues::Form(_, check), Value::Text(text)) => check(text),
+            (AllowedValues::Form(_, check), Value::Bool(is_set)) => check(&is_set.to_string()),
             (AllowedValues::Form(_, check), Value::List(items)) => {
                 items.iter().all(|item| check(item))
             }

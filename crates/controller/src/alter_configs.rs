@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skein_config::{AlterOp, Alteration, BrokerConfig, TopicConfig, alter_broker, alter_topic};
 use skein_metadata::{ConfigResource, Image, Record, ResourceType};
-use skein_types::{BrokerId, ErrorCode};
+use skein_types::{BrokerId, ErrorCode, TopicName};
 
 use crate::batch::{Context, Decision, effective_config, topic_config};
 use crate::election::{Rules, change_topic};
@@ -149,6 +149,12 @@ fn alter_one_topic(
     alterations: &[Alteration<'_>],
     config: &BrokerConfig,
 ) -> Result<Vec<Record>, Refusal> {
+    if resource.name.is_empty() {
+        let message = "topics have no resource for all of them: name one";
+        return refuse(ErrorCode::InvalidRequest, message);
+    }
+    TopicName::new(&resource.name)
+        .map_err(|error| Refusal::new(ErrorCode::InvalidTopicException, error.to_string()))?;
     let Some(topic) = image.topic_by_name(&resource.name) else {
         return refuse(ErrorCode::UnknownTopicOrPartition, "there is no such topic");
     };
@@ -179,12 +185,12 @@ fn alter_brokers(
         };
         if image.broker(id).is_none() {
             let message = format!("broker {id} is not registered");
-            return refuse(ErrorCode::BrokerIdNotRegistered, message);
+            return refuse(ErrorCode::InvalidRequest, message);
         }
     }
     let current = image.overrides(resource);
     let altered = alter_broker(&current, alterations)
-        .map_err(|error| Refusal::new(error.error_code(), error.to_string()))?;
+        .map_err(|error| Refusal::new(error.broker_error_code(), error.to_string()))?;
     let mut records = difference(resource, &current, &altered);
     if resource.name.is_empty() && !records.is_empty() {
         let from = effective_config(image, config);

@@ -95,18 +95,13 @@ fn a_refusal_says_why_and_with_which_code() {
         r#"did you mean "retention.ms"?"#,
     );
     refused(
-        &[("retention.sm", Delete, "")],
-        InvalidConfig,
-        "unknown key",
-    );
-    refused(
         &[("retention.ms", Set, "-2")],
         InvalidConfig,
         "expected a whole number from -1 up",
     );
     refused(
         &[("retention.ms", Append, "1")],
-        InvalidRequest,
+        InvalidConfig,
         "is not a list",
     );
     refused(
@@ -120,9 +115,9 @@ fn a_refusal_says_why_and_with_which_code() {
         "compact, delete",
     );
     refused(
-        &[("cleanup.policy", Subtract, "delete")],
+        &[("remote.storage.enable", Set, "true")],
         InvalidConfig,
-        "one or more of",
+        "no remote storage",
     );
     refused(
         &[("flush.ms", Set, "1"), ("flush.ms", Delete, "")],
@@ -156,6 +151,53 @@ fn throttled_replicas_are_pairs_or_all() {
     for bad in ["1", "a:b", "0:1:2", "-1:0"] {
         assert!(topic(&[], &[(key, Set, bad)]).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn what_is_not_set_can_be_deleted_whether_there_is_such_a_key_or_not() {
+    let set = overrides(&[("flush.ms", "1")]);
+    let delete = |name| [alteration(name, Delete, "")];
+    for name in ["retention.ms", "retention.sm", "num.partitions", ""] {
+        let altered = alter_topic(&BrokerConfig::default(), &set, &delete(name));
+        assert_eq!(altered.as_ref(), Ok(&set), "{name}");
+        assert_eq!(alter_broker(&set, &delete(name)).as_ref(), Ok(&set));
+    }
+}
+
+#[test]
+fn a_cleanup_policy_may_be_empty() {
+    let altered = topic(&[], &[("cleanup.policy", Subtract, "delete")]).unwrap();
+    assert_eq!(altered, overrides(&[("cleanup.policy", "")]));
+    let config = TopicConfig::new(&BrokerConfig::default(), &altered);
+    let policy = config.cleanup_policy;
+    assert!(!policy.delete && !policy.compact);
+}
+
+#[test]
+fn a_list_that_clients_know_as_text_is_not_appended_to() {
+    let append = [alteration(
+        "max.connections.per.ip.overrides",
+        Append,
+        "127.0.0.1:5",
+    )];
+    let error = alter_broker(&overrides(&[]), &append).unwrap_err();
+    assert_eq!(
+        error,
+        ConfigError::NotAList("max.connections.per.ip.overrides")
+    );
+}
+
+#[test]
+fn of_a_broker_a_bad_value_and_a_read_only_key_are_invalid_requests() {
+    let code = |name, op, value| {
+        let error = alter_broker(&overrides(&[]), &[alteration(name, op, value)]).unwrap_err();
+        error.broker_error_code()
+    };
+    use ErrorCode::{InvalidConfig, InvalidRequest};
+    assert_eq!(code("log.segment.bytes", Set, "2"), InvalidRequest);
+    assert_eq!(code("num.partitions", Set, "2"), InvalidRequest);
+    assert_eq!(code("log.segment.bytes", Append, "2"), InvalidConfig);
+    assert_eq!(code("log.segmnet.bytes", Set, "2000000"), InvalidConfig);
 }
 
 #[test]

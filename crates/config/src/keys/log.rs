@@ -115,7 +115,7 @@ pub(super) const KEYS: &[Key] = &[
         .doc("Default of the topics' file.delete.delay.ms."),
     Key::broker("log.cleanup.policy", List)
         .default("delete")
-        .one_of(&["compact", "delete"])
+        .any_of(&["compact", "delete"])
         .dynamic()
         .doc("Default of the topics' cleanup.policy."),
     Key::broker("log.flush.interval.messages", Long)

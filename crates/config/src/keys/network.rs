@@ -88,6 +88,7 @@ pub(super) const KEYS: &[Key] = &[
         .dynamic()
         .doc("Connections from one IP address. A further one is closed at once."),
     Key::broker("max.connections.per.ip.overrides", List)
+        .told_as_text()
         .default("")
         .form("host:count, with commas between pairs", is_ip_limit)
         .dynamic()

@@ -20,7 +20,7 @@ pub(super) const KEYS: &[Key] = &[
         "The rack, zone or room of this node. Replicas of a partition are spread over as many \
          racks as there are.",
     ),
-    Key::broker("log.dirs", List).default("./skein-data").doc(
+    Key::broker("log.dirs", List).told_as_text().default("./skein-data").doc(
         "The directory that holds the partitions, made at start if need be; exactly one. A \
          relative path starts at the working directory. Kafka's default lies in /tmp and is lost \
          with a reboot; this one is where the command was started.",
@@ -31,6 +31,7 @@ pub(super) const KEYS: &[Key] = &[
          elections.",
     ),
     Key::broker("listeners", List)
+        .told_as_text()
         .default("PLAINTEXT://127.0.0.1:9092")
         .form(LISTENER_FORM, is_listener)
         .doc(
@@ -38,12 +39,13 @@ pub(super) const KEYS: &[Key] = &[
              machine's loopback. An empty host, 0.0.0.0 or [::] is every interface, and needs \
              advertised.listeners. Port 0 takes a free one.",
         ),
-    Key::broker("advertised.listeners", List).form(LISTENER_FORM, is_listener).doc(
+    Key::broker("advertised.listeners", List).told_as_text().form(LISTENER_FORM, is_listener).doc(
         "The addresses that clients are told to connect to, by listener name. A listener that is \
          not named here tells its own address. Required for a listener that binds every \
          interface.",
     ),
     Key::broker("listener.security.protocol.map", List)
+        .told_as_text()
         .default("SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT")
         .form(
             "NAME:PROTOCOL with PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, with commas between \

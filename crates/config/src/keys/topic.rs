@@ -23,12 +23,13 @@ const fn in_units(name: &'static str, factor: i64) -> Synonym {
 pub(super) const KEYS: &[Key] = &[
     Key::topic("cleanup.policy", List)
         .default("delete")
-        .one_of(&["compact", "delete"])
+        .any_of(&["compact", "delete"])
         .synonyms(&[from("log.cleanup.policy")])
         .doc(
             "What happens to old records: delete lets go of whole segments by retention.ms and \
              retention.bytes; compact keeps the last record of each key; both may stand together. \
-             This version does not compact: with compact alone, everything is kept.",
+             Without either, everything is kept. This version does not compact: with compact alone, \
+             everything is kept too.",
         ),
     Key::topic("durability", String)
         .default("replicated")
@@ -196,6 +197,7 @@ pub(super) const KEYS: &[Key] = &[
         .doc("Whether remote segments are deleted when tiering is turned off."),
     Key::topic("remote.storage.enable", Boolean)
         .default("false")
+        .form("false: this version has no remote storage", |value| value == "false")
         .not_yet()
         .doc("Whether old segments move to remote storage."),
     Key::topic("retention.bytes", Long)

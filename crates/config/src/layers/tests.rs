@@ -55,7 +55,7 @@ fn each_mistake_is_named_with_its_place_and_all_at_once() {
         errors(layers),
         [
             "environment variable SKEIN_LOG_CLEANUP_POLICY: invalid value \"delete,shrink\" for \
-             log.cleanup.policy: expected a list of one or more of compact, delete",
+             log.cleanup.policy: expected a list of none or more of compact, delete",
             "conf/server.properties:2: unknown key \"log.segmnet.bytes\"; did you mean \
              \"log.segment.bytes\"?",
             "conf/server.properties:3: invalid value \"zero\" for num.partitions: expected a whole \

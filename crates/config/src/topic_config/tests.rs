@@ -147,7 +147,6 @@ proptest! {
     ) {
         let own = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let config = TopicConfig::new(&BrokerConfig::default(), &own);
-        prop_assert!(config.cleanup_policy.compact || config.cleanup_policy.delete);
         prop_assert!(config.max_message_bytes <= 67_108_864);
     }
 }

@@ -105,7 +105,7 @@ fn what_is_not_there_or_not_known_is_refused() {
         4,
         "7",
         &[set("log.retention.ms", "5")],
-        ErrorCode::BrokerIdNotRegistered,
+        ErrorCode::InvalidRequest,
     );
     let unknown_operation = ("retention.ms".into(), 9, Some("5".into()));
     check(
