@@ -29,7 +29,11 @@ pub(crate) fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes) -> S
     if ApiVersionsRequest::VERSIONS.contains(&context.head.api_version) {
         match router::decode::<ApiVersionsRequest>(&context, bytes) {
             Ok(request) if !is_valid(&context, &request) => {
-                response.error_code = ErrorCode::InvalidRequest.code();
+                // Alone, without the table, as in Kafka.
+                response = ApiVersionsResponse {
+                    error_code: ErrorCode::InvalidRequest.code(),
+                    ..Default::default()
+                };
             }
             Ok(_) => {}
             Err(reason) => return Started::Close { reason },

@@ -29,7 +29,7 @@ use crate::node::Shared;
 use crate::router::Context;
 
 /// The name under which Kafka keeps its own metadata: nobody may have a topic of that name.
-const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
+pub(super) const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Has the controller create what may be created.
 pub(crate) async fn handle(

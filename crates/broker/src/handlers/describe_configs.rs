@@ -124,7 +124,8 @@ fn describe_all(sources: &Sources<'_>, request: DescribeConfigsRequest) -> Descr
             error_code: refusal
                 .map_or(ErrorCode::None, |refusal| refusal.code)
                 .code(),
-            error_message: refusal.map(|refusal| Str::from(&refusal.message)),
+            // Where there is nothing to say Kafka says so in an empty text.
+            error_message: Some(Str::from(refusal.map_or("", |refusal| &refusal.message))),
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
             configs: entries

@@ -12,7 +12,9 @@
 //!   >= 0               first record whose timestamp is that or later
 //! ```
 //!
-//! Invariant: nothing past the end that the isolation level may see is found, by time neither.
+//! Invariants:
+//! - nothing past the end that the isolation level may see is found, by time neither;
+//! - a partition that the request names twice is refused: one of the two is a mistake.
 //!
 //! Source: KIP-79, KIP-207 (offset not available), KIP-320.
 
@@ -26,6 +28,7 @@ use skein_protocol::messages::list_offsets::{
 use skein_storage::{FoundRecord, LogView, ReadError};
 use skein_types::{ErrorCode, LeaderEpoch, Millis, Offset, PartitionIndex};
 
+use super::create_topics::duplicates;
 use crate::node::Shared;
 use crate::replica::{Replica, ReplicaView};
 use crate::router::Context;
@@ -60,14 +63,22 @@ pub(crate) async fn handle(
         1 => FetchIsolation::LastStableOffset,
         _ => FetchIsolation::HighWatermark,
     };
+    let twice = duplicates(request.topics.iter().flat_map(|topic| {
+        let indexes = topic.partitions.iter().map(|asked| asked.partition_index);
+        indexes.map(|index| (topic.name.clone(), index))
+    }));
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             let index = PartitionIndex(asked.partition_index);
-            let found = match shared.replicas.by_name(&topic.name, index).await {
-                Ok(replica) => find(shared, context, &replica, asked, isolation).await,
-                Err(code) => Err(code),
+            let found = if twice.contains(&(topic.name.clone(), asked.partition_index)) {
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                match shared.replicas.by_name(&topic.name, index).await {
+                    Ok(replica) => find(shared, context, &replica, asked, isolation).await,
+                    Err(code) => Err(code),
+                }
             };
             partitions.push(to_response(context, asked, found));
         }
@@ -119,9 +130,9 @@ async fn find(
     let (leader_epoch, _) = view.offsets.leader(epoch).map_err(leads)?;
     match asked.timestamp {
         LATEST => Ok((Millis::NONE, end, leader_epoch)),
-        EARLIEST => search(shared, view, |view| view.earliest().map(Some)).await,
+        EARLIEST => earliest(shared, view, leader_epoch).await,
         EARLIEST_LOCAL if version >= EARLIEST_LOCAL_VERSION => {
-            search(shared, view, |view| view.earliest().map(Some)).await
+            earliest(shared, view, leader_epoch).await
         }
         LATEST_TIERED if version >= LATEST_TIERED_VERSION => Ok(NOTHING),
         MAX_TIMESTAMP if version >= MAX_TIMESTAMP_VERSION => {
@@ -131,8 +142,23 @@ async fn find(
             let at = Millis(timestamp);
             search(shared, view, move |view| view.offset_for_timestamp(at, end)).await
         }
-        _ => Err(ErrorCode::UnsupportedForMessageFormat),
+        _ => Err(ErrorCode::UnsupportedVersion),
     }
+}
+
+/// The log start; where the log is empty, in the epoch of the leader that will write there.
+async fn earliest(
+    shared: &Arc<Shared>,
+    view: Arc<ReplicaView>,
+    leader_epoch: LeaderEpoch,
+) -> Result<Found, ErrorCode> {
+    let (timestamp, offset, epoch) = search(shared, view, |view| view.earliest().map(Some)).await?;
+    let is_empty = epoch == LeaderEpoch::NONE;
+    Ok((
+        timestamp,
+        offset,
+        if is_empty { leader_epoch } else { epoch },
+    ))
 }
 
 /// Searches the log on the offload pool: it may read from the disk.

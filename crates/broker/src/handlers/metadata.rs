@@ -20,13 +20,16 @@ use skein_protocol::messages::metadata::{
 };
 use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicName};
 
-use super::create_topics::call_within;
+use super::create_topics::{CLUSTER_METADATA_TOPIC, call_within};
 use crate::node::Shared;
 use crate::router::Context;
 
 /// How long a client that asks for a topic which is not there waits for its creation; without a
 /// quorum it hears then that the topic is unknown.
 const CREATE_MAX_MS: i32 = 5_000;
+
+/// First version in which a topic may be named by its id.
+const TOPIC_ID_VERSION: i16 = 12;
 
 /// Everything that may be done to a topic, as a bit field of KIP-430; there is no authorizer.
 pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
@@ -40,6 +43,9 @@ pub(crate) async fn handle(
     context: &Context,
     request: MetadataRequest,
 ) -> MetadataResponse {
+    if names_by_id_too_early(&request, context.head.api_version) {
+        return refuse_all(&request, ErrorCode::InvalidRequest);
+    }
     // Before version 4 a client could not say; the default of the field is what it always got.
     if request.allow_auto_topic_creation {
         create_missing(shared, &request).await;
@@ -65,6 +71,29 @@ pub(crate) async fn handle(
         } else {
             i32::MIN
         },
+        ..Default::default()
+    }
+}
+
+/// Versions 10 and 11 have a field for the topic's id, and Kafka's brokers refuse it there: they
+/// can't leave out the name of a topic that is not known (KAFKA-12764).
+fn names_by_id_too_early(request: &MetadataRequest, version: i16) -> bool {
+    let by_id = |topic: &MetadataRequestTopic| topic.name.is_none() || !topic.topic_id.is_zero();
+    version < TOPIC_ID_VERSION && request.topics.iter().flatten().any(by_id)
+}
+
+fn refuse_all(request: &MetadataRequest, code: ErrorCode) -> MetadataResponse {
+    let refuse = |asked: &MetadataRequestTopic| MetadataResponseTopic {
+        error_code: code.code(),
+        name: Some(asked.name.clone().unwrap_or_default()),
+        topic_id: asked.topic_id,
+        topic_authorized_operations: i32::MIN,
+        ..Default::default()
+    };
+    MetadataResponse {
+        controller_id: BrokerId::NONE.get(),
+        topics: request.topics.iter().flatten().map(refuse).collect(),
+        cluster_authorized_operations: i32::MIN,
         ..Default::default()
     }
 }
@@ -101,10 +130,12 @@ fn asked_topic(
         error_code: code.code(),
         name: asked.name.clone(),
         topic_id: asked.topic_id,
-        topic_authorized_operations: i32::MIN,
+        topic_authorized_operations: topic_operations(request),
         ..Default::default()
     };
-    match asked.name.as_deref() {
+    // An id says more than a name; who sends both means the id, as in Kafka.
+    let name = asked.name.as_deref().filter(|_| asked.topic_id.is_zero());
+    match name {
         Some(name) => match (TopicName::new(name), image.topic_by_name(name)) {
             (Err(_), _) => unknown(ErrorCode::InvalidTopicException),
             (Ok(_), None) => unknown(ErrorCode::UnknownTopicOrPartition),
@@ -126,12 +157,17 @@ fn known_topic(image: &Image, request: &MetadataRequest, topic: &Topic) -> Metad
         topic_id: topic.id,
         is_internal: is_internal(&topic.name),
         partitions: partitions.collect(),
-        topic_authorized_operations: if request.include_topic_authorized_operations {
-            TOPIC_OPERATIONS
-        } else {
-            i32::MIN
-        },
+        topic_authorized_operations: topic_operations(request),
         ..Default::default()
+    }
+}
+
+/// Also of a topic that is not there: what may be done is asked of the authorizer, not of it.
+const fn topic_operations(request: &MetadataRequest) -> i32 {
+    if request.include_topic_authorized_operations {
+        TOPIC_OPERATIONS
+    } else {
+        i32::MIN
     }
 }
 
@@ -184,7 +220,8 @@ async fn create_missing(shared: &Arc<Shared>, request: &MetadataRequest) {
         .flatten()
         .filter_map(|topic| topic.name.as_deref());
     let topics: Vec<_> = asked
-        .filter(|name| TopicName::new(name).is_ok() && image.topic_by_name(name).is_none())
+        .filter(|name| *name != CLUSTER_METADATA_TOPIC && TopicName::new(name).is_ok())
+        .filter(|name| image.topic_by_name(name).is_none())
         .map(|name| NewTopic {
             name: name.to_owned(),
             num_partitions: -1,

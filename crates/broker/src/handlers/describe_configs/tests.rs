@@ -87,7 +87,8 @@ fn check_error(kind: i8, name: &str, expected: ErrorCode) {
         (kind, name)
     );
     assert_eq!(result.configs, []);
-    assert_eq!(result.error_message.is_some(), expected != ErrorCode::None);
+    let message = result.error_message.unwrap();
+    assert_eq!(!message.is_empty(), expected != ErrorCode::None);
 }
 
 fn owned(name: &str, value: &str, source: ConfigSource) -> (String, String, i8) {
