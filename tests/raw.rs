@@ -4,6 +4,8 @@
 //! connection; afterwards the node still serves and holds exactly what it acknowledged.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+#[path = "raw/answers.rs"]
+mod answers;
 #[path = "raw/batches.rs"]
 mod batches;
 #[path = "raw/frames.rs"]
