@@ -12,6 +12,8 @@
 //! - at most half of the network workers are in inline writes at once, so that free ones remain for
 //!   Metadata, heartbeats and reads from the page cache, however the disk hangs;
 //! - a directory becomes slow *while* a write hangs, not after it: the watchdog has its own lane;
+//! - while a write hangs, the other workers hear of their sockets: the one that hangs may be the one
+//!   that had waited for them, and those that sleep would sleep on;
 //! - the watchdog sleeps when nothing is written.
 //!
 //! Source: measured; see "A slow disk" in `ARCHITECTURE.md`.
@@ -66,13 +68,10 @@ impl DiskWatch {
     }
 
     /// Starts the watchdog.
-    pub(crate) fn start(self: &Arc<Self>, spawn: &dyn Spawn) {
-        let watch = Arc::clone(self);
-        spawn.spawn(
-            Lane::Control,
-            "disk-watch",
-            Box::pin(async move { watch.run().await }),
-        );
+    pub(crate) fn start(self: &Arc<Self>, spawn: &Arc<dyn Spawn>) {
+        let (watch, data) = (Arc::clone(self), Arc::clone(spawn));
+        let run = async move { watch.run(&*data).await };
+        spawn.spawn(Lane::Control, "disk-watch", Box::pin(run));
     }
 
     /// Begins an inline write; `None` if it must go to the offload pool.
@@ -125,7 +124,7 @@ impl DiskWatch {
         u64::try_from(at.duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX - 1)
     }
 
-    async fn run(&self) {
+    async fn run(&self, spawn: &dyn Spawn) {
         loop {
             if self.inline_writes.load(Ordering::SeqCst) == 0 {
                 self.is_watching.store(false, Ordering::SeqCst);
@@ -142,6 +141,8 @@ impl DiskWatch {
             let age = self.stamp(Instant::now()).saturating_sub(oldest - 1);
             if u128::from(age) >= SLOW_AFTER.as_micros() {
                 self.mark_slow();
+                // A task from outside wakes a worker, which then waits for the sockets.
+                spawn.spawn(Lane::Data, "wake-worker", Box::pin(async {}));
             }
         }
     }
@@ -160,6 +161,18 @@ impl Drop for InlineWrite<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skein_env::real::{RealOptions, environment_on};
+    use tokio::runtime::Handle;
+
+    /// Both lanes on the runtime of the test.
+    fn here() -> Arc<dyn Spawn> {
+        let options = RealOptions {
+            network_threads: 1,
+            io_threads: 1,
+        };
+        let env = environment_on(Handle::current(), Handle::current(), options);
+        env.unwrap().spawn
+    }
 
     #[tokio::test(start_paused = true)]
     async fn at_most_half_of_the_workers_write_inline() {
@@ -176,8 +189,8 @@ mod tests {
     async fn a_hanging_write_makes_the_directory_slow_while_it_hangs() {
         let watch = DiskWatch::new(4);
         let watchdog = {
-            let watch = Arc::clone(&watch);
-            tokio::spawn(async move { watch.run().await })
+            let (watch, spawn) = (Arc::clone(&watch), here());
+            tokio::spawn(async move { watch.run(&*spawn).await })
         };
         let hanging = watch.begin();
         assert!(hanging.is_some());

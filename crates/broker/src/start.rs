@@ -381,7 +381,7 @@ fn share(
     let append_budget = Budget::new(in_flight_max - in_flight_max / 4);
     let budget = Budget::new(in_flight_max / 4);
     let disk_watch = DiskWatch::new(env.spawn.data_threads());
-    disk_watch.start(&*env.spawn);
+    disk_watch.start(&env.spawn);
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
     Arc::new_cyclic(|shared| Shared {
         identity,
