@@ -58,15 +58,17 @@ impl<W: Wake> FetchWaits<W> {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Wakes everyone; to be called after the view was published. They stay registered.
-    pub(crate) fn wake_all(&self) {
+    /// Wakes everyone; to be called after the view was published. They stay registered. Says whether
+    /// there was anybody.
+    pub(crate) fn wake_all(&self) -> bool {
         fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) == 0 {
-            return;
+            return false;
         }
         for (_, waiter) in self.waiters.lock().iter() {
             waiter.wake();
         }
+        true
     }
 }
 

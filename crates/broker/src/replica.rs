@@ -132,7 +132,7 @@ impl Replica {
         timeout: Millis,
         permit: BytesPermit,
     ) -> Reply {
-        let (sender, answer) = reply();
+        let (sender, mut answer) = reply();
         if self.handoff.is_full() {
             sender.answer(Err(Refusal::TooManyWaitingProduces));
             return answer;
@@ -144,7 +144,7 @@ impl Replica {
             permit,
             reply: sender,
         };
-        self.submit(Input::Produce(produce));
+        answer.has_woken_others = self.submit(Input::Produce(produce));
         answer
     }
 
@@ -198,10 +198,12 @@ impl Replica {
         answer.await.ok()
     }
 
-    pub(crate) fn submit(self: &Arc<Self>, input: Input) {
+    /// Says whether this has woken other tasks.
+    pub(crate) fn submit(self: &Arc<Self>, input: Input) -> bool {
         let mut step = Step::new(self);
         let submitted = self.handoff.submit(input, &mut step);
         self.go_on(submitted);
+        step.has_woken()
     }
 
     fn go_on(self: &Arc<Self>, submitted: Submitted) {

@@ -379,6 +379,11 @@ impl<'a> BodyReader<'a> {
         self.budget.reserve(bytes).await
     }
 
+    /// Ends this connection's turn, so that others run before it goes on.
+    pub fn end_turn(&self) {
+        self.wire.turn.end();
+    }
+
     /// Lets other connections run when this one has had its turn.
     pub async fn yield_if_spent(&self) {
         if self.wire.turn.is_spent() {

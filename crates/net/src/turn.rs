@@ -52,6 +52,11 @@ impl Turn {
         state.bytes = state.bytes.saturating_add(bytes);
     }
 
+    /// Whatever is left of it, it is spent.
+    pub(crate) fn end(&self) {
+        self.state.lock().bytes = TURN_MAX_BYTES;
+    }
+
     pub(crate) fn is_spent(&self) -> bool {
         let state = *self.state.lock();
         state.bytes >= TURN_MAX_BYTES || state.started.elapsed() >= TURN_MAX
@@ -72,5 +77,8 @@ mod tests {
         assert!(!turn.is_spent());
         tokio::time::advance(TURN_MAX).await;
         assert!(turn.is_spent());
+        turn.start();
+        turn.end();
+        assert!(turn.is_spent(), "ended early");
     }
 }

@@ -265,6 +265,11 @@ impl Target<'_> {
                     return Ok(refused);
                 }
                 let reply = replica.append(batch, acks, self.terms.timeout, permit);
+                if reply.has_woken_others {
+                    // The one woken last is this worker's next task, and no other worker takes it:
+                    // it must not wait behind the next write, which a disk may hold for long.
+                    body.end_turn();
+                }
                 Ok(Outcome::Appending(reply))
             }
             // `check_produce` has parsed the same bytes.

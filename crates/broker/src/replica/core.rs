@@ -88,6 +88,8 @@ pub(super) struct Step<'a> {
     started: Instant,
     answers: SmallVec<[(ReplySender, AckResult); 2]>,
     is_published: bool,
+    /// Others than the task that holds the state were woken.
+    has_woken: bool,
 }
 
 impl<'a> Step<'a> {
@@ -97,7 +99,15 @@ impl<'a> Step<'a> {
             started: Instant::now(),
             answers: SmallVec::new(),
             is_published: false,
+            has_woken: false,
         }
+    }
+}
+
+impl Step<'_> {
+    /// Whether others than the task that held the state were woken.
+    pub(super) fn has_woken(&self) -> bool {
+        self.has_woken
     }
 }
 
@@ -120,8 +130,10 @@ impl Work<Core, Input> for Step<'_> {
 
     fn released(&mut self) {
         if std::mem::take(&mut self.is_published) {
-            self.replica.waits.wake_all();
+            self.has_woken |= self.replica.waits.wake_all();
         }
+        // One of them is most often the task's own.
+        self.has_woken |= self.answers.len() > 1;
         for (reply, result) in self.answers.drain(..) {
             reply.answer(result);
         }

@@ -31,12 +31,20 @@ struct State {
 pub(crate) struct ReplySender(Arc<Mutex<State>>);
 
 /// The handler's end.
-pub(crate) struct Reply(Arc<Mutex<State>>);
+pub(crate) struct Reply {
+    state: Arc<Mutex<State>>,
+    /// The append has woken tasks that waited for this partition, or for its answers.
+    pub(crate) has_woken_others: bool,
+}
 
 /// Both ends of a new reply.
 pub(crate) fn reply() -> (ReplySender, Reply) {
     let state = Arc::new(Mutex::new(State::default()));
-    (ReplySender(Arc::clone(&state)), Reply(state))
+    let reply = Reply {
+        state: Arc::clone(&state),
+        has_woken_others: false,
+    };
+    (ReplySender(state), reply)
 }
 
 impl ReplySender {
@@ -81,7 +89,7 @@ impl Reply {
 
     /// The answer, if it is there already.
     pub(crate) fn try_result(&self) -> Option<AckResult> {
-        self.0.lock().result
+        self.state.lock().result
     }
 
     /// Waits for the answer.
@@ -91,7 +99,7 @@ impl Reply {
 
     async fn wait<T>(&self, ready: impl Fn(&State) -> Option<T>) -> T {
         poll_fn(|context| {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             if let Some(value) = ready(&state) {
                 return Poll::Ready(value);
             }
