@@ -10,7 +10,8 @@
 //!
 //! Invariants:
 //! - a lookup takes no lock: topics are in concurrent maps, an open replica in a `OnceLock`;
-//! - images are followed in their order, one at a time: no older one undoes a newer one;
+//! - images are followed in their order, one at a time: an older one, loaded before another task
+//!   followed a newer one, changes nothing;
 //! - following costs what has changed, not what there is.
 //!
 //! Source: KIP-516 (a topic of the same name is another topic), Kafka's lazy log loading does not
@@ -141,9 +142,13 @@ impl Replicas {
 
     /// Brings the maps to what the present image says.
     pub(crate) fn follow(&self, shared: &Shared) {
+        self.follow_to(shared, shared.image());
+    }
+
+    fn follow_to(&self, shared: &Shared, image: Arc<Image>) {
         let mut followed = self.followed.lock();
-        let image = shared.image();
-        if Arc::ptr_eq(&followed, &image) {
+        // Another may have followed a newer one since this one was loaded.
+        if image.last_applied() <= followed.last_applied() {
             return;
         }
         for change in image.topic_changes(&followed) {

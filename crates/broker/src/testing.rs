@@ -36,6 +36,10 @@ pub(crate) const LOG_DIR: &str = "/data";
 /// The time of day at which a simulated world begins.
 pub(crate) const NOW: Millis = Millis(1_704_067_200_000);
 
+/// Kinds of resources that have configurations, as the protocol numbers them.
+const TOPIC_RESOURCE: i8 = 2;
+const BROKER_RESOURCE: i8 = 4;
+
 /// How long a produce waits.
 const TIMEOUT: Millis = Millis(30_000);
 
@@ -98,10 +102,20 @@ impl Node {
     }
 
     pub(crate) async fn alter(&self, topic: &str, key: &str, value: &str) {
+        self.alter_resource(TOPIC_RESOURCE, topic, key, value).await;
+    }
+
+    /// Sets a key of one broker, or with an empty name of all.
+    pub(crate) async fn alter_broker(&self, broker: &str, key: &str, value: &str) {
+        self.alter_resource(BROKER_RESOURCE, broker, key, value)
+            .await;
+    }
+
+    async fn alter_resource(&self, resource_type: i8, name: &str, key: &str, value: &str) {
         let alter = IncrementalAlterConfigs {
             resources: vec![ResourceAlterations {
-                resource_type: 2,
-                name: topic.to_owned(),
+                resource_type,
+                name: name.to_owned(),
                 alterations: vec![ConfigAlteration {
                     key: key.to_owned(),
                     operation: 0,

@@ -99,21 +99,31 @@ fn a_write_in_flight_ends_before_the_name_of_a_deleted_topic_is_used_again() {
     }
 }
 
+/// A task that has loaded the image, and is overtaken by one that follows the next.
 #[test]
-fn a_deleted_topic_stays_unknown() {
+fn an_image_that_others_have_left_behind_brings_no_deleted_topic_back() {
     let world = SimWorld::new(2);
     let config = config(&world, &[]);
     world.block_on(async {
         let node = Node::start(world.node(HOST), &config).await;
         node.create("topic", &[]).await;
+        node.alter("topic", "max.message.bytes", "500").await;
+        let with_topic = node.shared().image();
         node.replica("topic").await.unwrap();
         node.delete("topic").await;
-        let unknown = Err(ErrorCode::UnknownTopicOrPartition);
-        for _ in 0..10 {
-            node.shared().replicas.follow(node.shared());
-            assert_eq!(node.replica("topic").await.map(|_| ()), unknown);
-            sleep(Duration::from_millis(1)).await;
-        }
+        node.create("other", &[]).await;
+        let replicas = &node.shared().replicas;
+        replicas.follow(node.shared());
+        replicas.follow_to(node.shared(), with_topic);
+        let names: Vec<_> = replicas
+            .places()
+            .iter()
+            .map(|place| place.name.clone())
+            .collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        let found = node.replica("topic").await.map(|_| ());
+        assert_eq!(found, Err(ErrorCode::UnknownTopicOrPartition));
+        assert!(node.replica("other").await.is_ok());
     });
 }
 
@@ -269,17 +279,37 @@ fn directories_of_topics_that_are_gone_are_removed_at_the_start() {
     });
 }
 
+async fn retention_of(node: &Node, topic: &str) -> Option<Millis> {
+    let replica = node.replica(topic).await.unwrap();
+    let retention = replica.ask_log(|log| log.config().retention_ms).await;
+    retention.expect("the log is open")
+}
+
 #[test]
-fn a_changed_default_of_the_brokers_reaches_open_replicas() {
+fn a_changed_default_of_the_brokers_reaches_the_topics_that_have_no_value_of_their_own() {
     let world = SimWorld::new(9);
     let config = config(&world, &[]);
     world.block_on(async {
         let node = Node::start(world.node(HOST), &config).await;
-        node.create("topic", &[]).await;
-        let replica = node.replica("topic").await.unwrap();
-        node.alter("topic", "retention.ms", "1234").await;
-        sleep(Duration::from_secs(1)).await;
-        let retention = replica.ask_log(|log| log.config().retention_ms).await;
-        assert_eq!(retention, Some(Some(Millis(1234))));
+        node.create("heir", &[]).await;
+        node.create("own", &[("retention.ms", "1000")]).await;
+        node.create("altered", &[]).await;
+        for topic in ["heir", "own", "altered"] {
+            node.replica(topic).await.unwrap();
+        }
+        node.alter("altered", "retention.ms", "2000").await;
+        // Of all brokers, and then of this one: the nearer one counts.
+        for (broker, value) in [("", 3000), ("1", 4000)] {
+            node.alter_broker(broker, "log.retention.ms", &value.to_string())
+                .await;
+            sleep(Duration::from_secs(1)).await;
+            for (topic, expected) in [("heir", value), ("own", 1000), ("altered", 2000)] {
+                let retention = retention_of(&node, topic).await;
+                assert_eq!(retention, Some(Millis(expected)), "{topic} after {value}");
+            }
+        }
+        // Neither does a log that is opened later miss it.
+        node.create("late", &[]).await;
+        assert_eq!(retention_of(&node, "late").await, Some(Millis(4000)));
     });
 }
