@@ -476,3 +476,46 @@ fn readers_let_go_of_segments_that_retention_took() {
         assert_eq!(read_all(&replica).len(), 1);
     });
 }
+
+/// Whatever needs the log waits behind a write for its turn, and none of it overtakes another.
+#[test]
+fn what_waits_for_the_log_is_taken_in_the_order_in_which_it_came() {
+    with_slow_disk(async |_, _, replica| {
+        let in_flight = append(&replica, batch(1, b"value"), Acks::All);
+        let mut held = Vec::new();
+        let mut seen = Vec::new();
+        for round in 1..=3 {
+            held.push(append(&replica, batch(round, b"value"), Acks::All));
+            let (sender, asked) = oneshot::channel();
+            // On the offload pool, and on the task that holds the state.
+            if round == 2 {
+                replica.send_on_errand(Box::new(move |log| {
+                    sender.send(log.log_end_offset()).unwrap();
+                    None
+                }));
+            } else {
+                replica.with_log(Box::new(move |log, _| {
+                    sender.send(log.log_end_offset()).unwrap();
+                    None
+                }));
+            }
+            seen.push(asked);
+        }
+        assert_eq!(
+            in_flight.try_result(),
+            None,
+            "the write was to take a while"
+        );
+        let mut end = 1;
+        for ((reply, asked), records) in held.into_iter().zip(seen).zip(1..) {
+            let ack = timeout(SOON, reply.result()).await.unwrap().unwrap();
+            assert_eq!(ack.base_offset, Offset(end));
+            end += records;
+            assert_eq!(
+                asked.await,
+                Ok(Offset(end)),
+                "behind this batch, and before the next"
+            );
+        }
+    });
+}

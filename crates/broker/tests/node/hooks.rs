@@ -1,84 +1,64 @@
-//! A disk and a network that note where bytes are received and what is written to partitions.
+//! A disk and a network that tell a test what the node does with them.
+//!
+//! Input: the world below, and hooks. Output: the same world, with the hooks called first.
+//!
+//! Invariant: every call is passed on as it came, so that the node runs as it does without hooks.
+//!
+//! Source: none.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use skein_env::{
-    BoxFuture, Disk, DiskSpace, EntryKind, File, IndexMap, Listener, LockGuard, Net, OpenMode,
+    BoxFuture, Disk, DiskSpace, EntryKind, Env, File, IndexMap, Listener, LockGuard, Net, OpenMode,
     Residency, Stream,
 };
 
-/// Addresses, as numbers.
-#[derive(Default)]
-pub(crate) struct Watched {
-    /// Where received bytes begin, and where they end.
-    received: Mutex<BTreeMap<usize, usize>>,
-    /// Start and length of each piece that was written.
-    written: Mutex<Vec<(usize, usize)>>,
+/// What a test sees of the node's world, before the call that is told of is made.
+pub(crate) trait Hooks: Send + Sync + 'static {
+    /// `pieces` are about to be written to the file.
+    fn writing(&self, _path: &Path, _pieces: &[IoSlice<'_>]) {}
+
+    /// The file is about to be flushed.
+    fn syncing(&self, _path: &Path) {}
+
+    /// `count` bytes were received, and lie at this address.
+    fn received(&self, _address: usize, _count: usize) {}
 }
 
-impl Watched {
-    pub(crate) fn clear(&self) {
-        self.received.lock().unwrap().clear();
-        self.written.lock().unwrap().clear();
-    }
-
-    /// Checks that every byte which was written lay where it was received; returns how many they
-    /// are.
-    pub(crate) fn check_written_from_received(&self) -> usize {
-        let received = self.received.lock().unwrap();
-        let mut bytes = 0;
-        for &(start, length) in self.written.lock().unwrap().iter() {
-            bytes += length;
-            let mut at = start;
-            while at < start + length {
-                let part = received
-                    .range(..=at)
-                    .next_back()
-                    .filter(|(_, end)| **end > at);
-                let (_, end) = part.expect("record bytes were copied before they were written");
-                at = *end;
-            }
-        }
-        bytes
-    }
-
-    fn note_received(&self, start: usize, length: usize) {
-        let mut received = self.received.lock().unwrap();
-        let end = received.entry(start).or_default();
-        *end = (*end).max(start + length);
+/// The world `env` with `hooks` in front of it.
+pub(crate) fn hook<H: Hooks>(env: Env, hooks: &Arc<H>) -> Env {
+    let hooks: Arc<dyn Hooks> = Arc::<H>::clone(hooks);
+    let (disk, net) = (Arc::clone(&env.disk), Arc::clone(&env.net));
+    Env {
+        disk: Arc::new(HookedDisk {
+            disk,
+            hooks: Arc::clone(&hooks),
+        }),
+        net: Arc::new(HookedNet { net, hooks }),
+        ..env
     }
 }
 
-pub(crate) struct WatchedDisk {
+struct HookedDisk {
     disk: Arc<dyn Disk>,
-    watched: Arc<Watched>,
+    hooks: Arc<dyn Hooks>,
 }
 
-impl WatchedDisk {
-    pub(crate) fn new(disk: Arc<dyn Disk>, watched: Arc<Watched>) -> Arc<Self> {
-        Arc::new(Self { disk, watched })
-    }
-}
-
-impl Disk for WatchedDisk {
+impl Disk for HookedDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = self.disk.open(path, mode)?;
-        let is_log = path.to_string_lossy().contains("topic-0/")
-            && path.extension().is_some_and(|e| e == "log");
-        if !is_log {
-            return Ok(file);
-        }
-        let watched = Arc::clone(&self.watched);
-        Ok(Arc::new(WatchedFile { file, watched }))
+        Ok(Arc::new(HookedFile {
+            file: self.disk.open(path, mode)?,
+            path: path.to_owned(),
+            hooks: Arc::clone(&self.hooks),
+        }))
     }
 
     fn map_index(&self, file: &Arc<dyn File>, length: usize) -> io::Result<Arc<dyn IndexMap>> {
@@ -126,24 +106,24 @@ impl Disk for WatchedDisk {
     }
 }
 
-struct WatchedFile {
+struct HookedFile {
     file: Arc<dyn File>,
-    watched: Arc<Watched>,
+    path: PathBuf,
+    hooks: Arc<dyn Hooks>,
 }
 
-impl File for WatchedFile {
+impl File for HookedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
     }
 
     fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let mut written = self.watched.written.lock().unwrap();
-        written.extend(pieces.iter().map(|p| (p.as_ptr().addr(), p.len())));
-        drop(written);
+        self.hooks.writing(&self.path, pieces);
         self.file.write_at(pieces, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.hooks.syncing(&self.path);
         self.file.sync_data()
     }
 
@@ -172,21 +152,15 @@ impl File for WatchedFile {
     }
 }
 
-pub(crate) struct WatchedNet {
+struct HookedNet {
     net: Arc<dyn Net>,
-    watched: Arc<Watched>,
+    hooks: Arc<dyn Hooks>,
 }
 
-impl WatchedNet {
-    pub(crate) fn new(net: Arc<dyn Net>, watched: Arc<Watched>) -> Arc<Self> {
-        Arc::new(Self { net, watched })
-    }
-}
-
-impl Net for WatchedNet {
+impl Net for HookedNet {
     fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        let (listener, watched) = (self.net.bind(address)?, Arc::clone(&self.watched));
-        Ok(Box::new(WatchedListener { listener, watched }))
+        let (listener, hooks) = (self.net.bind(address)?, Arc::clone(&self.hooks));
+        Ok(Box::new(HookedListener { listener, hooks }))
     }
 
     fn connect<'a>(
@@ -198,12 +172,12 @@ impl Net for WatchedNet {
     }
 }
 
-struct WatchedListener {
+struct HookedListener {
     listener: Box<dyn Listener>,
-    watched: Arc<Watched>,
+    hooks: Arc<dyn Hooks>,
 }
 
-impl Listener for WatchedListener {
+impl Listener for HookedListener {
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_address()
     }
@@ -212,23 +186,23 @@ impl Listener for WatchedListener {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<(Box<dyn Stream>, SocketAddr)>> {
-        let watched = &self.watched;
+        let hooks = &self.hooks;
         self.listener.poll_accept(context).map_ok(|(stream, peer)| {
-            let watched = Arc::clone(watched);
+            let hooks = Arc::clone(hooks);
             (
-                Box::new(WatchedStream { stream, watched }) as Box<dyn Stream>,
+                Box::new(HookedStream { stream, hooks }) as Box<dyn Stream>,
                 peer,
             )
         })
     }
 }
 
-struct WatchedStream {
+struct HookedStream {
     stream: Box<dyn Stream>,
-    watched: Arc<Watched>,
+    hooks: Arc<dyn Hooks>,
 }
 
-impl Stream for WatchedStream {
+impl Stream for HookedStream {
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_readable(context)
     }
@@ -244,8 +218,7 @@ impl Stream for WatchedStream {
         if let Poll::Ready(Ok(count)) = polled
             && count > 0
         {
-            self.watched
-                .note_received(buffer[start..].as_ptr().addr(), count);
+            self.hooks.received(buffer[start..].as_ptr().addr(), count);
         }
         polled
     }

@@ -1,0 +1,236 @@
+//! What goes on while the disk under the partitions hangs.
+//!
+//! The metadata log is served all along, as on a device of its own.
+
+use std::io::IoSlice;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::harness::{Client, Node, THREADS, TOPIC, fetch, produce};
+use super::hooks::{Hooks, hook};
+
+/// More than all threads of the data lane that writes could take.
+const PARTITIONS: i32 = 12;
+
+/// How long something takes that a hung disk has no part in.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A session that ends while a test runs.
+const SESSION: Duration = Duration::from_millis(1_000);
+
+/// A disk that hangs while the test says so, in every write and flush of some files.
+struct Gate {
+    /// What their paths contain.
+    paths: &'static str,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_shut: bool,
+    /// Names of the threads that hang.
+    hanging: Vec<String>,
+}
+
+impl Hooks for Gate {
+    fn writing(&self, path: &Path, _pieces: &[IoSlice<'_>]) {
+        self.pass(path);
+    }
+
+    fn syncing(&self, path: &Path) {
+        self.pass(path);
+    }
+}
+
+impl Gate {
+    fn of(paths: &'static str) -> Self {
+        Self {
+            paths,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn pass(&self, path: &Path) {
+        let mut state = self.state.lock();
+        if !state.is_shut || !path.to_string_lossy().contains(self.paths) {
+            return;
+        }
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        state.hanging.push(name);
+        self.changed.notify_all();
+        self.changed.wait_while(&mut state, |state| state.is_shut);
+    }
+
+    fn shut(&self) {
+        self.state.lock().is_shut = true;
+    }
+
+    fn open(&self) {
+        self.state.lock().is_shut = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until `count` threads hang; returns their names.
+    fn hanging(&self, count: usize) -> Vec<String> {
+        let mut state = self.state.lock();
+        let is_less = |state: &mut State| state.hanging.len() < count;
+        let waited = self
+            .changed
+            .wait_while_for(&mut state, is_less, Duration::from_secs(10));
+        assert!(!waited.timed_out(), "only {:?} hang", state.hanging);
+        state.hanging.clone()
+    }
+}
+
+/// A node whose disk hangs, and the clients whose Produce hangs with it. A failed test opens the gate
+/// too: threads that hang do not end.
+struct Hung {
+    node: Node,
+    gate: Arc<Gate>,
+    waiting: Vec<Client>,
+}
+
+impl Hung {
+    /// Every partition has one record, and another is being written to each of them.
+    fn new() -> Self {
+        let gate = Arc::new(Gate::of("/topic-"));
+        let settings = [
+            &*format!("broker.session.timeout.ms={}", SESSION.as_millis()),
+            "broker.heartbeat.interval.ms=100",
+        ];
+        let node = Node::start_with(|env| hook(env, &gate), &settings);
+        node.create(TOPIC, PARTITIONS, &[]);
+        let mut client = node.connect();
+        for partition in 0..PARTITIONS {
+            client.ask(&produce(partition, 1, 100));
+        }
+        gate.shut();
+        let waiting = (0..PARTITIONS).map(|partition| {
+            let mut client = node.connect();
+            client.send(&produce(partition, 1, 100));
+            client
+        });
+        let waiting = waiting.collect();
+        Self {
+            node,
+            gate,
+            waiting,
+        }
+    }
+
+    /// Waits until writes hang inline and on the whole offload pool.
+    fn settle(&self) -> Vec<String> {
+        let inline_max = THREADS.network_threads / 2;
+        self.gate.hanging(inline_max.min(1) + THREADS.io_threads);
+        // Long enough for those that would hang beyond what may.
+        std::thread::sleep(Duration::from_millis(200));
+        self.gate.hanging(0)
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        self.gate.open();
+    }
+}
+
+fn at_once<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = work();
+    let took = started.elapsed();
+    assert!(took < AT_ONCE, "{what} took {took:?} beside a hung disk");
+    result
+}
+
+#[test]
+fn at_most_half_of_the_network_threads_hang_with_the_disk() {
+    let hung = Hung::new();
+    let hanging = hung.settle();
+    let inline = hanging.iter().filter(|name| *name == "skein-data").count();
+    let inline_max = THREADS.network_threads / 2;
+    assert!((1..=inline_max).contains(&inline), "{hanging:?}");
+    assert_eq!(hanging.len() - inline, THREADS.io_threads, "{hanging:?}");
+}
+
+#[test]
+fn who_needs_no_disk_is_served_beside_one_that_hangs() {
+    let mut hung = Hung::new();
+    hung.settle();
+    let node = &hung.node;
+    // More often than there are threads: none of them may take a task along.
+    for round in 0..8 {
+        let metadata = at_once("Metadata", || node.metadata(TOPIC));
+        assert_eq!(metadata.topics[0].error_code, 0, "round {round}");
+    }
+    for partition in 0..PARTITIONS {
+        let mut client = node.connect();
+        let bytes = at_once("Fetch", || client.fetch(partition, 0));
+        assert!(bytes > 100, "the record that was there before");
+    }
+    at_once("/metrics", || node.metric("skein_writes_offloaded_total"));
+    assert!(!hung.waiting.iter().any(Client::is_answered));
+    hung.gate.open();
+    for client in &mut hung.waiting {
+        assert_eq!(client.produced(), (0, 1));
+    }
+}
+
+#[test]
+fn raft_and_heartbeats_go_on_beside_a_hung_disk() {
+    let hung = Hung::new();
+    hung.settle();
+    at_once("CreateTopics", || hung.node.create("other", 1, &[]));
+    std::thread::sleep(2 * SESSION);
+    let metadata = hung.node.metadata(TOPIC);
+    let leaders = metadata.topics[0].partitions.iter().map(|p| p.leader_id);
+    let broker_id = metadata.brokers[0].node_id;
+    assert!(
+        leaders.eq((0..PARTITIONS).map(|_| broker_id)),
+        "{metadata:?}"
+    );
+    at_once("CreateTopics", || hung.node.create("another", 1, &[]));
+}
+
+#[test]
+fn a_stop_with_a_hung_disk_takes_less_than_two_seconds_and_is_not_clean() {
+    let mut hung = Hung::new();
+    hung.settle();
+    let started = Instant::now();
+    hung.node.stop();
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let marker = hung.node.directory.path().join(".kafka_cleanshutdown");
+    assert!(!marker.exists(), "nobody knows what the disk has");
+    assert!(!hung.waiting.iter().any(Client::is_answered));
+}
+
+/// Who waits for a partition is woken by the write there, though the thread that wrote it hangs in
+/// the next write of the same connection.
+#[test]
+fn a_fetch_that_a_write_has_woken_is_answered_though_the_next_write_hangs() {
+    let gate = Arc::new(Gate::of("/topic-1/"));
+    let node = Node::start_with(|env| hook(env, &gate), &[]);
+    let hung = Hung {
+        node,
+        gate,
+        waiting: Vec::new(),
+    };
+    hung.node.create(TOPIC, 2, &[]);
+    let (mut writer, mut reader) = (hung.node.connect(), hung.node.connect());
+    for partition in 0..2 {
+        writer.ask(&produce(partition, 1, 100));
+    }
+    reader.send(&fetch(0, 1, 1_000));
+    std::thread::sleep(Duration::from_millis(100));
+    hung.gate.shut();
+    // In one segment, so that both are served in one turn of the connection.
+    writer.send(&[produce(0, 1, 100), produce(1, 1, 100)].concat());
+    let bytes = at_once("Fetch", || reader.fetched());
+    assert!(bytes > 100);
+    hung.gate.hanging(1);
+}
