@@ -14,7 +14,9 @@
 //! - the caller asks only for lengths that it has checked, and what is not record data grows with
 //!   the bytes that have arrived, so that a length prefix alone allocates nothing;
 //! - an idle connection holds no buffer;
-//! - a sender that makes no progress within a frame is closed after `stall_max`.
+//! - a sender that sends nothing within a frame is closed after `stall_max`, and one that sends less
+//!   than [`LEAST_BYTES_PER_SECOND`] not much later: while it drips, it holds bytes of the node that
+//!   others wait for.
 //!
 //! Source: the shape follows from measurements; see the Produce path in `ARCHITECTURE.md`.
 
@@ -28,6 +30,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use skein_env::Spawn;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::timer::Timer;
 use crate::{Budget, BufferPool, BytesPermit, Counters, FrameError, Wire};
@@ -45,6 +48,10 @@ const FRAMES_PER_CHUNK: usize = 12;
 /// The first buffer of a whole body; it grows as the body arrives.
 const WHOLE_BODY_FIRST_BYTES: usize = 64 * 1024;
 
+/// How fast a piece that is waited for must arrive, beyond the time in which its sender may be
+/// silent. A sender any slower would have given up its request itself.
+const LEAST_BYTES_PER_SECOND: u64 = 64 * 1024;
+
 /// Why nothing more can be received.
 #[derive(Debug, Error)]
 pub enum ReceiveError {
@@ -54,6 +61,14 @@ pub enum ReceiveError {
     /// Nothing arrived for too long.
     #[error("nothing was received for {0:?}")]
     Silent(Duration),
+    /// Something arrived, but too little.
+    #[error("{missing} bytes of a request have not been received after {waited:?}")]
+    Slow {
+        /// What is still missing of the piece that was waited for.
+        missing: usize,
+        /// Since when it was waited for.
+        waited: Duration,
+    },
     /// The frame is malformed.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -75,6 +90,9 @@ pub(crate) struct Receiver<'c> {
     /// Bytes received since the beginning.
     received: u64,
     timer: Timer,
+    /// When the piece that is waited for was first waited for, and when it must be there.
+    piece_began: Instant,
+    piece_deadline: Instant,
     stall_max: Duration,
     idle_max: Duration,
 }
@@ -96,6 +114,8 @@ impl<'c> Receiver<'c> {
             taken_bytes: 0,
             received: 0,
             timer: Timer::new(idle_max),
+            piece_began: Instant::now(),
+            piece_deadline: Instant::now(),
             stall_max,
             idle_max,
         }
@@ -142,7 +162,7 @@ impl<'c> Receiver<'c> {
         if self.buffer.len() >= needed {
             return Ok(());
         }
-        self.timer.set(self.stall_max);
+        self.begin_piece(needed - self.buffer.len());
         self.make_room(needed);
         while self.buffer.len() < needed {
             let missing = needed - self.buffer.len();
@@ -156,9 +176,17 @@ impl<'c> Receiver<'c> {
                 // A fast sender must not keep the worker until a large body has arrived.
                 give_way().await;
             }
-            self.read(limit).await?;
+            self.read(limit, missing).await?;
         }
         Ok(())
+    }
+
+    /// From now on `missing` bytes are waited for.
+    fn begin_piece(&mut self, missing: usize) {
+        self.piece_began = Instant::now();
+        let at_least_rate = Duration::from_millis(missing as u64 * 1000 / LEAST_BYTES_PER_SECOND);
+        self.piece_deadline = self.piece_began + self.stall_max + at_least_rate;
+        self.timer.set(self.stall_max);
     }
 
     /// Receives a body of `length` bytes and takes it. Memory grows with what has arrived.
@@ -241,7 +269,8 @@ impl<'c> Receiver<'c> {
         .await
     }
 
-    async fn read(&mut self, limit: usize) -> Result<(), ReceiveError> {
+    /// Receives at most `limit` bytes, of which `missing` are waited for.
+    async fn read(&mut self, limit: usize, missing: usize) -> Result<(), ReceiveError> {
         let count = poll_fn(|context| {
             let polled = self
                 .wire
@@ -250,17 +279,24 @@ impl<'c> Receiver<'c> {
                 .poll_read(context, &mut self.buffer, limit);
             match polled {
                 Poll::Ready(result) => Poll::Ready(result.map_err(ReceiveError::Io)),
-                Poll::Pending => self
-                    .timer
-                    .poll_over(context)
-                    .map(|limit| Err(ReceiveError::Silent(limit))),
+                Poll::Pending => self.timer.poll_over(context).map(|limit| {
+                    Err(if Instant::now() < self.piece_deadline {
+                        ReceiveError::Silent(limit)
+                    } else {
+                        let waited = self.piece_began.elapsed();
+                        ReceiveError::Slow { missing, waited }
+                    })
+                }),
             }
         })
         .await?;
         if count == 0 {
             return Err(ReceiveError::Closed);
         }
-        self.timer.set(self.stall_max);
+        let left = self
+            .piece_deadline
+            .saturating_duration_since(Instant::now());
+        self.timer.set(left.min(self.stall_max));
         self.received += count as u64;
         self.wire.turn.count(count);
         Counters::add(&self.counters.received_bytes, count);

@@ -2,6 +2,9 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::super::super::outbox::{OWED_MAX_BYTES, SLOTS_MAX};
 use super::harness::*;
@@ -83,6 +86,45 @@ async fn without_budget_the_socket_is_not_read_until_bytes_are_free() {
     settle().await;
     assert_eq!(running.peer.answers(), [1, 2]);
     assert_eq!(running.budget.in_flight_bytes(), 0);
+}
+
+/// A hundred clients that send a byte now and then, and reserve twice what the node has.
+#[tokio::test(start_paused = true)]
+async fn senders_that_drip_keep_the_others_waiting_for_a_while_only() {
+    let batch = vec![7; 64 * 1024];
+    let budget = Budget::new(50 * 64 * 1024);
+    let head = frame_of(STREAMED, 1, &batches_of(&[&batch]))[..100].to_vec();
+    let dripping: Vec<_> = (0..100)
+        .map(|_| {
+            let running = Running::with_budget(budget.clone());
+            let (peer, head) = (running.peer.clone(), head.clone());
+            let drip = tokio::spawn(async move {
+                peer.send(&head);
+                loop {
+                    tokio::time::sleep(Duration::from_secs(7)).await;
+                    peer.send(&[7]);
+                }
+            });
+            (running, drip)
+        })
+        .collect();
+    settle().await;
+    assert_eq!(budget.in_flight_bytes(), 50 * 64 * 1024, "nothing is left");
+    let honest = Running::with_budget(budget.clone());
+    honest
+        .peer
+        .send(&frame_of(STREAMED, 1, &batches_of(&[&batch])));
+    let start = Instant::now();
+    while honest.peer.answers().is_empty() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Two rounds of those in front of it.
+        assert!(start.elapsed() < Duration::from_secs(70), "it still waits");
+    }
+    for (running, drip) in dripping {
+        let _ = running.ended().await;
+        drip.abort();
+    }
+    assert_eq!(budget.in_flight_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]

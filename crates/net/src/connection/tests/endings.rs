@@ -41,14 +41,44 @@ async fn a_sender_that_stalls_within_a_frame_is_closed() {
     }
 }
 
+/// It takes minutes, and is silent for long now and then.
 #[tokio::test(start_paused = true)]
-async fn a_sender_that_makes_progress_is_not_closed() {
+async fn a_slow_sender_is_not_closed() {
     let running = Running::new();
-    for byte in frame_of(STREAMED, 1, &batches_of(&[b"a batch"])) {
-        running.peer.send(&[byte]);
+    let bytes = frame_of(STREAMED, 1, &batches_of(&[&vec![7; 9 << 20]]));
+    for part in bytes.chunks(2 << 20) {
+        running.peer.send(part);
         tokio::time::sleep(Duration::from_secs(29)).await;
     }
     assert_eq!(running.peer.answers(), [1]);
+}
+
+/// Whatever piece it is that comes a byte at a time: length, header, the length of a batch, a batch.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_only_drips_is_closed() {
+    let batch = vec![7; 128 * 1024];
+    let bytes = frame_of(STREAMED, 1, &batches_of(&[&batch]));
+    for (at_once, longest) in [(0, 60), (6, 60), (16, 60), (18, 33), (100_000, 33)] {
+        let running = Running::new();
+        running.peer.send(&bytes[..at_once]);
+        settle().await;
+        let (peer, rest) = (running.peer.clone(), bytes[at_once..].to_vec());
+        let drip = tokio::spawn(async move {
+            for byte in rest {
+                peer.send(&[byte]);
+                tokio::time::sleep(Duration::from_secs(9)).await;
+            }
+        });
+        let (budget, start) = (running.budget.clone(), Instant::now());
+        let _ = running.ended().await;
+        let waited = start.elapsed().as_secs();
+        assert!(
+            (27..=longest).contains(&waited),
+            "{waited} s, {at_once} at once"
+        );
+        assert_eq!(budget.in_flight_bytes(), 0);
+        drip.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]
