@@ -23,6 +23,8 @@ mod outbox;
 mod receive;
 mod response;
 mod service;
+#[cfg(test)]
+mod testing;
 mod timer;
 mod turn;
 

@@ -262,3 +262,6 @@ impl Outbox {
 
 /// A request that was to be answered later and never will be.
 struct NoAnswer;
+
+#[cfg(test)]
+mod tests;

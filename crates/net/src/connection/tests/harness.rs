@@ -1,15 +1,15 @@
-//! A stream in memory that a test controls, and a session that does what a request's API key says.
+//! A connection on a stream that the test controls, and a session that does what a request's API
+//! key says.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::IoSlice;
-use std::task::Waker;
+use std::collections::HashMap;
 
-use bytes::{Bytes, BytesMut};
-use skein_env::{BoxFuture, File, Lane, Residency, TaskHandle};
+use bytes::Bytes;
+use skein_env::{BoxFuture, Lane, TaskHandle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::super::*;
+pub(super) use crate::testing::{MemoryStream, Peer, Sent, TestFile, response};
 use crate::{BytesPermit, FileRange, Part, Response};
 
 pub(super) const STREAMED: i16 = 0;
@@ -23,225 +23,6 @@ pub(super) const REFUSED: i16 = 8;
 pub(super) const STREAMED_UNREAD: i16 = 9;
 /// A barrier whose `start` itself waits for the test.
 pub(super) const BARRIER_SLOW_START: i16 = 10;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    Memory { count: usize, more: bool },
-    File { offset: u64, count: usize },
-    Shutdown,
-}
-
-/// The peer's side of the stream. Cheap to clone.
-#[derive(Clone, Default)]
-pub(super) struct Peer(Arc<Mutex<PeerState>>);
-
-#[derive(Default)]
-pub(super) struct PeerState {
-    incoming: VecDeque<u8>,
-    ended: bool,
-    /// Most bytes of one read; 0: no limit.
-    pub(super) read_max: usize,
-    /// Bytes that the socket still takes.
-    pub(super) window: usize,
-    pub(super) sent: Vec<u8>,
-    pub(super) events: Vec<Sent>,
-    pub(super) reads: usize,
-    pub(super) read_polls: usize,
-    /// Where reads put their bytes: position in the stream, address, length.
-    pub(super) placed: Vec<(u64, usize, usize)>,
-    pub(super) position: u64,
-    /// The largest capacity that a read was offered.
-    pub(super) capacity_max: usize,
-    wakers: Vec<Waker>,
-}
-
-impl Peer {
-    pub(super) fn state(&self) -> parking_lot::MutexGuard<'_, PeerState> {
-        self.0.lock()
-    }
-
-    pub(super) fn send(&self, bytes: &[u8]) {
-        let mut state = self.state();
-        state.incoming.extend(bytes);
-        state.wake();
-    }
-
-    pub(super) fn end(&self) {
-        let mut state = self.state();
-        state.ended = true;
-        state.wake();
-    }
-
-    pub(super) fn open_window(&self, bytes: usize) {
-        let mut state = self.state();
-        state.window = bytes;
-        state.wake();
-    }
-
-    pub(super) fn unread(&self) -> usize {
-        self.state().incoming.len()
-    }
-
-    /// Correlation ids of the answers so far; the last may be incomplete.
-    pub(super) fn answers(&self) -> Vec<i32> {
-        let state = self.state();
-        let mut rest = &state.sent[..];
-        let mut ids = Vec::new();
-        while let Some((length, after)) = rest.split_first_chunk::<4>() {
-            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap();
-            if after.len() < length {
-                break;
-            }
-            ids.push(i32::from_be_bytes(*after.first_chunk().unwrap()));
-            rest = &after[length..];
-        }
-        ids
-    }
-}
-
-impl PeerState {
-    fn wake(&mut self) {
-        for waker in self.wakers.drain(..) {
-            waker.wake();
-        }
-    }
-}
-
-struct MemoryStream(Peer);
-
-impl Stream for MemoryStream {
-    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.0.state();
-        if state.incoming.is_empty() && !state.ended {
-            state.wakers.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut BytesMut,
-        limit: usize,
-    ) -> Poll<io::Result<usize>> {
-        let spare = buffer.capacity() - buffer.len();
-        assert!(limit > 0 && spare > 0, "a read without room");
-        let mut state = self.0.state();
-        state.read_polls += 1;
-        state.capacity_max = state.capacity_max.max(buffer.capacity());
-        if state.incoming.is_empty() {
-            if state.ended {
-                return Poll::Ready(Ok(0));
-            }
-            state.wakers.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        let most = if state.read_max == 0 {
-            usize::MAX
-        } else {
-            state.read_max
-        };
-        let count = limit.min(spare).min(most).min(state.incoming.len());
-        let address = buffer.as_ptr().addr() + buffer.len();
-        let position = state.position;
-        state.placed.push((position, address, count));
-        state.position += count as u64;
-        state.reads += 1;
-        let bytes: Vec<u8> = state.incoming.drain(..count).collect();
-        buffer.extend_from_slice(&bytes);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_write(
-        &mut self,
-        context: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-        more: bool,
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.0.state();
-        if state.window == 0 {
-            state.wakers.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        let mut count = 0;
-        for piece in pieces {
-            let taken = piece.len().min(state.window);
-            state.sent.extend_from_slice(&piece[..taken]);
-            state.window -= taken;
-            count += taken;
-        }
-        state.events.push(Sent::Memory { count, more });
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_send_file(
-        &mut self,
-        context: &mut Context<'_>,
-        file: &dyn File,
-        offset: u64,
-        length: usize,
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.0.state();
-        if state.window == 0 {
-            state.wakers.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        let mut bytes = vec![0; length.min(state.window)];
-        let count = file.read_at(&mut bytes, offset)?;
-        state.sent.extend_from_slice(&bytes[..count]);
-        state.window -= count;
-        state.events.push(Sent::File { offset, count });
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_shutdown(&mut self, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.state().events.push(Sent::Shutdown);
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// A file of `length` bytes of 0xf1.
-pub(super) struct TestFile(pub(super) u64);
-
-impl File for TestFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let left = usize::try_from(self.0.saturating_sub(offset)).unwrap();
-        let count = buffer.len().min(left);
-        buffer[..count].fill(0xf1);
-        Ok(count)
-    }
-
-    fn write_at(&self, _pieces: &[IoSlice<'_>], _offset: u64) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.0)
-    }
-
-    fn set_length(&self, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn residency(&self, _offset: u64, _length: u64) -> Residency {
-        Residency::Hot
-    }
-
-    fn read_ahead(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn drop_cache(&self, _offset: u64, _length: u64) {}
-
-    fn descriptor(&self) -> Option<std::os::fd::RawFd> {
-        None
-    }
-}
 
 /// What the session has seen, and what the test decides for it.
 #[derive(Default)]
@@ -281,14 +62,6 @@ impl SeenBy {
         self.0.lock().waiting.insert(id, sender);
         Box::pin(async move { receiver.await.ok().flatten() })
     }
-}
-
-pub(super) fn response(id: i32, extra: usize) -> Response {
-    let length = u32::try_from(4 + extra).unwrap();
-    let mut bytes = length.to_be_bytes().to_vec();
-    bytes.extend(id.to_be_bytes());
-    bytes.resize(bytes.len() + extra, 0xaa);
-    Response::from_bytes(bytes.into())
 }
 
 impl Session for SeenBy {
