@@ -28,7 +28,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_partition::{Event, OfflineReason};
-use skein_storage::{CheckpointFile, FlushScope, Log};
+use skein_storage::{CheckpointFile, DeletedSegment, FlushScope, Log};
 use skein_types::{Millis, Offset, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -232,46 +232,60 @@ fn flush_failed(log: &mut Log, error: &skein_storage::StorageError) -> Event {
     }
 }
 
-/// Deletes old segments; their files go after `file.delete.delay.ms`.
+/// Deletes old segments, log by log, until nothing is too old.
 async fn retain(shared: Arc<Shared>) {
     for replica in shared.replicas.open_replicas() {
-        let now = shared.env.clock.now();
-        let (sender, deleted) = oneshot::channel();
-        replica.send_on_errand(Box::new(move |log| {
-            let before = log.log_start_offset();
-            let deleted = log.delete_old_segments(now);
-            let delay = log.config().file_delete_delay_ms;
-            let log_start_offset = log.log_start_offset();
-            // Without a receiver the node is stopping; the next start removes the files.
-            let _ = sender.send((deleted, delay));
-            (log_start_offset != before).then_some(Event::LogStartOffsetMoved {
-                ticket: None,
-                log_start_offset,
-            })
-        }));
-        match deleted.await {
-            Ok((Ok(segments), delay)) if !segments.is_empty() => {
-                let count = segments.len();
-                tracing::info!(partition = %replica.name, count, "deleted old segments");
-                let disk = Arc::clone(&shared.env.disk);
-                let task = remove_later(Arc::clone(&shared), delay, move || {
-                    for segment in &segments {
-                        if let Err(error) = segment.remove(&*disk) {
-                            tracing::warn!(%error, "cannot remove a deleted segment");
-                        }
-                    }
-                });
-                shared
-                    .env
-                    .spawn
-                    .spawn(Lane::Data, "remove-segments", Box::pin(task));
-            }
-            Ok((Err(error), _)) => {
-                tracing::error!(partition = %replica.name, %error, "cannot delete old segments");
-            }
-            _ => {}
+        while retain_one_turn(&shared, &replica).await {}
+    }
+}
+
+/// Lets one log take out as many old segments as one turn takes; their files go after
+/// `file.delete.delay.ms`. Returns whether there may be more.
+async fn retain_one_turn(shared: &Arc<Shared>, replica: &Arc<Replica>) -> bool {
+    let now = shared.env.clock.now();
+    let (sender, turn) = oneshot::channel();
+    replica.send_on_errand(Box::new(move |log| {
+        let before = (log.log_start_offset(), log.segment_count());
+        let deleted = log.delete_old_segments(now);
+        let after = (log.log_start_offset(), log.segment_count());
+        let delay = log.config().file_delete_delay_ms;
+        // Without a receiver the node is stopping; the next start removes the files.
+        let _ = sender.send((deleted, delay, after != before));
+        let (log_start_offset, _) = after;
+        (log_start_offset != before.0).then_some(Event::LogStartOffsetMoved {
+            ticket: None,
+            log_start_offset,
+        })
+    }));
+    let Ok((deleted, delay, has_changed)) = turn.await else {
+        return false;
+    };
+    match deleted {
+        Ok(segments) if !segments.is_empty() => {
+            let count = segments.len();
+            tracing::info!(partition = %replica.name, count, "deleted old segments");
+            remove_segments(shared, delay, segments);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::error!(partition = %replica.name, %error, "cannot delete old segments");
+            return false;
         }
     }
+    has_changed
+}
+
+fn remove_segments(shared: &Arc<Shared>, delay: Millis, segments: Vec<DeletedSegment>) {
+    let disk = Arc::clone(&shared.env.disk);
+    let task = remove_later(Arc::clone(shared), delay, move || {
+        for segment in &segments {
+            if let Err(error) = segment.remove(&*disk) {
+                tracing::warn!(%error, "cannot remove a deleted segment");
+            }
+        }
+    });
+    let spawn = &shared.env.spawn;
+    spawn.spawn(Lane::Data, "remove-segments", Box::pin(task));
 }
 
 /// Runs `remove` on the offload pool after `delay`.

@@ -90,7 +90,7 @@ pub struct Log {
     recovery_point: Offset,
     leader_epochs: LeaderEpochs,
     flush: FlushState,
-    /// Segments were rolled since the last snapshot of the producers.
+    /// A sealed segment has batches of which no snapshot of the producers tells.
     is_snapshot_due: bool,
     /// A step failed half-way: nothing more is written until the log is opened again.
     is_broken: bool,
@@ -239,6 +239,12 @@ impl Log {
     #[must_use]
     pub fn recovery_point(&self) -> Offset {
         self.recovery_point
+    }
+
+    /// How many segments there are, the active one included.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.sealed.len() + 1
     }
 
     /// Bytes of all segments.

@@ -235,6 +235,7 @@ impl Core {
             Input::Returned(log, event) => {
                 self.log = Some(*log);
                 self.after_task(event, step);
+                self.after_write(step);
             }
         }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use skein_env::sim::{DiskSpeed, Fault, Operation, SimRng, SimWorld};
-use skein_types::ErrorCode;
+use skein_record::{BatchBuilder, Codec};
+use skein_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
@@ -449,6 +450,78 @@ fn a_stalled_write_leaves_other_partitions_and_metadata_served() {
             Err(ErrorCode::UnknownTopicOrPartition)
         );
     });
+}
+
+#[test]
+fn what_was_committed_while_the_log_was_away_may_be_deleted() {
+    let world = SimWorld::new(6);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[("durability", "flushed")]).await;
+        let replica = node.replica("topic").await.unwrap();
+        world.disk(HOST).set_speed(DiskSpeed {
+            call: Duration::ZERO,
+            cold_page: Duration::ZERO,
+            page: Duration::ZERO,
+            sync_max: Duration::from_secs(5),
+        });
+        let ack = append(&replica, batch(3, b"value"), Acks::Leader);
+        assert!(ack.result().await.is_ok());
+        assert_eq!(replica.view().offsets.high_watermark, Offset(0));
+        replica.send_on_errand(Box::new(|_| None));
+        replica.step(Event::Flushed { end: Offset(3) });
+        let low = timeout(SOON, replica.delete_records(None)).await.unwrap();
+        assert_eq!(low, Ok(Offset(3)));
+    });
+}
+
+#[test]
+fn retention_goes_on_until_nothing_is_too_old_and_keeps_what_producers_have_sent() {
+    const SEGMENTS: u64 = 200;
+    let world = SimWorld::new(7);
+    let config = config(&world, &["log.retention.check.interval.ms=60000"]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        let topic = [("segment.ms", "1"), ("retention.ms", "1000")];
+        node.create("topic", &topic).await;
+        for number in 0..SEGMENTS {
+            let timestamp = NOW.0 - 100_000 + 10 * i64::try_from(number).unwrap();
+            node.produce("topic", idempotent(timestamp, number))
+                .await
+                .unwrap();
+        }
+        let replica = node.replica("topic").await.unwrap();
+        assert!(replica.view().log.segment_count() as u64 >= SEGMENTS);
+        sleep(Duration::from_secs(70)).await;
+        let view = replica.view();
+        assert_eq!(
+            view.log.segment_count(),
+            1,
+            "the next turn comes a minute later"
+        );
+        let end = i64::try_from(SEGMENTS).unwrap();
+        assert_eq!(view.offsets.log_start_offset, Offset(end));
+        drop((view, replica));
+        world.kill(HOST);
+        let node = Node::start(world.node(HOST), &config).await;
+        let again = idempotent(NOW.0, SEGMENTS - 1);
+        assert_eq!(
+            node.produce("topic", again).await.unwrap().base_offset,
+            Offset(end - 1)
+        );
+    });
+}
+
+/// A batch of one record of a producer.
+fn idempotent(timestamp: i64, sequence: u64) -> BatchBuf {
+    let mut builder = BatchBuilder::new(Codec::None);
+    let sequence = Sequence(i32::try_from(sequence).unwrap());
+    builder.set_producer(ProducerId(7), ProducerEpoch(0), sequence);
+    builder
+        .append(Millis(timestamp), None, Some(b"value"), &[])
+        .unwrap();
+    builder.build().unwrap()
 }
 
 #[test]

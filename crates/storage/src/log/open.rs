@@ -110,7 +110,7 @@ impl Log {
         if listing.segments.is_empty() {
             opening.create()
         } else {
-            opening.load(&listing, is_clean)
+            opening.load(listing, is_clean)
         }
     }
 
@@ -180,7 +180,8 @@ impl Opening {
         })
     }
 
-    fn load(self, listing: &Listing, is_clean: bool) -> Result<OpenedLog, StorageError> {
+    fn load(self, mut listing: Listing, is_clean: bool) -> Result<OpenedLog, StorageError> {
+        self.finish_retention(&mut listing)?;
         let first = listing
             .segments
             .keys()
@@ -230,6 +231,29 @@ impl Opening {
         })
     }
 
+    /// Removes the segments that end at or below the log start: a crash may have come between their
+    /// end and that of others.
+    fn finish_retention(&self, listing: &mut Listing) -> Result<(), StorageError> {
+        let Some(start) = self.checkpointed(CheckpointFile::LogStartOffset) else {
+            return Ok(());
+        };
+        let holds_start = listing.segments.range(..=start).next_back();
+        let Some(holds_start) = holds_start.map(|(base_offset, _)| *base_offset) else {
+            return Ok(());
+        };
+        let kept = listing.segments.split_off(&holds_start);
+        for base_offset in std::mem::replace(&mut listing.segments, kept).into_keys() {
+            tracing::info!(
+                partition = %self.home.partition,
+                %base_offset,
+                log_start_offset = %start,
+                "removing a segment below the log start"
+            );
+            self.home.unlink_segment(base_offset)?;
+        }
+        Ok(())
+    }
+
     /// Brings the tables to the log's end. Epochs from `known_end` on are read from the batches.
     fn restore(
         self,
@@ -251,10 +275,11 @@ impl Opening {
         let mut leader_epochs = known_epochs.unwrap_or_default();
         leader_epochs.truncate_from_end(epochs_from);
         let replay = Replay { view: &view };
-        let producers = replay.run(Some((epochs_from, &mut leader_epochs)))?;
+        let replayed = replay.run(Some((epochs_from, &mut leader_epochs)))?;
         leader_epochs.truncate_from_start(start);
         log.leader_epochs = leader_epochs;
-        Ok((log, producers))
+        log.is_snapshot_due = replayed.snapshot_offset < log.active.base_offset;
+        Ok((log, replayed.producers))
     }
 
     fn checkpointed(&self, file: CheckpointFile) -> Option<Offset> {

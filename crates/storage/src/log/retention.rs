@@ -6,8 +6,10 @@
 //! Invariants:
 //! - the log start moves only to the beginning of a segment, or where `DeleteRecords` puts it;
 //! - nothing at or above the high watermark goes;
-//! - a crash half-way leaves a log without a gap: the oldest file goes first, durably before the
-//!   next.
+//! - no segment goes before a snapshot of the producers tells what its batches told;
+//! - a crash half-way leaves a log without a gap: of several segments the log start is durable
+//!   before the first file goes, and the next start removes what is below it; a single file goes
+//!   durably after those that went before.
 //!
 //! Source: `UnifiedLog.deleteOldSegments`, `deletableSegments` of Kafka 4.1.1.
 
@@ -60,8 +62,7 @@ impl DeletedSegment {
     }
 }
 
-/// Most segments that one turn takes out: each costs a flush of the directory. The rest waits for
-/// the next turn.
+/// Most segments that one turn takes out: appends wait meanwhile. The rest is for the next turn.
 const DELETED_MAX_SEGMENTS: usize = 64;
 
 /// A segment as the limits see it.
@@ -74,7 +75,9 @@ struct Candidate {
 impl Log {
     /// Takes old segments out of the log: those before the log start, and with
     /// `cleanup.policy=delete` those older than `retention.ms` and those beyond `retention.bytes`.
-    /// The active segment goes too, after a roll, when all others do and it is as old.
+    /// The active segment goes too, when all others do and it is as old: one turn ends it, and the
+    /// next one takes it, once [`Log::write_snapshot`] has told of its producers. Until then nothing
+    /// goes. Call it again while it makes progress.
     ///
     /// # Errors
     /// What the disk says; segments that were taken out before stay out.
@@ -83,6 +86,9 @@ impl Log {
         now: Millis,
     ) -> Result<Vec<DeletedSegment>, StorageError> {
         self.check_writable()?;
+        if self.is_snapshot_due {
+            return Ok(Vec::new());
+        }
         let mut excess = self.excess_bytes();
         let mut count = 0;
         while let Some(segment) = self
@@ -113,7 +119,7 @@ impl Log {
         if count == self.sealed.len() && active.size > 0 && self.is_deletable(&active, excess, now)
         {
             self.roll_to(self.log_end_offset, now)?;
-            count += 1;
+            self.publish_view();
         }
         self.delete_front(count)
     }
@@ -186,6 +192,9 @@ impl Log {
         let mut deleted = Vec::with_capacity(count);
         let mut result = Ok(());
         let sealed = Arc::clone(&self.sealed);
+        if let Some(last) = sealed.get(count.wrapping_sub(1)) {
+            self.begin_deletion(count, last.end_offset)?;
+        }
         for segment in sealed.iter().take(count) {
             match self.delete_segment(segment.base_offset) {
                 Ok(paths) => deleted.push(DeletedSegment {
@@ -219,12 +228,24 @@ impl Log {
         Ok(deleted)
     }
 
-    fn delete_segment(&mut self, base_offset: Offset) -> Result<Vec<PathBuf>, StorageError> {
+    /// Sees to it that a power cut leaves no gap when the first `count` segments go, up to `end`.
+    fn begin_deletion(&mut self, count: usize, end: Offset) -> Result<(), StorageError> {
+        // Names may become durable in any order: an older segment must not outlive a later one.
+        if count > 1 {
+            let (file, home) = (CheckpointFile::LogStartOffset, &self.home);
+            let start = self.log_start_offset.max(end);
+            return home
+                .directory
+                .set_checkpointed(file, &home.partition, start);
+        }
         if self.flush.needs_directory() {
-            // Names may become durable in any order: an older segment must not outlive this one.
             atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
             self.flush.note_directory_synced();
         }
+        Ok(())
+    }
+
+    fn delete_segment(&mut self, base_offset: Offset) -> Result<Vec<PathBuf>, StorageError> {
         let paths = self.rename_files(base_offset)?;
         self.flush.directory_changes += 1;
         Ok(paths)

@@ -107,15 +107,23 @@ pub(super) struct Replay<'a> {
     pub(super) view: &'a LogView,
 }
 
+/// What was read back.
+pub(super) struct Replayed {
+    /// The producers as of the view's end.
+    pub(super) producers: ProducerStates,
+    /// Up to where the snapshot tells of them; what lies behind only the batches tell.
+    pub(super) snapshot_offset: Offset,
+}
+
 impl Replay<'_> {
-    /// The producers as of the view's end: the newest good snapshot and the batches behind it. If
-    /// `epochs` is given, epochs from its offset on are noted as well.
+    /// The producers by the newest good snapshot and the batches behind it. If `epochs` is given, epochs from its offset on are noted as well.
     pub(super) fn run(
         &self,
         mut epochs: Option<(Offset, &mut LeaderEpochs)>,
-    ) -> Result<ProducerStates, StorageError> {
+    ) -> Result<Replayed, StorageError> {
         let mut producers = self.newest_snapshot()?;
-        let mut start = producers.map_end_offset();
+        let snapshot_offset = producers.map_end_offset();
+        let mut start = snapshot_offset;
         if let Some((from, _)) = &epochs {
             start = start.min(*from);
         }
@@ -141,7 +149,10 @@ impl Replay<'_> {
         }
         // Compaction may have removed the last batches before the end.
         producers.on_log_start(end);
-        Ok(producers)
+        Ok(Replayed {
+            producers,
+            snapshot_offset,
+        })
     }
 
     fn walk(

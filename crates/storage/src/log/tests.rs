@@ -154,6 +154,22 @@ impl Log {
         self.publish_all();
     }
 
+    /// Takes old segments out, as often as it takes, with snapshots of no producers.
+    fn retain(&mut self, now: Millis) -> Vec<DeletedSegment> {
+        let mut all = Vec::new();
+        loop {
+            if self.is_snapshot_due() {
+                let producers = ProducerStates::starting_at(self.log_end_offset);
+                self.write_snapshot(&producers).unwrap();
+            }
+            let deleted = self.delete_old_segments(now).unwrap();
+            if deleted.is_empty() && !self.is_snapshot_due() {
+                return all;
+            }
+            all.extend(deleted);
+        }
+    }
+
     fn publish_all(&mut self) {
         self.publish(self.log_end_offset, self.log_end_offset);
     }

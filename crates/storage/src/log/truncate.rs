@@ -212,7 +212,7 @@ impl Log {
         self.write_changed_epochs()?;
         atomic_file::sync_directory(&**home.disk(), &home.path)?;
         let view = self.view();
-        let producers = Replay { view: &view }.run(None)?;
+        let producers = Replay { view: &view }.run(None)?.producers;
         self.is_broken = false;
         self.is_snapshot_due = true;
         self.publish_view();

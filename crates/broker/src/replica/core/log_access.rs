@@ -35,8 +35,10 @@ impl Core {
         if let Some(event) = event {
             self.step(event, step);
         }
-        // The task may have changed the list of segments, of which the state machine knows nothing.
-        if !Arc::ptr_eq(&self.view, &self.reader.load()) {
+        // The task may have changed the list of segments, of which the state machine knows nothing;
+        // and what was committed while the log was away the log does not know.
+        let is_behind = self.view.high_watermark != self.machine.published().high_watermark;
+        if is_behind || !Arc::ptr_eq(&self.view, &self.reader.load()) {
             self.publish(step);
         }
     }

@@ -89,7 +89,7 @@ fn retention_may_be_faster_than_a_flush() {
     let mut log = fixture.log(config);
     log.fill_to(60, 1, 100);
     let plan = log.flush_plan(FlushScope::All).unwrap().unwrap();
-    for segment in log.delete_old_segments(Millis(1)).unwrap() {
+    for segment in log.retain(Millis(1)) {
         segment.remove(&*fixture.disk).unwrap();
     }
     let flushed = plan.run().unwrap();

@@ -179,7 +179,7 @@ impl World {
                 .collect()
         };
         self.log().set_config(config);
-        for deleted in self.log().delete_old_segments(Millis(2000)).unwrap() {
+        for deleted in self.log().retain(Millis(2000)) {
             deleted.remove(&*self.fixture.disk).unwrap();
         }
         let start = self.log().log_start_offset().0;

@@ -27,7 +27,7 @@ fn segments_beyond_the_size_limit_go_whole() {
     let mut log = fixture.log(config);
     log.fill_to(80, 1, 100);
     let before = fixture.names(".log");
-    let deleted = log.delete_old_segments(Millis(1)).unwrap();
+    let deleted = log.retain(Millis(1));
     assert!(deleted.len() > 2);
     assert!(log.size_in_bytes() >= 5000, "never below the limit");
     let next = log.sealed[0].end_position;
@@ -66,22 +66,18 @@ fn segments_go_when_their_newest_record_is_too_old() {
     let mut log = fixture.log(config);
     log.fill_to(80, 1, 100);
     let newest = log.sealed[0].max_timestamp().unwrap().timestamp.0;
-    assert!(
-        log.delete_old_segments(Millis(newest + 100))
-            .unwrap()
-            .is_empty()
-    );
-    let first = log.delete_old_segments(Millis(newest + 101)).unwrap();
+    assert!(log.retain(Millis(newest + 100)).is_empty());
+    let first = log.retain(Millis(newest + 101));
     assert_eq!(first.len(), 1);
     // Much later all go, also the active one; the offsets go on.
-    let all = log.delete_old_segments(Millis(100_000)).unwrap();
+    let all = log.retain(Millis(100_000));
     assert_eq!(fixture.names(".log"), ["00000000000000000080.log"]);
     assert_eq!(
         (log.log_start_offset(), log.log_end_offset()),
         (Offset(80), Offset(80))
     );
     remove(&fixture, &[first, all].concat());
-    assert!(log.delete_old_segments(Millis(200_000)).unwrap().is_empty());
+    assert!(log.retain(Millis(200_000)).is_empty());
     log.fill_to(82, 1, 100);
     assert_eq!(offsets(&log.view(), 80, 82), [80, 81]);
 }
@@ -99,11 +95,11 @@ fn nothing_goes_above_the_high_watermark_or_without_the_policy() {
         ..config
     });
     log.fill_to(80, 1, 100);
-    assert!(log.delete_old_segments(Millis(100_000)).unwrap().is_empty());
+    assert!(log.retain(Millis(100_000)).is_empty());
     log.set_config(config);
     let second = log.sealed[1].base_offset;
     log.publish(Offset(second.0 + 1), Offset(second.0 + 1));
-    assert_eq!(log.delete_old_segments(Millis(100_000)).unwrap().len(), 1);
+    assert_eq!(log.retain(Millis(100_000)).len(), 1);
     assert_eq!(log.log_start_offset(), second);
 }
 
@@ -117,11 +113,7 @@ fn segments_without_timestamps_have_no_age() {
     for base in 0..30 {
         log.append_all(&[batch(base, 0, 100, &[-1])]);
     }
-    assert!(
-        log.delete_old_segments(Millis(i64::MAX))
-            .unwrap()
-            .is_empty()
-    );
+    assert!(log.retain(Millis(i64::MAX)).is_empty());
 }
 
 #[test]
@@ -144,8 +136,7 @@ fn deleted_records_stay_deleted_and_their_segments_go() {
     let mut log = fixture.log(small());
     assert_eq!(log.log_start_offset(), Offset(31), "it survives a crash");
     log.publish_all();
-    let deleted = log.delete_old_segments(Millis(1000)).unwrap();
-    assert!(!deleted.is_empty());
+    assert_eq!(log.retain(Millis(1000)), [], "the start has removed them");
     let first = log.view().base_offset(0);
     assert!(first <= Offset(31) && log.sealed[0].end_offset > Offset(31));
     assert_eq!(log.log_start_offset(), Offset(31));
@@ -159,6 +150,64 @@ fn deleted_records_stay_deleted_and_their_segments_go() {
         Offset(31),
         "not a record before the log start"
     );
+}
+
+/// Names may become durable in any order: after a power cut the first of several segments may be
+/// back, and the second one not.
+#[test]
+fn a_segment_that_comes_back_alone_leaves_no_gap() {
+    let fixture = fixture();
+    let config = LogConfig {
+        retention_bytes: Some(4000),
+        retention_ms: None,
+        ..small()
+    };
+    let mut log = fixture.log(config);
+    log.fill_to(80, 1, 100);
+    let deleted = log.retain(Millis(1));
+    let start = log.log_start_offset();
+    assert!(deleted.len() > 1);
+    drop(log);
+    let first = fixture.path("00000000000000000000.log");
+    std::fs::rename(names::deleted(&first), &first).unwrap();
+    let opened = fixture.open(config);
+    assert_eq!(opened.recovery.cut, None);
+    assert_eq!(opened.log.log_start_offset(), start);
+    let all: Vec<i64> = (start.0..80).collect();
+    assert_eq!(offsets(&opened.log.view(), start.0, 80), all);
+    assert!(!first.exists());
+}
+
+#[test]
+fn what_batches_told_of_their_producers_outlives_them() {
+    let fixture = fixture();
+    let config = LogConfig {
+        retention_ms: Some(Millis(0)),
+        ..small()
+    };
+    let batches: Vec<Vec<u8>> = (0..5).map(|number| idempotent(number, 1, number)).collect();
+    let mut log = fixture.log(config);
+    log.append_all(&batches);
+    // The active segment is old enough, and nothing but its batches tells of the producer.
+    let now = Millis(100_000);
+    assert_eq!(log.delete_old_segments(now).unwrap(), []);
+    drop(log);
+    let OpenedLog {
+        mut log, producers, ..
+    } = fixture.open(config);
+    log.publish_all();
+    assert_eq!(
+        log.delete_old_segments(now).unwrap(),
+        [],
+        "also after a crash"
+    );
+    log.write_snapshot(&producers).unwrap();
+    assert_eq!(log.delete_old_segments(now).unwrap().len(), 1);
+    drop(log);
+    let opened = fixture.open(config);
+    assert_eq!(opened.log.log_start_offset(), Offset(5));
+    let producer = opened.producers.get(ProducerId(1)).unwrap();
+    assert_eq!(producer.last_sequence(), Sequence(4));
 }
 
 /// Row M15: a reader in a deleted segment finishes or is told that the offset is gone.
@@ -185,7 +234,7 @@ fn readers_of_a_deleted_segment_finish_or_hear_of_it() {
     let mut log = fixture.log(config);
     log.publish_all();
     let (reader, old) = (log.reader(), log.reader().load());
-    let deleted = log.delete_old_segments(Millis(1)).unwrap();
+    let deleted = log.retain(Millis(1));
     assert_eq!(records(&range), before, "an open file can be read on");
     let error = old.read(Offset(0), 700, Offset(80), true).unwrap_err();
     assert!(error.is_stale(), "{error}");
@@ -217,7 +266,7 @@ fn snapshots_go_with_their_segments_but_for_the_newest_one_below() {
         }
     }
     let before = fixture.names(".snapshot");
-    let deleted = log.delete_old_segments(Millis(1)).unwrap();
+    let deleted = log.retain(Millis(1));
     let after = fixture.names(".snapshot");
     assert!(!deleted.is_empty() && after.len() < before.len());
     let start = format!("{:020}", log.log_start_offset().0);
