@@ -12,6 +12,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use skein_env::real::RealDisk;
@@ -46,6 +47,8 @@ struct Plan {
     faults: Mutex<VecDeque<Fault>>,
     writes: Mutex<Vec<(u64, u64)>>,
     usable_bytes: Mutex<Option<u64>>,
+    cold_below: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl FaultyDisk {
@@ -55,6 +58,16 @@ impl FaultyDisk {
 
     pub(crate) fn plan(&self, faults: &[Fault]) {
         *self.plan.faults.lock() = faults.iter().copied().collect();
+    }
+
+    /// What lies below this position of a file is not in the page cache.
+    pub(crate) fn set_cold_below(&self, position: u64) {
+        self.plan.cold_below.store(position, Ordering::Relaxed);
+    }
+
+    /// Reads so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.plan.reads.load(Ordering::Relaxed)
     }
 
     /// What `space` says is usable.
@@ -141,6 +154,7 @@ struct FaultyFile {
 
 impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.plan.reads.fetch_add(1, Ordering::Relaxed);
         self.real.read_at(buffer, offset)
     }
 
@@ -190,7 +204,10 @@ impl File for FaultyFile {
     }
 
     fn residency(&self, offset: u64, length: u64) -> Residency {
-        self.real.residency(offset, length)
+        match offset < self.plan.cold_below.load(Ordering::Relaxed) {
+            true => Residency::Cold,
+            false => self.real.residency(offset, length),
+        }
     }
 
     fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {

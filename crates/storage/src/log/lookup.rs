@@ -15,6 +15,7 @@
 //!
 //! Source: `LogSegment.translateOffset`.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,8 +52,7 @@ impl SegmentRef {
     /// before.
     pub(crate) fn find_batch(&self, target: Offset) -> Result<Option<BatchAt>, StorageError> {
         let relative = target.0.saturating_sub(self.base_offset.0);
-        let not_past = |entry: OffsetEntry| i64::from(entry.relative_offset) <= relative;
-        let start = self.entry_position(self.offsets.partition_point(not_past)?)?;
+        let start = walk_range(&self.offsets, relative, self.end_position)?.start;
         self.walk(start, |header| header.last_offset() >= target)
     }
 
@@ -60,7 +60,7 @@ impl SegmentRef {
     pub(crate) fn position_before(&self, offset: Offset) -> Result<u64, StorageError> {
         let relative = offset.0.saturating_sub(self.base_offset.0);
         let below = |entry: OffsetEntry| i64::from(entry.relative_offset) < relative;
-        self.entry_position(self.offsets.partition_point(below)?)
+        entry_position(&self.offsets, self.offsets.partition_point(below)?)
     }
 
     /// The first batch from `start` on that `is_it` accepts.
@@ -91,12 +91,30 @@ impl SegmentRef {
         bytes.truncate(filled);
         Ok(bytes)
     }
+}
 
-    /// Position of the last of the first `count` entries; 0 if there is none.
-    fn entry_position(&self, count: usize) -> Result<u64, StorageError> {
-        match count.checked_sub(1) {
-            Some(last) => Ok(u64::from(self.offsets.get(last)?.position)),
-            None => Ok(0),
-        }
+/// The part of a segment that the walk to the batch of an offset reads at most: from the last entry
+/// that is not past it up to the header of the batch that the next one names. `relative_offset`
+/// counts from the segment's base offset, `end_position` is the segment's end.
+pub(crate) fn walk_range(
+    offsets: &IndexView<OffsetEntry>,
+    relative_offset: i64,
+    end_position: u64,
+) -> Result<Range<u64>, StorageError> {
+    let not_past = |entry: OffsetEntry| i64::from(entry.relative_offset) <= relative_offset;
+    let count = offsets.partition_point(not_past)?;
+    let end = if count < offsets.len() {
+        u64::from(offsets.get(count)?.position) + HEADER_BYTES as u64
+    } else {
+        end_position
+    };
+    Ok(entry_position(offsets, count)?..end.min(end_position))
+}
+
+/// Position of the last of the first `count` entries; 0 if there is none.
+fn entry_position(offsets: &IndexView<OffsetEntry>, count: usize) -> Result<u64, StorageError> {
+    match count.checked_sub(1) {
+        Some(last) => Ok(u64::from(offsets.get(last)?.position)),
+        None => Ok(0),
     }
 }

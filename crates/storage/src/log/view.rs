@@ -20,11 +20,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use skein_env::File;
+use skein_env::{File, Residency};
 use skein_types::Offset;
 
 use super::index::{IndexView, OffsetEntry, TimeEntry};
-use super::lookup::SegmentRef;
+use super::lookup::{SegmentRef, walk_range};
 use super::names::FileKind;
 use super::segment::{Home, SealedSegment};
 use super::segment_index::TimestampOffset;
@@ -196,11 +196,20 @@ impl LogView {
         Ok(None)
     }
 
-    /// Whether a read from `offset` begins in the segment that grows: what is written last, and so
-    /// most probably in the page cache, its index too.
+    /// Whether a read from `offset` finds its first batch without waiting for the device: in the
+    /// segment that grows, whose index was written last, and there where the page cache has what
+    /// the lookup walks over.
     #[must_use]
-    pub fn is_in_active_segment(&self, offset: Offset) -> bool {
-        offset >= self.active.base_offset
+    pub fn is_lookup_hot(&self, offset: Offset) -> bool {
+        let active = &self.active;
+        if offset < active.base_offset {
+            return false;
+        }
+        let relative_offset = offset.0 - active.base_offset.0;
+        walk_range(&active.offsets, relative_offset, active.end_position).is_ok_and(|walk| {
+            let length = walk.end.saturating_sub(walk.start);
+            active.file.residency(walk.start, length) == Residency::Hot
+        })
     }
 
     /// How many segments there are, the active one included.

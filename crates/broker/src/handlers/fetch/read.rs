@@ -133,7 +133,7 @@ impl Reader {
         if offset >= end || (limit == 0 && !is_first) {
             return Read::Done(data, None);
         }
-        if !may_block && !view.log.is_in_active_segment(offset) {
+        if !may_block && !view.log.is_lookup_hot(offset) {
             return Read::Cold;
         }
         let range = match view.log.read(offset, limit as u64, end, is_first) {

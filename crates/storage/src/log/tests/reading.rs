@@ -10,6 +10,28 @@ use super::*;
 
 /// Row M12: a lookup walks over less than an interval and one batch, in a log of any size.
 #[test]
+fn whether_a_lookup_is_hot_is_said_without_reading() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig {
+        segment_bytes: 20_000,
+        ..small()
+    });
+    log.fill_to(200, 1, 100);
+    let view = log.view();
+    let active = view.active.base_offset;
+    let middle = Offset((active.0 + 200) / 2);
+    let at = view.read(middle, 1, Offset(200), true).unwrap().unwrap();
+    let before = fixture.disk.reads();
+    assert!(!view.is_lookup_hot(Offset(active.0 - 1)), "it is sealed");
+    assert!(view.is_lookup_hot(active) && view.is_lookup_hot(middle));
+    fixture.disk.set_cold_below(at.position);
+    assert!(!view.is_lookup_hot(active) && !view.is_lookup_hot(middle));
+    assert!(view.is_lookup_hot(Offset(199)));
+    assert!(view.is_lookup_hot(Offset(200)), "what is to come");
+    assert_eq!(fixture.disk.reads(), before);
+}
+
+#[test]
 fn a_lookup_scans_less_than_an_interval_and_one_batch() {
     let fixture = fixture();
     let config = LogConfig {
