@@ -86,7 +86,11 @@ impl LogView {
     pub fn max_timestamp(&self, up_to: Offset) -> Result<Option<FoundRecord>, ReadError> {
         let mut best = (0, TimestampOffset::NONE);
         for number in self.segment_number(self.log_start_offset)..=self.sealed.len() {
-            let max = self.max_timestamp_of(number)?;
+            let mut max = self.max_timestamp_of(number)?;
+            if max.offset < self.log_start_offset {
+                // Its record was deleted, and those behind it in the segment were not.
+                max = self.max_timestamp_left(number)?;
+            }
             if max.timestamp > best.1.timestamp {
                 best = (number, max);
             }
@@ -117,6 +121,21 @@ impl LogView {
             offset,
             leader_epoch,
         })
+    }
+
+    /// The largest timestamp in the segment from the log start on.
+    fn max_timestamp_left(&self, number: usize) -> Result<TimestampOffset, ReadError> {
+        let segment = self.segment(number)?;
+        let start = segment.position_before(self.log_start_offset)?;
+        let mut max = TimestampOffset::NONE;
+        segment.walk(start, |header| {
+            let (timestamp, offset) = (header.max_timestamp, header.last_offset());
+            if offset >= self.log_start_offset && timestamp > max.timestamp {
+                max = TimestampOffset { timestamp, offset };
+            }
+            false
+        })?;
+        Ok(max)
     }
 
     /// Where the walk to the first batch begins that reaches `timestamp`.

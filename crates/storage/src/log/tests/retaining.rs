@@ -210,6 +210,32 @@ fn what_batches_told_of_their_producers_outlives_them() {
     assert_eq!(producer.last_sequence(), Sequence(4));
 }
 
+#[test]
+fn the_largest_timestamp_is_that_of_a_record_that_is_left() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig::default());
+    for (base, timestamp) in [(0, 10), (1, 90), (2, 30), (3, 50), (4, 40)] {
+        log.append_all(&[batch(base, 0, 100, &[timestamp])]);
+    }
+    let newest = |log: &Log| log.view().max_timestamp(Offset(5)).unwrap().unwrap();
+    assert_eq!(
+        (newest(&log).timestamp, newest(&log).offset),
+        (Millis(90), Offset(1))
+    );
+    log.advance_log_start(Offset(2)).unwrap();
+    assert_eq!(
+        (newest(&log).timestamp, newest(&log).offset),
+        (Millis(50), Offset(3))
+    );
+    log.advance_log_start(Offset(4)).unwrap();
+    assert_eq!(
+        (newest(&log).timestamp, newest(&log).offset),
+        (Millis(40), Offset(4))
+    );
+    log.advance_log_start(Offset(5)).unwrap();
+    assert_eq!(log.view().max_timestamp(Offset(5)).unwrap(), None);
+}
+
 /// Row M15: a reader in a deleted segment finishes or is told that the offset is gone.
 #[test]
 fn readers_of_a_deleted_segment_finish_or_hear_of_it() {
