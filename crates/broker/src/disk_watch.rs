@@ -1,12 +1,18 @@
 //! Where a write runs: on the network task, or on the offload pool.
 //!
-//! Input: when each inline write begins and ends. Output: whether the next may be inline.
+//! Input: when each write begins and ends, and on which thread. Output: whether the next may be
+//! inline.
 //!
 //! ```text
-//!   write begins ──► slot holds its start ──► write ends ──► slot is free
+//!   write begins ──► slot holds its start and thread ──► write ends ──► slot is free
 //!                          ▲
-//!   watchdog, every 5 ms while anything is written: a slot older than that? the directory is slow
+//!   watchdog, every 5 ms while anything is written: a slot older than that, and its thread sleeps?
+//!   the directory is slow
 //! ```
+//!
+//! A write whose thread merely waits for a processor says nothing about the disk. On a busy machine
+//! that is what most old writes do, and sending the load to the pool, to more threads, would make
+//! it worse: such a directory would never be fast again.
 //!
 //! Invariants:
 //! - at most half of the network workers are in inline writes at once, so that free ones remain for
@@ -19,10 +25,10 @@
 //! Source: measured; see "A slow disk" in `ARCHITECTURE.md`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use skein_env::{Lane, Spawn};
+use skein_env::{Lane, Spawn, ThreadNumber};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -32,10 +38,15 @@ const SLOW_AFTER: Duration = Duration::from_millis(5);
 /// A slow directory is fast again after this time without a slow write.
 const FAST_AFTER: Duration = Duration::from_millis(500);
 
+/// Writes on the offload pool that are watched; further ones run unwatched.
+const WATCHED_ELSEWHERE_MAX: usize = 16;
+
 /// The directory's health.
 pub(crate) struct DiskWatch {
-    /// Start of each inline write in microseconds since `epoch`, plus one; 0 for a free slot.
-    slots: Box<[AtomicU64]>,
+    /// The writes that are watched.
+    slots: Box<[Slot]>,
+    /// Writes that have begun and not ended, wherever they run.
+    writes: AtomicUsize,
     inline_writes: AtomicUsize,
     inline_writes_max: usize,
     /// Until when the directory counts as slow, in microseconds since `epoch`.
@@ -43,63 +54,102 @@ pub(crate) struct DiskWatch {
     is_watching: AtomicBool,
     wake: Notify,
     epoch: Instant,
+    spawn: Arc<dyn Spawn>,
 }
 
-/// A write that runs inline; dropped, it has ended.
-pub(crate) struct InlineWrite<'a> {
+/// A place for one write.
+#[derive(Default)]
+struct Slot {
+    /// The write's start in microseconds since [`DiskWatch::epoch`], plus one; 0 for a free slot.
+    started: AtomicU64,
+    /// Number of its thread; 0 for unknown. Of the former write until it is stored, which takes
+    /// less than the age from which anybody looks.
+    thread: AtomicU32,
+}
+
+/// A write that runs; dropped, it has ended.
+pub(crate) struct Write<'a> {
     watch: &'a DiskWatch,
-    slot: Option<&'a AtomicU64>,
+    slot: Option<&'a Slot>,
+    is_inline: bool,
+    /// Nobody can see whether the write's thread sleeps: its duration has to do.
+    is_judged_by_time: bool,
     started: Instant,
 }
 
 impl DiskWatch {
-    /// The watch of a directory whose writers are `workers` network threads.
-    pub(crate) fn new(workers: usize) -> Arc<Self> {
-        let inline_writes_max = (workers / 2).max(1);
+    /// The watch of a directory whose inline writes run on the network threads of `spawn`.
+    pub(crate) fn new(spawn: Arc<dyn Spawn>) -> Arc<Self> {
+        let inline_writes_max = (spawn.data_threads() / 2).max(1);
+        let slots = inline_writes_max + WATCHED_ELSEWHERE_MAX;
         Arc::new(Self {
-            slots: (0..inline_writes_max).map(|_| AtomicU64::new(0)).collect(),
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            writes: AtomicUsize::new(0),
             inline_writes: AtomicUsize::new(0),
             inline_writes_max,
             slow_until: AtomicU64::new(0),
             is_watching: AtomicBool::new(false),
             wake: Notify::new(),
             epoch: Instant::now(),
+            spawn,
         })
     }
 
     /// Starts the watchdog.
-    pub(crate) fn start(self: &Arc<Self>, spawn: &Arc<dyn Spawn>) {
-        let (watch, data) = (Arc::clone(self), Arc::clone(spawn));
-        let run = async move { watch.run(&*data).await };
-        spawn.spawn(Lane::Control, "disk-watch", Box::pin(run));
+    pub(crate) fn start(self: &Arc<Self>) {
+        let watch = Arc::clone(self);
+        self.spawn.spawn(
+            Lane::Control,
+            "disk-watch",
+            Box::pin(async move { watch.run().await }),
+        );
     }
 
     /// Begins an inline write; `None` if it must go to the offload pool.
-    pub(crate) fn begin(&self) -> Option<InlineWrite<'_>> {
+    pub(crate) fn begin(&self) -> Option<Write<'_>> {
         if self.is_slow() {
             return None;
         }
-        // In one order with the watchdog's stores and loads: either it sees this write, or this
-        // sees that it sleeps.
-        if self.inline_writes.fetch_add(1, Ordering::SeqCst) >= self.inline_writes_max {
+        if self.inline_writes.fetch_add(1, Ordering::AcqRel) >= self.inline_writes_max {
             self.inline_writes.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
+        Some(self.watched(true))
+    }
+
+    /// Begins a write on the thread of the offload pool that calls.
+    pub(crate) fn begin_elsewhere(&self) -> Write<'_> {
+        self.watched(false)
+    }
+
+    fn watched(&self, is_inline: bool) -> Write<'_> {
+        // In one order with the watchdog's stores and loads: either it sees this write, or this
+        // sees that it sleeps.
+        self.writes.fetch_add(1, Ordering::SeqCst);
         let started = Instant::now();
         let stamp = self.stamp(started) + 1;
-        let take = |slot: &&AtomicU64| {
-            slot.compare_exchange(0, stamp, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+        let take = |slot: &&Slot| {
+            let exchanged =
+                slot.started
+                    .compare_exchange(0, stamp, Ordering::AcqRel, Ordering::Relaxed);
+            exchanged.is_ok()
         };
         let slot = self.slots.iter().find(take);
+        let thread = self.spawn.this_thread();
+        if let Some(slot) = slot {
+            let number = thread.map_or(0, |thread| thread.0);
+            slot.thread.store(number, Ordering::Release);
+        }
         if !self.is_watching.load(Ordering::SeqCst) {
             self.wake.notify_one();
         }
-        Some(InlineWrite {
+        Write {
             watch: self,
             slot,
+            is_inline,
+            is_judged_by_time: thread.is_none(),
             started,
-        })
+        }
     }
 
     /// Whether writes go to the offload pool.
@@ -108,7 +158,7 @@ impl DiskWatch {
         until != 0 && self.stamp(Instant::now()) < until
     }
 
-    /// Notes how long a write took, wherever it ran.
+    /// Notes how long the disk took for a write: where that is known without a clock.
     pub(crate) fn took(&self, duration: Duration) {
         if duration >= SLOW_AFTER {
             self.mark_slow();
@@ -124,82 +174,175 @@ impl DiskWatch {
         u64::try_from(at.duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX - 1)
     }
 
-    async fn run(&self, spawn: &dyn Spawn) {
+    async fn run(&self) {
         loop {
-            if self.inline_writes.load(Ordering::SeqCst) == 0 {
+            if self.writes.load(Ordering::SeqCst) == 0 {
                 self.is_watching.store(false, Ordering::SeqCst);
-                if self.inline_writes.load(Ordering::SeqCst) == 0 {
+                if self.writes.load(Ordering::SeqCst) == 0 {
                     self.wake.notified().await;
                 }
                 self.is_watching.store(true, Ordering::SeqCst);
             }
             tokio::time::sleep(SLOW_AFTER).await;
-            let oldest = self.slots.iter().map(|slot| slot.load(Ordering::Acquire));
-            let Some(oldest) = oldest.filter(|stamp| *stamp != 0).min() else {
-                continue;
-            };
-            let age = self.stamp(Instant::now()).saturating_sub(oldest - 1);
-            if u128::from(age) >= SLOW_AFTER.as_micros() {
+            let now = self.stamp(Instant::now());
+            if self.slots.iter().any(|slot| self.hangs(slot, now)) {
                 self.mark_slow();
                 // A task from outside wakes a worker, which then waits for the sockets.
-                spawn.spawn(Lane::Data, "wake-worker", Box::pin(async {}));
+                self.spawn.spawn(Lane::Data, "wake-worker", Box::pin(async {}));
             }
         }
     }
+
+    /// Whether the write in `slot` is old, and waits for the disk.
+    fn hangs(&self, slot: &Slot, now: u64) -> bool {
+        let started = slot.started.load(Ordering::Acquire);
+        if started == 0 || u128::from(now.saturating_sub(started - 1)) < SLOW_AFTER.as_micros() {
+            return false;
+        }
+        let thread = slot.thread.load(Ordering::Acquire);
+        let is_asleep = match thread {
+            0 => None,
+            number => self.spawn.is_asleep(ThreadNumber(number)),
+        };
+        // The same write still: what was seen is its thread.
+        is_asleep.unwrap_or(true) && slot.started.load(Ordering::Acquire) == started
+    }
 }
 
-impl Drop for InlineWrite<'_> {
+impl Drop for Write<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
-            slot.store(0, Ordering::Release);
+            slot.started.store(0, Ordering::Release);
         }
-        self.watch.inline_writes.fetch_sub(1, Ordering::AcqRel);
-        self.watch.took(self.started.elapsed());
+        if self.is_inline {
+            self.watch.inline_writes.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.watch.writes.fetch_sub(1, Ordering::SeqCst);
+        if self.is_judged_by_time {
+            self.watch.took(self.started.elapsed());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use skein_env::real::{RealOptions, environment_on};
-    use tokio::runtime::Handle;
+    use skein_env::{BoxFuture, TaskHandle};
 
-    /// Both lanes on the runtime of the test.
-    fn here() -> Arc<dyn Spawn> {
-        let options = RealOptions {
-            network_threads: 1,
-            io_threads: 1,
-        };
-        let env = environment_on(Handle::current(), Handle::current(), options);
-        env.unwrap().spawn
+    use super::*;
+
+    /// Threads whose sleep is told by the test.
+    struct Threads {
+        is_asleep: Option<AtomicBool>,
+    }
+
+    impl Spawn for Threads {
+        fn spawn(
+            &self,
+            lane: Lane,
+            _name: &'static str,
+            future: BoxFuture<'static, ()>,
+        ) -> Box<dyn TaskHandle> {
+            assert_eq!(lane, Lane::Data, "the tests run the watchdog themselves");
+            Box::new(Task(tokio::spawn(future)))
+        }
+
+        fn offload(
+            &self,
+            _name: &'static str,
+            _work: Box<dyn FnOnce() + Send>,
+        ) -> BoxFuture<'static, ()> {
+            unreachable!("nothing is offloaded")
+        }
+
+        fn this_thread(&self) -> Option<ThreadNumber> {
+            self.is_asleep.as_ref().map(|_| ThreadNumber(7))
+        }
+
+        fn is_asleep(&self, thread: ThreadNumber) -> Option<bool> {
+            assert_eq!(thread, ThreadNumber(7));
+            let is_asleep = self.is_asleep.as_ref()?;
+            Some(is_asleep.load(Ordering::Relaxed))
+        }
+
+        fn yield_now(&self) -> BoxFuture<'static, ()> {
+            Box::pin(tokio::task::yield_now())
+        }
+    }
+
+    struct Task(tokio::task::JoinHandle<()>);
+
+    impl TaskHandle for Task {
+        fn abort(&self) {
+            self.0.abort();
+        }
+
+        fn is_finished(&self) -> bool {
+            self.0.is_finished()
+        }
+    }
+
+    fn watch(is_asleep: Option<bool>) -> (Arc<Threads>, Arc<DiskWatch>) {
+        let is_asleep = is_asleep.map(AtomicBool::new);
+        let threads = Arc::new(Threads { is_asleep });
+        let watch = DiskWatch::new(Arc::clone(&threads) as Arc<dyn Spawn>);
+        let watchdog = Arc::clone(&watch);
+        tokio::spawn(async move { watchdog.run().await });
+        (threads, watch)
     }
 
     #[tokio::test(start_paused = true)]
     async fn at_most_half_of_the_workers_write_inline() {
-        let watch = DiskWatch::new(4);
+        let (_, watch) = watch(None);
         let first = watch.begin();
         let second = watch.begin();
         assert!(first.is_some() && second.is_some());
         assert!(watch.begin().is_none());
+        let elsewhere: Vec<_> = (0..100).map(|_| watch.begin_elsewhere()).collect();
         drop(first);
-        assert!(watch.begin().is_some());
+        assert!(
+            watch.begin().is_some(),
+            "those of the pool are not on its account"
+        );
+        drop(elsewhere);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_hanging_write_makes_the_directory_slow_while_it_hangs() {
-        let watch = DiskWatch::new(4);
-        let watchdog = {
-            let (watch, spawn) = (Arc::clone(&watch), here());
-            tokio::spawn(async move { watch.run(&*spawn).await })
-        };
-        let hanging = watch.begin();
-        assert!(hanging.is_some());
+        for is_asleep in [Some(true), None] {
+            let (_, watch) = watch(is_asleep);
+            let hanging = watch.begin();
+            assert!(hanging.is_some());
+            tokio::time::sleep(SLOW_AFTER * 3).await;
+            assert!(watch.is_slow());
+            assert!(watch.begin().is_none(), "the next write goes to the pool");
+            drop(hanging);
+            tokio::time::sleep(FAST_AFTER * 2).await;
+            assert!(watch.begin().is_some(), "fast again");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_waits_for_a_processor_says_nothing_about_the_disk() {
+        let (threads, watch) = watch(Some(false));
+        let preempted = watch.begin();
         tokio::time::sleep(SLOW_AFTER * 3).await;
+        assert!(!watch.is_slow());
+        if let Some(is_asleep) = &threads.is_asleep {
+            is_asleep.store(true, Ordering::Relaxed);
+        }
+        tokio::time::sleep(SLOW_AFTER * 2).await;
+        assert!(watch.is_slow(), "it waits for the disk now");
+        drop(preempted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hanging_write_on_the_pool_keeps_the_directory_slow() {
+        let (_, watch) = watch(Some(true));
+        let hanging = watch.begin_elsewhere();
+        tokio::time::sleep(FAST_AFTER * 4).await;
         assert!(watch.is_slow());
-        assert!(watch.begin().is_none(), "the next write goes to the pool");
         drop(hanging);
         tokio::time::sleep(FAST_AFTER * 2).await;
-        assert!(watch.begin().is_some(), "fast again");
-        watchdog.abort();
+        assert!(!watch.is_slow());
     }
 }

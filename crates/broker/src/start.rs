@@ -380,8 +380,8 @@ fn share(
     let in_flight_max = u32::try_from(network.queued_max_request_bytes).unwrap_or(u32::MAX);
     let append_budget = Budget::new(in_flight_max - in_flight_max / 4);
     let budget = Budget::new(in_flight_max / 4);
-    let disk_watch = DiskWatch::new(env.spawn.data_threads());
-    disk_watch.start(&env.spawn);
+    let disk_watch = DiskWatch::new(Arc::clone(&env.spawn));
+    disk_watch.start();
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
     Arc::new_cyclic(|shared| Shared {
         identity,

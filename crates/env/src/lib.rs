@@ -32,7 +32,7 @@ pub use clock::Clock;
 pub use disk::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
 pub use net::{Listener, Net, Stream};
 pub use rng::Rng;
-pub use spawn::{Lane, Spawn, TaskHandle};
+pub use spawn::{Lane, Spawn, TaskHandle, ThreadNumber};
 
 /// A future on the heap, as the object-safe traits here return them.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

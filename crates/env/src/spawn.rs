@@ -23,6 +23,10 @@ pub enum Lane {
     Control,
 }
 
+/// A thread of this process, as the system numbers it; never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadNumber(pub u32);
+
 /// A running task.
 pub trait TaskHandle: Send + Sync {
     /// Stops the task at its next await; nothing happens if it has ended.
@@ -56,6 +60,17 @@ pub trait Spawn: Send + Sync {
     /// machine has.
     fn data_threads(&self) -> usize {
         4
+    }
+
+    /// The calling thread, for [`Spawn::is_asleep`]; `None` where threads cannot be told apart.
+    fn this_thread(&self) -> Option<ThreadNumber> {
+        None
+    }
+
+    /// Whether `thread` sleeps in a system call: it waits for the world, and not merely for a
+    /// processor. `None` if that cannot be seen.
+    fn is_asleep(&self, _thread: ThreadNumber) -> Option<bool> {
+        None
     }
 
     /// Lets other ready tasks run first.

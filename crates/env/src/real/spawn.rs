@@ -5,7 +5,7 @@
 //! Invariant: neither a task nor blocking work of the control lane ever runs on a thread of the data
 //! lane, or waits for one.
 //!
-//! Source: none.
+//! Source: `proc_pid_stat(5)` for a thread's state.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::real::io_pool::IoPool;
-use crate::{BoxFuture, Lane, Spawn, TaskHandle};
+use crate::{BoxFuture, Lane, Spawn, TaskHandle, ThreadNumber};
 
 /// Jobs that wait for a thread of a pool before [`Spawn::offload`] makes its callers wait, for each
 /// of its threads.
@@ -98,9 +98,29 @@ impl Spawn for RealSpawn {
         Box::pin(pool.submit(name, work))
     }
 
+    fn this_thread(&self) -> Option<ThreadNumber> {
+        thread_local! {
+            static NUMBER: ThreadNumber =
+                ThreadNumber(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs());
+        }
+        NUMBER.try_with(|number| *number).ok()
+    }
+
+    fn is_asleep(&self, thread: ThreadNumber) -> Option<bool> {
+        let stat = std::fs::read(format!("/proc/self/task/{}/stat", thread.0)).ok()?;
+        state_of(&stat).map(|state| state != b'R')
+    }
+
     fn yield_now(&self) -> BoxFuture<'static, ()> {
         Box::pin(tokio::task::yield_now())
     }
+}
+
+/// The state in a thread's `stat`: the letter behind the name, which stands in parentheses and may
+/// hold any byte.
+fn state_of(stat: &[u8]) -> Option<u8> {
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(name_end + 2).copied()
 }
 
 struct RealTask {
@@ -114,5 +134,18 @@ impl TaskHandle for RealTask {
 
     fn is_finished(&self) -> bool {
         self.task.is_finished()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_stands_behind_a_name_of_any_bytes() {
+        assert_eq!(state_of(b"7 (skein-data) R 1 7"), Some(b'R'));
+        assert_eq!(state_of(b"7 (a) S (b) D 1 7"), Some(b'D'));
+        assert_eq!(state_of(b"7 (cut"), None);
+        assert_eq!(state_of(b"7 (cut)"), None);
     }
 }

@@ -203,3 +203,38 @@ fn the_descriptor_limit_reaches_the_hard_one() {
     let raised = raise_descriptor_limit().unwrap();
     assert_eq!(raised, getrlimit(Resource::Nofile).maximum);
 }
+
+#[test]
+fn a_thread_that_waits_is_asleep_and_one_that_computes_is_not() {
+    let world = world();
+    let spawn = world.env().spawn;
+    let is_asleep = |computes: bool| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let watched = Arc::clone(&spawn);
+        let thread = thread::spawn(move || {
+            tell.send(watched.this_thread().unwrap()).unwrap();
+            if computes {
+                while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    std::hint::spin_loop();
+                }
+            } else {
+                let _ = ended.recv();
+            }
+        });
+        let number = told.recv().unwrap();
+        // It takes a moment until the thread stands where it shall.
+        let seen = (0..1000).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            spawn.is_asleep(number) == Some(!computes)
+        });
+        drop(end);
+        thread.join().unwrap();
+        (seen, number)
+    };
+    assert!(is_asleep(true).0);
+    let (seen, number) = is_asleep(false);
+    assert!(seen);
+    assert_eq!(spawn.is_asleep(number), None, "the thread has ended");
+    finish(world);
+}

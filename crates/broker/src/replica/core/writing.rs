@@ -183,9 +183,9 @@ impl Writing {
         let task = async move {
             let env = shared.env.clone();
             let work = move || {
-                let started = Instant::now();
+                let watched = shared.disk_watch.begin_elsewhere();
                 self.run(&shared);
-                shared.disk_watch.took(started.elapsed());
+                drop(watched);
                 self
             };
             // Without an answer the node has ended.
