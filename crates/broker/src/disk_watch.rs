@@ -188,7 +188,8 @@ impl DiskWatch {
             if self.slots.iter().any(|slot| self.hangs(slot, now)) {
                 self.mark_slow();
                 // A task from outside wakes a worker, which then waits for the sockets.
-                self.spawn.spawn(Lane::Data, "wake-worker", Box::pin(async {}));
+                self.spawn
+                    .spawn(Lane::Data, "wake-worker", Box::pin(async {}));
             }
         }
     }
@@ -248,6 +249,7 @@ mod tests {
 
         fn offload(
             &self,
+            _lane: Lane,
             _name: &'static str,
             _work: Box<dyn FnOnce() + Send>,
         ) -> BoxFuture<'static, ()> {

@@ -14,8 +14,9 @@
 //!
 //! Invariants, checked by the loom tests below:
 //! - nobody waits for the state: a task that finds it held leaves its item in the queue and goes;
-//! - nothing is stranded: after a push the pusher tries the lock, after an unlock the holder looks
-//!   at the queue, and the fences between make at least one of the two see the other;
+//! - nothing is stranded: after a push the pusher tries the lock, at once or after further pushes;
+//!   after an unlock the holder looks at the queue; and the fences between make at least one of the
+//!   two see the other;
 //! - items that one task submits are taken in the order in which it submitted them.
 //!
 //! Source: flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010), with a queue for the
@@ -77,6 +78,11 @@ impl<S, I> Handoff<S, I> {
         self.queued.load(Ordering::SeqCst) >= QUEUE_MAX
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued.load(Ordering::SeqCst) == 0
+    }
+
     /// Has `item` taken, by this task or by the one that holds the state.
     pub(crate) fn submit(&self, item: I, work: &mut impl Work<S, I>) -> Submitted {
         let Some(mut state) = self.state.try_lock() else {
@@ -97,7 +103,9 @@ impl<S, I> Handoff<S, I> {
         self.after_unlock(goes_on, work)
     }
 
-    fn push(&self, item: I) {
+    /// Leaves `item` for whoever works next. The caller calls [`Handoff::drain`] afterwards, sooner
+    /// or later; until then the item may lie here.
+    pub(crate) fn push(&self, item: I) {
         let mut queue = self.queue.lock();
         queue.push_back(item);
         self.queued.fetch_add(1, Ordering::SeqCst);

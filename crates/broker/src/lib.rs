@@ -18,6 +18,7 @@
 //! Source: the design in `ARCHITECTURE.md`.
 
 mod apis;
+mod burst;
 mod disk_watch;
 mod fetch_sessions;
 mod fetch_wait;

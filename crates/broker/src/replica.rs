@@ -132,10 +132,52 @@ impl Replica {
         timeout: Millis,
         permit: BytesPermit,
     ) -> Reply {
-        let (sender, mut answer) = reply();
+        let (produce, mut answer) = self.produce(batch, acks, timeout, permit);
+        if let Some(produce) = produce {
+            answer.has_woken_others = self.submit(produce);
+        }
+        answer
+    }
+
+    /// Like [`Replica::append`], and leaves the batch in the queue, so that others may be written
+    /// along with it. The caller must call [`Replica::write_queued`] soon.
+    pub(crate) fn enqueue(
+        self: &Arc<Self>,
+        batch: BatchBuf,
+        acks: Acks,
+        timeout: Millis,
+        permit: BytesPermit,
+    ) -> Reply {
+        let (produce, answer) = self.produce(batch, acks, timeout, permit);
+        if let Some(produce) = produce {
+            self.handoff.push(produce);
+        }
+        answer
+    }
+
+    /// Appends what was left in the queue. Says whether this has woken other tasks.
+    pub(crate) fn write_queued(self: &Arc<Self>) -> bool {
+        if self.handoff.is_empty() {
+            // Somebody else has seen to it.
+            return false;
+        }
+        let mut step = Step::new(self);
+        let submitted = self.handoff.drain(&mut step);
+        self.go_on(submitted);
+        step.has_woken()
+    }
+
+    fn produce(
+        &self,
+        batch: BatchBuf,
+        acks: Acks,
+        timeout: Millis,
+        permit: BytesPermit,
+    ) -> (Option<Input>, Reply) {
+        let (sender, answer) = reply();
         if self.handoff.is_full() {
             sender.answer(Err(Refusal::TooManyWaitingProduces));
-            return answer;
+            return (None, answer);
         }
         let produce = Produce {
             batch,
@@ -144,8 +186,7 @@ impl Replica {
             permit,
             reply: sender,
         };
-        answer.has_woken_others = self.submit(Input::Produce(produce));
-        answer
+        (Some(Input::Produce(produce)), answer)
     }
 
     /// Steps the state machine.

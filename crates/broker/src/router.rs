@@ -15,6 +15,7 @@ use skein_net::{Body, ConnectionInfo, FileRange, Part, Request, RequestHead, Res
 use skein_protocol::{ApiKey, Decoder, Encoded, Message, Request as ApiRequest, frame};
 use smallvec::SmallVec;
 
+use crate::burst::Burst;
 use crate::handlers;
 use crate::node::Shared;
 
@@ -31,6 +32,7 @@ pub(crate) struct Context {
 pub(crate) async fn route(
     shared: &Arc<Shared>,
     connection: &Arc<ConnectionInfo>,
+    burst: &Burst,
     api: ApiKey,
     request: Request<'_>,
 ) -> Started {
@@ -40,9 +42,12 @@ pub(crate) async fn route(
     };
     // The bytes in flight are given back when the request has been started.
     let (bytes, _permit) = match request.body {
-        Body::Stream(body) => return handlers::produce::start(shared, &context, body).await,
+        Body::Stream(body) => {
+            return handlers::produce::start(shared, &context, burst, body).await;
+        }
         Body::Whole(bytes, permit) => (bytes, permit),
     };
+    burst.all().await;
     macro_rules! whole {
         ($handler:ident) => {
             answer(shared, &context, &bytes, handlers::$handler::handle).await

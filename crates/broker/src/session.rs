@@ -12,6 +12,7 @@ use skein_env::BoxFuture;
 use skein_net::{Admission, ConnectionInfo, Request, Service, Session, Started};
 use skein_protocol::ApiKey;
 
+use crate::burst::Burst;
 use crate::node::Shared;
 use crate::{apis, router};
 
@@ -24,6 +25,7 @@ pub(crate) struct ClientService {
 struct ClientSession {
     shared: Arc<Shared>,
     info: Arc<ConnectionInfo>,
+    burst: Arc<Burst>,
 }
 
 impl ClientService {
@@ -37,6 +39,7 @@ impl Service for ClientService {
         Box::new(ClientSession {
             shared: Arc::clone(&self.shared),
             info: Arc::new(info),
+            burst: Arc::new(Burst::default()),
         })
     }
 }
@@ -44,6 +47,10 @@ impl Service for ClientService {
 impl Session for ClientSession {
     fn admit(&self, api_key: i16, api_version: i16) -> Admission {
         apis::admit(api_key, api_version)
+    }
+
+    fn burst(&self) -> Arc<dyn skein_net::Burst> {
+        Arc::clone(&self.burst) as Arc<dyn skein_net::Burst>
     }
 
     fn start<'a>(&'a mut self, request: Request<'a>) -> BoxFuture<'a, Started> {
@@ -54,7 +61,7 @@ impl Session for ClientSession {
                 };
             };
             let received = request.received;
-            let started = router::route(&self.shared, &self.info, api, request).await;
+            let started = router::route(&self.shared, &self.info, &self.burst, api, request).await;
             timed(&self.shared, api, received, started)
         })
     }

@@ -15,6 +15,7 @@
 //!
 //! Invariants:
 //! - requests start in order, each when those before it have taken effect; a barrier starts alone;
+//! - a burst ends whenever the task stops to run, so that nothing gathered waits for anybody;
 //! - at most [`crate::outbox::SLOTS_MAX`] requests are unanswered; at that bound the socket is not
 //!   read;
 //! - after an error nothing more is read; what is owed is still sent, for [`DRAIN_MAX`];
@@ -45,8 +46,8 @@ use crate::receive::Receiver;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::{
-    Admission, Body, BodyReader, Budget, BufferPool, Counters, FrameError, ReceiveError, Request,
-    RequestHead, Session, Started,
+    Admission, Body, BodyReader, Budget, BufferPool, Burst, Counters, FrameError, ReceiveError,
+    Request, RequestHead, Session, Started,
 };
 
 /// How long what is owed may take to be sent after the connection has ended.
@@ -72,6 +73,7 @@ pub struct ConnectionLimits {
 pub struct Wire {
     pub(crate) stream: Mutex<Box<dyn Stream>>,
     pub(crate) turn: Turn,
+    pub(crate) burst: Arc<dyn Burst>,
     outbox: Mutex<Outbox>,
     /// The read side waits for the outbox.
     waits_for_outbox: AtomicBool,
@@ -119,6 +121,7 @@ impl Connection {
         let wire = Wire {
             stream: Mutex::new(self.stream),
             turn: Turn::new(),
+            burst: self.session.burst(),
             outbox: Mutex::new(Outbox::default()),
             waits_for_outbox: AtomicBool::new(false),
             serves: AtomicBool::new(false),
@@ -178,8 +181,14 @@ async fn serve(
         wire.turn.start();
         let mut progress_before = wire.outbox.lock().progress();
         loop {
-            if let Poll::Ready(end) = read_side.as_mut().poll(context) {
+            let polled = read_side.as_mut().poll(context);
+            // Whatever it waits for, or why it ended: what was gathered goes on.
+            if let Poll::Ready(end) = polled {
+                while !wire.burst.end() {}
                 return Poll::Ready(Ok(end));
+            }
+            if !wire.burst.end() {
+                context.waker().wake_by_ref();
             }
             match wire.poll_send(context, counters) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

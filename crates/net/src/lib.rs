@@ -37,4 +37,4 @@ pub use counters::Counters;
 pub use frame::{FrameError, RequestHead};
 pub use receive::{BodyReader, ReceiveError};
 pub use response::{FileRange, Part, Response};
-pub use service::{Admission, Body, ConnectionInfo, Request, Service, Session, Started};
+pub use service::{Admission, Body, Burst, ConnectionInfo, Request, Service, Session, Started};

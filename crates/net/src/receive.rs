@@ -393,6 +393,11 @@ impl<'a> BodyReader<'a> {
         self.receiver.buffer()
     }
 
+    /// Whether something has arrived behind the body; to be asked when it was read to its end.
+    pub fn is_followed(&mut self) -> bool {
+        !self.receiver.buffer().is_empty()
+    }
+
     /// Receives until `needed` bytes are in the buffer, contiguous. `needed` must be checked
     /// against the limits of the topic.
     ///

@@ -6,7 +6,8 @@
 //! Invariant: a session's `start` returns when the request has taken effect locally (a Produce when
 //! it is appended, a Fetch when it is registered), so that the next request of the connection finds
 //! that effect. A barrier starts when all before it are answered, and is answered before the next
-//! starts.
+//! starts. A session may let requests of one [`Burst`] take effect together, at its end, if none of
+//! them can tell.
 //!
 //! Source: Kafka's ordering guarantee per connection.
 
@@ -95,10 +96,32 @@ pub enum Started {
     },
 }
 
+/// The requests of one connection that arrived together: those of one turn of its task.
+///
+/// A session that gathers them must carry out what it has gathered at the end, and when it is
+/// dropped.
+pub trait Burst: Send + Sync {
+    /// Nothing more follows for now: the connection waits, yields, or ends. False: this is not done
+    /// yet, other tasks should run before it is called again.
+    fn end(&self) -> bool;
+}
+
+/// Nothing is gathered.
+impl Burst for () {
+    fn end(&self) -> bool {
+        true
+    }
+}
+
 /// Serves one connection.
 pub trait Session: Send {
     /// How a request of this API and version is to be taken.
     fn admit(&self, api_key: i16, api_version: i16) -> Admission;
+
+    /// What the session gathers of requests that arrive together.
+    fn burst(&self) -> Arc<dyn Burst> {
+        Arc::new(())
+    }
 
     /// Starts a request. A streamed body must be read to its end, unless the answer is
     /// [`Started::Close`].

@@ -9,7 +9,8 @@
 //!             │          │           └─► skip the records, note the error                   │
 //!             │          └───────────────── next partition ◄────────────────────────────────┤
 //!             └──────────────────────────── next topic ◄────────────────────────────────────┘
-//!   end ─► all appended ─► (next request may start) ─► all acknowledged ─► response
+//!   end ─┬─► all appended ─► (next request may start) ─► all acknowledged ─► response
+//!        └─► more has arrived: (next request may start), appended with the burst (`burst.rs`) ─► …
 //! ```
 //!
 //! Invariants:
@@ -35,6 +36,7 @@ use skein_record::{BatchBuf, Codec, check_keys, check_produce};
 use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Millis, Offset, PartitionIndex, Uuid};
 
+use crate::burst::{Burst, GATHERED_MAX_BYTES};
 use crate::node::Shared;
 use crate::replica::{AckResult, Replica, Reply};
 use crate::router::{self, Context};
@@ -78,20 +80,32 @@ struct Terms {
     timeout: Millis,
 }
 
-/// Starts a produce: returns when all of its batches are in the log.
+/// Starts a produce: returns when all of its batches are in the log, or will be with those of the
+/// next request, which has arrived.
 pub(crate) async fn start(
     shared: &Arc<Shared>,
     context: &Context,
+    burst: &Burst,
     mut body: BodyReader<'_>,
 ) -> Started {
-    let (terms, topics) = match receive(shared, context, &mut body).await {
+    burst.former().await;
+    let (terms, topics) = match receive(shared, context, burst, &mut body).await {
         Ok(received) => received,
         Err(reason) => return Started::Close { reason },
     };
-    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-        if let Outcome::Appending(reply) = &partition.outcome {
-            reply.appended().await;
-        }
+    // While it was received, the burst in which it came may have ended.
+    burst.former().await;
+    if body.is_followed() && !terms.is_unanswered {
+        burst.leave(replies(&topics).cloned());
+        let response = Answer {
+            context: context.clone(),
+            topics,
+        };
+        return Started::Later(Box::pin(response.encode()));
+    }
+    burst.all().await;
+    for reply in replies(&topics) {
+        reply.appended().await;
     }
     #[cfg(feature = "mutations")]
     let terms = Terms {
@@ -125,6 +139,15 @@ pub(crate) async fn start(
     Started::Later(Box::pin(response.encode()))
 }
 
+/// Those of the batches that were not refused at once.
+fn replies(topics: &[TopicOutcome]) -> impl Iterator<Item = &Reply> {
+    let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.filter_map(|partition| match &partition.outcome {
+        Outcome::Appending(reply) => Some(reply),
+        Outcome::Refused { .. } => None,
+    })
+}
+
 /// `acks=0` has no answer; on an error the connection closes, which is all that the client can see.
 fn end_unanswered(topics: &[TopicOutcome]) -> Started {
     for partition in topics.iter().flat_map(|topic| &topic.partitions) {
@@ -145,6 +168,7 @@ fn end_unanswered(topics: &[TopicOutcome]) -> Started {
 async fn receive(
     shared: &Arc<Shared>,
     context: &Context,
+    burst: &Burst,
     body: &mut BodyReader<'_>,
 ) -> Result<(Terms, Vec<TopicOutcome>), String> {
     let malformed = |error| format!("a malformed Produce request: {error}");
@@ -196,7 +220,7 @@ async fn receive(
                     terms,
                 };
                 let outcome = target
-                    .receive(shared, &mut stream, body, records_len)
+                    .receive(shared, burst, &mut stream, body, records_len)
                     .await?;
                 named += 1;
                 topic.partitions.push(PartitionOutcome { index, outcome });
@@ -225,6 +249,7 @@ impl Target<'_> {
     async fn receive(
         self,
         shared: &Arc<Shared>,
+        burst: &Burst,
         stream: &mut ProduceStream,
         body: &mut BodyReader<'_>,
         records_len: Option<u32>,
@@ -264,7 +289,13 @@ impl Target<'_> {
                 if let Err(refused) = check_keys_of(shared, &replica, &batch) {
                     return Ok(refused);
                 }
-                let reply = replica.append(batch, acks, self.terms.timeout, permit);
+                let timeout = self.terms.timeout;
+                if length < GATHERED_MAX_BYTES {
+                    let reply = replica.enqueue(batch, acks, timeout, permit);
+                    burst.gather(&replica);
+                    return Ok(Outcome::Appending(reply));
+                }
+                let reply = replica.append(batch, acks, timeout, permit);
                 if reply.has_woken_others {
                     // The one woken last is this worker's next task, and no other worker takes it:
                     // it must not wait behind the next write, which a disk may hold for long.

@@ -104,6 +104,37 @@ fn no_item_is_stranded_in_any_interleaving_of_three_tasks() {
     explore(3, 1, 3, false);
 }
 
+/// One task leaves its items and works later; others come in between.
+#[cfg(loom)]
+#[test]
+fn no_item_is_stranded_that_was_left_for_later() {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(4);
+    model.check(|| {
+        let handoff = Arc::new(Handoff::new(Collected::default()));
+        let other = {
+            let handoff = Arc::clone(&handoff);
+            thread::spawn(move || {
+                handoff.push((1, 0));
+                handoff.push((1, 1));
+                if !handoff.is_empty() {
+                    handoff.drain(&mut Collect);
+                }
+            })
+        };
+        handoff.submit((0, 0), &mut Collect);
+        handoff.push((0, 1));
+        if !handoff.is_empty() {
+            handoff.drain(&mut Collect);
+        }
+        other.join().unwrap();
+        check(&handoff, 2, 2);
+    });
+}
+
 #[cfg(loom)]
 #[test]
 fn no_item_is_stranded_when_holders_hand_over() {

@@ -132,10 +132,8 @@ impl Work<Core, Input> for Step<'_> {
         if std::mem::take(&mut self.is_published) {
             self.has_woken |= self.replica.waits.wake_all();
         }
-        // One of them is most often the task's own.
-        self.has_woken |= self.answers.len() > 1;
         for (reply, result) in self.answers.drain(..) {
-            reply.answer(result);
+            self.has_woken |= reply.answer(result);
         }
         self.started = Instant::now();
     }

@@ -30,7 +30,8 @@ struct State {
 /// The replica's end.
 pub(crate) struct ReplySender(Arc<Mutex<State>>);
 
-/// The handler's end.
+/// The handler's end. One task waits for it, however many clones there are.
+#[derive(Clone)]
 pub(crate) struct Reply {
     state: Arc<Mutex<State>>,
     /// The append has woken tasks that waited for this partition, or for its answers.
@@ -53,22 +54,24 @@ impl ReplySender {
         self.change(|state| state.is_appended = true);
     }
 
-    /// The answer.
-    pub(crate) fn answer(self, result: AckResult) {
+    /// The answer. Says whether a task waited for it.
+    pub(crate) fn answer(self, result: AckResult) -> bool {
         self.change(|state| {
             state.is_appended = true;
             state.result = Some(result);
-        });
+        })
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut State)) -> bool {
         let mut state = self.0.lock();
         change(&mut state);
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
+            return true;
         }
+        false
     }
 }
 

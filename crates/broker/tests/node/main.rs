@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod allocations;
+mod burst;
 mod data_path;
 mod harness;
 mod hooks;
