@@ -209,13 +209,13 @@ fn a_thread_that_waits_is_asleep_and_one_that_computes_is_not() {
     let world = world();
     let spawn = world.env().spawn;
     let is_asleep = |computes: bool| {
-        let (tell, told) = std::sync::mpsc::channel();
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
         let watched = Arc::clone(&spawn);
         let thread = thread::spawn(move || {
             tell.send(watched.this_thread().unwrap()).unwrap();
             if computes {
-                while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                while ended.try_recv() == Err(mpsc::TryRecvError::Empty) {
                     std::hint::spin_loop();
                 }
             } else {
