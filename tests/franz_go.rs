@@ -3,10 +3,7 @@
 //! Input: the scenarios of `clients/franz_go`. Output: one test per scenario and system.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
-use skein_tests::client::{self, Client};
-use skein_tests::{Node, System, on_both, scenarios};
-
-scenarios!(run:
+skein_tests::client_tests!(FranzGo:
     cluster_and_metadata,
     topics_are_created_grown_and_deleted,
     configs_are_described_and_altered,
@@ -23,22 +20,3 @@ scenarios!(run:
     many_partitions,
     a_deleted_topic_comes_back_empty,
 );
-
-fn run(system: System, scenario: &str) {
-    Client::FranzGo.run(Node::shared(system), scenario);
-}
-
-mod crash {
-    use super::{Client, System, client, on_both};
-
-    on_both!(acknowledged_records_survive_kill_and_restart);
-
-    fn acknowledged_records_survive_kill_and_restart(system: System) {
-        client::survive(Client::FranzGo, system);
-    }
-}
-
-#[test]
-fn no_scenario_is_left_out() {
-    client::assert_complete(Client::FranzGo, SCENARIOS);
-}

@@ -8,10 +8,7 @@
 macro_rules! version {
     ($module:ident, $client:ident) => {
         mod $module {
-            use skein_tests::client::{self, Client};
-            use skein_tests::{Node, System, on_both, scenarios};
-
-            scenarios!(run:
+            skein_tests::client_tests!($client:
                 cluster_and_metadata,
                 topics_are_created_grown_and_deleted,
                 configs_are_described,
@@ -27,25 +24,6 @@ macro_rules! version {
                 reading_while_writing,
                 many_partitions,
             );
-
-            fn run(system: System, scenario: &str) {
-                Client::$client.run(Node::shared(system), scenario);
-            }
-
-            mod crash {
-                use super::{Client, System, client, on_both};
-
-                on_both!(acknowledged_records_survive_kill_and_restart);
-
-                fn acknowledged_records_survive_kill_and_restart(system: System) {
-                    client::survive(Client::$client, system);
-                }
-            }
-
-            #[test]
-            fn no_scenario_is_left_out() {
-                client::assert_complete(Client::$client, SCENARIOS);
-            }
         }
     };
 }

@@ -4,10 +4,7 @@
 //! system.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
-use skein_tests::client::{self, Client};
-use skein_tests::{Node, System, on_both, scenarios};
-
-scenarios!(run:
+skein_tests::client_tests!(Librdkafka:
     cluster_and_metadata,
     topics_are_created_described_grown_and_deleted,
     configs_are_described_and_altered,
@@ -25,22 +22,3 @@ scenarios!(run:
     a_topic_is_created_by_its_first_producer,
     a_deleted_topic_comes_back_empty,
 );
-
-fn run(system: System, scenario: &str) {
-    Client::Librdkafka.run(Node::shared(system), scenario);
-}
-
-mod crash {
-    use super::{Client, System, client, on_both};
-
-    on_both!(acknowledged_records_survive_kill_and_restart);
-
-    fn acknowledged_records_survive_kill_and_restart(system: System) {
-        client::survive(Client::Librdkafka, system);
-    }
-}
-
-#[test]
-fn no_scenario_is_left_out() {
-    client::assert_complete(Client::Librdkafka, SCENARIOS);
-}

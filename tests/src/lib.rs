@@ -46,16 +46,30 @@ macro_rules! on_both {
     };
 }
 
-/// Declares one test per system for each named scenario of a client: `$run(system, "name")`.
+/// Declares all tests of a client: `kafka::name` and `skein::name` for each named scenario of its
+/// program, `crash::…` for the one that talks with its test, and one that no scenario is left out.
 #[macro_export]
-macro_rules! scenarios {
-    ($run:ident: $($name:ident),* $(,)?) => {
-        const SCENARIOS: &[&str] = &[$(stringify!($name)),*];
-        mod kafka {
-            $(#[test] fn $name() { super::$run($crate::System::Kafka, stringify!($name)); })*
+macro_rules! client_tests {
+    ($client:ident: $($name:ident),* $(,)?) => {
+        $crate::on_both!($($name),*);
+
+        $(fn $name(system: $crate::System) {
+            let node = $crate::Node::shared(system);
+            $crate::client::Client::$client.run(node, stringify!($name));
+        })*
+
+        mod crash {
+            $crate::on_both!(acknowledged_records_survive_kill_and_restart);
+
+            fn acknowledged_records_survive_kill_and_restart(system: $crate::System) {
+                $crate::client::survive($crate::client::Client::$client, system);
+            }
         }
-        mod skein {
-            $(#[test] fn $name() { super::$run($crate::System::Skein, stringify!($name)); })*
+
+        #[test]
+        fn no_scenario_is_left_out() {
+            let tested = [$(stringify!($name)),*];
+            $crate::client::assert_complete($crate::client::Client::$client, &tested);
         }
     };
 }

@@ -1,19 +1,17 @@
 """librdkafka, by confluent-kafka: one function per scenario; `scenarios.py BOOTSTRAP SCENARIO` runs one.
 
 A scenario fails by an exception. It uses topics of its own and assigns partitions explicitly: no consumer group takes part.
+Those that mean the same to other clients are in `../python/shared.py`.
 """
 
 import os
-import signal
 import sys
-import threading
 import time
 import uuid
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
-    TIMESTAMP_CREATE_TIME,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     IsolationLevel,
@@ -35,18 +33,30 @@ from confluent_kafka.admin import (
 )
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
-import interop  # noqa: E402, beside the lock files that both Python clients share
+import harness  # noqa: E402, as the next two: beside the lock files that all Python clients share
+import interop  # noqa: E402
+import shared  # noqa: E402
+from harness import PATIENCE, Record, assert_dense, eventually, scenario  # noqa: E402
 
 BOOTSTRAP = sys.argv[1]
-CODECS = interop.CODECS
-# Every wait in a scenario ends within this, in seconds.
-PATIENCE = 30
-SCENARIOS = {}
 
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
+# What the shared scenarios ask for.
+FURTHER_NULLS = [
+    {"key": None, "value": None},
+    {"value": b"3", "headers": [("null", None)]},
+    {"value": b"many", "headers": [(f"h{index}", b"x" * index) for index in range(100)]},
+]
+ACKNOWLEDGEMENTS_TELL_THE_TIME = False
+LARGE_REQUESTS = {"message_max_bytes": 1_500_000}
+SMALL_FETCHES = {"fetch_max_bytes": 1_000_000, "max_partition_fetch_bytes": 1000, "message_max_bytes": 1000}
+SMALL_BATCHES = {"batch_num_messages": 10}
+BY_KEY = {"partitioner": "murmur2_random"}
+TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET
+IDEMPOTENT_RECORDS = 8000
+WRITTEN_WHILE_READING = 4000
+# Not 0 first: what is sent without an answer to a topic that is still being set up may be lost.
+ACKS = [1, "all", 0]
 
 
 def client(**settings):
@@ -74,8 +84,28 @@ def wait(futures):
     return {key: future.result(PATIENCE) for key, future in futures.items()}
 
 
-def write(producer, records):
-    """Produces dicts of produce()'s arguments and returns the acknowledged messages in the order of the call."""
+def refused(code, call, *arguments, **named):
+    try:
+        call(*arguments, **named)
+    except KafkaException as error:
+        assert error.args[0].code() == code, error
+        return
+    raise AssertionError(f"no error {code}")
+
+
+def producer(codec="none", **settings):
+    return Producer(client(compression_type=codec, **settings))
+
+
+def as_record(message):
+    kind, timestamp = message.timestamp()
+    timestamp_type = int(kind == TIMESTAMP_LOG_APPEND_TIME)
+    headers = message.headers() or []
+    return Record(message.partition(), message.offset(), timestamp_type, timestamp, message.key(), message.value(), headers)
+
+
+def send(producer, records):
+    """Produces dicts of produce()'s arguments; returns a list that holds (error, message) of each when it is delivered."""
     done = [None] * len(records)
     for index, record in enumerate(records):
 
@@ -89,41 +119,45 @@ def write(producer, records):
             except BufferError:
                 producer.poll(0.1)
         producer.poll(0)
+    return done
+
+
+def finish(producer):
     assert producer.flush(PATIENCE) == 0, "not everything was acknowledged in time"
+
+
+def write(producer, records):
+    """Produces, and returns the acknowledged records in the order of the call."""
+    done = send(producer, records)
+    finish(producer)
     for error, _ in done:
         if error is not None:
             raise KafkaException(error)
-    return [message for _, message in done]
+    return [as_record(message) for _, message in done]
 
 
-def consumer(**settings):
-    return Consumer(client(group_id="none", enable_auto_commit=False, fetch_wait_max_ms=200, **settings))
+def reader(partitions, **settings):
+    """A consumer of (topic, partition, offset, None for the beginning, or END)."""
+    settings = {"group_id": "none", "enable_auto_commit": False, "fetch_wait_max_ms": 200, "auto_offset_reset": "error", **settings}
+    offsets = {None: OFFSET_BEGINNING, shared.END: OFFSET_END}
+    consumer = Consumer(client(**settings))
+    consumer.assign([TopicPartition(topic, partition, offsets.get(offset, offset)) for topic, partition, offset in partitions])
+    return consumer
 
 
-def read(topic, count, partition=0, offset=OFFSET_BEGINNING, **settings):
-    """`count` messages of a partition from an offset on."""
-    reader = consumer(**settings)
-    reader.assign([TopicPartition(topic, partition, offset)])
-    messages = take(reader, count)
+def poll(reader, seconds):
+    messages = reader.consume(500, seconds)
+    for message in messages:
+        if message.error():
+            raise KafkaException(message.error())
+    return [as_record(message) for message in messages]
+
+
+def close(reader):
     reader.close()
-    return messages
 
 
-def take(reader, count):
-    messages = []
-    deadline = time.monotonic() + PATIENCE
-    while len(messages) < count:
-        assert time.monotonic() < deadline, f"{len(messages)} of {count} messages after {PATIENCE} s"
-        for message in reader.consume(count - len(messages), 0.2):
-            if message.error():
-                raise KafkaException(message.error())
-            messages.append(message)
-    return messages
-
-
-def assert_dense(messages, first=0):
-    offsets = [message.offset() for message in messages]
-    assert offsets == list(range(first, first + len(messages))), f"offsets are not dense: {offsets[:20]}..."
+read = shared.declare(sys.modules[__name__])
 
 
 @scenario
@@ -148,16 +182,8 @@ def cluster_and_metadata():
 def topics_are_created_described_grown_and_deleted():
     admin = AdminClient(client())
     topic = create(2, segment_bytes=1048576)
-    try:
-        wait(admin.create_topics([NewTopic(topic, 2, 1)]))
-        raise AssertionError("a topic was created twice")
-    except KafkaException as error:
-        assert error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS, error
-    try:
-        wait(admin.create_topics([NewTopic(topic + "-3", 1, 3)]))
-        raise AssertionError("three replicas on one broker")
-    except KafkaException as error:
-        assert error.args[0].code() == KafkaError.INVALID_REPLICATION_FACTOR, error
+    refused(KafkaError.TOPIC_ALREADY_EXISTS, lambda: wait(admin.create_topics([NewTopic(topic, 2, 1)])))
+    refused(KafkaError.INVALID_REPLICATION_FACTOR, lambda: wait(admin.create_topics([NewTopic(topic + "-3", 1, 3)])))
     wait(admin.create_topics([NewTopic(topic + "-dry", 1, 1)], validate_only=True))
     assert topic + "-dry" not in admin.list_topics(timeout=PATIENCE).topics
 
@@ -165,22 +191,11 @@ def topics_are_created_described_grown_and_deleted():
     described = wait(admin.describe_topics(TopicCollection([topic])))[topic]
     assert [partition.id for partition in described.partitions] == list(range(5))
     assert not described.is_internal
-    try:
-        wait(admin.create_partitions([NewPartitions(topic, 4)]))
-        raise AssertionError("partitions were taken away")
-    except KafkaException as error:
-        assert error.args[0].code() == KafkaError.INVALID_PARTITIONS, error
+    refused(KafkaError.INVALID_PARTITIONS, lambda: wait(admin.create_partitions([NewPartitions(topic, 4)])))
 
     wait(admin.delete_topics([topic]))
-    deadline = time.monotonic() + PATIENCE
-    while topic in admin.list_topics(timeout=PATIENCE).topics:
-        assert time.monotonic() < deadline, "the topic is still there"
-        time.sleep(0.05)
-    try:
-        wait(admin.delete_topics([topic]))
-        raise AssertionError("a topic was deleted twice")
-    except KafkaException as error:
-        assert error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART, error
+    eventually(lambda: topic not in admin.list_topics(timeout=PATIENCE).topics, "the topic is still there")
+    refused(KafkaError.UNKNOWN_TOPIC_OR_PART, lambda: wait(admin.delete_topics([topic])))
 
 
 @scenario
@@ -211,11 +226,7 @@ def configs_are_described_and_altered():
     alter("retention.ms", None, AlterConfigOpType.DELETE)
     assert configs()["retention.ms"].value == "604800000"
     for name, value in (("retention.ms", "a while"), ("retention.millis", "1"), ("max.message.bytes", "-5")):
-        try:
-            alter(name, value, AlterConfigOpType.SET)
-            raise AssertionError(f"{name}={value} was taken")
-        except KafkaException as error:
-            assert error.args[0].code() == KafkaError.INVALID_CONFIG, error
+        refused(KafkaError.INVALID_CONFIG, alter, name, value, AlterConfigOpType.SET)
 
     broker = next(iter(admin.list_topics(timeout=PATIENCE).brokers))
     (entries,) = wait(admin.describe_configs([ConfigResource(ResourceType.BROKER, str(broker))])).values()
@@ -224,134 +235,21 @@ def configs_are_described_and_altered():
 
 
 @scenario
-def every_codec_comes_back():
-    topic = create()
-    expected = []
-    for codec in CODECS:
-        producer = Producer(client(compression_type=codec, linger_ms=50))
-        records = [
-            {
-                "topic": topic,
-                "partition": 0,
-                "key": f"{codec}-{index}",
-                "value": f"{codec} {index} ".encode() * 50,
-                "headers": [("codec", codec.encode())],
-            }
-            for index in range(200)
-        ]
-        write(producer, records)
-        expected += records
-    messages = read(topic, len(expected))
-    assert_dense(messages)
-    for message, record in zip(messages, expected):
-        assert message.key() == record["key"].encode()
-        assert message.value() == record["value"]
-        assert message.headers() == record["headers"]
-
-
-@scenario
-def keys_values_and_headers_may_be_null_or_empty():
-    topic = create()
-    records = [
-        {"key": None, "value": None},
-        {"key": b"", "value": b""},
-        {"key": b"key", "value": None},
-        {"key": None, "value": b"value"},
-        {"key": bytes(range(256)), "value": bytes(range(255, -1, -1))},
-        {"value": b"1", "headers": [("null", None), ("empty", b""), ("binary", b"\x00\xff")]},
-        {"value": b"2", "headers": [("same", b"1"), ("same", b"2"), ("", b"no name")]},
-        {"value": "naïve ☃".encode(), "headers": [("ключ", "значение".encode())]},
-        {"value": b"many", "headers": [(f"h{index}", b"x" * index) for index in range(100)]},
-    ]
-    write(Producer(client()), [{"topic": topic, "partition": 0, **record} for record in records])
-    for message, record in zip(read(topic, len(records)), records):
-        assert message.key() == record.get("key")
-        assert message.value() == record.get("value")
-        assert (message.headers() or []) == record.get("headers", [])
-
-
-@scenario
-def timestamps_are_the_producers_or_the_logs():
-    topic = create()
-    now = int(time.time() * 1000)
-    stamps = [now - 60_000, now - 10, now - 30_000, now]
-    write(Producer(client(linger_ms=50)), [{"topic": topic, "value": b"x", "timestamp": stamp} for stamp in stamps])
-    assert [message.timestamp() for message in read(topic, 4)] == [(TIMESTAMP_CREATE_TIME, stamp) for stamp in stamps]
-
-    topic = create(message_timestamp_type="LogAppendTime")
-    for codec in ("none", "lz4"):
-        producer = Producer(client(compression_type=codec, linger_ms=50))
-        write(producer, [{"topic": topic, "value": b"x" * 100, "timestamp": stamp} for stamp in stamps])
-    for message in read(topic, 8):
-        kind, stamp = message.timestamp()
-        assert kind == TIMESTAMP_LOG_APPEND_TIME
-        assert now - 1000 <= stamp <= time.time() * 1000 + 1000, (stamp, now)
-
-
-@scenario
-def records_of_one_byte_and_of_one_megabyte():
-    topic = create()
-    producer = Producer(client(message_max_bytes=1_500_000, linger_ms=0))
-    sizes = [1, 1_000_000, 1, 1_048_000, 65_536, 1]
-    write(producer, [{"topic": topic, "partition": 0, "value": bytes([index]) * size} for index, size in enumerate(sizes)])
-    # Limits far below a record: it must come nevertheless.
-    small = {"fetch_max_bytes": 1_000_000, "max_partition_fetch_bytes": 1000, "message_max_bytes": 1000}
-    for settings in ({}, small):
-        messages = read(topic, len(sizes), **settings)
-        assert [len(message.value()) for message in messages] == sizes
-        for index, message in enumerate(messages):
-            assert message.value() == bytes([index]) * sizes[index]
-    try:
-        write(producer, [{"topic": topic, "value": b"x" * 1_200_000}])
-        raise AssertionError("a record above max.message.bytes was taken")
-    except KafkaException as error:
-        assert error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE, error
-    assert len(read(topic, len(sizes))) == len(sizes)
-
-
-@scenario
-def idempotent_producer_writes_each_record_once_in_order():
-    topic = create(4)
-    producer = Producer(client(enable_idempotence=True, linger_ms=0, batch_num_messages=10))
-    records = [{"topic": topic, "partition": index % 4, "value": str(index)} for index in range(8000)]
-    acknowledged = write(producer, records)
-    for partition in range(4):
-        mine = [message for message in acknowledged if message.partition() == partition]
-        assert_dense(mine)
-        messages = read(topic, 2000, partition)
-        assert_dense(messages)
-        assert [int(message.value()) for message in messages] == list(range(partition, 8000, 4))
-
-
-@scenario
-def every_level_of_acks():
-    topic = create()
-    # Not 0 first: what is sent without an answer to a topic that is still being set up may be lost.
-    for acks in (1, "all", 0):
-        acknowledged = write(Producer(client(acks=acks)), [{"topic": topic, "partition": 0, "value": str(acks)}] * 100)
-        if acks != 0:
-            assert_dense(acknowledged, 0 if acks == 1 else 100)
-    messages = read(topic, 300)
-    assert_dense(messages)
-    assert [message.value() for message in messages] == [b"1"] * 100 + [b"all"] * 100 + [b"0"] * 100
-
-
-@scenario
 def offsets_for_times_and_watermarks():
     topic = create()
     now = int(time.time() * 1000)
-    producer = Producer(client(linger_ms=0))
+    writer = producer(linger_ms=0)
     for batch in range(10):
         records = [
             {"topic": topic, "partition": 0, "value": b"x", "timestamp": now - 10_000 + batch * 1000 + index * 10}
             for index in range(10)
         ]
-        write(producer, records)
-    reader = consumer()
-    assert reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=PATIENCE) == (0, 100)
+        write(writer, records)
+    asking = reader([])
+    assert asking.get_watermark_offsets(TopicPartition(topic, 0), timeout=PATIENCE) == (0, 100)
 
     def offset_at(stamp):
-        (found,) = reader.offsets_for_times([TopicPartition(topic, 0, stamp)], timeout=PATIENCE)
+        (found,) = asking.offsets_for_times([TopicPartition(topic, 0, stamp)], timeout=PATIENCE)
         return found.offset
 
     assert offset_at(0) == 0
@@ -360,7 +258,7 @@ def offsets_for_times_and_watermarks():
     assert offset_at(now - 10_000 + 3000 + 91) == 40, "the first of the next batch"
     assert offset_at(now - 910) == 100 - 1
     assert offset_at(now + 1) == OFFSET_END
-    reader.close()
+    asking.close()
     admin = AdminClient(client())
     for spec, offset in ((OffsetSpec.earliest(), 0), (OffsetSpec.latest(), 100), (OffsetSpec.max_timestamp(), 99)):
         for level in (IsolationLevel.READ_UNCOMMITTED, IsolationLevel.READ_COMMITTED):
@@ -370,107 +268,18 @@ def offsets_for_times_and_watermarks():
 
 
 @scenario
-def reading_starts_at_the_beginning_the_end_or_where_asked():
-    topic = create()
-    producer = Producer(client())
-    write(producer, [{"topic": topic, "partition": 0, "value": str(index)} for index in range(50)])
-    assert_dense(read(topic, 50))
-    at_end = consumer()
-    at_end.assign([TopicPartition(topic, 0, OFFSET_END)])
-    assert at_end.consume(1, 1.0) == [], "the end is not the end"
-    write(producer, [{"topic": topic, "partition": 0, "value": b"50"}])
-    assert [message.offset() for message in take(at_end, 1)] == [50]
-    at_end.close()
-    # Out of range: auto.offset.reset decides.
-    assert_dense(read(topic, 51, offset=1_000_000, auto_offset_reset="earliest"))
-    reader = consumer(auto_offset_reset="error")
-    reader.assign([TopicPartition(topic, 0, 1_000_000)])
-    try:
-        take(reader, 1)
-        raise AssertionError("read beyond the end")
-    except KafkaException as error:
-        assert error.args[0].code() == KafkaError._AUTO_OFFSET_RESET, error
-    reader.close()
-
-
-@scenario
-def fetch_from_the_middle_of_a_batch():
-    for codec in CODECS:
-        topic = create()
-        producer = Producer(client(linger_ms=500, compression_type=codec))
-        write(producer, [{"topic": topic, "partition": 0, "value": str(index)} for index in range(100)])
-        for first in (0, 1, 37, 99):
-            messages = read(topic, 100 - first, offset=first)
-            assert_dense(messages, first)
-            assert messages[0].value() == str(first).encode()
-
-
-@scenario
-def reading_while_writing():
-    topic = create(2)
-    total = 4000
-    lag = []
-
-    def write_all():
-        producer = Producer(client(linger_ms=1))
-        for index in range(total):
-            value = f"{index} {time.time()}"
-            producer.produce(topic, value, partition=index % 2)
-            producer.poll(0)
-            if index % 20 == 0:
-                time.sleep(0.002)
-        assert producer.flush(PATIENCE) == 0
-
-    reader = consumer()
-    reader.assign([TopicPartition(topic, partition, 0) for partition in range(2)])
-    reader.consume(1, 0.5)
-    writer = threading.Thread(target=write_all)
-    writer.start()
-    seen = {0: [], 1: []}
-    deadline = time.monotonic() + PATIENCE
-    while len(seen[0]) + len(seen[1]) < total:
-        assert time.monotonic() < deadline, {partition: len(values) for partition, values in seen.items()}
-        for message in reader.consume(500, 0.1):
-            assert not message.error(), message.error()
-            index, written = message.value().split()
-            lag.append(time.time() - float(written))
-            seen[message.partition()].append(int(index))
-    writer.join()
-    reader.close()
-    assert seen[0] == list(range(0, total, 2))
-    assert seen[1] == list(range(1, total, 2))
-    lag.sort()
-    # The wait of an empty fetch is 200 ms: writes wake it, so the median is far below.
-    assert lag[len(lag) // 2] < 0.15, f"median lag {lag[len(lag) // 2]:.3f} s"
-
-
-@scenario
-def many_partitions():
-    topic = create(60)
-    producer = Producer(client(linger_ms=20, partitioner="murmur2_random"))
-    acknowledged = write(producer, [{"topic": topic, "key": f"key-{index}", "value": str(index)} for index in range(6000)])
-    where = {int(message.value()): (message.partition(), message.offset()) for message in acknowledged}
-    assert len({partition for partition, _ in where.values()}) == 60
-    reader = consumer()
-    reader.assign([TopicPartition(topic, partition, 0) for partition in range(60)])
-    found = {int(message.value()): (message.partition(), message.offset()) for message in take(reader, 6000)}
-    reader.close()
-    assert found == where
-
-
-@scenario
 def a_topic_is_created_by_its_first_producer():
     topic = f"librdkafka-auto-{uuid.uuid4().hex[:12]}"
-    (message,) = write(Producer(client()), [{"topic": topic, "value": b"first"}])
-    assert message.offset() == 0
-    assert read(topic, 1, message.partition())[0].value() == b"first"
+    (record,) = write(producer(), [{"topic": topic, "value": b"first"}])
+    assert record.offset == 0
+    assert read(topic, 1, record.partition)[0].value == b"first"
 
     topic = f"librdkafka-absent-{uuid.uuid4().hex[:12]}"
-    reader = consumer(allow_auto_create_topics=False)
+    asking = reader([], allow_auto_create_topics=False)
     for _ in range(2):
-        described = reader.list_topics(topic, timeout=PATIENCE).topics[topic]
+        described = asking.list_topics(topic, timeout=PATIENCE).topics[topic]
         assert described.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART, described.error
-    reader.close()
+    asking.close()
     assert topic not in AdminClient(client()).list_topics(timeout=PATIENCE).topics
 
 
@@ -478,27 +287,28 @@ def a_topic_is_created_by_its_first_producer():
 def a_deleted_topic_comes_back_empty():
     topic = create()
     admin = AdminClient(client())
-    write(Producer(client()), [{"topic": topic, "value": b"old"}] * 10)
+    write(producer(), [{"topic": topic, "value": b"old"}] * 10)
     wait(admin.delete_topics([topic]))
-    deadline = time.monotonic() + PATIENCE
-    while True:
+
+    def is_created():
         try:
             wait(admin.create_topics([NewTopic(topic, 1, 1)]))
-            break
         except KafkaException as error:
             assert error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS, error
-            assert time.monotonic() < deadline, "the topic is still there"
-            time.sleep(0.05)
-    (message,) = write(Producer(client()), [{"topic": topic, "value": b"new"}])
-    assert message.offset() == 0
-    assert [message.value() for message in read(topic, 1)] == [b"new"]
+            return False
+        return True
+
+    eventually(is_created, "the topic is still there")
+    (record,) = write(producer(), [{"topic": topic, "value": b"new"}])
+    assert record.offset == 0
+    assert [record.value for record in read(topic, 1)] == [b"new"]
 
 
 @scenario
 def acknowledged_records_survive_kill_and_restart():
     """Writes on through a kill -9 and a restart; the test does these when it has read the line, and answers when done."""
     topic = create()
-    producer = Producer(client(enable_idempotence=True, linger_ms=0))
+    writer = producer(enable_idempotence=True, linger_ms=0)
     acknowledged, failed = [], []
 
     def on_delivery(error, message):
@@ -506,57 +316,36 @@ def acknowledged_records_survive_kill_and_restart():
 
     sent = 0
     for line in ("kill me", "stop me"):
-        said = threading.Event()
         mark = len(acknowledged) + 200
-        announced = False
-        after = None
+        answered, after = None, None
         while after is None or len(acknowledged) < after:
-            producer.produce(topic, str(sent), partition=0, on_delivery=on_delivery)
+            writer.produce(topic, str(sent), partition=0, on_delivery=on_delivery)
             sent += 1
-            producer.poll(0.001)
-            if not announced and len(acknowledged) >= mark:
-                announced = True
-                print(line, flush=True)
-                threading.Thread(target=lambda said=said: (sys.stdin.readline(), said.set()), daemon=True).start()
-            if after is None and said.is_set():
+            writer.poll(0.001)
+            if answered is None and len(acknowledged) >= mark:
+                answered = harness.say(line)
+            if after is None and answered is not None and answered.is_set():
                 after = len(acknowledged) + 200
-    assert producer.flush(PATIENCE) == 0
+    finish(writer)
     assert not failed, failed[:5]
     assert acknowledged == [(index, index) for index in range(sent)], "acknowledged out of order, or not at its offset"
-    messages = read(topic, sent)
-    assert_dense(messages)
-    assert [int(message.value()) for message in messages] == list(range(sent)), "lost, doubled or reordered"
+    records = read(topic, sent)
+    assert_dense(records)
+    assert [int(record.value) for record in records] == list(range(sent)), "lost, doubled or reordered"
 
 
 def write_for_others(topic):
     for codec in interop.CODECS:
-        producer = Producer(client(compression_type=codec, linger_ms=50))
         records = [
             {"topic": topic, "partition": 0, "timestamp": timestamp, "key": key, "value": value, "headers": headers}
             for timestamp, key, value, headers in interop.records(codec)
         ]
-        write(producer, records)
+        write(producer(codec=codec, linger_ms=50), records)
 
 
 def read_from_others(topic):
-    for message in read(topic, len(interop.CODECS) * interop.PER_CODEC):
-        _, timestamp = message.timestamp()
-        interop.show(topic, message.offset(), timestamp, message.key(), message.value(), message.headers())
+    for record in read(topic, len(interop.CODECS) * interop.PER_CODEC):
+        interop.show(topic, record.offset, record.timestamp, record.key, record.value, record.headers)
 
 
-def main():
-    name = sys.argv[2]
-    # The default action of SIGALRM ends the process.
-    signal.alarm(110)
-    if name == "--list":
-        print("\n".join(SCENARIOS))
-    elif name == "write":
-        write_for_others(sys.argv[3])
-    elif name == "read":
-        for topic in sys.argv[3:]:
-            read_from_others(topic)
-    else:
-        SCENARIOS[name]()
-
-
-main()
+harness.main(write_for_others, read_from_others)
