@@ -239,13 +239,19 @@ fn many_requests_in_one_segment_are_answered_in_their_order() {
 fn a_client_that_has_ended_its_sending_still_gets_its_answers() {
     let server = Server::start();
     let mut stream = server.connect();
-    let batch = vec![5; 300_000];
-    for id in 0..10 {
-        stream.write_all(&streamed(id, &batch)).unwrap();
+    // More than sockets hold: much is owed when the end of the requests is read.
+    const ANSWERS: i32 = 40;
+    let length = 1_u32 << 20;
+    for id in 0..ANSWERS {
+        stream
+            .write_all(&frame(LARGE, id, &length.to_be_bytes()))
+            .unwrap();
     }
     stream.shutdown(Shutdown::Write).unwrap();
-    for id in 0..10 {
-        expect_sum(&mut stream, id, &batch);
+    std::thread::sleep(Duration::from_millis(100));
+    for id in 0..ANSWERS {
+        let (answered, content) = receive(&mut stream).unwrap();
+        assert_eq!((answered, content.len()), (id, length as usize));
     }
     assert_eq!(
         stream.read(&mut [0]).unwrap(),
