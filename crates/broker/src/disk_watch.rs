@@ -18,8 +18,8 @@
 //! - at most half of the network workers are in inline writes at once, so that free ones remain for
 //!   Metadata, heartbeats and reads from the page cache, however the disk hangs;
 //! - a directory becomes slow *while* a write hangs, not after it: the watchdog has its own lane;
-//! - while a write hangs, the other workers hear of their sockets: the one that hangs may be the one
-//!   that had waited for them, and those that sleep would sleep on;
+//! - while a write hangs, the other workers hear of their sockets: the one that hangs may be the
+//!   one that had waited for them, and those that sleep would sleep on;
 //! - the watchdog sleeps when nothing is written.
 //!
 //! Source: measured; see "A slow disk" in `ARCHITECTURE.md`.

@@ -58,8 +58,8 @@ impl<W: Wake> FetchWaits<W> {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Wakes everyone; to be called after the view was published. They stay registered. Says whether
-    /// there was anybody.
+    /// Wakes everyone; to be called after the view was published. They stay registered. Says
+    /// whether there was anybody.
     pub(crate) fn wake_all(&self) -> bool {
         fence(Ordering::SeqCst);
         if self.count.load(Ordering::SeqCst) == 0 {

@@ -14,9 +14,9 @@
 //! - the caller asks only for lengths that it has checked, and what is not record data grows with
 //!   the bytes that have arrived, so that a length prefix alone allocates nothing;
 //! - an idle connection holds no buffer;
-//! - a sender that sends nothing within a frame is closed after `stall_max`, and one that sends less
-//!   than [`LEAST_BYTES_PER_SECOND`] not much later: while it drips, it holds bytes of the node that
-//!   others wait for.
+//! - a sender that sends nothing within a frame is closed after `stall_max`, and one that sends
+//!   less than [`LEAST_BYTES_PER_SECOND`] not much later: while it drips, it holds bytes of the
+//!   node that others wait for.
 //!
 //! Source: the shape follows from measurements; see the Produce path in `ARCHITECTURE.md`.
 

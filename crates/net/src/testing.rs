@@ -4,8 +4,8 @@
 //! the stream, and where received bytes were put.
 //!
 //! It is no network: there is neither latency nor chance in it (`skein_env::sim` has those, and
-//! `connection/tests/simulated.rs` uses it). Here each byte waits for the test's word, so that a test
-//! can say in which call it was read or sent.
+//! `connection/tests/simulated.rs` uses it). Here each byte waits for the test's word, so that a
+//! test can say in which call it was read or sent.
 //!
 //! Source: none.
 

@@ -11,9 +11,9 @@ use super::allocations;
 use super::harness::{Node, TOPIC, fetch, produce};
 use super::hooks::{Hooks, hook};
 
-/// The most allocations of the whole process for a Produce of one batch that is answered at once, on a
-/// connection that has sent such requests before. None of them is for a record or a byte. Whoever
-/// saves one lowers the number.
+/// The most allocations of the whole process for a Produce of one batch that is answered at once,
+/// on a connection that has sent such requests before. None of them is for a record or a byte.
+/// Whoever saves one lowers the number.
 const PRODUCE_ALLOCATIONS_MAX: usize = 12;
 
 /// The same for a Fetch of one partition.

@@ -1,7 +1,7 @@
 //! What the writer of a replica takes.
 //!
-//! Input: what callers of [`Replica`](crate::replica::Replica) want done. Output: one closed list of
-//! it, which the hand-off queues.
+//! Input: what callers of [`Replica`](crate::replica::Replica) want done. Output: one closed list
+//! of it, which the hand-off queues.
 //!
 //! Invariant: whoever waits for an answer waits for a sender in here, so that dropping an input
 //! answers it.

@@ -1,6 +1,7 @@
 //! The time-outs of produces that wait.
 //!
-//! Input: the earliest deadline of the state machine. Output: [`Input::TimerFired`] when it has come.
+//! Input: the earliest deadline of the state machine. Output: [`Input::TimerFired`] when it has
+//! come.
 //!
 //! Invariants:
 //! - at most one task sleeps for a replica, and for the earliest deadline;

@@ -53,7 +53,7 @@ async fn a_slow_sender_is_not_closed() {
     assert_eq!(running.peer.answers(), [1]);
 }
 
-/// Whatever piece it is that comes a byte at a time: length, header, the length of a batch, a batch.
+/// Whatever it is that comes a byte at a time: length, header, the length of a batch, a batch.
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_only_drips_is_closed() {
     let batch = vec![7; 128 * 1024];
