@@ -295,8 +295,8 @@ impl LogDirectory {
         Ok(())
     }
 
-    /// Takes the partition's log out of use: its checkpoint entries go, and its directory gets
-    /// another name. `id` must be random. The caller removes the directory later; who deletes many
+    /// Takes the partition's log out of use, durably: its checkpoint entries go, and its directory
+    /// gets another name. `id` must be random. The caller removes the directory later; who deletes many
     /// partitions calls [`LogDirectory::forget`] for all of them first.
     ///
     /// # Errors
@@ -316,6 +316,9 @@ impl LogDirectory {
         self.disk
             .rename(&from, &path)
             .map_err(|source| StorageError::io("rename", &from, source))?;
+        // Else a power cut may bring it back after a topic of the same name was made, and without
+        // its topic id, which nobody flushes, it would be taken for that one's.
+        atomic_file::sync_directory(&*self.disk, &self.path)?;
         self.logs.lock().remove(partition);
         Ok(DeletedDirectory { path })
     }

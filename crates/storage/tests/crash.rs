@@ -622,6 +622,42 @@ fn a_log_survives_a_short_write_at_every_call() {
     strike_everywhere(Fault::ShortWrite);
 }
 
+#[test]
+fn records_of_a_deleted_topic_do_not_come_back_under_a_later_one_of_its_name() {
+    let id = |byte| Some(TopicId::from_random([byte; 16]));
+    for seed in 0..20 {
+        let world = SimWorld::new(seed);
+        let root = Path::new("/logs");
+        let open = |disk: &Arc<dyn Disk>, topic_id| {
+            let limits = CacheLimits::default();
+            let directory = LogDirectory::open(Arc::clone(disk), root, limits).unwrap();
+            let opened = Log::open(&directory, &partition(), topic_id, config(), Millis(1));
+            (directory, opened)
+        };
+        let disk = world.node(NODE).disk;
+        let (directory, opened) = open(&disk, id(1));
+        let mut log = opened.unwrap().log;
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder
+            .append(Millis(1), None, Some(b"of the first"), &[])
+            .unwrap();
+        log.append(&[builder.build().unwrap().as_slice()], Millis(1))
+            .unwrap();
+        log.flush(Millis(1)).unwrap();
+        drop(log);
+        directory.delete_partition(&partition(), [7; 16]).unwrap();
+        // The topic is made again, and its log is opened, before the power goes.
+        drop(Log::open(&directory, &partition(), id(2), config(), Millis(1)).unwrap());
+        drop(directory);
+        world.power_cut(NODE);
+        let (_, opened) = open(&world.node(NODE).disk, id(2));
+        // A directory that was told of the first topic may be refused: the caller moves it away.
+        if let Ok(opened) = opened {
+            assert_eq!(opened.log.log_end_offset(), Offset(0), "seed {seed}");
+        }
+    }
+}
+
 /// Seeds of random scripts, each struck once by each fault. More with `STORAGE_CRASH_SEEDS`.
 const RANDOM_SCRIPTS: u64 = 150;
 

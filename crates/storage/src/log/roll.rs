@@ -17,6 +17,7 @@ use super::active::ActiveSegment;
 use super::names::PREPARED;
 use super::segment::{SealedParts, SealedSegment};
 use crate::StorageError;
+use crate::atomic_file;
 use crate::segment_file::SegmentFile;
 
 impl Log {
@@ -49,6 +50,8 @@ impl Log {
     pub fn prepare_next_segment(&mut self) -> Result<(), StorageError> {
         if self.prepared.is_none() {
             let path = self.home.path.join(PREPARED);
+            // A roll that failed may have left one behind that has no owner.
+            atomic_file::remove(&**self.home.disk(), &path)?;
             self.prepared = Some(SegmentFile::create(&**self.home.disk(), &path)?);
         }
         Ok(())

@@ -12,6 +12,19 @@ use crate::log_directory::DirectoryState;
 use crate::testing::{EIO, ENOSPC, Fault};
 
 #[test]
+fn a_segment_that_was_prepared_and_not_used_is_in_nobodys_way() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    log.fill_to(1, 1, 100);
+    // As a roll leaves it that could not give it its name.
+    std::fs::write(fixture.path(names::PREPARED), b"").unwrap();
+    log.prepare_next_segment().unwrap();
+    log.roll(Millis(1)).unwrap();
+    assert_eq!(fixture.names(".log").len(), 2);
+    assert!(!fixture.path(names::PREPARED).exists());
+}
+
+#[test]
 fn a_group_is_one_write_at_the_end_of_the_file() {
     let fixture = fixture();
     let mut log = fixture.log(LogConfig::default());
