@@ -3,7 +3,9 @@
 //! Input: a topic id. Output: Kafka's text file, and the id again.
 //!
 //! Invariants: a directory of another topic of the same name is never taken for this one's (checked
-//! in [`check_or_write`]); a missing or garbled file is written anew, because the name still fits.
+//! in [`check_or_write`]); the id is on the disk before the log's first record, so that a power cut
+//! leaves no records without one. A missing or garbled file is written anew, because the name still
+//! fits: somebody has removed it, or there is no record yet.
 //!
 //! Source: `org.apache.kafka.storage.internals.checkpoint.PartitionMetadataFile`; KIP-516.
 
@@ -41,8 +43,9 @@ pub(crate) fn check_or_write(disk: &dyn Disk, dir: &Path, id: TopicId) -> Result
         }),
         None => {
             let text = format!("version: 0\ntopic_id: {id}\n");
-            // Not flushed: a lost one is written again.
-            atomic_file::replace_unflushed(disk, &path_in(dir), text.as_bytes(), false)
+            // Before the first record: a log that has lost its id to a power cut would be taken for
+            // that of the next topic of its name.
+            atomic_file::replace(disk, &path_in(dir), text.as_bytes())
         }
     }
 }
@@ -64,7 +67,17 @@ fn parse(content: &[u8]) -> Option<TopicId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::FaultyDisk;
+    use crate::testing::{Fault, FaultyDisk};
+
+    #[test]
+    fn an_id_that_is_not_on_the_disk_is_no_id() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let disk = FaultyDisk::new();
+        let id = TopicId::from_random([7; 16]);
+        disk.plan(&[Fault::Flush(5)]);
+        check_or_write(&*disk, directory.path(), id).unwrap_err();
+        assert_eq!(read(&*disk, directory.path()).unwrap(), None);
+    }
 
     #[test]
     fn a_directory_of_another_topic_is_refused() {
