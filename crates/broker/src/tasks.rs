@@ -306,15 +306,17 @@ async fn age(shared: Arc<Shared>) {
 }
 
 async fn checkpoint_high_watermarks(shared: Arc<Shared>) {
+    let deletions = shared.directory.deletions();
     let mut offsets = BTreeMap::new();
     for replica in shared.replicas.open_replicas() {
         offsets.insert(replica.name.clone(), replica.view().offsets.high_watermark);
     }
-    write(&shared, CheckpointFile::HighWatermark, offsets).await;
+    write(&shared, CheckpointFile::HighWatermark, deletions, offsets).await;
 }
 
 /// Flushes sealed segments and writes how far recovery need not scan.
 async fn checkpoint_recovery_points(shared: Arc<Shared>) {
+    let deletions = shared.directory.deletions();
     let mut offsets = BTreeMap::new();
     for replica in shared.replicas.open_replicas() {
         // What could not be flushed now is flushed the next time.
@@ -323,12 +325,14 @@ async fn checkpoint_recovery_points(shared: Arc<Shared>) {
             offsets.insert(replica.name.clone(), recovery_point);
         }
     }
-    write(&shared, CheckpointFile::RecoveryPoint, offsets).await;
+    write(&shared, CheckpointFile::RecoveryPoint, deletions, offsets).await;
 }
 
+/// Writes what was collected when there had been so many `deletions`.
 async fn write(
     shared: &Arc<Shared>,
     file: CheckpointFile,
+    deletions: u64,
     offsets: BTreeMap<TopicPartition, Offset>,
 ) {
     if offsets.is_empty() {
@@ -336,7 +340,7 @@ async fn write(
     }
     let directory = Arc::clone(&shared.directory);
     let work = move || {
-        if let Err(error) = directory.write_checkpoint(file, &offsets) {
+        if let Err(error) = directory.write_collected(file, deletions, &offsets) {
             tracing::warn!(%error, "cannot write a checkpoint");
         }
     };

@@ -104,12 +104,21 @@ pub struct LogDirectory {
     is_marker_removed: Mutex<bool>,
     /// The logs of this run: whether they are in use, or were closed.
     logs: Mutex<BTreeMap<TopicPartition, Usage>>,
+    deletions: Mutex<Deletions>,
     /// Partition directories made so far, and how many of them are durable.
     created: AtomicU64,
     created_durable: AtomicU64,
     pub(crate) descriptors: Cache,
     pub(crate) maps: Cache,
     _lock: Box<dyn LockGuard>,
+}
+
+/// Deletions of this run, so that nothing that was known of a log before is written down after.
+#[derive(Debug, Default)]
+struct Deletions {
+    count: u64,
+    /// The number of the last deletion of each name.
+    last: BTreeMap<TopicPartition, u64>,
 }
 
 /// How far the use of a log has come in this run.
@@ -149,6 +158,7 @@ impl LogDirectory {
             is_marker_removed: Mutex::new(clean_shutdown.is_none()),
             clean_shutdown,
             logs: Mutex::new(BTreeMap::new()),
+            deletions: Mutex::new(Deletions::default()),
             created: AtomicU64::new(0),
             created_durable: AtomicU64::new(0),
             descriptors: Cache::new(limits.descriptors),
@@ -255,6 +265,37 @@ impl LogDirectory {
         self.checkpoint(file).update(&*self.disk, changes)
     }
 
+    /// How many logs were deleted in this run. Who collects offsets for a checkpoint asks first, and
+    /// hands the answer to [`LogDirectory::write_collected`].
+    #[must_use]
+    pub fn deletions(&self) -> u64 {
+        self.deletions.lock().count
+    }
+
+    /// As [`LogDirectory::write_checkpoint`], but leaves logs out that were deleted since there were
+    /// `deletions`: their entries were removed, and the next log of the name must not inherit one.
+    ///
+    /// # Errors
+    /// What the disk says; then the file is as it was.
+    pub fn write_collected(
+        &self,
+        file: CheckpointFile,
+        deletions: u64,
+        offsets: &BTreeMap<TopicPartition, Offset>,
+    ) -> Result<(), StorageError> {
+        // Looked up under the checkpoint's lock, which the removal of an entry takes later than it
+        // counts the deletion.
+        let is_there = |partition: &TopicPartition| {
+            let last = self.deletions.lock().last.get(partition).copied();
+            last.is_none_or(|number| number <= deletions)
+        };
+        let changes = offsets
+            .iter()
+            .filter(|(partition, _)| is_there(partition))
+            .map(|(partition, offset)| (partition.clone(), Some(*offset)));
+        self.checkpoint(file).update(&*self.disk, changes)
+    }
+
     /// Ends the run: every log has been closed with [`crate::Log::close`], every checkpoint
     /// written.
     ///
@@ -306,6 +347,12 @@ impl LogDirectory {
         partition: &TopicPartition,
         id: [u8; 16],
     ) -> Result<DeletedDirectory, StorageError> {
+        {
+            let mut deletions = self.deletions.lock();
+            deletions.count += 1;
+            let number = deletions.count;
+            deletions.last.insert(partition.clone(), number);
+        }
         // In this order: a crash in between costs a longer recovery, the other one a false alarm.
         self.forget(std::slice::from_ref(partition))?;
         let from = self.partition_path(partition);

@@ -123,3 +123,33 @@ fn the_marker_is_gone_once_the_directory_is_used() {
     open(temporary.path()).unwrap().begin_use().unwrap();
     assert_eq!(open(temporary.path()).unwrap().clean_shutdown(), None);
 }
+
+#[test]
+fn what_was_collected_before_a_deletion_is_not_written_after_it() {
+    let temporary = tempfile::TempDir::new().unwrap();
+    let directory = open(temporary.path()).unwrap();
+    let (gone, other) = (partition("a", 0), partition("a", 1));
+    std::fs::create_dir(temporary.path().join("a-0")).unwrap();
+    let recovery_point = |partition| {
+        directory
+            .checkpoint(CheckpointFile::RecoveryPoint)
+            .get(partition)
+    };
+
+    let deletions = directory.deletions();
+    let collected = BTreeMap::from([(gone.clone(), Offset(7)), (other.clone(), Offset(8))]);
+    let _deleted = directory.delete_partition(&gone, [1; 16]).unwrap();
+    let file = CheckpointFile::RecoveryPoint;
+    directory
+        .write_collected(file, deletions, &collected)
+        .unwrap();
+    assert_eq!(recovery_point(&gone), None);
+    assert_eq!(recovery_point(&other), Some(Offset(8)));
+
+    // The next log of the name is collected later.
+    let deletions = directory.deletions();
+    directory
+        .write_collected(file, deletions, &collected)
+        .unwrap();
+    assert_eq!(recovery_point(&gone), Some(Offset(7)));
+}
