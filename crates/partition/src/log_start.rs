@@ -24,12 +24,12 @@ impl Replica {
         effects: &mut Vec<Effect>,
     ) {
         effects.push(match self.delete_records_target(before_offset) {
-            Ok(log_start_offset) if log_start_offset <= self.log_start_offset => {
-                Effect::AnswerDeleteRecords {
-                    ticket,
-                    result: Ok(self.log_start_offset),
-                }
-            }
+            Ok(Offset::ZERO) => Effect::AnswerDeleteRecords {
+                ticket,
+                result: Ok(self.log_start_offset),
+            },
+            // Also where the start has passed it: that may be the work of retention, which a crash
+            // may undo.
             Ok(log_start_offset) => Effect::MoveLogStart {
                 ticket,
                 log_start_offset,

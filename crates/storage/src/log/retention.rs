@@ -124,8 +124,8 @@ impl Log {
         self.delete_front(count)
     }
 
-    /// Moves the log start to `offset`, durably (`DeleteRecords`). Segments before it go with the
-    /// next [`Log::delete_old_segments`].
+    /// Moves the log start to `offset` at least, durably (`DeleteRecords`). Segments before it go
+    /// with the next [`Log::delete_old_segments`].
     ///
     /// # Errors
     /// What the disk says; the log starts where it did.
@@ -134,9 +134,6 @@ impl Log {
     /// Past the high watermark: a bug.
     pub fn advance_log_start(&mut self, offset: Offset) -> Result<(), StorageError> {
         self.check_writable()?;
-        if offset <= self.log_start_offset {
-            return Ok(());
-        }
         #[cfg(feature = "mutations")]
         let offset = match mutation::has(Mutation::DeletesTooMuch) {
             true => self.high_watermark,
@@ -148,15 +145,20 @@ impl Log {
         );
         #[cfg(feature = "mutations")]
         if mutation::has(Mutation::LogStartNotKept) {
-            self.set_log_start(offset);
+            self.set_log_start(offset.max(self.log_start_offset));
             self.publish_view();
             return Ok(());
         }
-        let home = &self.home;
-        home.directory
-            .set_checkpointed(CheckpointFile::LogStartOffset, &home.partition, offset)?;
-        self.set_log_start(offset);
-        self.publish_view();
+        let (directory, partition) = (&self.home.directory, &self.home.partition);
+        // Also where retention was faster: a power cut may bring back what it has taken.
+        let kept = directory.checkpointed(CheckpointFile::LogStartOffset, partition);
+        if kept.is_none_or(|kept| kept < offset) {
+            directory.set_checkpointed(CheckpointFile::LogStartOffset, partition, offset)?;
+        }
+        if offset > self.log_start_offset {
+            self.set_log_start(offset);
+            self.publish_view();
+        }
         Ok(())
     }
 

@@ -40,7 +40,7 @@ fn readers_see_the_new_start_only_when_it_would_survive() {
         start_moved(Some(2), 5),
         "epochs, view e1 5/8/8/10, deleted 2 5",
     );
-    s.check(delete_records(3, Some(4)), "deleted 3 5");
+    s.check(delete_records(3, Some(0)), "deleted 3 5");
     s.check(delete_records(4, None), "start 4 8");
     s.check(
         start_moved(Some(4), 8),
@@ -111,4 +111,12 @@ fn a_start_inside_an_open_transaction_bounds_the_last_stable_offset() {
     );
     s.check(written(4), "view e1 0/0/4/4, ack 1 @0");
     s.check(start_moved(None, 2), "epochs, view e1 2/2/4/4");
+}
+
+#[test]
+fn a_start_that_retention_has_moved_is_made_to_last_before_the_answer() {
+    let mut s = ten_records();
+    s.check(start_moved(None, 6), "epochs, view e1 6/8/8/10");
+    s.check(delete_records(1, Some(5)), "start 1 5");
+    s.check(start_moved(Some(1), 5), "deleted 1 6");
 }

@@ -308,3 +308,27 @@ fn snapshots_go_with_their_segments_but_for_the_newest_one_below() {
         Sequence(79)
     );
 }
+
+#[test]
+fn a_start_that_retention_has_moved_is_kept_when_records_before_it_are_deleted() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig {
+        retention_bytes: Some(1),
+        ..small()
+    });
+    log.fill_to(80, 1, 100);
+    let deleted = log.delete_old_segments(Millis(1000)).unwrap();
+    assert!(!deleted.is_empty());
+    let start = log.log_start_offset();
+    let kept = |log: &Log| {
+        let home = &log.home;
+        let file = CheckpointFile::LogStartOffset;
+        home.directory.checkpointed(file, &home.partition)
+    };
+    assert_eq!(kept(&log), None, "a crash may undo what retention does");
+    log.advance_log_start(Offset(start.0 - 1)).unwrap();
+    assert_eq!(kept(&log), Some(Offset(start.0 - 1)));
+    assert_eq!(log.log_start_offset(), start);
+    log.advance_log_start(Offset(1)).unwrap();
+    assert_eq!(kept(&log), Some(Offset(start.0 - 1)), "it never goes back");
+}
