@@ -76,6 +76,8 @@ impl Batch {
 #[derive(Default)]
 pub(crate) struct Batches {
     batches: Vec<Batch>,
+    /// Bytes of each, as far as they were encoded.
+    sizes: Vec<u64>,
 }
 
 impl Batches {
@@ -83,6 +85,16 @@ impl Batches {
     pub(crate) fn add(&mut self, batch: Batch) -> BatchId {
         self.batches.push(batch);
         BatchId(self.batches.len() as u64 - 1)
+    }
+
+    /// Notes how large the latest batch is.
+    pub(crate) fn note_size(&mut self, bytes: u64) {
+        self.sizes.push(bytes);
+    }
+
+    /// The size of a batch, in bytes.
+    pub(crate) fn size_in_bytes(&self, id: BatchId) -> u64 {
+        self.sizes[usize::try_from(id.0).unwrap_or(usize::MAX)]
     }
 
     /// The batch of a number that this table gave.

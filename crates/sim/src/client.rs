@@ -10,8 +10,8 @@
 //!
 //! Source: none.
 
+pub(crate) mod admin;
 pub(crate) mod consumer;
-pub(crate) mod creator;
 pub(crate) mod fetch;
 pub(crate) mod lister;
 pub(crate) mod producer;

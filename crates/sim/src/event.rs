@@ -79,12 +79,39 @@ pub(crate) enum Event {
         high_watermark: Offset,
         asked: Stamp,
     },
-    /// The node says that `position` is not in its log.
+    /// The node says that `position` is not in its log, and where that starts, if it told.
     OutOfRange {
         partition: PartitionId,
         position: Offset,
+        log_start_offset: Option<Offset>,
         asked: Stamp,
     },
+    /// Where the node says that a log starts.
+    Starts {
+        partition: PartitionId,
+        log_start_offset: Offset,
+        asked: Stamp,
+    },
+    /// DeleteRecords was sent: everything before `before_offset` is to go; up to the high watermark
+    /// for `None`.
+    DeletingRecords {
+        partition: PartitionId,
+        before_offset: Option<Offset>,
+    },
+    /// DeleteRecords was acknowledged.
+    RecordsDeleted {
+        partition: PartitionId,
+        before_offset: Option<Offset>,
+        low_watermark: Offset,
+    },
+    /// The node has a topic.
+    TopicCreated { topic: usize },
+    /// A topic is to be deleted.
+    DeletingTopic { topic: usize },
+    /// A topic's deletion was acknowledged.
+    TopicDeleted { topic: usize },
+    /// A topic has so many partitions now.
+    PartitionsCreated { topic: usize, count: usize },
     /// A partition was refused to a consumer or a lister.
     Unavailable {
         partition: PartitionId,
@@ -98,8 +125,12 @@ pub(crate) enum Event {
         asked: Stamp,
         is_all: bool,
     },
-    /// The whole log was read, from its start to `end`.
-    ReadBack { partition: PartitionId, end: Offset },
+    /// The whole log was read, from `start` to `end`.
+    ReadBack {
+        partition: PartitionId,
+        start: Offset,
+        end: Offset,
+    },
     /// The node's process was started.
     Starting,
     /// The node serves.
@@ -131,10 +162,17 @@ impl Event {
             Self::Read { partition, .. }
             | Self::Ends { partition, .. }
             | Self::OutOfRange { partition, .. }
+            | Self::Starts { partition, .. }
+            | Self::DeletingRecords { partition, .. }
+            | Self::RecordsDeleted { partition, .. }
             | Self::Unavailable { partition, .. }
             | Self::TimeLooked { partition, .. }
             | Self::ReadBack { partition, .. } => Some(*partition),
-            Self::Starting
+            Self::TopicCreated { .. }
+            | Self::DeletingTopic { .. }
+            | Self::TopicDeleted { .. }
+            | Self::PartitionsCreated { .. }
+            | Self::Starting
             | Self::Serving
             | Self::Ended(_)
             | Self::WritesMayFail
@@ -220,12 +258,40 @@ impl Event {
     /// What is not about a batch.
     fn fmt_told(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfRange { position, .. } => write!(f, "hears: {position} is out of range"),
+            Self::OutOfRange {
+                position,
+                log_start_offset,
+                ..
+            } => {
+                let start = log_start_offset.map_or(-1, Offset::get);
+                write!(f, "hears: {position} is out of range, log start {start}")
+            }
+            Self::Starts {
+                log_start_offset, ..
+            } => write!(f, "hears: log start {log_start_offset}"),
+            Self::DeletingRecords { before_offset, .. } => {
+                let offset = before_offset.map_or(-1, Offset::get);
+                write!(f, "deletes records before {offset}")
+            }
+            Self::RecordsDeleted { low_watermark, .. } => {
+                write!(
+                    f,
+                    "has the ack that records before {low_watermark} are gone"
+                )
+            }
+            Self::TopicCreated { topic } => write!(f, "topic number {topic} is there"),
+            Self::DeletingTopic { topic } => write!(f, "deletes topic number {topic}"),
+            Self::TopicDeleted { topic } => write!(f, "has the ack: topic number {topic} is gone"),
+            Self::PartitionsCreated { topic, count } => {
+                write!(f, "topic number {topic} has {count} partitions")
+            }
             Self::Unavailable { code, .. } => write!(f, "hears: {code}"),
             Self::TimeLooked { time, found, .. } => {
                 write!(f, "asks for time {time} and gets {found:?}")
             }
-            Self::ReadBack { end, .. } => write!(f, "has read everything up to {end}"),
+            Self::ReadBack { start, end, .. } => {
+                write!(f, "has read everything from {start} to {end}")
+            }
             Self::Starting => f.write_str("starts"),
             Self::Serving => f.write_str("serves"),
             Self::Ended(end) => write!(f, "ends: {end:?}"),

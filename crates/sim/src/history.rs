@@ -23,8 +23,8 @@ pub(crate) enum Actor {
     Node,
     /// What makes faults.
     Nemesis,
-    /// The client that makes topics.
-    Creator,
+    /// The client that makes and changes topics.
+    Admin,
     /// A producer.
     Producer(usize),
     /// A consumer.
@@ -40,7 +40,7 @@ impl fmt::Display for Actor {
         match self {
             Self::Node => f.write_str("node"),
             Self::Nemesis => f.write_str("nemesis"),
-            Self::Creator => f.write_str("creator"),
+            Self::Admin => f.write_str("admin"),
             Self::Producer(number) => write!(f, "producer-{number}"),
             Self::Consumer(number) => write!(f, "consumer-{number}"),
             Self::Lister(number) => write!(f, "lister-{number}"),

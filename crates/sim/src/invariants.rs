@@ -17,8 +17,11 @@ pub(crate) mod committed_is_written;
 pub(crate) mod high_watermark;
 pub(crate) mod idempotence;
 pub(crate) mod indexes_agree;
+pub(crate) mod log_start;
 pub(crate) mod offsets_immutable;
 pub(crate) mod topics_stay;
+
+use skein_types::Millis;
 
 use crate::batches::Batches;
 use crate::event::{Event, Stamp};
@@ -33,6 +36,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) actor: Actor,
     /// The node's life at this moment.
     pub(crate) now: Stamp,
+    /// The latest time of day that the node can have seen.
+    pub(crate) node_time: Millis,
 }
 
 /// A promise.
@@ -56,6 +61,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(idempotence::Idempotence::new(plan)),
         Box::new(indexes_agree::IndexesAgree::new(plan)),
         Box::new(high_watermark::HighWatermark::default()),
-        Box::new(topics_stay::TopicsStay),
+        Box::new(log_start::LogStart::new(plan)),
+        Box::new(topics_stay::TopicsStay::new(plan)),
     ]
 }

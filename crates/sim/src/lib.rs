@@ -38,6 +38,7 @@ mod offline;
 mod plan;
 mod read_back;
 mod run;
+mod topics;
 mod wire;
 mod witness;
 

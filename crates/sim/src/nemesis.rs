@@ -145,6 +145,7 @@ impl<'a> Nemesis<'a> {
                 let distance = i64::try_from(self.rng.between(0, 20_000)).unwrap_or(0) - 10_000;
                 self.tell(&format!("moves the node's clock by {distance} ms"));
                 self.world.clock(NODE).jump(Millis(distance));
+                self.tell("has moved it");
             }
         }
     }

@@ -264,7 +264,7 @@ fn config(world: &SimWorld, plan: &Plan) -> BrokerConfig {
     let mut layers = Layers::new()
         .set(&format!("listeners=PLAINTEXT://{address}:{PORT}"))
         .set(&format!("log.dirs={LOG_DIR}"))
-        .set("auto.create.topics.enable=false");
+        .set("auto.create.topics.enable=true");
     for (key, value) in &plan.broker {
         layers = layers.set(&format!("{key}={value}"));
     }

@@ -18,10 +18,17 @@ use skein_record::Codec;
 
 use crate::event::PartitionId;
 
+mod topics;
+
+pub(crate) use topics::{PartitionPlan, Retention, Slot, TopicPlan};
+
 /// A run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// Every topic that there will ever be; those of one name follow one another.
     pub(crate) topics: Vec<TopicPlan>,
+    partitions: Vec<PartitionPlan>,
+    pub(crate) admin: AdminPlan,
     pub(crate) producers: Vec<ProducerPlan>,
     pub(crate) consumers: Vec<ConsumerPlan>,
     pub(crate) listers: usize,
@@ -34,24 +41,6 @@ pub(crate) struct Plan {
     pub(crate) safety: Duration,
 }
 
-/// A topic.
-#[derive(Clone, Debug)]
-pub(crate) struct TopicPlan {
-    pub(crate) name: String,
-    pub(crate) partitions: usize,
-    /// `durability=flushed`.
-    pub(crate) is_flushed: bool,
-    pub(crate) configs: Vec<(&'static str, String)>,
-}
-
-/// A partition, as an invariant sees it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PartitionPlan {
-    pub(crate) topic: usize,
-    pub(crate) index: usize,
-    pub(crate) is_flushed: bool,
-}
-
 /// A producer.
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerPlan {
@@ -59,7 +48,7 @@ pub(crate) struct ProducerPlan {
     pub(crate) acks: i16,
     /// Requests in flight.
     pub(crate) depth: usize,
-    pub(crate) partitions: Vec<PartitionId>,
+    pub(crate) slots: Vec<Slot>,
     pub(crate) records_max: u32,
     pub(crate) value_max: u32,
     pub(crate) timestamp_spread: u32,
@@ -74,7 +63,7 @@ pub(crate) struct ProducerPlan {
 /// A consumer.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerPlan {
-    pub(crate) partitions: Vec<PartitionId>,
+    pub(crate) slots: Vec<Slot>,
     pub(crate) version: i16,
     pub(crate) has_session: bool,
     pub(crate) max_wait_ms: i32,
@@ -83,6 +72,18 @@ pub(crate) struct ConsumerPlan {
     /// Jumps back once in so many fetches; 0 for never.
     pub(crate) rewind_one_in: u32,
     pub(crate) pause_max: Duration,
+}
+
+/// What is done to topics while others use them: weights; 0 is never.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AdminPlan {
+    pub(crate) pause_max: Duration,
+    /// Deletes a topic, and makes the next one of its name.
+    pub(crate) delete_topic: u64,
+    pub(crate) create_partitions: u64,
+    pub(crate) delete_records: u64,
+    /// Partitions of a topic that a client makes by asking for it.
+    pub(crate) num_partitions: usize,
 }
 
 /// Which faults there are: weights; 0 is never.
@@ -111,24 +112,26 @@ pub(crate) struct FaultPlan {
 impl Plan {
     /// The plan of these random numbers.
     pub(crate) fn draw(rng: &mut SimRng) -> Self {
-        let topics: Vec<TopicPlan> = (0..rng.between(1, 3))
-            .map(|n| TopicPlan::draw(n, rng))
-            .collect();
-        let count = topics.iter().map(|topic| topic.partitions).sum();
+        let admin = AdminPlan::draw(rng);
+        let topics = topics::draw(&admin, rng);
+        let slots = topics::slots(&topics);
         let producers = (0..rng.between(2, 6))
-            .map(|_| ProducerPlan::draw(count, rng))
+            .map(|_| ProducerPlan::draw(&topics, &slots, rng))
             .collect();
         let consumers = (0..rng.between(1, 4))
-            .map(|_| ConsumerPlan::draw(count, rng))
+            .map(|_| ConsumerPlan::draw(&topics, &slots, rng))
             .collect();
         let faults = FaultPlan::draw(rng);
+        let broker = draw_broker(&admin, rng);
         Self {
+            partitions: topics::partitions(&topics),
             topics,
+            admin,
             producers,
             consumers,
             listers: usize::from(rng.chance(2)),
             faults,
-            broker: draw_broker(rng),
+            broker,
             schedule: Schedule {
                 yield_one_in: pick(rng, &[0, 4, 16]),
                 delay_one_in: pick(rng, &[0, 128, 1024]),
@@ -148,30 +151,19 @@ impl Plan {
 
     /// Every partition, in the order of [`PartitionId`].
     pub(crate) fn partitions(&self) -> impl Iterator<Item = PartitionPlan> + '_ {
-        self.topics.iter().enumerate().flat_map(|(topic, plan)| {
-            let is_flushed = plan.is_flushed;
-            (0..plan.partitions).map(move |index| PartitionPlan {
-                topic,
-                index,
-                is_flushed,
-            })
-        })
+        self.partitions.iter().copied()
     }
 
     /// One partition.
     pub(crate) fn partition(&self, id: PartitionId) -> PartitionPlan {
-        match self.partitions().nth(id.0) {
-            Some(partition) => partition,
-            None => panic!("no partition {}", id.0),
-        }
+        self.partitions[id.0]
     }
 
     /// Which partition a topic and an index are.
     pub(crate) fn find(&self, topic: usize, index: i32) -> Option<PartitionId> {
-        let at = self.partitions().position(|partition| {
-            partition.topic == topic && i32::try_from(partition.index) == Ok(index)
-        });
-        at.map(PartitionId)
+        let index = usize::try_from(index).ok()?;
+        let plan = self.topics.get(topic)?;
+        (index < plan.partitions_max).then_some(PartitionId(plan.first_partition + index))
     }
 
     /// Its name, such as `topic-0-1`.
@@ -184,45 +176,34 @@ impl Plan {
     }
 }
 
-impl TopicPlan {
-    fn draw(number: u64, rng: &mut SimRng) -> Self {
-        let is_flushed = rng.chance(2);
-        let mut configs = vec![
-            ("retention.ms", "-1".to_owned()),
-            (
-                "index.interval.bytes",
-                pick(rng, &[0, 128, 1024, 4096]).to_string(),
-            ),
-            // 12 bytes are one entry of the time index: segments roll when an index is full.
-            (
-                "segment.index.bytes",
-                pick(rng, &[24, 120, 1200, 1_048_576]).to_string(),
-            ),
-        ];
-        if is_flushed {
-            configs.push(("durability", "flushed".to_owned()));
-        }
-        if rng.chance(4) {
-            configs.push(("flush.messages", rng.between(1, 200).to_string()));
-        }
-        if rng.chance(4) {
-            configs.push(("flush.ms", rng.between(10, 1000).to_string()));
-        }
-        if rng.chance(4) {
-            configs.push(("segment.ms", rng.between(200, 2000).to_string()));
-        }
-        let partitions = usize::try_from(rng.between(1, 3)).unwrap_or(1);
+impl AdminPlan {
+    /// Each operation is on in one run of three, so that most runs show one or two of them.
+    fn draw(rng: &mut SimRng) -> Self {
+        let mut weight = || u64::from(rng.chance(3));
         Self {
-            name: format!("topic-{number}"),
-            partitions,
-            is_flushed,
-            configs,
+            delete_topic: weight(),
+            create_partitions: weight(),
+            delete_records: 4 * weight(),
+            pause_max: Duration::from_millis(pick(rng, &[50, 300, 1_000])),
+            num_partitions: pick(rng, &[1, 2, 3]),
         }
+    }
+
+    /// Whether anything is done.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.delete_topic + self.create_partitions + self.delete_records == 0
     }
 }
 
 impl ProducerPlan {
-    fn draw(partitions: usize, rng: &mut SimRng) -> Self {
+    fn draw(topics: &[TopicPlan], slots: &[Slot], rng: &mut SimRng) -> Self {
+        let slots = draw_slots(slots, rng);
+        // A name may come to mean another topic; an id does not.
+        let version_min = if topics::is_churned(topics, &slots) {
+            13
+        } else {
+            7
+        };
         let is_idempotent = rng.chance(2) || rng.chance(3);
         let acks = if is_idempotent {
             -1
@@ -242,12 +223,12 @@ impl ProducerPlan {
             is_idempotent,
             acks,
             depth: pick(rng, &[1, 2, 5]),
-            partitions: draw_partitions(partitions, rng),
+            slots,
             records_max: pick(rng, &[1, 4, 20, 100]),
             value_max: pick(rng, &[0, 16, 100, 1000]),
             timestamp_spread: pick(rng, &[0, 10, 10_000]),
             codec: pick(rng, &codecs),
-            version: i16::try_from(rng.between(7, 13)).unwrap_or(13),
+            version: i16::try_from(rng.between(version_min, 13)).unwrap_or(13),
             pause_max: Duration::from_micros(pick(rng, &[0, 500, 5_000, 50_000])),
             attempts_max: pick(rng, &[0, 0, 1, 3]),
         }
@@ -255,10 +236,16 @@ impl ProducerPlan {
 }
 
 impl ConsumerPlan {
-    fn draw(partitions: usize, rng: &mut SimRng) -> Self {
+    fn draw(topics: &[TopicPlan], slots: &[Slot], rng: &mut SimRng) -> Self {
+        let slots = draw_slots(slots, rng);
+        let version_min = if topics::is_churned(topics, &slots) {
+            13
+        } else {
+            4
+        };
         Self {
-            partitions: draw_partitions(partitions, rng),
-            version: i16::try_from(rng.between(4, 18)).unwrap_or(18),
+            slots,
+            version: i16::try_from(rng.between(version_min, 18)).unwrap_or(18),
             has_session: rng.chance(2),
             max_wait_ms: pick(rng, &[0, 50, 500]),
             min_bytes: pick(rng, &[0, 1, 10_000]),
@@ -309,7 +296,7 @@ impl FaultPlan {
 }
 
 /// Keys of the broker that make rare things frequent.
-fn draw_broker(rng: &mut SimRng) -> Vec<(&'static str, String)> {
+fn draw_broker(admin: &AdminPlan, rng: &mut SimRng) -> Vec<(&'static str, String)> {
     let interval = |rng: &mut SimRng| pick(rng, &[100, 1_000, 60_000]).to_string();
     vec![
         ("log.flush.offset.checkpoint.interval.ms", interval(rng)),
@@ -326,18 +313,16 @@ fn draw_broker(rng: &mut SimRng) -> Vec<(&'static str, String)> {
             pick(rng, &[50, 500]).to_string(),
         ),
         ("log.retention.check.interval.ms", interval(rng)),
+        ("num.partitions", admin.num_partitions.to_string()),
     ]
 }
 
-/// Some of the partitions, at least one.
-fn draw_partitions(count: usize, rng: &mut SimRng) -> Vec<PartitionId> {
-    let mut chosen: Vec<_> = (0..count)
-        .filter(|_| rng.chance(2))
-        .map(PartitionId)
-        .collect();
+/// Some of the slots, at least one.
+fn draw_slots(slots: &[Slot], rng: &mut SimRng) -> Vec<Slot> {
+    let mut chosen = slots.to_vec();
+    chosen.retain(|_| rng.chance(2));
     if chosen.is_empty() {
-        let one = rng.below(count as u64);
-        chosen.push(PartitionId(usize::try_from(one).unwrap_or(0)));
+        chosen.push(pick(rng, slots));
     }
     chosen
 }

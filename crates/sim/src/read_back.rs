@@ -30,18 +30,20 @@ const LOOKUPS: u64 = 4;
 
 /// Reads every partition.
 pub(crate) async fn read_everything(client: &mut Client) {
-    for (number, end) in final_ends(client).await.into_iter().enumerate() {
-        let partition = PartitionId(number);
-        read(client, partition, end).await;
-        client
-            .witness
-            .tell(client.actor, Event::ReadBack { partition, end });
+    for (partition, end) in final_ends(client).await {
+        let start = read(client, partition, end).await;
+        let event = Event::ReadBack {
+            partition,
+            start,
+            end,
+        };
+        client.witness.tell(client.actor, event);
         look_up(client, partition).await;
     }
 }
 
 /// The ends of all logs, once they move no more.
-async fn final_ends(client: &mut Client) -> Vec<Offset> {
+async fn final_ends(client: &mut Client) -> Vec<(PartitionId, Offset)> {
     let is_flushed = client
         .plan
         .partitions()
@@ -62,15 +64,21 @@ async fn final_ends(client: &mut Client) -> Vec<Offset> {
     }
 }
 
-async fn ends(client: &mut Client) -> Vec<Offset> {
+async fn ends(client: &mut Client) -> Vec<(PartitionId, Offset)> {
     let mut ends = Vec::new();
-    while ends.len() < client.plan.partitions().count() {
-        ends.extend(lister::end(client, PartitionId(ends.len())).await);
+    for partition in client.witness.live_partitions() {
+        loop {
+            if let Some(end) = lister::end(client, partition).await {
+                ends.push((partition, end));
+                break;
+            }
+        }
     }
     ends
 }
 
-async fn read(client: &mut Client, partition: PartitionId, end: Offset) {
+/// Reads a log up to `end`; returns where it starts.
+async fn read(client: &mut Client, partition: PartitionId, end: Offset) -> Offset {
     let version = i16::try_from(client.rng.between(7, 18)).unwrap_or(18);
     let terms = FetchTerms {
         version,
@@ -78,10 +86,15 @@ async fn read(client: &mut Client, partition: PartitionId, end: Offset) {
         min_bytes: 1,
         max_bytes: 500_000,
     };
-    let mut positions = BTreeMap::from([(partition, Offset::ZERO)]);
+    let mut start = loop {
+        if let Some(start) = lister::start(client, partition).await {
+            break start;
+        }
+    };
+    let mut positions = BTreeMap::from([(partition, start)]);
     while positions[&partition] < end {
         let session = Session { id: 0, epoch: -1 };
-        let request = terms.request(client, session, &positions);
+        let request = terms.request(client, session, &positions, &[]);
         let Some((response, asked)) = client.call::<FetchRequest>(&request, version).await else {
             continue;
         };
@@ -90,10 +103,18 @@ async fn read(client: &mut Client, partition: PartitionId, end: Offset) {
                 Progress::At(position) => {
                     positions.insert(partition, position);
                 }
-                Progress::OutOfRange | Progress::Unavailable => client.back_off().await,
+                // Retention has moved the start meanwhile: what was read before is gone.
+                Progress::OutOfRange(new) => {
+                    // Every version that is used here tells.
+                    start = new.unwrap_or(start);
+                    positions.insert(partition, start);
+                    client.back_off().await;
+                }
+                Progress::Unavailable => client.back_off().await,
             }
         }
     }
+    start
 }
 
 async fn look_up(client: &mut Client, partition: PartitionId) {

@@ -20,14 +20,14 @@ use skein_env::sim::{SimRng, SimWorld};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, consumer, creator, lister, producer};
+use crate::client::{Client, admin, consumer, lister, producer};
 use crate::event::{End, Event};
 use crate::history::Actor;
 use crate::mutation::{self, Mutation};
 use crate::nemesis::Nemesis;
 use crate::node::{NODE, Node};
 use crate::offline;
-use crate::plan::Plan;
+use crate::plan::{Plan, TopicPlan};
 use crate::read_back::read_everything;
 use crate::witness::Witness;
 
@@ -124,7 +124,11 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     }
     let plan = Arc::new(Plan::draw(&mut world.rng("plan")));
     let witness = world.block_on(async {
-        let witness = Arc::new(Witness::new(Arc::clone(&plan), options.trace));
+        let witness = Arc::new(Witness::new(
+            Arc::clone(&plan),
+            world.clock(NODE),
+            options.trace,
+        ));
         let running = (seed, Arc::downgrade(&witness));
         RUNNING
             .lock()
@@ -239,7 +243,7 @@ impl Run<'_> {
         &self,
         settled: &watch::Receiver<bool>,
     ) -> (Vec<String>, Vec<watch::Receiver<bool>>) {
-        let mut actors = vec![Actor::Creator];
+        let mut actors = vec![Actor::Admin];
         actors.extend((0..self.plan.producers.len()).map(Actor::Producer));
         actors.extend((0..self.plan.consumers.len()).map(Actor::Consumer));
         actors.extend((0..self.plan.listers).map(Actor::Lister));
@@ -250,7 +254,7 @@ impl Run<'_> {
             let (ended, has_ended) = watch::channel(false);
             let task = async move {
                 match actor {
-                    Actor::Creator => creator::run(client).await,
+                    Actor::Admin => admin::run(client).await,
                     Actor::Producer(number) => {
                         wait_for_topics(&mut client).await;
                         producer::run(client, plan.producers[number].clone()).await;
@@ -291,9 +295,13 @@ impl Run<'_> {
     }
 }
 
-/// Waits until every topic is there.
+/// Waits until the first topic of every name is there.
 async fn wait_for_topics(client: &mut Client) {
-    while (0..client.plan.topics.len()).any(|topic| client.witness.topic_id(topic).is_none()) {
+    let plan = Arc::clone(&client.plan);
+    let is_missing = |(number, topic): (usize, &TopicPlan)| {
+        !topic.is_successor && client.witness.topic_id(number).is_none()
+    };
+    while plan.topics.iter().enumerate().any(is_missing) {
         sleep(LOOK_EVERY).await;
     }
 }

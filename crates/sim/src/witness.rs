@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use skein_env::Clock;
+use skein_env::sim::SimClockControl;
 use skein_record::BatchView;
-use skein_types::TopicId;
+use skein_types::{Millis, TopicId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -22,7 +24,8 @@ use crate::batches::{Batch, BatchId, Batches};
 use crate::event::{End, Event, PartitionId, Stamp};
 use crate::history::{Actor, History};
 use crate::invariants::{self, Facts, Invariant};
-use crate::plan::Plan;
+use crate::plan::{Plan, Slot};
+use crate::topics::{Phase, Topics};
 
 /// Events that a report of a violation shows.
 const REPORT_LINES: usize = 60;
@@ -42,6 +45,8 @@ pub(crate) struct Violation {
 pub(crate) struct Witness {
     plan: Arc<Plan>,
     started: Instant,
+    /// The node's time of day.
+    clock: SimClockControl,
     state: Mutex<State>,
     violated: Notify,
 }
@@ -53,12 +58,14 @@ struct State {
     now: Stamp,
     operations: u64,
     violation: Option<Violation>,
-    topic_ids: Vec<Option<TopicId>>,
+    topics: Topics,
+    /// The latest time of day that the node can have seen.
+    node_time: Millis,
 }
 
 impl Witness {
     /// A witness at the beginning of a run.
-    pub(crate) fn new(plan: Arc<Plan>, is_printed: bool) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, clock: SimClockControl, is_printed: bool) -> Self {
         let state = State {
             batches: Batches::default(),
             invariants: invariants::all(&plan),
@@ -70,11 +77,13 @@ impl Witness {
             },
             operations: 0,
             violation: None,
-            topic_ids: vec![None; plan.topics.len()],
+            topics: Topics::new(&plan),
+            node_time: clock.now(),
         };
         Self {
             plan,
             started: Instant::now(),
+            clock,
             state: Mutex::new(state),
             violated: Notify::new(),
         }
@@ -91,10 +100,12 @@ impl Witness {
             Event::Ended(End::PowerCut) => state.now.era += 1,
             _ => {}
         }
+        state.node_time = state.node_time.max(self.clock.now());
         let facts = Facts {
             batches: &state.batches,
             actor,
             now: state.now,
+            node_time: state.node_time,
         };
         let mut broken = None;
         if state.violation.is_none() {
@@ -187,7 +198,9 @@ impl Witness {
     pub(crate) fn make(&self, batch: Batch) -> (BatchId, Bytes) {
         let mut state = self.state.lock();
         let id = state.batches.add(batch);
-        (id, state.batches.encode(id))
+        let bytes = state.batches.encode(id);
+        state.batches.note_size(bytes.len() as u64);
+        (id, bytes)
     }
 
     /// Which batch these bytes are, and how many records it has.
@@ -199,14 +212,49 @@ impl Witness {
         self.state.lock().batches.identify(partition, view)
     }
 
-    /// Notes the id of a topic that was created.
-    pub(crate) fn note_topic(&self, topic: usize, id: TopicId) {
-        self.state.lock().topic_ids[topic] = Some(id);
+    /// Notes a topic that was created.
+    pub(crate) fn note_topic(&self, topic: usize, id: TopicId, partitions: usize) {
+        self.state.lock().topics.created(topic, id, partitions);
+    }
+
+    /// Notes how many partitions a topic has.
+    pub(crate) fn note_partitions(&self, topic: usize, count: usize) {
+        self.state.lock().topics.has_partitions(topic, count);
+    }
+
+    /// Notes what has become of a topic.
+    pub(crate) fn enter_phase(&self, topic: usize, phase: Phase) {
+        self.state.lock().topics.enter(topic, phase);
+    }
+
+    /// Where a topic is in its life.
+    pub(crate) fn topic_phase(&self, topic: usize) -> Phase {
+        self.state.lock().topics.phase(topic)
     }
 
     /// The id of a topic; `None` until it is created.
     pub(crate) fn topic_id(&self, topic: usize) -> Option<TopicId> {
-        self.state.lock().topic_ids[topic]
+        self.state.lock().topics.id(topic)
+    }
+
+    /// How many partitions a topic has.
+    pub(crate) fn partitions_of(&self, topic: usize) -> usize {
+        self.state.lock().topics.partitions(topic)
+    }
+
+    /// The partition that a slot means; `None` if there is none.
+    pub(crate) fn find(&self, slot: Slot) -> Option<PartitionId> {
+        self.state.lock().topics.find(&self.plan, slot)
+    }
+
+    /// Whether the partition is there for certain, and its name means it.
+    pub(crate) fn is_live(&self, partition: PartitionId) -> bool {
+        self.state.lock().topics.is_live(&self.plan, partition)
+    }
+
+    /// Every partition that is there.
+    pub(crate) fn live_partitions(&self) -> Vec<PartitionId> {
+        self.state.lock().topics.live(&self.plan)
     }
 
     /// Simulated time since the run began.

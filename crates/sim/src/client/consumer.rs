@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use skein_protocol::messages::fetch::{FetchRequest, FetchResponse};
 use skein_types::{ErrorCode, Offset};
 
-use crate::client::Client;
 use crate::client::fetch::{FetchTerms, Progress, Session};
+use crate::client::{Client, lister};
 use crate::event::{PartitionId, Stamp};
-use crate::plan::ConsumerPlan;
+use crate::plan::{ConsumerPlan, Slot};
 
 /// Runs the consumer until it is told to settle.
 pub(crate) async fn run(client: Client, plan: ConsumerPlan) {
@@ -24,16 +24,12 @@ pub(crate) async fn run(client: Client, plan: ConsumerPlan) {
         min_bytes: plan.min_bytes,
         max_bytes: plan.max_bytes,
     };
-    let positions = plan
-        .partitions
-        .iter()
-        .map(|partition| (*partition, Offset::ZERO))
-        .collect();
     let mut consumer = Consumer {
         client,
         plan,
         terms,
-        positions,
+        places: BTreeMap::new(),
+        positions: BTreeMap::new(),
         session: None,
         told: BTreeMap::new(),
     };
@@ -46,6 +42,8 @@ struct Consumer {
     client: Client,
     plan: ConsumerPlan,
     terms: FetchTerms,
+    /// The partition that each slot means.
+    places: BTreeMap<Slot, PartitionId>,
     positions: BTreeMap<PartitionId, Offset>,
     /// `None`: the next fetch names every partition.
     session: Option<Session>,
@@ -56,9 +54,15 @@ struct Consumer {
 impl Consumer {
     async fn fetch(&mut self) {
         self.client.pause(self.plan.pause_max).await;
+        self.assign();
+        if self.positions.is_empty() {
+            return self.client.back_off().await;
+        }
         self.rewind();
-        let (session, positions) = self.next_request();
-        let request = self.terms.request(&self.client, session, &positions);
+        let (session, positions, forgotten) = self.next_request();
+        let request = self
+            .terms
+            .request(&self.client, session, &positions, &forgotten);
         let answer = self
             .client
             .call::<FetchRequest>(&request, self.plan.version)
@@ -66,6 +70,20 @@ impl Consumer {
         match answer {
             Some((response, asked)) => self.take(session, &response, asked).await,
             None => self.session = None,
+        }
+    }
+
+    /// Follows what the names mean now; a new topic is read from its start.
+    fn assign(&mut self) {
+        for slot in &self.plan.slots {
+            let Some(found) = self.client.witness.find(*slot) else {
+                continue;
+            };
+            let former = self.places.insert(*slot, found);
+            if former != Some(found) {
+                former.map(|former| self.positions.remove(&former));
+                self.positions.insert(found, Offset::ZERO);
+            }
         }
     }
 
@@ -80,15 +98,16 @@ impl Consumer {
         }
     }
 
-    /// The session to use, and the positions to name.
-    fn next_request(&mut self) -> (Session, BTreeMap<PartitionId, Offset>) {
+    /// The session to use, the positions to name, and the partitions to take out.
+    fn next_request(&mut self) -> (Session, BTreeMap<PartitionId, Offset>, Vec<PartitionId>) {
         if !self.plan.has_session || !self.terms.has_sessions() {
-            return (Session { id: 0, epoch: -1 }, self.positions.clone());
+            let session = Session { id: 0, epoch: -1 };
+            return (session, self.positions.clone(), Vec::new());
         }
         match self.session {
             None => {
                 self.told.clone_from(&self.positions);
-                (Session::default(), self.positions.clone())
+                (Session::default(), self.positions.clone(), Vec::new())
             }
             Some(session) => {
                 let told = &self.told;
@@ -103,7 +122,16 @@ impl Consumer {
                     .collect();
                 self.told
                     .extend(news.iter().map(|(partition, at)| (*partition, *at)));
-                (session, news)
+                let forgotten: Vec<_> = self
+                    .told
+                    .keys()
+                    .filter(|partition| !self.positions.contains_key(*partition))
+                    .copied()
+                    .collect();
+                for partition in &forgotten {
+                    self.told.remove(partition);
+                }
+                (session, news, forgotten)
             }
         }
     }
@@ -136,9 +164,14 @@ impl Consumer {
                 Progress::At(position) => {
                     self.positions.insert(partition, position);
                 }
-                // The end of the log was lost: it is read again from its start.
-                Progress::OutOfRange => {
-                    self.positions.insert(partition, Offset::ZERO);
+                // The end of the log was lost, or its start has moved on: it is read from there.
+                Progress::OutOfRange(start) => {
+                    let start = match start {
+                        Some(start) => Some(start),
+                        None => lister::start(&mut self.client, partition).await,
+                    };
+                    self.positions
+                        .insert(partition, start.unwrap_or(Offset::ZERO));
                 }
                 Progress::Unavailable => is_refused = true,
             }

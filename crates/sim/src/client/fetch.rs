@@ -9,8 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use skein_protocol::Str;
 use skein_protocol::messages::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
 };
 use skein_record::Batches;
 use skein_types::{ErrorCode, Offset, Uuid};
@@ -37,8 +38,8 @@ pub(crate) struct FetchTerms {
 pub(crate) enum Progress {
     /// It is here now.
     At(Offset),
-    /// The position is not in the log.
-    OutOfRange,
+    /// The position is not in the log, which starts here, if the node told.
+    OutOfRange(Option<Offset>),
     /// The partition cannot be read now.
     Unavailable,
 }
@@ -57,22 +58,34 @@ impl FetchTerms {
         self.version >= SESSION_VERSION
     }
 
-    /// A request for `positions`.
+    /// A request for `positions`; `forgotten` leave the session.
     pub(crate) fn request(
         &self,
         client: &Client,
         session: Session,
         positions: &BTreeMap<PartitionId, Offset>,
+        forgotten: &[PartitionId],
     ) -> FetchRequest {
+        let forgotten = forgotten
+            .iter()
+            .map(|partition| {
+                let plan = client.plan.partition(*partition);
+                let (topic, topic_id) = self.name(client, plan.topic);
+                ForgottenTopic {
+                    topic,
+                    topic_id,
+                    partitions: vec![i32::try_from(plan.index).unwrap_or(i32::MAX)],
+                }
+            })
+            .collect();
         let mut topics: BTreeMap<usize, FetchTopic> = BTreeMap::new();
         for (partition, position) in positions {
             let plan = client.plan.partition(*partition);
             let topic = topics.entry(plan.topic).or_insert_with(|| {
-                let topic_id = client.witness.topic_id(plan.topic).unwrap_or_default();
-                let by_id = self.version >= TOPIC_ID_VERSION;
+                let (topic, topic_id) = self.name(client, plan.topic);
                 FetchTopic {
-                    topic: client.plan.topics[plan.topic].name.as_str().into(),
-                    topic_id: if by_id { topic_id } else { Uuid::default() },
+                    topic,
+                    topic_id,
                     ..Default::default()
                 }
             });
@@ -91,8 +104,17 @@ impl FetchTerms {
             session_id: if is_new { session.id } else { 0 },
             session_epoch: if is_new { session.epoch } else { -1 },
             topics: topics.into_values().collect(),
+            forgotten_topics_data: forgotten,
             ..Default::default()
         }
+    }
+
+    /// How this version names a topic.
+    fn name(&self, client: &Client, topic: usize) -> (Str, Uuid) {
+        let id = client.witness.topic_id(topic).unwrap_or_default();
+        let by_id = self.version >= TOPIC_ID_VERSION;
+        let name = client.plan.topics[topic].name.as_str().into();
+        (name, if by_id { id } else { Uuid::default() })
     }
 
     /// Tells of everything in `response`; the progress of each partition that it names.
@@ -105,7 +127,10 @@ impl FetchTerms {
     ) -> Vec<(PartitionId, Progress)> {
         let mut progress = Vec::new();
         for topic in &response.responses {
-            let number = (0..client.plan.topics.len()).find(|number| {
+            let mut asked_for = positions
+                .keys()
+                .map(|partition| client.plan.partition(*partition).topic);
+            let number = asked_for.find(|number| {
                 if self.version >= TOPIC_ID_VERSION {
                     client.witness.topic_id(*number) == Some(topic.topic_id)
                 } else {
@@ -154,12 +179,15 @@ impl Asked<'_> {
         match ErrorCode::from_code(data.error_code) {
             ErrorCode::None => {}
             ErrorCode::OffsetOutOfRange => {
+                let told = Offset(data.log_start_offset);
+                let log_start_offset = (told >= Offset::ZERO).then_some(told);
                 self.tell(Event::OutOfRange {
                     partition,
                     position,
+                    log_start_offset,
                     asked,
                 });
-                return Progress::OutOfRange;
+                return Progress::OutOfRange(log_start_offset);
             }
             code => {
                 self.tell(Event::Unavailable { partition, code });

@@ -15,6 +15,7 @@ use skein_types::{ErrorCode, Millis, Offset};
 
 use crate::client::Client;
 use crate::event::{Event, PartitionId};
+use crate::plan::pick;
 
 /// Version of ListOffsets.
 const VERSION: i16 = 7;
@@ -33,11 +34,14 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// Asks until it is told to settle.
 pub(crate) async fn run(mut client: Client) {
-    let partitions = client.plan.partitions().count() as u64;
     while !client.is_settling() {
         client.pause(PAUSE_MAX).await;
-        let at = client.rng.below(partitions);
-        let partition = PartitionId(usize::try_from(at).unwrap_or(0));
+        let live = client.witness.live_partitions();
+        if live.is_empty() {
+            client.back_off().await;
+            continue;
+        }
+        let partition = pick(&mut client.rng, &live);
         let time = match client.rng.below(4) {
             0 => LATEST,
             1 => EARLIEST,
@@ -72,6 +76,10 @@ pub(crate) async fn look(
         ..Default::default()
     };
     let (response, asked) = client.call(&request, VERSION).await?;
+    if !client.witness.is_live(partition) {
+        // The topic is being deleted: the answer may be about the next one of its name.
+        return None;
+    }
     let answer = response
         .topics
         .first()
@@ -92,7 +100,11 @@ pub(crate) async fn look(
             high_watermark: offset,
             asked,
         },
-        EARLIEST => Event::Note(format!("hears that the log starts at {offset}")),
+        EARLIEST => Event::Starts {
+            partition,
+            log_start_offset: offset,
+            asked,
+        },
         time => {
             let found = (offset >= Offset::ZERO).then_some((offset, Millis(answer.timestamp)));
             Event::TimeLooked {
@@ -106,6 +118,11 @@ pub(crate) async fn look(
     };
     client.witness.tell(client.actor, event);
     Some(offset)
+}
+
+/// Asks for the start of a partition.
+pub(crate) async fn start(client: &mut Client, partition: PartitionId) -> Option<Offset> {
+    look(client, partition, EARLIEST, true).await
 }
 
 /// Asks for the end of a partition.

@@ -30,6 +30,7 @@ use crate::batches::{Batch, BatchId, Identity};
 use crate::client::Client;
 use crate::event::{Event, PartitionId, Stamp};
 use crate::plan::{ProducerPlan, pick};
+use crate::topics::Phase;
 use crate::wire::Wire;
 
 /// First version that names topics by id.
@@ -87,6 +88,8 @@ struct InFlight {
 /// What became of a batch.
 enum Verdict {
     Done,
+    /// Its topic is deleted.
+    Forget,
     Again,
     GiveUp,
 }
@@ -190,6 +193,11 @@ impl Producer {
             Some(again) => vec![again],
             None => self.make_batches(),
         };
+        if batches.is_empty() {
+            // There is no such partition just now.
+            self.client.back_off().await;
+            return Ok(());
+        }
         let mut request = InFlight {
             batches,
             sent: self.client.witness.ask(),
@@ -241,12 +249,15 @@ impl Producer {
     /// New batches, for one partition or several.
     fn make_batches(&mut self) -> Vec<Outgoing> {
         let rng = &mut self.client.rng;
-        let mut partitions = vec![pick(rng, &self.plan.partitions)];
+        let mut slots = vec![pick(rng, &self.plan.slots)];
         if rng.chance(4) {
-            partitions.clone_from(&self.plan.partitions);
+            slots.clone_from(&self.plan.slots);
         }
         let now = self.client.env.clock.now();
-        partitions
+        slots
+            .into_iter()
+            .filter_map(|slot| self.client.witness.find(slot))
+            .collect::<Vec<_>>()
             .into_iter()
             .map(|partition| self.make_batch(partition, now))
             .collect()
@@ -343,6 +354,7 @@ impl Producer {
                     });
                     match self.verdict(&batch, code) {
                         Verdict::Done => {}
+                        Verdict::Forget => self.tell(Event::GivenUp { batch: batch.id }),
                         Verdict::Again => refused.push(batch),
                         Verdict::GiveUp => refused.push(Outgoing {
                             attempts: u32::MAX,
@@ -379,7 +391,12 @@ impl Producer {
     }
 
     fn verdict(&self, batch: &Outgoing, code: ErrorCode) -> Verdict {
+        let topic = self.client.plan.partition(batch.partition).topic;
+        let is_live = self.client.witness.topic_phase(topic) == Phase::Live;
         match code {
+            ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition if !is_live => {
+                Verdict::Forget
+            }
             // Behind a batch that failed; with nothing before it, its producer's state is lost.
             ErrorCode::OutOfOrderSequenceNumber if !batch.is_head => Verdict::Again,
             ErrorCode::OutOfOrderSequenceNumber

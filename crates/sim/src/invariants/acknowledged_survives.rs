@@ -108,8 +108,12 @@ impl Invariant for AcknowledgedSurvives {
                     partition.promise(*batch, Some(*base_offset), Strength::Kill);
                 }
             }
-            Event::ReadBack { partition, end } => {
-                return self.partitions[partition.0].settle(*end, facts);
+            Event::ReadBack {
+                partition,
+                start,
+                end,
+            } => {
+                return self.partitions[partition.0].settle(*start, *end, facts);
             }
             Event::Ended(end) => self.end(*end),
             _ => {}
@@ -161,9 +165,16 @@ impl Partition {
             .retain(|_, strength| *strength == Strength::PowerCut);
     }
 
-    /// Compares the promises with what was read back.
-    fn settle(&mut self, end: Offset, facts: &Facts<'_>) -> Result<(), String> {
+    /// Compares the promises with what was read back. What lies before the log's start was deleted:
+    /// `log_start` judges that.
+    fn settle(&mut self, start: Offset, end: Offset, facts: &Facts<'_>) -> Result<(), String> {
         let found = std::mem::take(&mut self.found);
+        self.promised
+            .retain(|at, promise| facts.batches.get(promise.batch).end(*at) > start);
+        if start > Offset::ZERO {
+            // Where these were is unknown.
+            self.unplaced.clear();
+        }
         for (at, promise) in &self.promised {
             let Promise { batch, strength } = promise;
             if found.get(at) != Some(batch) {

@@ -1,4 +1,4 @@
-//! The high watermark does not go back while the node lives, and the log starts where it started.
+//! The high watermark does not go back while the node lives.
 //!
 //! Input: what each client is told of a partition's ends, in the order in which it asked. Output:
 //! the first answer that contradicts an earlier one.
@@ -6,7 +6,7 @@
 //! Answers to different clients overtake one another on their way, so each client has books of its
 //! own.
 //!
-//! Source: KIP-207; no run of this simulation deletes records.
+//! Source: KIP-207.
 
 use std::collections::BTreeMap;
 
@@ -36,18 +36,13 @@ impl Invariant for HighWatermark {
     fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String> {
         let Event::Ends {
             partition,
-            log_start_offset,
             high_watermark,
             asked,
+            ..
         } = event
         else {
             return Ok(());
         };
-        if let Some(start) = log_start_offset
-            && *start != Offset::ZERO
-        {
-            return Err(format!("the log starts at {start}, not at 0"));
-        }
         let new = Seen {
             life: asked.life,
             high_watermark: *high_watermark,

@@ -180,10 +180,12 @@ impl Invariant for Idempotence {
             } if asked.era == facts.now.era => {
                 return self.read(*partition, *base_offset, *batch, facts);
             }
-            Event::ReadBack { partition, .. } => {
+            Event::ReadBack {
+                partition, start, ..
+            } => {
                 let partition = &self.partitions[partition.0];
-                partition.check_refusals()?;
-                return partition.check_sequences(facts);
+                partition.check_refusals(*start)?;
+                return partition.check_sequences(*start, facts);
             }
             event => self.world_changed(event, facts),
         }
@@ -278,8 +280,12 @@ impl Partition {
         }
     }
 
-    /// Finds the batches that were refused as if they had been there before.
-    fn check_refusals(&self) -> Result<(), String> {
+    /// Finds the batches that were refused as if they had been there before. Where `start` has
+    /// moved, they may have been, and are deleted.
+    fn check_refusals(&self, start: Offset) -> Result<(), String> {
+        if start > Offset::ZERO {
+            return Ok(());
+        }
         let absent = self
             .unexplained
             .iter()
@@ -290,11 +296,14 @@ impl Partition {
         }
     }
 
-    /// Compares each producer's sequences, in the order of offsets.
-    fn check_sequences(&self, facts: &Facts<'_>) -> Result<(), String> {
+    /// Compares each producer's sequences, in the order of offsets from `start` on.
+    fn check_sequences(&self, start: Offset, facts: &Facts<'_>) -> Result<(), String> {
         let mut next: BTreeMap<Identity, Sequence> = BTreeMap::new();
         for (at, batch) in &self.by_offset {
             let of = facts.batches.get(*batch);
+            if of.end(*at) <= start {
+                continue;
+            }
             let Some((identity, sequence)) = of.origin else {
                 continue;
             };
@@ -308,7 +317,8 @@ impl Partition {
                     identity.id
                 ));
             }
-            if may_skip {
+            // What was before the start may have filled the gap.
+            if may_skip && start == Offset::ZERO {
                 self.check_gap(identity, expected, sequence)?;
             }
             let records = i32::try_from(of.records).unwrap_or(i32::MAX);

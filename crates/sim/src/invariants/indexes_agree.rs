@@ -16,16 +16,29 @@ use crate::batches::BatchId;
 use crate::event::{End, Event, FoundTime};
 use crate::plan::Plan;
 
-/// Batches that were read, in each partition.
+/// What is known of each partition.
 pub(crate) struct IndexesAgree {
-    partitions: Vec<BTreeMap<Offset, BatchId>>,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Default)]
+struct Partition {
+    has_retention: bool,
+    /// What lies below may be deleted: a lookup need not find it.
+    floor: Offset,
+    /// Batches that were read.
+    batches: BTreeMap<Offset, BatchId>,
 }
 
 impl IndexesAgree {
     /// Nothing is known.
     pub(crate) fn new(plan: &Plan) -> Self {
+        let partitions = plan.partitions().map(|partition| Partition {
+            has_retention: partition.retention.is_on(),
+            ..Partition::default()
+        });
         Self {
-            partitions: vec![BTreeMap::new(); plan.partitions().count()],
+            partitions: partitions.collect(),
         }
     }
 }
@@ -43,8 +56,20 @@ impl Invariant for IndexesAgree {
                 batch,
                 asked,
             } if asked.era == facts.now.era => {
-                self.partitions[partition.0].insert(*base_offset, *batch);
+                let partition = &mut self.partitions[partition.0];
+                partition.batches.insert(*base_offset, *batch);
             }
+            Event::DeletingRecords {
+                partition,
+                before_offset,
+            } => {
+                let floor = &mut self.partitions[partition.0].floor;
+                *floor = before_offset.unwrap_or(Offset(i64::MAX)).max(*floor);
+            }
+            // Nobody deletes records any more.
+            Event::ReadBack {
+                partition, start, ..
+            } => self.partitions[partition.0].floor = *start,
             Event::TimeLooked {
                 partition,
                 time,
@@ -55,46 +80,58 @@ impl Invariant for IndexesAgree {
                 if asked.era != facts.now.era {
                     return Ok(());
                 }
-                let batches = &self.partitions[partition.0];
-                return judge(batches, *time, *found, *is_all, facts);
+                let partition = &self.partitions[partition.0];
+                return partition.judge(*time, *found, *is_all, facts);
             }
-            Event::Ended(End::PowerCut) => self.partitions.iter_mut().for_each(BTreeMap::clear),
+            Event::Ended(End::PowerCut) => {
+                let partitions = self.partitions.iter_mut();
+                partitions.for_each(|partition| partition.batches.clear());
+            }
             _ => {}
         }
         Ok(())
     }
 }
 
-/// Compares a lookup with the batches that are known.
-fn judge(
-    batches: &BTreeMap<Offset, BatchId>,
-    time: Millis,
-    found: FoundTime,
-    is_all: bool,
-    facts: &Facts<'_>,
-) -> Result<(), String> {
-    let limit = match found {
-        Some((offset, _)) => offset,
-        None if is_all => Offset(i64::MAX),
-        None => return Ok(()),
-    };
-    for (base_offset, batch) in batches.range(..=limit) {
-        for (offset, timestamp) in (base_offset.0..).zip(facts.batches.timestamps(*batch)) {
-            if offset < limit.0 && timestamp >= time {
-                return Err(format!(
-                    "the first record at or after {time} is said to be {found:?}, but {offset} has \
-                     {timestamp}"
-                ));
-            }
-            if offset == limit.0 && found.is_some_and(|(_, told)| told != timestamp) {
-                return Err(format!(
-                    "offset {offset} is said to have {found:?}, not {timestamp}"
-                ));
+impl Partition {
+    /// Compares a lookup with the batches that are known.
+    fn judge(
+        &self,
+        time: Millis,
+        found: FoundTime,
+        is_all: bool,
+        facts: &Facts<'_>,
+    ) -> Result<(), String> {
+        let limit = match found {
+            Some((offset, _)) => offset,
+            None if is_all => Offset(i64::MAX),
+            None => return Ok(()),
+        };
+        // Retention may take what is before it at any time.
+        let floor = match self.has_retention {
+            true => limit,
+            false => self.floor.min(limit),
+        };
+        let first = self.batches.range(..=floor).next_back();
+        let first = first.map_or(floor, |(at, _)| *at);
+        for (base_offset, batch) in self.batches.range(first..=limit) {
+            for (offset, timestamp) in (base_offset.0..).zip(facts.batches.timestamps(*batch)) {
+                if offset >= floor.0 && offset < limit.0 && timestamp >= time {
+                    return Err(format!(
+                        "the first record at or after {time} is said to be {found:?}, but \
+                         {offset} has {timestamp}"
+                    ));
+                }
+                if offset == limit.0 && found.is_some_and(|(_, told)| told != timestamp) {
+                    return Err(format!(
+                        "offset {offset} is said to have {found:?}, not {timestamp}"
+                    ));
+                }
             }
         }
-    }
-    match found {
-        Some((_, told)) if told < time => Err(format!("{told} is before {time}")),
-        _ => Ok(()),
+        match found {
+            Some((_, told)) if told < time => Err(format!("{told} is before {time}")),
+            _ => Ok(()),
+        }
     }
 }

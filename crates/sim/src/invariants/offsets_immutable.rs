@@ -35,6 +35,8 @@ struct Partition {
     is_flushed: bool,
     slots: BTreeMap<Offset, Slot>,
     flushed_end: Offset,
+    /// Retention or DeleteRecords may move its start.
+    may_lose_start: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,7 @@ impl OffsetsImmutable {
     pub(crate) fn new(plan: &Plan) -> Self {
         let partitions = plan.partitions().map(|partition| Partition {
             is_flushed: partition.is_flushed,
+            may_lose_start: partition.retention.is_on(),
             ..Partition::default()
         });
         Self {
@@ -124,18 +127,32 @@ impl Invariant for OffsetsImmutable {
             Event::OutOfRange {
                 partition,
                 position,
+                log_start_offset,
                 asked,
             } => {
                 let partition = &self.partitions[partition.0];
                 let end = partition.certain_end(asked.told);
-                if asked.era == facts.now.era && *position <= end {
+                let is_before = match log_start_offset {
+                    Some(start) => position < start,
+                    // An old version of Fetch does not tell.
+                    None => partition.may_lose_start,
+                };
+                if asked.era == facts.now.era && *position <= end && !is_before {
                     return Err(format!(
                         "{position} is out of range, but the log reaches {end}"
                     ));
                 }
                 Ok(())
             }
-            Event::ReadBack { partition, end } => self.partitions[partition.0].settle(*end),
+            Event::ReadBack {
+                partition,
+                start,
+                end,
+            } => self.partitions[partition.0].settle(*start, *end),
+            Event::DeletingRecords { partition, .. } => {
+                self.partitions[partition.0].may_lose_start = true;
+                Ok(())
+            }
             Event::Ended(end) => {
                 for partition in &mut self.partitions {
                     partition.node_ended(*end, facts.now.era);
@@ -240,16 +257,18 @@ impl Partition {
     }
 
     /// The whole log was seen: it has no hole, and reaches as far as it must.
-    fn settle(&mut self, end: Offset) -> Result<(), String> {
-        // What is still in doubt was not seen, so it is gone.
-        self.slots.retain(|_, slot| slot.doubtful_since.is_none());
+    fn settle(&mut self, start: Offset, end: Offset) -> Result<(), String> {
+        // What is still in doubt was not seen, so it is gone; and so is what was deleted.
+        self.slots
+            .retain(|_, slot| slot.doubtful_since.is_none() && slot.end > start);
         let certain_end = self.certain_end(u64::MAX).max(self.flushed_end);
         if end < certain_end {
             return Err(format!(
                 "the log ends at {end}, but has reached {certain_end} before"
             ));
         }
-        let mut next = Offset::ZERO;
+        let first = self.slots.first_key_value().map(|(at, _)| *at);
+        let mut next = first.filter(|at| *at <= start).unwrap_or(start);
         for (at, slot) in &self.slots {
             if *at != next {
                 return Err(format!(
