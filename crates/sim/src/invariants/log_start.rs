@@ -115,17 +115,8 @@ impl Invariant for LogStart {
                 before_offset,
                 low_watermark,
             } => {
-                // If the low watermark is higher, that is the work of retention.
-                let deleted = before_offset.unwrap_or(*low_watermark);
-                if deleted > *low_watermark {
-                    return Err(format!(
-                        "records before {deleted} were to go, but the log starts at {low_watermark}"
-                    ));
-                }
-                let kept = &mut self.partitions[partition.0].kept;
-                if kept.last().is_none_or(|(last, _)| *last < deleted) {
-                    kept.push((deleted, facts.now.told));
-                }
+                let partition = &mut self.partitions[partition.0];
+                return partition.deleted(*before_offset, *low_watermark, facts);
             }
             Event::Ends {
                 partition,
@@ -177,6 +168,25 @@ impl Invariant for LogStart {
 }
 
 impl Partition {
+    fn deleted(
+        &mut self,
+        before_offset: Option<Offset>,
+        low_watermark: Offset,
+        facts: &Facts<'_>,
+    ) -> Result<(), String> {
+        // If the low watermark is higher, that is the work of retention.
+        let deleted = before_offset.unwrap_or(low_watermark);
+        if deleted > low_watermark {
+            return Err(format!(
+                "records before {deleted} were to go, but the log starts at {low_watermark}"
+            ));
+        }
+        if self.kept.last().is_none_or(|(last, _)| *last < deleted) {
+            self.kept.push((deleted, facts.now.told));
+        }
+        Ok(())
+    }
+
     /// Below this nothing may be there, for who asked at `asked`.
     fn kept_since(&self, asked: u64) -> Offset {
         let known = self.kept.partition_point(|(_, told)| *told <= asked);

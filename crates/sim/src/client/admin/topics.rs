@@ -12,7 +12,7 @@ use skein_protocol::messages::create_topics::{
 };
 use skein_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
 use skein_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use skein_types::{ErrorCode, TopicId, Uuid};
+use skein_types::{ErrorCode, TopicId};
 
 use crate::client::Client;
 use crate::event::Event;
@@ -155,7 +155,7 @@ async fn request_deletion(
     if version >= DELETE_BY_ID_VERSION {
         request.topics.push(DeleteTopicState {
             name: None,
-            topic_id: client.witness.topic_id(topic).unwrap_or(Uuid::default()),
+            topic_id: client.witness.topic_id(topic).unwrap_or_default(),
         });
     } else {
         request.topic_names.push(name.as_str().into());
