@@ -363,8 +363,7 @@ impl LogDirectory {
         self.disk
             .rename(&from, &path)
             .map_err(|source| StorageError::io("rename", &from, source))?;
-        // Else a power cut may bring it back after a topic of the same name was made, and without
-        // its topic id, which nobody flushes, it would be taken for that one's.
+        // Else a power cut may bring it back after a topic of the same name was made.
         atomic_file::sync_directory(&*self.disk, &self.path)?;
         self.logs.lock().remove(partition);
         Ok(DeletedDirectory { path })
