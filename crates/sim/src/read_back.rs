@@ -105,8 +105,10 @@ async fn read(client: &mut Client, partition: PartitionId, end: Offset) -> Offse
                 }
                 // Retention has moved the start meanwhile: what was read before is gone.
                 Progress::OutOfRange(new) => {
-                    // Every version that is used here tells.
-                    start = new.unwrap_or(start);
+                    start = match new {
+                        Some(new) => new,
+                        None => lister::start(client, partition).await.unwrap_or(start),
+                    };
                     positions.insert(partition, start);
                     client.back_off().await;
                 }
