@@ -27,9 +27,13 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
         for entry in fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();
             let name = file_name(&path);
+            if SKIPPED.contains(&name.as_str()) {
+                // In a linked work tree `.git` is a file.
+                continue;
+            }
             if path.is_file() {
                 found.push(path);
-            } else if path.is_dir() && !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
+            } else if path.is_dir() && !name.starts_with('.') {
                 queue.push(path);
             }
         }

@@ -1,7 +1,7 @@
 //! Small batches that arrived together are written together.
 //!
-//! Input: batches left in the queues of their replicas. Output: one append per replica at the end of
-//! the burst, however many requests the batches came with.
+//! Input: batches left in the queues of their replicas. Output: one append per replica at the end
+//! of the burst, however many requests the batches came with.
 //!
 //! ```text
 //!   one turn of the connection: │ Produce │ Produce │ Produce │ Prod…

@@ -40,10 +40,10 @@ use spawn::IoPools;
 
 /// How many tasks a worker of the data lane polls before it looks at the sockets.
 ///
-/// While one worker waits for the sockets, the others sleep; when it leaves with a single task, none
-/// takes its place. A full-rate writer's task is ready again after each turn of a millisecond, so
-/// with tokio's default of 61 all other connections were not heard for as many milliseconds. A look
-/// is one `epoll_wait` that returns at once.
+/// While one worker waits for the sockets, the others sleep; when it leaves with a single task,
+/// none takes its place. A full-rate writer's task is ready again after each turn of a millisecond,
+/// so with tokio's default of 61 all other connections were not heard for as many milliseconds. A
+/// look is one `epoll_wait` that returns at once.
 const POLLS_BETWEEN_EVENTS: u32 = 2;
 
 /// How many threads the real world has.

@@ -5,8 +5,8 @@
 //! Invariants:
 //! - Raft, controller and heartbeats have a runtime and a thread of their own ([`Lane::Control`]),
 //!   so that no amount of data traffic delays them;
-//! - offloaded work runs on a bounded number of threads and waits in a bounded queue, each lane's on
-//!   its own: a data disk that hangs does not keep Raft from its log;
+//! - offloaded work runs on a bounded number of threads and waits in a bounded queue, each lane's
+//!   on its own: a data disk that hangs does not keep Raft from its log;
 //! - in the simulation the seed decides when a ready task really runs, and killing a node aborts
 //!   all of its tasks.
 //!

@@ -49,6 +49,8 @@ pub(crate) struct ClusterArguments {
     #[arg(
         long,
         short,
+        // What Kafka's own tools call it.
+        visible_alias = "bootstrap-server",
         global = true,
         value_name = "HOST:PORT",
         default_value = "127.0.0.1:9092",
@@ -113,6 +115,7 @@ mod tests {
         for line in [
             "skein topic --json --bootstrap a:1 list",
             "skein topic list --json --bootstrap a:1",
+            "skein topic list --json --bootstrap-server a:1",
         ] {
             let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
             let Command::Topic(topic) = arguments.command else {

@@ -265,15 +265,16 @@ impl LogDirectory {
         self.checkpoint(file).update(&*self.disk, changes)
     }
 
-    /// How many logs were deleted in this run. Who collects offsets for a checkpoint asks first, and
-    /// hands the answer to [`LogDirectory::write_collected`].
+    /// How many logs were deleted in this run. Who collects offsets for a checkpoint asks first,
+    /// and hands the answer to [`LogDirectory::write_collected`].
     #[must_use]
     pub fn deletions(&self) -> u64 {
         self.deletions.lock().count
     }
 
-    /// As [`LogDirectory::write_checkpoint`], but leaves logs out that were deleted since there were
-    /// `deletions`: their entries were removed, and the next log of the name must not inherit one.
+    /// As [`LogDirectory::write_checkpoint`], but leaves logs out that were deleted since there
+    /// were `deletions`: their entries were removed, and the next log of the name must not inherit
+    /// one.
     ///
     /// # Errors
     /// What the disk says; then the file is as it was.
@@ -337,8 +338,8 @@ impl LogDirectory {
     }
 
     /// Takes the partition's log out of use, durably: its checkpoint entries go, and its directory
-    /// gets another name. `id` must be random. The caller removes the directory later; who deletes many
-    /// partitions calls [`LogDirectory::forget`] for all of them first.
+    /// gets another name. `id` must be random. The caller removes the directory later; who deletes
+    /// many partitions calls [`LogDirectory::forget`] for all of them first.
     ///
     /// # Errors
     /// What the disk says; `NotFound` if the partition has no directory here.

@@ -2,8 +2,8 @@
 //!
 //! Input and output: as in [`crate::Spawn`].
 //!
-//! Invariant: neither a task nor blocking work of the control lane ever runs on a thread of the data
-//! lane, or waits for one.
+//! Invariant: neither a task nor blocking work of the control lane ever runs on a thread of the
+//! data lane, or waits for one.
 //!
 //! Source: `proc_pid_stat(5)` for a thread's state.
 

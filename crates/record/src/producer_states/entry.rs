@@ -59,8 +59,8 @@ pub struct ProducerState {
     batches: [Option<BatchMetadata>; BATCHES_TO_RETAIN],
 }
 
-/// Whether the producer was heard of since [`ProducerState::outlives_check`] was last asked. No part
-/// of what is known of it: states that differ in this alone are equal.
+/// Whether the producer was heard of since [`ProducerState::outlives_check`] was last asked. No
+/// part of what is known of it: states that differ in this alone are equal.
 #[derive(Clone, Copy, Debug)]
 struct Heard(bool);
 

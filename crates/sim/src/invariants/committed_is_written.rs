@@ -3,8 +3,8 @@
 //! Input: high watermarks that clients were told; where batches are. Output: the first offset below
 //! a told high watermark that was still free when it was told.
 //!
-//! A node that counts what it has only ordered to be written takes it back when the write fails, and
-//! the offsets go to somebody else. So:
+//! A node that counts what it has only ordered to be written takes it back when the write fails,
+//! and the offsets go to somebody else. So:
 //!
 //! - whatever lies below a told high watermark was sent before that was told;
 //! - a log that is read back reaches every high watermark that was told, across kills too.

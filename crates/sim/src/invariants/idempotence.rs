@@ -7,13 +7,13 @@
 //! - no batch with a producer id is at two offsets; a batch without one is at most as often in the
 //!   log as it was sent;
 //! - read back in offset order, the sequences of a producer follow one another. A node that knows a
-//!   producer takes its next sequence only; one that does not takes any (KIP-360). It does not while
-//!   nothing of the producer is in the log. So there may be a gap before the first batch of a
+//!   producer takes its next sequence only; one that does not takes any (KIP-360). It does not
+//!   while nothing of the producer is in the log. So there may be a gap before the first batch of a
 //!   producer that is in the log, and nowhere else; and in that gap only batches that *may be
 //!   missing*, each by itself;
-//! - a batch may be missing if it was refused, if it was on its way while writes could fail unheard,
-//!   or if a power cut came before its acknowledgement, or after it where that promises only to
-//!   survive a kill (`durability=replicated`, and no clean stop in between);
+//! - a batch may be missing if it was refused, if it was on its way while writes could fail
+//!   unheard, or if a power cut came before its acknowledgement, or after it where that promises
+//!   only to survive a kill (`durability=replicated`, and no clean stop in between);
 //! - a batch that waits for no other is refused with OUT_OF_ORDER_SEQUENCE_NUMBER or
 //!   UNKNOWN_PRODUCER_ID only if it is in the log already (a snapshot knows the last batch of each
 //!   producer, so that after a restart older ones are not recognised); if a batch that its producer

@@ -1,10 +1,10 @@
 //! A topic whose creation was acknowledged is there until somebody deletes it, and never again once
 //! that is acknowledged. The same holds for its partitions, which only become more.
 //!
-//! Input: creations, deletions, refusals, and what was answered well. Output: the first refusal that
-//! denies a topic which is there, the first answer of one that is deleted. Clients name a topic or
-//! a partition only after they were told that it was created, and by its id where its name may mean
-//! another one.
+//! Input: creations, deletions, refusals, and what was answered well. Output: the first refusal
+//! that denies a topic which is there, the first answer of one that is deleted. Clients name a
+//! topic or a partition only after they were told that it was created, and by its id where its name
+//! may mean another one.
 //!
 //! Source: the metadata log is flushed before it acknowledges; KIP-516.
 

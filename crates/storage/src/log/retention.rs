@@ -76,8 +76,8 @@ impl Log {
     /// Takes old segments out of the log: those before the log start, and with
     /// `cleanup.policy=delete` those older than `retention.ms` and those beyond `retention.bytes`.
     /// The active segment goes too, when all others do and it is as old: one turn ends it, and the
-    /// next one takes it, once [`Log::write_snapshot`] has told of its producers. Until then nothing
-    /// goes. Call it again while it makes progress.
+    /// next one takes it, once [`Log::write_snapshot`] has told of its producers. Until then
+    /// nothing goes. Call it again while it makes progress.
     ///
     /// # Errors
     /// What the disk says; segments that were taken out before stay out.

@@ -116,7 +116,8 @@ pub(super) struct Replayed {
 }
 
 impl Replay<'_> {
-    /// The producers by the newest good snapshot and the batches behind it. If `epochs` is given, epochs from its offset on are noted as well.
+    /// The producers by the newest good snapshot and the batches behind it. If `epochs` is given,
+    /// epochs from its offset on are noted as well.
     pub(super) fn run(
         &self,
         mut epochs: Option<(Offset, &mut LeaderEpochs)>,

@@ -1,7 +1,7 @@
 //! Deletes the oldest records of a partition.
 //!
-//! Input: a partition that is there. Output: DeleteRecords, until it is answered; events of what was
-//! asked and of what was told.
+//! Input: a partition that is there. Output: DeleteRecords, until it is answered; events of what
+//! was asked and of what was told.
 //!
 //! Invariant: none; `invariants/log_start.rs` judges.
 //!
