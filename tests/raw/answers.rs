@@ -20,6 +20,7 @@ on_both!(
     the_name_of_the_metadata_log_is_not_given_to_a_topic,
     software_without_a_name_gets_no_table,
     keys_have_kafkas_types,
+    a_topics_codec_is_forced_on_its_batches,
 );
 
 const TOPIC: i8 = 2;
@@ -268,4 +269,49 @@ fn keys_have_kafkas_types(system: System) {
     let keys = expected.map(|(key, _)| key);
     let expected = expected.map(|(key, config_type)| (key.to_owned(), config_type));
     assert_eq!(types(&mut connect(system), &keys), expected);
+}
+
+/// The low bits of a batch's attributes, and the codecs that a topic may name.
+const CODECS: [(&str, u8); 5] = [
+    ("uncompressed", 0),
+    ("gzip", 1),
+    ("snappy", 2),
+    ("lz4", 3),
+    ("zstd", 4),
+];
+
+fn a_topics_codec_is_forced_on_its_batches(system: System) {
+    const ATTRIBUTES_LOW_BYTE: usize = 22;
+    let values: Vec<String> = (0..50).map(|number| format!("value {number}")).collect();
+    let plain = Batch::of(&values).encode();
+    for (name, id) in CODECS {
+        let topic = create(system, &[("compression.type", name)]);
+        let mut connection = connect(system);
+        connection.produce(&topic, 0, &plain).unwrap();
+        let packed = connection.fetch(&topic, 0, 0, 1000).unwrap().records;
+        assert_eq!(packed[ATTRIBUTES_LOW_BYTE] & 7, id, "{name}");
+        let is_as_sent = records_of(&packed) == records_of(&plain);
+        assert_eq!(is_as_sent, id == 0, "{name}");
+        // Through a topic that forces none of it, the records come back as they were sent.
+        let unpacking = create(system, &[("compression.type", "uncompressed")]);
+        let mut sent = packed;
+        sent[..8].fill(0);
+        let produced = connection.produce(&unpacking, 0, &sent).unwrap();
+        assert_eq!(produced.error_code, error::NONE, "{name}");
+        let unpacked = connection.fetch(&unpacking, 0, 0, 1000).unwrap().records;
+        assert_eq!(records_of(&unpacked), records_of(&plain), "{name}");
+    }
+    let topic = create(system, &[("compression.type", "zstd")]);
+    let mut garbage = Batch::of(["x".repeat(50)]);
+    garbage.attributes = 1;
+    let produced = connect(system)
+        .produce(&topic, 0, &garbage.encode())
+        .unwrap();
+    assert_ne!(produced.error_code, error::NONE, "no gzip");
+    assert_serves(system);
+}
+
+/// What stands behind the header of a batch.
+fn records_of(batch: &[u8]) -> &[u8] {
+    &batch[61..]
 }

@@ -65,7 +65,7 @@ pub(crate) struct Metrics {
     /// Fetches that went to the offload pool.
     pub(crate) fetches_cold: Counter,
     /// Record batches that the broker unpacked and packed again.
-    batches_reencoded: Counter,
+    pub(crate) batches_reencoded: Counter,
     /// Record batches that the broker decompressed.
     pub(crate) decompressions: Counter,
 }

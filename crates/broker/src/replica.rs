@@ -34,11 +34,11 @@ mod view;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use skein_config::TopicConfig;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
-use skein_record::{BatchBuf, ProducePolicy, ProducerStates};
+use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerStates};
 use skein_storage::{Log, LogConfig};
 use skein_types::{Millis, Offset, TopicPartition};
 use tokio::sync::oneshot;
@@ -60,6 +60,8 @@ pub(crate) struct Replica {
     /// What the topic's configuration says of the batches it takes.
     policy: ArcSwap<ProducePolicy>,
     is_compacted: AtomicBool,
+    /// The codec that the topic forces.
+    compression: ArcSwapOption<Compression>,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
     shared: Arc<Shared>,
 }
@@ -74,6 +76,9 @@ impl Replica {
                 view: ArcSwap::from_pointee(view),
                 policy: ArcSwap::from_pointee(settings::produce_policy(&opened.config)),
                 is_compacted: AtomicBool::new(opened.config.cleanup_policy.compact),
+                compression: ArcSwapOption::from(
+                    settings::forced_compression(&opened.config).map(Arc::new),
+                ),
                 waits: FetchWaits::new(),
                 handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&shared))),
                 shared,
@@ -96,12 +101,19 @@ impl Replica {
         self.is_compacted.load(Ordering::Relaxed)
     }
 
+    /// The codec that batches are packed in; `None` keeps their producer's.
+    pub(crate) fn forced_compression(&self) -> Option<Compression> {
+        self.compression.load().as_deref().copied()
+    }
+
     /// Takes the topic's configuration, from the next batch on.
     pub(crate) fn configure(self: &Arc<Self>, config: &TopicConfig) {
         self.policy
             .store(Arc::new(settings::produce_policy(config)));
         self.is_compacted
             .store(config.cleanup_policy.compact, Ordering::Relaxed);
+        let compression = settings::forced_compression(config).map(Arc::new);
+        self.compression.store(compression);
         let settings = settings::replica_settings(config, &self.shared.config);
         let log_config = LogConfig::from(config);
         self.with_log(Box::new(move |log, _| {

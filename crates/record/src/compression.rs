@@ -103,20 +103,43 @@ impl fmt::Display for Codec {
     }
 }
 
+/// A codec, and how hard it tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// The codec.
+    pub codec: Codec,
+    /// Of gzip 1 to 9, of zstd -131072 to 22; snappy has none, and LZ4 is written at one level.
+    /// `None` is the codec's own default.
+    pub level: Option<i32>,
+}
+
 /// Appends `data`, compressed, to `out`; every codec at its default level.
 ///
 /// # Errors
 /// [`CompressionError::Corrupt`] with the reason of a codec that failed.
 pub fn compress(codec: Codec, data: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
+    compress_with(Compression { codec, level: None }, data, out)
+}
+
+/// Appends `data`, compressed, to `out`.
+///
+/// # Errors
+/// [`CompressionError::Corrupt`] with the reason of a codec that failed.
+pub fn compress_with(
+    compression: Compression,
+    data: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), CompressionError> {
+    let Compression { codec, level } = compression;
     match codec {
         Codec::None => {
             out.extend_from_slice(data);
             Ok(())
         }
-        Codec::Gzip => gzip::compress(data, out),
+        Codec::Gzip => gzip::compress(data, level, out),
         Codec::Snappy => snappy::compress(data, out),
         Codec::Lz4 => lz4::compress(data, out),
-        Codec::Zstd => zstd::compress(data, out),
+        Codec::Zstd => zstd::compress(data, level, out),
     }
 }
 

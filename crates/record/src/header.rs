@@ -296,6 +296,12 @@ impl Attributes {
     pub const fn with_log_append_time(self) -> Self {
         Self(self.0 | LOG_APPEND_TIME)
     }
+
+    /// The same with another codec.
+    #[must_use]
+    pub const fn with_codec(self, codec: Codec) -> Self {
+        Self((self.0 & !CODEC_MASK) | codec.id() as i16)
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod leader_epochs;
 mod producer_states;
 mod read;
 mod record;
+mod repack;
 mod txn_index;
 mod varint;
 mod view;
@@ -37,7 +38,7 @@ mod view;
 pub use buf::BatchBuf;
 pub use builder::{BatchBuilder, Header, end_txn_marker};
 pub use check::{ProducePolicy, Rejection, check_keys, check_produce};
-pub use compression::{Codec, CompressionError, compress, decompress};
+pub use compression::{Codec, Compression, CompressionError, compress, compress_with, decompress};
 pub use control::{EndTxnMarker, TxnResult};
 pub use crc::crc32c;
 pub use error::BatchError;
@@ -50,5 +51,6 @@ pub use producer_states::{
     SnapshotError, Undo, Verdict,
 };
 pub use record::{Headers, Record, RecordHeader, Records};
+pub use repack::repack;
 pub use txn_index::{ABORTED_TXN_BYTES, AbortedTxn, AbortedTxnError, collect_aborted};
 pub use view::{BatchView, Batches, RecordSet};

@@ -119,6 +119,12 @@ impl RecordSet<'_> {
         Records::new(self.header, &self.payload)
     }
 
+    /// The records' bytes, uncompressed.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// The records' bytes as shared bytes, for a reader that keeps keys and values: [`Records`]
     /// over them yields slices which `Bytes::slice_ref` turns into handles. `frame` is the buffer
     /// that the batch lies in; uncompressed records stay there, without a copy.

@@ -16,11 +16,14 @@
 //! Invariants:
 //! - a batch is received only after its size was checked against the topic's limit and its bytes
 //!   were reserved; they are given back when it is written, whatever else the request waits for;
-//! - record bytes are not copied: what the receive buffer holds is what `pwritev` takes;
+//! - record bytes are not copied: what the receive buffer holds is what `pwritev` takes, unless the
+//!   topic forces another codec (`produce/repack.rs`);
 //! - each partition's result is independent. What was appended before the frame proves malformed
 //!   stays; the connection closes.
 //!
 //! Source: KIP-467 (errors of single records), KIP-951 (the current leader in an error).
+
+mod repack;
 
 use std::sync::Arc;
 
@@ -286,6 +289,10 @@ impl Target<'_> {
                 message: None,
             }),
             Ok(batch) => {
+                let batch = match repack::as_forced(shared, &replica, batch).await {
+                    Ok(batch) => batch,
+                    Err(refused) => return Ok(refused),
+                };
                 if let Err(refused) = check_keys_of(shared, &replica, &batch) {
                     return Ok(refused);
                 }

@@ -8,9 +8,9 @@
 
 use std::num::NonZeroU32;
 
-use skein_config::{BrokerConfig, TimestampType, TopicConfig};
+use skein_config::{BrokerConfig, CompressionType, TimestampType, TopicConfig};
 use skein_partition::ReplicaSettings;
-use skein_record::ProducePolicy;
+use skein_record::{Codec, Compression, ProducePolicy};
 
 /// What batches must be like.
 pub(crate) fn produce_policy(config: &TopicConfig) -> ProducePolicy {
@@ -24,6 +24,19 @@ pub(crate) fn produce_policy(config: &TopicConfig) -> ProducePolicy {
         timestamp_before_max_ms: config.message_timestamp_before_max_ms,
         timestamp_after_max_ms: config.message_timestamp_after_max_ms,
     }
+}
+
+/// The codec that batches are packed in, where it is not their producer's.
+pub(crate) fn forced_compression(config: &TopicConfig) -> Option<Compression> {
+    let (codec, level) = match config.compression_type {
+        CompressionType::Producer => return None,
+        CompressionType::Uncompressed => (Codec::None, None),
+        CompressionType::Gzip(level) => (Codec::Gzip, level.map(i32::from)),
+        CompressionType::Snappy => (Codec::Snappy, None),
+        CompressionType::Lz4(level) => (Codec::Lz4, Some(i32::from(level))),
+        CompressionType::Zstd(level) => (Codec::Zstd, Some(level)),
+    };
+    Some(Compression { codec, level })
 }
 
 /// How the state machine decides.

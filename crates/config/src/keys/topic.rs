@@ -42,22 +42,22 @@ pub(super) const KEYS: &[Key] = &[
     Key::both("compression.type", String)
         .default("producer")
         .one_of(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"])
-        .not_yet()
-        .doc("The codec of stored batches. producer keeps each batch as its producer sent it."),
+        .doc(
+            "The codec of stored batches. producer keeps each batch as its producer sent it; with \
+             any other the broker unpacks what comes in another codec and packs it anew.",
+        ),
     Key::both("compression.gzip.level", Int)
         .default("-1")
         .between_or(1, 9, -1)
-        .not_yet()
         .doc("The level where compression.type is gzip; -1 is the codec's own default."),
     Key::both("compression.lz4.level", Int)
         .default("9")
         .between(1, 17)
         .not_yet()
-        .doc("The level where compression.type is lz4."),
+        .doc("The level where compression.type is lz4; LZ4 is written at one level here."),
     Key::both("compression.zstd.level", Int)
         .default("3")
         .between(-131_072, 22)
-        .not_yet()
         .doc("The level where compression.type is zstd."),
     Key::topic("delete.retention.ms", Long)
         .default("86400000")

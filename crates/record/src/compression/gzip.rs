@@ -14,8 +14,19 @@ use flate2::write::GzEncoder;
 
 use super::{CompressionError, corrupt, read_bounded};
 
-pub(super) fn compress(data: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
-    let mut encoder = GzEncoder::new(out, Compression::default());
+/// The highest level.
+const LEVEL_MAX: u32 = 9;
+
+pub(super) fn compress(
+    data: &[u8],
+    level: Option<i32>,
+    out: &mut Vec<u8>,
+) -> Result<(), CompressionError> {
+    let level = level.and_then(|level| u32::try_from(level).ok());
+    let level = level.map_or_else(Compression::default, |level| {
+        Compression::new(level.min(LEVEL_MAX))
+    });
+    let mut encoder = GzEncoder::new(out, level);
     encoder.write_all(data).map_err(corrupt)?;
     encoder.finish().map_err(corrupt)?;
     Ok(())

@@ -15,8 +15,12 @@ const LEVEL: i32 = 3;
 /// read.
 const WINDOW_LOG_MAX: u32 = 27;
 
-pub(super) fn compress(data: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
-    ::zstd::stream::copy_encode(data, out, LEVEL).map_err(corrupt)
+pub(super) fn compress(
+    data: &[u8],
+    level: Option<i32>,
+    out: &mut Vec<u8>,
+) -> Result<(), CompressionError> {
+    ::zstd::stream::copy_encode(data, out, level.unwrap_or(LEVEL)).map_err(corrupt)
 }
 
 pub(super) fn decompress(data: &[u8], max_bytes: usize) -> Result<Vec<u8>, CompressionError> {
