@@ -10,13 +10,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use skein_config::BrokerConfig;
+use skein_config::{BrokerConfig, NetworkConfig};
 use skein_env::Env;
 use skein_metadata::Image;
-use skein_net::{Budget, BufferPool, Counters};
+use skein_net::{AcceptLimits, Budget, BufferPool, Counters};
 use skein_quorum::Controller;
 use skein_storage::LogDirectory;
 use skein_types::{BrokerEpoch, BrokerId};
+use tokio::sync::watch;
 
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     /// Bytes of batches that are received or wait to be written. A budget of their own: when a disk
     /// hangs they fill it, and everybody else must still be heard.
     pub(crate) append_budget: Budget,
+    /// How many connections are accepted, under the dynamic settings that were followed last.
+    pub(crate) accept_limits: watch::Sender<AcceptLimits>,
     /// What connections moved.
     pub(crate) counters: Arc<Counters>,
     /// Everything else that is counted.
@@ -69,6 +72,14 @@ pub(crate) struct Identity {
     pub(crate) broker_id: BrokerId,
     /// The epoch of its registration.
     pub(crate) broker_epoch: BrokerEpoch,
+}
+
+/// The limits of connections that a configuration sets.
+pub(crate) fn accept_limits(network: &NetworkConfig) -> AcceptLimits {
+    AcceptLimits {
+        max_connections: network.max_connections as usize,
+        max_connections_per_ip: network.max_connections_per_ip as usize,
+    }
 }
 
 impl Shared {

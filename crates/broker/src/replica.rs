@@ -35,7 +35,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use skein_config::TopicConfig;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
 use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerStates};
@@ -46,6 +45,7 @@ use tokio::sync::oneshot;
 use self::core::{Core, Input, Produce, Step};
 pub(crate) use self::core::{Errand, LogTask, Opened};
 pub(crate) use self::reply::{AckResult, Reply, reply};
+use self::settings::FollowedConfig;
 pub(crate) use self::view::ReplicaView;
 use crate::fetch_wait::FetchWaiter;
 use crate::fetch_waits::FetchWaits;
@@ -74,10 +74,10 @@ impl Replica {
             Self {
                 name: opened.name.clone(),
                 view: ArcSwap::from_pointee(view),
-                policy: ArcSwap::from_pointee(settings::produce_policy(&opened.config)),
-                is_compacted: AtomicBool::new(opened.config.cleanup_policy.compact),
+                policy: ArcSwap::from_pointee(settings::produce_policy(&opened.config.topic)),
+                is_compacted: AtomicBool::new(opened.config.topic.cleanup_policy.compact),
                 compression: ArcSwapOption::from(
-                    settings::forced_compression(&opened.config).map(Arc::new),
+                    settings::forced_compression(&opened.config.topic).map(Arc::new),
                 ),
                 waits: FetchWaits::new(),
                 handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&shared))),
@@ -106,15 +106,16 @@ impl Replica {
         self.compression.load().as_deref().copied()
     }
 
-    /// Takes the topic's configuration, from the next batch on.
-    pub(crate) fn configure(self: &Arc<Self>, config: &TopicConfig) {
+    /// Takes its configuration, from the next batch on.
+    pub(crate) fn configure(self: &Arc<Self>, config: &FollowedConfig) {
+        let settings = settings::replica_settings(config);
+        let config = &config.topic;
         self.policy
             .store(Arc::new(settings::produce_policy(config)));
         self.is_compacted
             .store(config.cleanup_policy.compact, Ordering::Relaxed);
         let compression = settings::forced_compression(config).map(Arc::new);
         self.compression.store(compression);
-        let settings = settings::replica_settings(config, &self.shared.config);
         let log_config = LogConfig::from(config);
         self.with_log(Box::new(move |log, _| {
             log.set_config(log_config);

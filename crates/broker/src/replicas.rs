@@ -29,8 +29,9 @@ use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, PartitionIndex, TopicId, TopicName};
 
 use crate::handlers::describe_configs::broker_config;
-use crate::node::Shared;
+use crate::node::{Shared, accept_limits};
 use crate::replica::Replica;
+use crate::replica::settings::FollowedConfig;
 
 mod open;
 mod place;
@@ -163,25 +164,33 @@ impl Replicas {
         *followed = image;
     }
 
-    /// Has topics take the configuration that has changed.
+    /// Has topics, and the limits of connections, take the configuration that has changed.
     fn follow_configs(&self, shared: &Shared, image: &Image, former: &Image) {
         let mut topics = Vec::new();
+        let mut is_of_broker = false;
         for resource in image.config_changes(former) {
             match resource.kind {
                 ResourceType::Topic => {
                     topics.extend(self.by_name.pin().get(resource.name.as_str()).cloned());
                 }
                 // Every topic inherits from the brokers.
-                ResourceType::Broker => topics.extend(self.by_id.pin().values().cloned()),
+                ResourceType::Broker => {
+                    is_of_broker = true;
+                    topics.extend(self.by_id.pin().values().cloned());
+                }
                 ResourceType::ClientMetrics | ResourceType::Group => {}
             }
         }
-        if topics.is_empty() {
+        if topics.is_empty() && !is_of_broker {
             return;
         }
         let broker = broker_config(shared, image);
+        if is_of_broker {
+            let limits = accept_limits(&broker.network);
+            shared.accept_limits.send_replace(limits);
+        }
         for topic in topics {
-            let config = topic_config(&broker, image, &topic.name);
+            let config = followed_config_of(&broker, image, &topic.name);
             for replica in topic.places.iter().filter_map(|place| place.open_replica()) {
                 replica.configure(&config);
             }
@@ -237,10 +246,10 @@ impl Replicas {
         by_name.flush();
     }
 
-    /// The configuration of a topic in the image that was followed last.
-    fn followed_config(&self, shared: &Shared, topic: &TopicName) -> TopicConfig {
+    /// The configuration of a topic's replicas in the image that was followed last.
+    fn followed_config(&self, shared: &Shared, topic: &TopicName) -> FollowedConfig {
         let followed = self.followed.lock();
-        topic_config(&broker_config(shared, &followed), &followed, topic)
+        followed_config_of(&broker_config(shared, &followed), &followed, topic)
     }
 
     fn shared(&self) -> Result<Arc<Shared>, ErrorCode> {
@@ -256,7 +265,7 @@ impl HostedTopic {
     }
 }
 
-fn topic_config(broker: &BrokerConfig, image: &Image, topic: &TopicName) -> TopicConfig {
+fn followed_config_of(broker: &BrokerConfig, image: &Image, topic: &TopicName) -> FollowedConfig {
     let resource = ConfigResource::topic(topic);
     let overrides: BTreeMap<String, String> = image
         .config(&resource)
@@ -264,7 +273,10 @@ fn topic_config(broker: &BrokerConfig, image: &Image, topic: &TopicName) -> Topi
         .flatten()
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    TopicConfig::new(broker, &overrides)
+    FollowedConfig {
+        topic: TopicConfig::new(broker, &overrides),
+        transaction: Arc::clone(&broker.transaction),
+    }
 }
 
 #[cfg(test)]

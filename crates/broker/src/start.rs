@@ -24,7 +24,7 @@ use skein_config::{Address, BrokerConfig, Listener as ListenerConfig};
 use skein_controller::{DiskState, Heartbeat, Refusal, RegisterBroker};
 use skein_env::{Env, Lane, Listener};
 use skein_metadata::Endpoint;
-use skein_net::{AcceptLimits, Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
+use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
 use skein_quorum::{Controller, QuorumError, QuorumOptions};
 use skein_storage::{CacheLimits, LogDirectory, MetaProperties, StorageError};
 use skein_types::{BrokerEpoch, ErrorCode, Uuid};
@@ -35,7 +35,7 @@ use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::Flusher;
 use crate::metrics::Metrics;
-use crate::node::{Identity, Shared};
+use crate::node::{Identity, Shared, accept_limits};
 use crate::producer_ids::ProducerIds;
 use crate::replicas::{Replicas, remove_left_behind};
 use crate::session::ClientService;
@@ -400,6 +400,7 @@ fn share(
         ),
         budget,
         append_budget,
+        accept_limits: watch::Sender::new(accept_limits(&config.network)),
         counters,
         config,
         env,
@@ -416,10 +417,7 @@ fn accept(shared: &Arc<Shared>, bound: Bound, stopped: &watch::Receiver<bool>) {
     let acceptor = Acceptor {
         listener_name: Arc::from(bound.config.name.as_str()),
         service: Arc::new(ClientService::new(Arc::clone(shared))),
-        accept_limits: AcceptLimits {
-            max_connections: network.max_connections as usize,
-            max_connections_per_ip: network.max_connections_per_ip as usize,
-        },
+        accept_limits: shared.accept_limits.subscribe(),
         limits: ConnectionLimits {
             request_max_bytes: network.socket_request_max_bytes as usize,
             idle_max,

@@ -39,8 +39,8 @@ pub struct Acceptor {
     pub listener_name: Arc<str>,
     /// What serves them.
     pub service: Arc<dyn Service>,
-    /// How many.
-    pub accept_limits: AcceptLimits,
+    /// How many, looked at for each: open connections stay when the limits sink.
+    pub accept_limits: watch::Receiver<AcceptLimits>,
     /// Limits of each.
     pub limits: ConnectionLimits,
     /// The node's receive buffers.
@@ -77,7 +77,8 @@ impl Acceptor {
     }
 
     fn admit(&self, stream: Box<dyn Stream>, peer: SocketAddr) {
-        let Some(place) = Place::take(peer.ip(), self.accept_limits, &self.counters) else {
+        let limits = *self.accept_limits.borrow();
+        let Some(place) = Place::take(peer.ip(), limits, &self.counters) else {
             self.counters
                 .connections_refused
                 .fetch_add(1, Ordering::Relaxed);

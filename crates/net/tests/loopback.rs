@@ -114,10 +114,11 @@ impl Server {
         let acceptor = Acceptor {
             listener_name: "TEST".into(),
             service: Arc::new(served.clone()),
-            accept_limits: AcceptLimits {
+            accept_limits: watch::channel(AcceptLimits {
                 max_connections: 100,
                 max_connections_per_ip: 100,
-            },
+            })
+            .1,
             limits: ConnectionLimits {
                 request_max_bytes: 100 << 20,
                 idle_max: Duration::from_secs(600),

@@ -1,16 +1,27 @@
 //! A topic's configuration, as the layers below want it.
 //!
-//! Input: `TopicConfig`. Output: the settings of the checks and of the state machine.
+//! Input: the topic's configuration and, of the broker's, what replicas go by. Output: the settings
+//! of the checks and of the state machine.
 //!
 //! Invariant: nothing is decided here; ranges were checked by `skein_config`.
 //!
 //! Source: Kafka's topic configuration.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
-use skein_config::{BrokerConfig, CompressionType, TimestampType, TopicConfig};
+use skein_config::{CompressionType, TimestampType, TopicConfig, TransactionConfig};
 use skein_partition::ReplicaSettings;
 use skein_record::{Codec, Compression, ProducePolicy};
+
+/// What a replica is configured by, under the dynamic settings of the image that it follows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FollowedConfig {
+    /// The topic's.
+    pub(crate) topic: TopicConfig,
+    /// The broker's, of producers.
+    pub(crate) transaction: Arc<TransactionConfig>,
+}
 
 /// What batches must be like.
 pub(crate) fn produce_policy(config: &TopicConfig) -> ProducePolicy {
@@ -40,8 +51,11 @@ pub(crate) fn forced_compression(config: &TopicConfig) -> Option<Compression> {
 }
 
 /// How the state machine decides.
-pub(crate) fn replica_settings(config: &TopicConfig, broker: &BrokerConfig) -> ReplicaSettings {
-    let transaction = &broker.transaction;
+pub(crate) fn replica_settings(config: &FollowedConfig) -> ReplicaSettings {
+    let FollowedConfig {
+        topic: config,
+        transaction,
+    } = config;
     let min_insync_replicas = config.min_insync_replicas.unwrap_or(1);
     ReplicaSettings {
         min_insync_replicas: NonZeroU32::new(u32::from(min_insync_replicas))

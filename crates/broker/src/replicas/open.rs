@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use super::{Place, removals};
 use crate::node::Shared;
-use crate::replica::settings::replica_settings;
+use crate::replica::settings::{FollowedConfig, replica_settings};
 use crate::replica::{Opened, Replica};
 
 /// Why a replica cannot be opened.
@@ -50,11 +50,12 @@ impl OpenError {
 pub(super) async fn open(
     shared: &Arc<Shared>,
     place: &Arc<Place>,
-) -> Result<(Arc<Replica>, TopicConfig), OpenError> {
+) -> Result<(Arc<Replica>, FollowedConfig), OpenError> {
     removals::remove_all_of(shared, &place.name).await;
     let config = shared.replicas.followed_config(shared, &place.name.topic);
     let work = {
-        let (shared, place, config) = (Arc::clone(shared), Arc::clone(place), config.clone());
+        let (shared, place) = (Arc::clone(shared), Arc::clone(place));
+        let config = config.topic.clone();
         move || open_log(&shared, &place, &config)
     };
     let opened = shared
@@ -78,7 +79,7 @@ pub(super) async fn open(
         producers,
         leader_epochs,
     };
-    let settings = replica_settings(&config, &shared.config);
+    let settings = replica_settings(&config);
     let machine = skein_partition::Replica::new(shared.identity.broker_id, settings, recovered);
     let opened = Opened {
         name: place.name.clone(),

@@ -313,3 +313,33 @@ fn a_changed_default_of_the_brokers_reaches_the_topics_that_have_no_value_of_the
         assert_eq!(retention_of(&node, "late").await, Some(Millis(4000)));
     });
 }
+
+#[test]
+fn dynamic_settings_of_the_broker_reach_connections_and_producers() {
+    let world = SimWorld::new(1);
+    let config = config(&world, &["max.connections=7"]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        node.produce("topic", batch_of(5, 0, 1)).await.unwrap();
+        let limits = || node.shared().accept_limits.borrow().max_connections;
+        assert_eq!(limits(), 7);
+        node.alter_broker("", "max.connections", "3").await;
+        node.alter_broker("", "producer.id.expiration.ms", "1000")
+            .await;
+        sleep(SOON).await;
+        assert_eq!(limits(), 3);
+        let followed = node
+            .shared()
+            .replicas
+            .followed_config(node.shared(), &TopicName::new("topic").unwrap());
+        assert_eq!(followed.transaction.producer_id_expiration_ms, Millis(1000));
+        // The replica has it too: the producer is forgotten at the next check, and its next
+        // sequence is no duplicate of what it sent.
+        sleep(Duration::from_secs(700)).await;
+        let replica = node.replica("topic").await.unwrap();
+        replica.age();
+        let again = node.produce("topic", batch_of(5, 0, 1)).await.unwrap();
+        assert_eq!(again.base_offset, Offset(1));
+    });
+}

@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 
-use skein_config::TopicConfig;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, Refusal};
 use skein_record::{BatchBuf, ProducerStates};
@@ -21,13 +20,14 @@ use tokio::sync::oneshot;
 use super::writing::Writing;
 use crate::replica::ReplicaView;
 use crate::replica::reply::ReplySender;
+use crate::replica::settings::FollowedConfig;
 
 /// A replica whose log has just been opened.
 pub(crate) struct Opened {
     pub(crate) name: TopicPartition,
     pub(crate) machine: skein_partition::Replica,
     pub(crate) log: Log,
-    pub(crate) config: TopicConfig,
+    pub(crate) config: FollowedConfig,
 }
 
 /// Something to do with the log while nothing is written, without blocking.

@@ -30,7 +30,7 @@ fn start_node(env: &Env, address: SocketAddr, limits: AcceptLimits) -> (SeenBy, 
     let acceptor = Acceptor {
         listener_name: "TEST".into(),
         service: Arc::new(TestService(seen.clone())),
-        accept_limits: limits,
+        accept_limits: watch::channel(limits).1,
         limits: LIMITS,
         pool: Arc::new(BufferPool::new()),
         budget: Budget::new(3_000_000),
