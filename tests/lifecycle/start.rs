@@ -116,6 +116,26 @@ fn a_directory_of_a_newer_format_is_refused() {
 }
 
 #[test]
+fn a_directory_of_kafkas_is_refused_before_anything_is_written_to_it() {
+    const CLUSTER: &str = "c2tlaW4tdGVzdHMtMDAwMQ";
+    let node = Node::prepare(System::Skein, &[]);
+    let directory = node.data_directory();
+    fs::create_dir_all(directory.join("orders-0")).unwrap();
+    let meta = format!("version=1\nnode.id=1\ncluster.id={CLUSTER}\n");
+    fs::write(directory.join("meta.properties"), meta).unwrap();
+    for _ in 0..2 {
+        assert_refused(
+            &mut node.command(),
+            &[CLUSTER, "no cluster yet", "metadata"],
+        );
+        let entries = fs::read_dir(&directory).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".lock", "meta.properties", "orders-0"]);
+    }
+}
+
+#[test]
 fn a_directory_without_permission_is_named() {
     let node = Node::prepare(System::Skein, &[]);
     let data = node.data_directory();

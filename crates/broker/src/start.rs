@@ -15,14 +15,14 @@
 //! Source: KIP-631 (registration), KIP-966 (clean shutdown).
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use skein_config::{Address, BrokerConfig, Listener as ListenerConfig};
 use skein_controller::{DiskState, Heartbeat, Refusal, RegisterBroker};
-use skein_env::{Env, Lane, Listener};
+use skein_env::{Disk, Env, Lane, Listener};
 use skein_metadata::Endpoint;
 use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
 use skein_quorum::{Controller, QuorumError, QuorumOptions};
@@ -220,12 +220,49 @@ impl Broker {
 /// Opens and locks `log.dirs`, on the offload pool.
 async fn open_directory(env: &Env, config: &BrokerConfig) -> Result<Arc<LogDirectory>, StartError> {
     let (disk, path) = (Arc::clone(&env.disk), config.node.log_dir.clone());
-    let open = move || LogDirectory::open(disk, &path, CacheLimits::default());
-    let opened = env
-        .offload("open-directory", open)
+    let metadata = config.node.metadata_log_dir.clone();
+    let open = move || {
+        let directory = LogDirectory::open(Arc::clone(&disk), &path, CacheLimits::default())?;
+        refuse_anothers(&*disk, &path, &metadata)?;
+        Ok(directory)
+    };
+    env.offload("open-directory", open)
         .await
-        .ok_or(StartError::Stopped)?;
-    Ok(opened?)
+        .ok_or(StartError::Stopped)?
+}
+
+/// A directory that names its cluster, without this node's metadata, is another node's, or Kafka's:
+/// founding a cluster for it would only end in the same refusal, and leave its files behind.
+fn refuse_anothers(disk: &dyn Disk, path: &Path, metadata: &Path) -> Result<(), StartError> {
+    let found = MetaProperties::read(disk, path)?;
+    let Some(found) = found.filter(|meta| meta.cluster_id.is_some()) else {
+        return Ok(());
+    };
+    let has_metadata = disk
+        .read_directory(metadata)
+        .is_ok_and(|entries| !entries.is_empty());
+    if has_metadata {
+        return Ok(());
+    }
+    Err(StartError::Foreign {
+        path: path.to_path_buf(),
+        found: owner(&found),
+        expected: format!(
+            "no cluster yet, as {} holds no metadata",
+            metadata.display()
+        ),
+    })
+}
+
+/// Whose directory it is, in words.
+fn owner(meta: &MetaProperties) -> String {
+    let node = meta
+        .node_id
+        .map_or_else(|| "?".to_owned(), |id| id.to_string());
+    format!(
+        "cluster {}, node {node}",
+        meta.cluster_id.as_deref().unwrap_or("?")
+    )
 }
 
 fn bind_all(env: &Env, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> {
@@ -346,13 +383,7 @@ fn claim_directory(
         if is_foreign {
             return Err(StartError::Foreign {
                 path: path.clone(),
-                found: format!(
-                    "cluster {}, node {}",
-                    found.cluster_id.as_deref().unwrap_or("?"),
-                    found
-                        .node_id
-                        .map_or_else(|| "?".to_owned(), |id| id.to_string())
-                ),
+                found: owner(found),
                 expected: format!("cluster {cluster_id}, node {}", identity.broker_id),
             });
         }
