@@ -28,8 +28,8 @@ pub(super) const KEYS: &[Key] = &[
         .doc(
             "What happens to old records: delete lets go of whole segments by retention.ms and \
              retention.bytes; compact keeps the last record of each key; both may stand together. \
-             Without either, everything is kept. This version does not compact: with compact alone, \
-             everything is kept too.",
+             Without either, everything is kept. This version does not compact: with compact \
+             alone, everything is kept too.",
         ),
     Key::topic("durability", String)
         .default("replicated")
@@ -197,7 +197,9 @@ pub(super) const KEYS: &[Key] = &[
         .doc("Whether remote segments are deleted when tiering is turned off."),
     Key::topic("remote.storage.enable", Boolean)
         .default("false")
-        .form("false: this version has no remote storage", |value| value == "false")
+        .form("false: this version has no remote storage", |value| {
+            value == "false"
+        })
         .not_yet()
         .doc("Whether old segments move to remote storage."),
     Key::topic("retention.bytes", Long)
