@@ -27,8 +27,8 @@ pub(super) const KEYS: &[Key] = &[
         .synonyms(&[from("log.cleanup.policy")])
         .doc(
             "What happens to old records: delete lets go of whole segments by retention.ms and \
-             retention.bytes; compact keeps the last record of each key; both may stand together. \
-             Without either, everything is kept. This version does not compact: with compact \
+             retention.bytes; compact keeps the last record of each key; both may stand \
+             together. Without either, everything is kept. This version does not compact: with compact \
              alone, everything is kept too.",
         ),
     Key::topic("durability", String)

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   make the first topic of each name
-//!   again and again: delete a topic and make the next of its name │ add partitions │ delete records
+//!   again and again: delete a topic, make the next of its name │ add partitions │ delete records
 //! ```
 //!
 //! Invariants:
