@@ -184,6 +184,14 @@ impl<E: Entry> IndexView<E> {
         }
     }
 
+    /// Whether both read the same map of a file.
+    pub(crate) fn is_same_map(&self, other: &Self) -> bool {
+        match (&self.written, &other.written) {
+            (Some(mine), Some(others)) => Arc::ptr_eq(mine, others),
+            _ => false,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count
     }

@@ -10,8 +10,12 @@
 //!                                   └── walk ──▶ found
 //! ```
 //!
-//! Invariants: the walk passes less than one index interval and one batch (row M12; counted in
-//! [`BatchAt::scanned_bytes`] and bounded by a test).
+//! Invariants:
+//! - the walk passes less than one index interval and one batch (row M12; counted in
+//!   [`BatchAt::scanned_bytes`] and bounded by a test);
+//! - an entry of a sealed segment is believed only where the log bears it out; else a walk from the
+//!   segment's beginning tells what it should have said, once, and the index is made anew
+//!   ([`SegmentRef::entry_position`]).
 //!
 //! Source: `LogSegment.translateOffset`.
 
@@ -25,6 +29,7 @@ use skein_types::Offset;
 
 use super::batches::Headers;
 use super::index::{IndexView, OffsetEntry};
+use super::segment::SealedSegment;
 use crate::StorageError;
 use crate::atomic_file::read_full;
 
@@ -35,6 +40,8 @@ pub(crate) struct SegmentRef {
     pub(crate) end_position: u64,
     pub(crate) file: Arc<dyn File>,
     pub(crate) offsets: IndexView<OffsetEntry>,
+    /// Whose indexes these are; `None` for the segment that grows, which wrote its own.
+    pub(crate) sealed: Option<Arc<SealedSegment>>,
 }
 
 /// A batch in a segment.
@@ -52,7 +59,7 @@ impl SegmentRef {
     /// before.
     pub(crate) fn find_batch(&self, target: Offset) -> Result<Option<BatchAt>, StorageError> {
         let relative = target.0.saturating_sub(self.base_offset.0);
-        let start = walk_range(&self.offsets, relative, self.end_position)?.start;
+        let start = self.entry_position(self.offsets.partition_point(not_past(relative))?)?;
         self.walk(start, |header| header.last_offset() >= target)
     }
 
@@ -60,7 +67,43 @@ impl SegmentRef {
     pub(crate) fn position_before(&self, offset: Offset) -> Result<u64, StorageError> {
         let relative = offset.0.saturating_sub(self.base_offset.0);
         let below = |entry: OffsetEntry| i64::from(entry.relative_offset) < relative;
-        entry_position(&self.offsets, self.offsets.partition_point(below)?)
+        self.entry_position(self.offsets.partition_point(below)?)
+    }
+
+    /// Position of the last of the first `count` entries; 0 if there is none. Where the log does
+    /// not bear the entry out, the position of the first batch that does not end before its offset.
+    fn entry_position(&self, count: usize) -> Result<u64, StorageError> {
+        let position = position_of(&self.offsets, count)?;
+        let (Some(sealed), Some(number)) = (&self.sealed, count.checked_sub(1)) else {
+            return Ok(position);
+        };
+        let entry = self.offsets.get(number)?;
+        let offset = Offset(self.base_offset.0 + i64::from(entry.relative_offset));
+        if self.is_batch_at(position, offset)? {
+            return Ok(position);
+        }
+        // A fault on this way is the log's: then the index is not to blame.
+        let first = self.walk(0, |header| header.last_offset() >= offset)?;
+        sealed.on_bad_offset(&self.offsets, entry);
+        Ok(first.map_or(self.end_position, |first| first.position))
+    }
+
+    /// Whether a batch of this segment begins at `position` that does not pass `last_offset`: then
+    /// all batches before it end below that offset. Kafka before 4.0 names the first batch of an
+    /// append with the offset of the last one.
+    pub(crate) fn is_batch_at(
+        &self,
+        position: u64,
+        last_offset: Offset,
+    ) -> Result<bool, StorageError> {
+        let range = position..self.end_position;
+        match Headers::new(&*self.file, &self.path, range).next() {
+            Ok(Some((_, header))) => {
+                Ok(header.base_offset >= self.base_offset && header.last_offset() <= last_offset)
+            }
+            Ok(None) | Err(StorageError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The first batch from `start` on that `is_it` accepts.
@@ -101,18 +144,21 @@ pub(crate) fn walk_range(
     relative_offset: i64,
     end_position: u64,
 ) -> Result<Range<u64>, StorageError> {
-    let not_past = |entry: OffsetEntry| i64::from(entry.relative_offset) <= relative_offset;
-    let count = offsets.partition_point(not_past)?;
+    let count = offsets.partition_point(not_past(relative_offset))?;
     let end = if count < offsets.len() {
         u64::from(offsets.get(count)?.position) + HEADER_BYTES as u64
     } else {
         end_position
     };
-    Ok(entry_position(offsets, count)?..end.min(end_position))
+    Ok(position_of(offsets, count)?..end.min(end_position))
+}
+
+fn not_past(relative_offset: i64) -> impl Fn(OffsetEntry) -> bool {
+    move |entry| i64::from(entry.relative_offset) <= relative_offset
 }
 
 /// Position of the last of the first `count` entries; 0 if there is none.
-fn entry_position(offsets: &IndexView<OffsetEntry>, count: usize) -> Result<u64, StorageError> {
+fn position_of(offsets: &IndexView<OffsetEntry>, count: usize) -> Result<u64, StorageError> {
     match count.checked_sub(1) {
         Some(last) => Ok(u64::from(offsets.get(last)?.position)),
         None => Ok(0),

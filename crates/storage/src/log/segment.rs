@@ -6,6 +6,8 @@
 //! Invariants:
 //! - an index is checked against itself and against the log once, at its first use; a missing or
 //!   bad one is rebuilt from the log and written anew ([`SealedSegment::offset_index`]);
+//! - that check does not see every wrong entry: one that a lookup finds out makes the next use
+//!   rebuild the index ([`SealedSegment::on_bad_offset`]);
 //! - descriptors and maps live in the directory's caches; an index's descriptor is closed once the
 //!   index is mapped.
 //!
@@ -19,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use skein_env::{Disk, File, OpenMode};
 use skein_types::{Offset, TopicPartition};
 
-use super::batches::{BatchWalk, Headers};
+use super::batches::BatchWalk;
 use super::index::{Entry, IndexView, OffsetEntry, TimeEntry, WrittenIndex};
 use super::lookup::SegmentRef;
 use super::names::{self, FileKind};
@@ -60,6 +62,9 @@ pub(crate) struct SealedSegment {
     times: Arc<Slot<IndexView<TimeEntry>>>,
     are_offsets_checked: AtomicBool,
     are_times_checked: AtomicBool,
+    /// Whether a lookup has found a wrong entry.
+    are_offsets_bad: AtomicBool,
+    are_times_bad: AtomicBool,
     max_timestamp: OnceLock<TimestampOffset>,
 }
 
@@ -117,12 +122,14 @@ impl SealedSegment {
             times: Slot::empty(),
             are_offsets_checked: AtomicBool::new(is_checked),
             are_times_checked: AtomicBool::new(is_checked),
+            are_offsets_bad: AtomicBool::new(false),
+            are_times_bad: AtomicBool::new(false),
             max_timestamp: OnceLock::new(),
         }
     }
 
     /// The segment as lookups need it.
-    pub(crate) fn open(&self) -> Result<SegmentRef, StorageError> {
+    pub(crate) fn open(self: &Arc<Self>) -> Result<SegmentRef, StorageError> {
         let offsets = self.offset_index()?;
         Ok(self.reference(self.log()?, IndexView::clone(&offsets)))
     }
@@ -138,38 +145,44 @@ impl SealedSegment {
         })
     }
 
-    pub(crate) fn offset_index(&self) -> Result<Arc<IndexView<OffsetEntry>>, StorageError> {
+    pub(crate) fn offset_index(
+        self: &Arc<Self>,
+    ) -> Result<Arc<IndexView<OffsetEntry>>, StorageError> {
         self.offsets.get(&self.home.directory.maps, || {
             let is_checked = self.are_offsets_checked.load(Ordering::Relaxed);
+            let is_bad = self.are_offsets_bad.load(Ordering::Relaxed);
             let kind = FileKind::OffsetIndex;
-            let view = self.map::<OffsetEntry>(kind)?;
+            let view = self.map::<OffsetEntry>(kind)?.filter(|_| !is_bad);
             let good = match view {
                 Some(view) if is_checked || self.are_offsets_good(&view)? => view,
                 _ => self.rebuild(kind)?.0,
             };
+            self.are_offsets_bad.store(false, Ordering::Relaxed);
             self.are_offsets_checked.store(true, Ordering::Relaxed);
             Ok(Arc::new(good))
         })
     }
 
-    pub(crate) fn time_index(&self) -> Result<Arc<IndexView<TimeEntry>>, StorageError> {
+    pub(crate) fn time_index(self: &Arc<Self>) -> Result<Arc<IndexView<TimeEntry>>, StorageError> {
         // Taken before the slot's lock: the check of the times needs the offsets.
         let offsets = self.offset_index()?;
         self.times.get(&self.home.directory.maps, || {
             let is_checked = self.are_times_checked.load(Ordering::Relaxed);
+            let is_bad = self.are_times_bad.load(Ordering::Relaxed);
             let kind = FileKind::TimeIndex;
-            let view = self.map::<TimeEntry>(kind)?;
+            let view = self.map::<TimeEntry>(kind)?.filter(|_| !is_bad);
             let good = match view {
                 Some(view) if is_checked || self.are_times_good(&view, &offsets)? => view,
                 _ => self.rebuild(kind)?.1,
             };
+            self.are_times_bad.store(false, Ordering::Relaxed);
             self.are_times_checked.store(true, Ordering::Relaxed);
             Ok(Arc::new(good))
         })
     }
 
     /// The largest timestamp, and the last offset of the first batch that has it.
-    pub(crate) fn max_timestamp(&self) -> Result<TimestampOffset, StorageError> {
+    pub(crate) fn max_timestamp(self: &Arc<Self>) -> Result<TimestampOffset, StorageError> {
         if let Some(known) = self.max_timestamp.get() {
             return Ok(*known);
         }
@@ -183,17 +196,45 @@ impl SealedSegment {
         Ok(*self.max_timestamp.get_or_init(|| max_timestamp))
     }
 
+    /// The log contradicts an entry of the offset index: the next use makes it anew.
+    pub(crate) fn on_bad_offset(&self, view: &IndexView<OffsetEntry>, entry: OffsetEntry) {
+        let path = self.path(FileKind::OffsetIndex);
+        tracing::error!(path = %path.display(), ?entry, "an index entry contradicts the log");
+        // Another reader may have seen to it already.
+        self.offsets.discard_if(|current| {
+            let is_it = current.is_same_map(view);
+            self.are_offsets_bad.fetch_or(is_it, Ordering::Relaxed);
+            is_it
+        });
+    }
+
+    /// As [`SealedSegment::on_bad_offset`], for the time index.
+    pub(crate) fn on_bad_time(&self, view: &IndexView<TimeEntry>, entry: TimeEntry) {
+        let path = self.path(FileKind::TimeIndex);
+        tracing::error!(path = %path.display(), ?entry, "an index entry contradicts the log");
+        self.times.discard_if(|current| {
+            let is_it = current.is_same_map(view);
+            self.are_times_bad.fetch_or(is_it, Ordering::Relaxed);
+            is_it
+        });
+    }
+
     pub(crate) fn path(&self, kind: FileKind) -> PathBuf {
         self.home.file(self.base_offset, kind)
     }
 
-    fn reference(&self, file: Arc<dyn File>, offsets: IndexView<OffsetEntry>) -> SegmentRef {
+    fn reference(
+        self: &Arc<Self>,
+        file: Arc<dyn File>,
+        offsets: IndexView<OffsetEntry>,
+    ) -> SegmentRef {
         SegmentRef {
             path: self.path(FileKind::Log),
             base_offset: self.base_offset,
             end_position: self.end_position,
             file,
             offsets,
+            sealed: Some(Arc::clone(self)),
         }
     }
 
@@ -214,7 +255,10 @@ impl SealedSegment {
         map_file(disk, &path, &file)
     }
 
-    fn are_offsets_good(&self, view: &IndexView<OffsetEntry>) -> Result<bool, StorageError> {
+    fn are_offsets_good(
+        self: &Arc<Self>,
+        view: &IndexView<OffsetEntry>,
+    ) -> Result<bool, StorageError> {
         let Some(last) = view.last()? else {
             return Ok(true);
         };
@@ -223,18 +267,13 @@ impl SealedSegment {
         if !in_segment || !does_rise(view)? {
             return Ok(false);
         }
-        let position = u64::from(last.position);
-        let (file, path) = (self.log()?, self.path(FileKind::Log));
-        let Ok(Some((_, header))) = Headers::new(&*file, &path, position..self.end_position).next()
-        else {
-            return Ok(false);
-        };
-        let offset = self.base_offset.0 + i64::from(last.relative_offset);
-        Ok(header.base_offset >= self.base_offset && header.last_offset().0 <= offset)
+        let offset = Offset(self.base_offset.0 + i64::from(last.relative_offset));
+        let segment = self.reference(self.log()?, view.clone());
+        segment.is_batch_at(u64::from(last.position), offset)
     }
 
     fn are_times_good(
-        &self,
+        self: &Arc<Self>,
         view: &IndexView<TimeEntry>,
         offsets: &IndexView<OffsetEntry>,
     ) -> Result<bool, StorageError> {

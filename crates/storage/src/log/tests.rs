@@ -16,6 +16,7 @@ use crate::log_directory::{CacheLimits, CheckpointFile, LogDirectory};
 use crate::testing::FaultyDisk;
 
 mod append;
+mod bad_indexes;
 mod flushing;
 mod kafka;
 mod model;

@@ -13,6 +13,9 @@
 //!  first record ≥ 150: entry (200, C) → offset entry below C: e3 → walk: B
 //! ```
 //!
+//! An entry of a sealed segment is believed only where its batch has its timestamp; else the walk
+//! begins where the segment does, and the index is made anew.
+//!
 //! Invariants: the answer is that of a linear search, also for timestamps out of order (property
 //! test); one batch is unpacked, and its unpacked size is bounded.
 //!
@@ -21,7 +24,7 @@
 use skein_record::BatchView;
 use skein_types::{LeaderEpoch, Millis, Offset};
 
-use super::index::TimeEntry;
+use super::index::{IndexView, TimeEntry};
 use super::lookup::{BatchAt, SegmentRef};
 use super::segment_index::TimestampOffset;
 use super::view::{LogView, ReadError};
@@ -148,7 +151,9 @@ impl LogView {
         let times = self.times(number)?;
         let below = |entry: TimeEntry| entry.timestamp < timestamp.0;
         let reaching = times.partition_point(below)?;
-        let by_time = if reaching < times.len() {
+        let by_time = if self.is_bad_time(segment, &times, reaching)? {
+            0
+        } else if reaching < times.len() {
             let offset = segment.base_offset.0 + i64::from(times.get(reaching)?.relative_offset);
             segment.position_before(Offset(offset))?
         } else {
@@ -156,6 +161,29 @@ impl LogView {
             segment.position_before(Offset(i64::MAX))?
         };
         Ok(by_time.max(segment.position_before(self.log_start_offset)?))
+    }
+
+    /// Whether the log contradicts the entry `reaching` of a sealed segment's time index, or the
+    /// one before it: between them they bound the answer.
+    fn is_bad_time(
+        &self,
+        segment: &SegmentRef,
+        times: &IndexView<TimeEntry>,
+        reaching: usize,
+    ) -> Result<bool, ReadError> {
+        let Some(sealed) = &segment.sealed else {
+            return Ok(false);
+        };
+        for number in reaching.saturating_sub(1)..times.len().min(reaching + 1) {
+            let entry = times.get(number)?;
+            let offset = Offset(segment.base_offset.0 + i64::from(entry.relative_offset));
+            let batch = segment.find_batch(offset)?;
+            if batch.is_none_or(|batch| batch.header.max_timestamp.0 != entry.timestamp) {
+                sealed.on_bad_time(times, entry);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn first_in_batch(

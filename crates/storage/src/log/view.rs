@@ -272,6 +272,7 @@ impl LogView {
                 end_position: self.active.end_position,
                 file: Arc::clone(&self.active.file),
                 offsets: self.active.offsets.clone(),
+                sealed: None,
             }),
         }
     }

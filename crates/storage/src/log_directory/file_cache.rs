@@ -93,6 +93,14 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
         slot
     }
 
+    /// Empties the slot if `is_it` says so of its content, with the slot locked.
+    pub(crate) fn discard_if(&self, is_it: impl FnOnce(&T) -> bool) {
+        let mut content = self.content.lock();
+        if content.as_deref().is_some_and(is_it) {
+            *content = None;
+        }
+    }
+
     /// The content, which `open` makes if the slot is empty.
     pub(crate) fn get(
         self: &Arc<Self>,

@@ -9,7 +9,7 @@
 use super::*;
 
 /// Writes the recovery point as the broker does from time to time.
-fn checkpoint(log: &Log) {
+pub(super) fn checkpoint(log: &Log) {
     let offsets = BTreeMap::from([(orders(), log.recovery_point())]);
     log.home
         .directory
