@@ -49,7 +49,11 @@ struct Plan {
     usable_bytes: Mutex<Option<u64>>,
     cold_below: AtomicU64,
     reads: AtomicU64,
+    on_write: Mutex<Option<WriteHook>>,
 }
+
+/// Sees the path of each write before it is done.
+type WriteHook = Arc<dyn Fn(&Path) + Send + Sync>;
 
 impl FaultyDisk {
     pub(crate) fn new() -> Arc<Self> {
@@ -63,6 +67,11 @@ impl FaultyDisk {
     /// What lies below this position of a file is not in the page cache.
     pub(crate) fn set_cold_below(&self, position: u64) {
         self.plan.cold_below.store(position, Ordering::Relaxed);
+    }
+
+    /// Lets `hook` see each write before it is done.
+    pub(crate) fn on_write(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
+        *self.plan.on_write.lock() = Some(Arc::new(hook));
     }
 
     /// Reads so far.
@@ -159,6 +168,10 @@ impl File for FaultyFile {
     }
 
     fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        let hook = self.plan.on_write.lock().clone();
+        if let Some(hook) = hook {
+            hook(&self.path);
+        }
         let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if self
             .path

@@ -8,6 +8,8 @@
 //!   bad one is rebuilt from the log and written anew ([`SealedSegment::offset_index`]);
 //! - that check does not see every wrong entry: one that a lookup finds out makes the next use
 //!   rebuild the index ([`SealedSegment::on_bad_offset`]);
+//! - an index file is mapped and made under one lock, which is taken before a slot's: nobody maps
+//!   what another thread has half written (`SealedSegment::index_files`);
 //! - descriptors and maps live in the directory's caches; an index's descriptor is closed once the
 //!   index is mapped.
 //!
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use skein_env::{Disk, File, OpenMode};
 use skein_types::{Offset, TopicPartition};
 
@@ -57,6 +60,8 @@ pub(crate) struct SealedSegment {
     pub(crate) end_position: u64,
     /// `index.interval.bytes`, for a rebuild.
     interval_bytes: u64,
+    /// Held while an index file is mapped, checked and made.
+    index_files: Mutex<()>,
     log: Arc<Slot<dyn File>>,
     offsets: Arc<Slot<IndexView<OffsetEntry>>>,
     times: Arc<Slot<IndexView<TimeEntry>>>,
@@ -117,6 +122,7 @@ impl SealedSegment {
             end_offset,
             end_position,
             interval_bytes,
+            index_files: Mutex::new(()),
             log,
             offsets: Slot::empty(),
             times: Slot::empty(),
@@ -148,6 +154,10 @@ impl SealedSegment {
     pub(crate) fn offset_index(
         self: &Arc<Self>,
     ) -> Result<Arc<IndexView<OffsetEntry>>, StorageError> {
+        if let Some(mapped) = self.offsets.peek() {
+            return Ok(mapped);
+        }
+        let _alone = self.index_files.lock();
         self.offsets.get(&self.home.directory.maps, || {
             let is_checked = self.are_offsets_checked.load(Ordering::Relaxed);
             let is_bad = self.are_offsets_bad.load(Ordering::Relaxed);
@@ -164,8 +174,12 @@ impl SealedSegment {
     }
 
     pub(crate) fn time_index(self: &Arc<Self>) -> Result<Arc<IndexView<TimeEntry>>, StorageError> {
-        // Taken before the slot's lock: the check of the times needs the offsets.
+        if let Some(mapped) = self.times.peek() {
+            return Ok(mapped);
+        }
+        // Taken before the locks: the check of the times needs the offsets.
         let offsets = self.offset_index()?;
+        let _alone = self.index_files.lock();
         self.times.get(&self.home.directory.maps, || {
             let is_checked = self.are_times_checked.load(Ordering::Relaxed);
             let is_bad = self.are_times_bad.load(Ordering::Relaxed);
@@ -217,6 +231,18 @@ impl SealedSegment {
             self.are_times_bad.fetch_or(is_it, Ordering::Relaxed);
             is_it
         });
+    }
+
+    /// Empties the slot, as the directory's cache may do at any time.
+    #[cfg(test)]
+    pub(crate) fn evict_offsets(&self) {
+        self.offsets.discard_if(|_| true);
+    }
+
+    /// As [`SealedSegment::evict_offsets`].
+    #[cfg(test)]
+    pub(crate) fn evict_times(&self) {
+        self.times.discard_if(|_| true);
     }
 
     pub(crate) fn path(&self, kind: FileKind) -> PathBuf {

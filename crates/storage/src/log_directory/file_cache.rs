@@ -93,6 +93,12 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
         slot
     }
 
+    /// The content, if the slot is full.
+    pub(crate) fn peek(&self) -> Option<Arc<T>> {
+        self.used.store(true, Ordering::Relaxed);
+        self.content.lock().clone()
+    }
+
     /// Empties the slot if `is_it` says so of its content, with the slot locked.
     pub(crate) fn discard_if(&self, is_it: impl FnOnce(&T) -> bool) {
         let mut content = self.content.lock();

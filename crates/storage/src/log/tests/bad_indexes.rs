@@ -9,6 +9,7 @@
 use super::recovering::checkpoint;
 use super::*;
 use crate::log::index::{Entry, OffsetEntry, TimeEntry};
+use crate::log::names::FileKind;
 
 const END: i64 = 60;
 
@@ -123,4 +124,35 @@ fn a_good_index_is_not_blamed_for_a_bad_log() {
         assert_eq!(offsets(&log.view(), base, base + 2), [base, base + 1]);
     }
     assert_eq!(std::fs::read(path).unwrap(), good);
+}
+
+#[test]
+fn nobody_maps_an_index_that_another_thread_makes() {
+    let fixture = written();
+    let log = fixture.log(small());
+    let segment = Arc::clone(&log.sealed[1]);
+    let entries = segment.offset_index().unwrap().to_vec().unwrap();
+    let times = segment.time_index().unwrap().to_vec().unwrap();
+    // Both had to go, and one of the files is missing.
+    segment.evict_offsets();
+    segment.evict_times();
+    std::fs::remove_file(segment.path(FileKind::TimeIndex)).unwrap();
+    let (sender, seen) = std::sync::mpsc::channel();
+    let other = Arc::clone(&segment);
+    fixture.disk.on_write(move |path| {
+        if path != other.path(FileKind::OffsetIndex) {
+            return;
+        }
+        // The file is there, and nothing in it yet.
+        other.evict_offsets();
+        let (other, sender) = (Arc::clone(&other), sender.clone());
+        std::thread::spawn(move || {
+            let found = other.offset_index().unwrap().to_vec().unwrap();
+            sender.send(found).unwrap();
+        });
+        // Time enough for whoever does not wait.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    });
+    assert_eq!(segment.time_index().unwrap().to_vec().unwrap(), times);
+    assert_eq!(seen.recv().unwrap(), entries);
 }
