@@ -7,6 +7,8 @@
 //! - a call either takes effect or says that it did not; a short write says how much it wrote;
 //! - what [`File::sync_data`] returned for survives a power cut; a new name survives it only after
 //!   [`Disk::sync_directory`];
+//! - a flush that failed may have lost what was written before it, and a later one succeeds all the
+//!   same; only [`File::rewrite`] brings what the file still shows to the device;
 //! - an index map is read-only: nothing is ever written through a map, because a full disk would
 //!   turn that into SIGBUS.
 //!
@@ -16,6 +18,7 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::io;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,6 +163,19 @@ pub trait File: Any + Send + Sync {
     /// # Errors
     /// What the system says. After an error the unflushed data may be lost without a second error.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Writes what the file shows in `range` once more, past whatever the page cache believes to be
+    /// on the device; [`File::sync_data`] then makes it durable. Nobody may write or cut there, nor
+    /// in the blocks where the range begins and ends, until the call returns. `scratch` is any
+    /// buffer: kept from call to call, it saves allocations.
+    ///
+    /// If the range ends with the file, a crash in the middle may leave zeros behind that end, for
+    /// the rest of a block. Where a write-back had failed, a reader may meet the device's older
+    /// bytes in the moment of the call.
+    ///
+    /// # Errors
+    /// What the system says; `UnexpectedEof` if the file ends within the range.
+    fn rewrite(&self, range: Range<u64>, scratch: &mut Vec<u8>) -> io::Result<()>;
 
     /// Length in bytes.
     ///

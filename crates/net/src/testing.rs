@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -215,6 +216,10 @@ impl File for TestFile {
 
     fn sync_data(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn rewrite(&self, _range: Range<u64>, _scratch: &mut Vec<u8>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn length(&self) -> io::Result<u64> {

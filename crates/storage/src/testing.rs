@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub(crate) struct FaultyDisk {
 struct Plan {
     faults: Mutex<VecDeque<Fault>>,
     writes: Mutex<Vec<(u64, u64)>>,
+    rewrites: Mutex<Vec<Range<u64>>>,
     usable_bytes: Mutex<Option<u64>>,
     cold_below: AtomicU64,
     reads: AtomicU64,
@@ -87,6 +89,11 @@ impl FaultyDisk {
     /// Position and length of every write so far; forgets them.
     pub(crate) fn take_writes(&self) -> Vec<(u64, u64)> {
         std::mem::take(&mut *self.plan.writes.lock())
+    }
+
+    /// Ranges that were written anew so far; forgets them.
+    pub(crate) fn take_rewrites(&self) -> Vec<Range<u64>> {
+        std::mem::take(&mut *self.plan.rewrites.lock())
     }
 }
 
@@ -203,6 +210,11 @@ impl File for FaultyFile {
             Some(Fault::Flush(number)) => Err(io::Error::from_raw_os_error(number)),
             _ => self.real.sync_data(),
         }
+    }
+
+    fn rewrite(&self, range: Range<u64>, scratch: &mut Vec<u8>) -> io::Result<()> {
+        self.plan.rewrites.lock().push(range.clone());
+        self.real.rewrite(range, scratch)
     }
 
     fn length(&self) -> io::Result<u64> {

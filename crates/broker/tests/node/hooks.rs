@@ -9,6 +9,7 @@
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -125,6 +126,10 @@ impl File for HookedFile {
     fn sync_data(&self) -> io::Result<()> {
         self.hooks.syncing(&self.path);
         self.file.sync_data()
+    }
+
+    fn rewrite(&self, range: Range<u64>, scratch: &mut Vec<u8>) -> io::Result<()> {
+        self.file.rewrite(range, scratch)
     }
 
     fn length(&self) -> io::Result<u64> {

@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::io::{IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::ptr;
@@ -25,6 +26,8 @@ use rustix::fs::{Advice, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
+
+mod rewrite;
 
 /// The kernel's limit of pieces in one call (`IOV_MAX`).
 const WRITE_PIECES_MAX: usize = 1024;
@@ -187,6 +190,10 @@ impl File for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         retry(|| rustix::fs::fdatasync(&self.file))
+    }
+
+    fn rewrite(&self, range: Range<u64>, scratch: &mut Vec<u8>) -> io::Result<()> {
+        self.rewrite_blocks(&range, scratch)
     }
 
     fn length(&self) -> io::Result<u64> {

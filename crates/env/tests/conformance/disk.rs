@@ -63,6 +63,7 @@ on_every_disk!(
     space_is_less_than_the_total,
     what_was_just_written_is_hot_and_hints_do_no_harm,
     more_pieces_than_the_kernel_takes_are_written_in_part,
+    a_rewrite_changes_no_byte_and_no_length,
 );
 
 type AnyDisk = Arc<dyn Disk>;
@@ -359,4 +360,30 @@ fn more_pieces_than_the_kernel_takes_are_written_in_part(disk: &AnyDisk, root: &
     let count = file.write_at(&pieces, 0).unwrap();
     assert!((2048..=6000).contains(&count), "{count}");
     assert_eq!(file.length().unwrap(), count as u64);
+}
+
+fn a_rewrite_changes_no_byte_and_no_length(disk: &AnyDisk, root: &Path) {
+    let bytes = pattern(30_000);
+    let file = create(disk, &root.join("a"), &bytes);
+    disk.rename(&root.join("a"), &root.join("b")).unwrap();
+    let mut scratch = Vec::new();
+    for range in [
+        0..0,
+        0..30_000,
+        0..4096,
+        4095..4097,
+        5000..20_000,
+        29_999..30_000,
+        8192..30_000,
+    ] {
+        file.rewrite(range.clone(), &mut scratch).unwrap();
+        file.sync_data().unwrap();
+        assert!(read_all(file.as_ref()) == bytes, "{range:?}");
+    }
+    assert!(file.rewrite(0..30_001, &mut scratch).is_err());
+    assert!(read_all(file.as_ref()) == bytes);
+    // What comes after it is appended where it belongs.
+    write_all(file.as_ref(), b"more", 30_000);
+    let again = disk.open(&root.join("b"), OpenMode::Read).unwrap();
+    assert!(read_all(again.as_ref()) == [bytes.as_slice(), b"more"].concat());
 }

@@ -9,6 +9,7 @@
 use std::any::Any;
 use std::io;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,6 +114,34 @@ impl File for SimFile {
         } else if matches!(judged.verdict, Verdict::Fails(_)) {
             let mut state = self.disk.core.state.lock();
             self.node.content.lock().sync_and_fail(&mut state.rng);
+        }
+        self.disk.end(&judged, Ok(()))
+    }
+
+    fn rewrite(&self, range: Range<u64>, _scratch: &mut Vec<u8>) -> io::Result<()> {
+        self.check_writable()?;
+        let length = self.node.content.lock().length();
+        if range.end > length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let bytes = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let words = [self.node.id, range.start, bytes as u64];
+        let cost = pages(bytes as u64);
+        let judged = self.disk.begin(Operation::Write, &self.path, words, cost)?;
+        let (first, end) = (range.start / PAGE as u64, pages(range.end));
+        {
+            let mut content = self.node.content.lock();
+            match judged.verdict {
+                Verdict::Whole | Verdict::Short => content.rewrite(first, end),
+                Verdict::Fails(_) | Verdict::Dies(_) => {
+                    let done = judged.write_limit(bytes) as u64 / PAGE as u64;
+                    content.rewrite(first, first + done);
+                }
+            }
+            // A block is written as a whole; the end of the file is put right afterwards.
+            if matches!(judged.verdict, Verdict::Dies(_)) && judged.takes_effect() {
+                content.set_length(length.max(end * PAGE as u64));
+            }
         }
         self.disk.end(&judged, Ok(()))
     }
