@@ -40,6 +40,7 @@ mod active;
 mod batches;
 mod epochs;
 mod flush;
+mod found;
 mod index;
 mod index_check;
 mod leftovers;
@@ -128,7 +129,9 @@ impl Log {
             batches.first().copied().unwrap_or_default(),
             self.log_end_offset,
         );
-        let is_rolled = self.active.should_roll(&first, &self.config, now);
+        // A file that a former process wrote is left alone until it is rewritten.
+        let is_rolled = self.flush.found.is_in(self.active.base_offset)
+            || self.active.should_roll(&first, &self.config, now);
         if is_rolled {
             self.roll_to(first.base_offset, now)
                 .map_err(AppendError::untouched)?;

@@ -31,6 +31,9 @@ mod scan;
 
 pub use scan::{Frames, Head, Scan, scan_frames};
 
+/// What is rewritten at once, in bytes: a multiple of any block.
+pub(crate) const REWRITE_PIECE_BYTES: u64 = 1024 * 1024;
+
 /// Most pieces that one write takes: the kernel's `IOV_MAX`.
 pub const APPEND_MAX_PIECES: usize = 1024;
 
@@ -238,6 +241,23 @@ impl SegmentFile {
         self.file
             .sync_data()
             .map_err(|source| StorageError::io("flush", &self.path, source))
+    }
+
+    /// Brings everything below [`SegmentFile::end`] to the device, durably, whatever the page cache
+    /// believes to be there: for a file that a former process wrote. Nobody may append meanwhile.
+    ///
+    /// # Errors
+    /// What the disk says; then the owner must go offline.
+    pub fn rewrite(&self) -> Result<(), StorageError> {
+        let (mut start, mut scratch) = (0, Vec::new());
+        while start < self.end {
+            let end = (start + REWRITE_PIECE_BYTES).min(self.end);
+            self.file
+                .rewrite(start..end, &mut scratch)
+                .map_err(|source| StorageError::io_at("rewrite", &self.path, start, source))?;
+            start = end;
+        }
+        self.flush()
     }
 
     /// Gives the file another name in the same directory.

@@ -47,7 +47,7 @@ pub(crate) struct FaultyDisk {
 struct Plan {
     faults: Mutex<VecDeque<Fault>>,
     writes: Mutex<Vec<(u64, u64)>>,
-    rewrites: Mutex<Vec<Range<u64>>>,
+    rewrites: Mutex<Vec<(u64, u64)>>,
     usable_bytes: Mutex<Option<u64>>,
     cold_below: AtomicU64,
     reads: AtomicU64,
@@ -91,8 +91,8 @@ impl FaultyDisk {
         std::mem::take(&mut *self.plan.writes.lock())
     }
 
-    /// Ranges that were written anew so far; forgets them.
-    pub(crate) fn take_rewrites(&self) -> Vec<Range<u64>> {
+    /// Start and end of every range that was written anew so far; forgets them.
+    pub(crate) fn take_rewrites(&self) -> Vec<(u64, u64)> {
         std::mem::take(&mut *self.plan.rewrites.lock())
     }
 }
@@ -213,7 +213,7 @@ impl File for FaultyFile {
     }
 
     fn rewrite(&self, range: Range<u64>, scratch: &mut Vec<u8>) -> io::Result<()> {
-        self.plan.rewrites.lock().push(range.clone());
+        self.plan.rewrites.lock().push((range.start, range.end));
         self.real.rewrite(range, scratch)
     }
 

@@ -71,6 +71,11 @@ struct Story {
     start: i64,
     /// The log starts no later.
     start_max: i64,
+    /// The log starts no earlier, also after a power cut: what `DeleteRecords` said.
+    deleted: i64,
+    /// A truncation has begun: what it cuts off may come back with a power cut until the next one
+    /// has ended.
+    is_truncating: bool,
     epoch: i32,
     sequence: i32,
 }
@@ -133,6 +138,8 @@ impl Story {
             flushed: 0,
             start: 0,
             start_max: 0,
+            deleted: 0,
+            is_truncating: false,
             epoch: 0,
             sequence: 0,
         }
@@ -153,6 +160,13 @@ impl Story {
         }
         producers.on_log_start(Offset(end));
         producers
+    }
+
+    /// The machine lost its power; returns the end that was promised.
+    fn lose_power(&mut self) -> i64 {
+        // What retention took out may come back.
+        self.start = self.deleted;
+        self.flushed
     }
 
     fn next_batch(&mut self, records: i64) -> Appended {
@@ -362,6 +376,8 @@ impl<'a> Run<'a> {
         self.story.written = self.story.written.min(end);
         self.story.flushed = self.story.flushed.min(end);
         self.story.start = self.story.start.min(end);
+        self.story.deleted = self.story.deleted.min(end);
+        self.story.is_truncating = true;
         if let Some(truncated) = self.log.truncate_to(Offset(target), Millis(5000))? {
             assert_eq!(truncated.log_end_offset, Offset(end));
             self.story.batches.retain(|batch| batch.end <= end);
@@ -370,6 +386,7 @@ impl<'a> Run<'a> {
             self.log.write_snapshot(&producers)?;
             self.log.publish(Offset(end), Offset(end));
         }
+        self.story.is_truncating = false;
         Ok(())
     }
 
@@ -378,6 +395,7 @@ impl<'a> Run<'a> {
         self.story.start_max = self.story.start_max.max(before);
         self.log.advance_log_start(Offset(before))?;
         self.story.start = self.story.start.max(before);
+        self.story.deleted = self.story.deleted.max(before);
         Ok(())
     }
 
@@ -574,6 +592,47 @@ fn strike(script: &[Step], call: u64, fault: Fault, seed: u64) {
     }
 }
 
+/// What a process may do that starts on the page cache of one whose flush failed.
+fn second_lives() -> Vec<Vec<Step>> {
+    use Step::{Append, Checkpoint, DeleteRecords, Flush, Retain, Roll, ShutDown, Truncate};
+    let all = Flush(FlushScope::All);
+    let sealed = Flush(FlushScope::Sealed);
+    vec![
+        vec![all.clone(), Checkpoint],
+        vec![Append(vec![2, 3]), all.clone(), Checkpoint, Append(vec![1])],
+        vec![all.clone(), Append(vec![3]), all.clone()],
+        vec![sealed.clone(), Checkpoint, Append(vec![2])],
+        vec![Append(vec![5, 5, 5]), Roll, sealed, Checkpoint],
+        vec![ShutDown],
+        vec![Append(vec![1]), ShutDown],
+        vec![Truncate(5), Append(vec![2]), all.clone(), Checkpoint],
+        vec![DeleteRecords(3), Retain(1500), all.clone(), Checkpoint],
+        vec![Append(vec![2]), Truncate(4), ShutDown, Append(vec![2]), all],
+    ]
+}
+
+/// The disk fails the call; the process is killed, another one starts on its page cache and goes
+/// on; then the power is cut.
+fn strike_kill_and_cut(script: &[Step], call: u64, life: &[Step], seed: u64) {
+    let world = SimWorld::new(seed);
+    let root = Path::new("/data");
+    let mut story = Story::new();
+    let disk = world.node(NODE).disk;
+    world.disk(NODE).fail_after(call, Fault::Eio);
+    let _ = tell(&disk, root, &mut story, script);
+    if story.is_truncating {
+        return;
+    }
+    world.disk(NODE).heal();
+    world.kill(NODE);
+    let disk = world.node(NODE).disk;
+    assert!(tell(&disk, root, &mut story, life).is_ok());
+    world.power_cut(NODE);
+    let disk = world.node(NODE).disk;
+    let flushed = story.lose_power();
+    assert!(go_on(&disk, root, &mut story, flushed).is_ok());
+}
+
 fn strike_everywhere(fault: Fault) {
     let script = script();
     let calls = calls(&script);
@@ -655,6 +714,77 @@ fn records_of_a_deleted_topic_do_not_come_back_under_a_later_one_of_its_name() {
         if let Ok(opened) = opened {
             assert_eq!(opened.log.log_end_offset(), Offset(0), "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn what_was_flushed_after_a_failed_flush_and_a_kill_survives_a_power_cut() {
+    let script = script();
+    for call in 0..calls(&script) {
+        for (number, life) in second_lives().iter().enumerate() {
+            let seed = call * 100 + number as u64;
+            let struck = std::panic::catch_unwind(|| {
+                strike_kill_and_cut(&script, call, life, seed);
+            });
+            assert!(struck.is_ok(), "EIO at call {call}, then {life:?}");
+        }
+    }
+}
+
+/// Several processes one after the other on one disk, each with a fault, each ended by a kill or a
+/// power cut.
+fn live_often(seed: u64) {
+    let world = SimWorld::new(seed);
+    let mut rng = world.rng("lives");
+    let root = Path::new("/data");
+    let (mut story, mut at_least) = (Story::new(), 0);
+    for _ in 0..6 {
+        let disk = world.node(NODE).disk;
+        let fault = [Fault::Eio, Fault::Eio, Fault::Kill, Fault::PowerCut];
+        let fault = fault[usize::try_from(rng.below(4)).unwrap()];
+        let mut script = random_script(&mut rng);
+        script.truncate(usize::try_from(rng.between(1, 12)).unwrap());
+        // The opening itself is not struck: what it does to a story that ends there is told by the
+        // other tests.
+        let opened = Run::open(&disk, root, &mut story, at_least);
+        assert!(opened.is_ok(), "the log does not open");
+        drop(opened);
+        world.disk(NODE).fail_after(rng.below(300), fault);
+        let ended = tell(&disk, root, &mut story, &script);
+        world.disk(NODE).heal();
+        if story.is_truncating {
+            return;
+        }
+        let has_died = matches!(ended, Err(End::Died));
+        let is_power_cut = if has_died {
+            fault == Fault::PowerCut
+        } else {
+            rng.chance(2)
+        };
+        if !has_died && is_power_cut {
+            world.power_cut(NODE);
+        } else if !has_died {
+            world.kill(NODE);
+        }
+        at_least = if is_power_cut {
+            story.lose_power()
+        } else {
+            story.written
+        };
+    }
+}
+
+/// Seeds of [`live_often`].
+const LIVES: u64 = 400;
+
+#[test]
+fn what_was_promised_survives_many_lives() {
+    let seeds = std::env::var("STORAGE_CRASH_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok());
+    for seed in 0..seeds.unwrap_or(LIVES) {
+        let lived = std::panic::catch_unwind(|| live_often(seed));
+        assert!(lived.is_ok(), "seed {seed}");
     }
 }
 

@@ -76,6 +76,11 @@ pub(super) fn read(disk: &dyn Disk, home: &Home) -> Result<Option<LeaderEpochs>,
     let Some(content) = atomic_file::read(disk, &path)? else {
         return Ok(None);
     };
+    if !content.ends_with(b"\n") {
+        // It was never flushed: the last number may lack digits.
+        tracing::warn!(path = %path.display(), "reading the leader epochs from the batches instead");
+        return Ok(None);
+    }
     match LeaderEpochs::decode(&content) {
         Ok(epochs) => Ok(Some(epochs)),
         Err(error) => {

@@ -11,6 +11,10 @@
 //! Invariants:
 //! - the recovery point passes a record only when its bytes, the name of its segment's file, the
 //!   indexes of sealed segments and its leader epoch are on the disk;
+//! - bytes that a former process wrote do not count as flushed because a flush succeeds now: the
+//!   first plan writes them anew (`found.rs`);
+//! - plans of a log run one after the other, and none after a failed one: the kernel tells of a
+//!   failure once, so that the flush of another plan would succeed without the lost pages;
 //! - a plan made before a truncation does not move the recovery point afterwards;
 //! - after a failed flush nothing is known of the unflushed bytes: the log takes no more writes
 //!   ([`Log::flush_failed`]).
@@ -21,10 +25,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use skein_env::{File, OpenMode};
 use skein_types::{Millis, Offset};
 
 use super::Log;
+use super::found::{Found, Rewrite};
 use super::names::FileKind;
 use super::segment::Home;
 use crate::StorageError;
@@ -33,7 +39,8 @@ use crate::atomic_file;
 /// How much of a log to flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushScope {
-    /// The sealed segments: after a roll, so that recovery need not scan them.
+    /// The sealed segments: after a roll, so that recovery need not scan them. Everything, as long
+    /// as bytes of a former process are to be rewritten.
     Sealed,
     /// Everything that is written.
     All,
@@ -49,6 +56,8 @@ pub struct FlushPlan {
     needs_directory: bool,
     flushed: Flushed,
     ticket: u64,
+    found: Rewrite,
+    has_failed: Arc<Mutex<bool>>,
 }
 
 /// What a plan has made durable.
@@ -72,6 +81,11 @@ pub(super) struct FlushState {
     sealed: Vec<(Offset, Arc<dyn File>)>,
     /// Snapshots of the producers that are not flushed.
     snapshots: Vec<Offset>,
+    /// What a former process left, and no flush has taken along yet.
+    pub(super) found: Found,
+    pub(super) found_snapshots: Vec<Offset>,
+    /// Whether a plan has failed; locked while one runs.
+    has_failed: Arc<Mutex<bool>>,
     /// Names made in the partition's directory, and how many of them are durable.
     pub(super) directory_changes: u64,
     directory_durable: u64,
@@ -123,6 +137,8 @@ impl FlushState {
         self.sealed
             .retain(|(base_offset, _)| *base_offset < end_offset);
         self.snapshots.retain(|offset| *offset <= end_offset);
+        self.found.forget_from(end_offset);
+        self.found_snapshots.retain(|offset| *offset <= end_offset);
     }
 
     fn complete(&mut self, flushed: &Flushed, now: Millis) {
@@ -133,6 +149,7 @@ impl FlushState {
             .retain(|(base_offset, _)| flushed.sealed.is_none_or(|last| *base_offset > last));
         self.snapshots
             .retain(|offset| flushed.snapshots.is_none_or(|last| *offset > last));
+        self.found.note_flushed();
     }
 }
 
@@ -159,6 +176,11 @@ impl Log {
     /// What the disk says of small files that must be written first; then nothing changed.
     pub fn flush_plan(&mut self, scope: FlushScope) -> Result<Option<FlushPlan>, StorageError> {
         self.check_writable()?;
+        let scope = if self.flush.found.is_empty() {
+            scope
+        } else {
+            FlushScope::All
+        };
         let end_offset = match scope {
             FlushScope::Sealed => self.active.base_offset,
             FlushScope::All => self.log_end_offset,
@@ -171,6 +193,7 @@ impl Log {
 
     fn plan(&mut self, scope: FlushScope, end_offset: Offset) -> Result<FlushPlan, StorageError> {
         self.write_changed_epochs()?;
+        self.rewrite_found_snapshots()?;
         let state = &self.flush;
         let mut paths = Vec::new();
         for (base_offset, _) in &state.sealed {
@@ -198,9 +221,11 @@ impl Log {
                 directory_changes: state.directory_changes,
                 epochs: state.epochs_written,
                 sealed: state.sealed.last().map(|(base_offset, _)| *base_offset),
-                snapshots: state.snapshots.last().copied(),
+                snapshots: state.snapshots.iter().max().copied(),
             },
             ticket: state.ticket,
+            found: state.found.rest(),
+            has_failed: Arc::clone(&state.has_failed),
         })
     }
 
@@ -256,6 +281,19 @@ impl FlushPlan {
     /// # Errors
     /// What the disk says. Call [`Log::flush_failed`] then: the unflushed bytes may be lost.
     pub fn run(self) -> Result<Flushed, StorageError> {
+        let has_failed = Arc::clone(&self.has_failed);
+        let mut has_failed = has_failed.lock();
+        if *has_failed {
+            let path = self.home.path.clone();
+            return Err(StorageError::Broken { path });
+        }
+        let result = self.run_alone();
+        *has_failed = result.is_err();
+        result
+    }
+
+    fn run_alone(self) -> Result<Flushed, StorageError> {
+        self.found.run(&self.home)?;
         for (base_offset, file) in &self.logs {
             file.sync_data().map_err(|source| {
                 let path = self.home.file(*base_offset, FileKind::Log);

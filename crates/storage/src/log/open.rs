@@ -22,6 +22,7 @@ use skein_types::{Millis, Offset, TopicId, TopicPartition};
 
 use super::active::ActiveSegment;
 use super::flush::FlushState;
+use super::found::Found;
 use super::leftovers::{self, Listing};
 use super::recovery::{self, Recovered};
 use super::segment::Home;
@@ -262,11 +263,16 @@ impl Opening {
         known_end: Offset,
     ) -> Result<(Log, ProducerStates), StorageError> {
         let home = Arc::clone(&self.home);
-        let end = recovered.log_end_offset;
+        let (end, was_clean) = (recovered.log_end_offset, recovered.report.was_clean);
         snapshots::prune(&home, Offset(i64::MIN), end)?;
         let known_epochs = epochs::read(&**home.disk(), &home)?;
         let start = start.min(end);
         let mut log = self.build(recovered, start, known_end.min(end), LeaderEpochs::new());
+        if !was_clean {
+            let mut found = snapshots::list(&home)?;
+            found.retain(|offset| *offset >= known_end);
+            log.flush.found_snapshots = found;
+        }
         let view = log.view();
         let epochs_from = match known_epochs {
             Some(_) => known_end.min(end),
@@ -298,10 +304,12 @@ impl Opening {
             active,
             log_end_offset,
             unflushed,
+            found,
             ..
         } = recovered;
         let sealed = Arc::new(sealed);
         let mut flush = FlushState::new(self.ticket, self.now);
+        flush.found = Found::new(found);
         for (base_offset, file) in unflushed {
             flush.note_sealed(base_offset, file);
         }

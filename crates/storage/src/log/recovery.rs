@@ -14,6 +14,8 @@
 //! - nothing below the recovery point is cut: bad bytes there are an error;
 //! - above it the log ends at the last whole batch before the first bad byte, and offsets have no
 //!   gap;
+//! - what was read from above it may be in the page cache only, and is handed on as *found*
+//!   (`found.rs`);
 //! - a cut is durable before anything is appended.
 //!
 //! Source: `LogSegment.recover`, `LogLoader.recoverLog` of Kafka 4.1.1.
@@ -28,6 +30,7 @@ use skein_types::{Millis, Offset};
 
 use super::active::ActiveSegment;
 use super::batches::{BatchWalk, Headers, Visited};
+use super::found::FoundPart;
 use super::index::{Entry, IndexView, IndexWriter, OffsetEntry, TimeEntry};
 use super::names::FileKind;
 use super::open::{Cut, Recovery};
@@ -54,19 +57,21 @@ pub(super) struct Recovered {
     pub(super) log_end_offset: Offset,
     /// Sealed segments that may not be on the disk.
     pub(super) unflushed: Vec<(Offset, Arc<dyn File>)>,
+    /// Bytes behind the recovery point, which a former process wrote.
+    pub(super) found: Vec<FoundPart>,
     pub(super) report: Recovery,
 }
 
 impl Recovered {
     pub(super) fn empty(active: ActiveSegment) -> Self {
         let log_end_offset = active.base_offset;
-        let (sealed, unflushed, report) = (Vec::new(), Vec::new(), Recovery::default());
         Self {
-            sealed,
+            sealed: Vec::new(),
             active,
             log_end_offset,
-            unflushed,
-            report,
+            unflushed: Vec::new(),
+            found: Vec::new(),
+            report: Recovery::default(),
         }
     }
 }
@@ -107,8 +112,24 @@ struct Scanned {
     end_offset: Offset,
     first_timestamp: Option<Millis>,
     verified_bytes: u64,
+    /// Where the first batch behind the recovery point begins, if there is one.
+    found_from: Option<u64>,
     /// Where the bytes go bad, if they do, and why.
     fault: Option<(u64, &'static str)>,
+}
+
+impl Scanned {
+    /// The bytes behind the recovery point.
+    fn found(&self, base_offset: Offset) -> Option<FoundPart> {
+        let end = self.fault.map_or(self.file.end(), |(position, _)| position);
+        let start = self.found_from.filter(|start| *start < end)?;
+        let file = Arc::clone(self.file.file());
+        Some(FoundPart {
+            base_offset,
+            file,
+            bytes: start..end,
+        })
+    }
 }
 
 impl Run<'_> {
@@ -146,6 +167,7 @@ impl Run<'_> {
             active,
             log_end_offset,
             unflushed: Vec::new(),
+            found: Vec::new(),
             report,
         }))
     }
@@ -221,15 +243,17 @@ impl Run<'_> {
             .partition_point(|(base, _)| *base <= recovery_point);
         let first = after.saturating_sub(1);
         let mut sealed = self.found(first);
-        let mut unflushed = Vec::new();
+        let (mut unflushed, mut found) = (Vec::new(), Vec::new());
         let mut report = Recovery::default();
         let mut number = first;
         let active = loop {
-            let scanned = self.scan_segment(number)?;
+            let mut scanned = self.scan_segment(number)?;
             report.scanned_bytes += scanned.verified_bytes;
             let next = self.bases.get(number + 1).map(|(base, _)| *base);
+            self.cut_padding(&mut scanned, next)?;
             let fault = scanned.fault.or_else(|| self.gap_before(next, &scanned));
             let (base_offset, _) = self.bases[number];
+            found.extend(scanned.found(base_offset));
             self.check_recovery_point(&scanned, fault, next)?;
             if let Some((position, reason)) = fault {
                 report.cut = Some(self.cut(number, &scanned, position, reason)?);
@@ -248,6 +272,7 @@ impl Run<'_> {
             active,
             log_end_offset,
             unflushed,
+            found,
             report,
         })
     }
@@ -259,7 +284,7 @@ impl Run<'_> {
         let path = self.home.file(base_offset, FileKind::Log);
         let file = SegmentFile::open(&**self.home.disk(), &path)?;
         let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
-        let (mut first_timestamp, mut verified_bytes) = (None, 0);
+        let (mut first_timestamp, mut verified_bytes, mut found_from) = (None, 0, None);
         let recovery_point = self.start.recovery_point;
         let mut walk = BatchWalk {
             expected: base_offset,
@@ -271,6 +296,7 @@ impl Run<'_> {
                 indexer.add(header, visited.position, self.config.index_interval_bytes);
                 first_timestamp.get_or_insert(header.max_timestamp);
                 if header.last_offset() >= recovery_point {
+                    found_from.get_or_insert(visited.position);
                     verified_bytes += header.size_in_bytes() as u64;
                 }
                 Ok(())
@@ -285,8 +311,23 @@ impl Run<'_> {
             end_offset,
             first_timestamp,
             verified_bytes,
+            found_from,
             fault,
         })
+    }
+
+    /// Cuts off, durably, what stands behind the last batch of a segment that ends where the next
+    /// one begins: a rewrite that was interrupted leaves zeros there, and nothing is missing.
+    fn cut_padding(&self, scanned: &mut Scanned, next: Option<Offset>) -> Result<(), StorageError> {
+        if next != Some(scanned.end_offset) {
+            return Ok(());
+        }
+        if let Some((position, reason)) = scanned.fault.take() {
+            let path = scanned.file.path().display();
+            tracing::info!(%path, position, reason, "cutting off what no record needs");
+            scanned.file.cut(position)?;
+        }
+        Ok(())
     }
 
     /// Records that are missing between a whole segment and the next one.

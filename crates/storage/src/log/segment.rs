@@ -30,6 +30,7 @@ use super::lookup::SegmentRef;
 use super::names::{self, FileKind};
 use super::segment_index::{SegmentIndexer, TimestampOffset};
 use crate::StorageError;
+use crate::atomic_file;
 use crate::log_directory::{LogDirectory, Slot};
 use crate::segment_file::scan_frames;
 
@@ -347,6 +348,10 @@ impl SealedSegment {
         // crash.
         if let Err(error) = indexer.finish().and_then(|()| indexer.flush()) {
             tracing::warn!(path = %path.display(), %error, "the rebuilt index stays in memory");
+            // The next use makes it again: a flush that failed is not asked twice.
+            for kind in [FileKind::OffsetIndex, FileKind::TimeIndex] {
+                let _ = atomic_file::remove(&**self.home.disk(), &self.path(kind));
+            }
             return Ok(in_memory(&indexer));
         }
         // Mapped anew, so that the descriptors are closed.

@@ -8,12 +8,15 @@
 //!   written);
 //! - a snapshot does not outlive the batches that it tells of: when the log's end moves back, those
 //!   above it are removed durably, before other batches can take their offsets;
+//! - a snapshot that a former process may not have flushed is written anew before a flush counts
+//!   for it: it may be in the page cache only;
 //! - of the snapshots below the first segment only the newest is kept, as no offset below it can
 //!   become the log's end again.
 //!
 //! Source: KIP-98; `ProducerStateManager` of Kafka 4.1.1.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use skein_env::Disk;
 use skein_record::{LeaderEpochs, ProducerStates};
@@ -61,6 +64,20 @@ impl Log {
         atomic_file::replace_unflushed(&**self.home.disk(), &path, &content, false)?;
         self.flush.note_snapshot(offset);
         self.is_snapshot_due = false;
+        Ok(())
+    }
+
+    /// Writes the snapshots of a former process anew, so that the next flush takes them along.
+    pub(super) fn rewrite_found_snapshots(&mut self) -> Result<(), StorageError> {
+        let disk = Arc::clone(self.home.disk());
+        while let Some(offset) = self.flush.found_snapshots.last().copied() {
+            let path = self.home.file(offset, FileKind::Snapshot);
+            if let Some(content) = atomic_file::read(&*disk, &path)? {
+                atomic_file::replace_unflushed(&*disk, &path, &content, false)?;
+                self.flush.note_snapshot(offset);
+            }
+            self.flush.found_snapshots.pop();
+        }
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use crate::testing::FaultyDisk;
 mod append;
 mod bad_indexes;
 mod flushing;
+mod found;
 mod kafka;
 mod model;
 mod reading;

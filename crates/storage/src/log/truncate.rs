@@ -98,6 +98,7 @@ impl Log {
     pub fn restart_at(&mut self, offset: Offset, now: Millis) -> Result<Truncated, StorageError> {
         self.check_writable()?;
         self.begin_truncation(offset)?;
+        self.flush.found.forget_from(Offset(i64::MIN));
         self.checkpoint_log_start(offset)?;
         self.remove_segments(0)?;
         self.sealed = Arc::new(Vec::new());
@@ -166,6 +167,7 @@ impl Log {
             ..segment
         };
         let mut indexer = shortened_indexes(&home, &self.config, &segment, &times)?;
+        self.flush.found.cut(segment.base_offset, position);
         match self.sealed.get(number) {
             Some(_) => {
                 let path = home.file(segment.base_offset, FileKind::Log);

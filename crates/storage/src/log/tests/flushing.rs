@@ -79,6 +79,21 @@ fn after_a_failed_flush_nothing_more_is_written() {
 }
 
 #[test]
+fn a_plan_does_not_succeed_where_another_one_failed() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    log.fill_to(40, 1, 100);
+    let all = log.flush_plan(FlushScope::All).unwrap().unwrap();
+    let sealed = log.flush_plan(FlushScope::Sealed).unwrap().unwrap();
+    fixture.disk.plan(&[Fault::Flush(EIO)]);
+    assert!(all.run().is_err());
+    assert!(
+        sealed.run().is_err(),
+        "the kernel has told of the failure already"
+    );
+}
+
+#[test]
 fn retention_may_be_faster_than_a_flush() {
     let fixture = fixture();
     let config = LogConfig {
