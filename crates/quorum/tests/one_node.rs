@@ -310,6 +310,48 @@ fn a_crash_at_every_disk_call_forgets_nothing_and_founds_once() {
 }
 
 #[test]
+fn what_a_node_says_after_a_failed_disk_call_survives_a_power_cut() {
+    let topics = |controller: &Controller| -> Vec<String> {
+        let image = controller.image();
+        let names = ["x", "y", "z"].into_iter();
+        let there = names.filter(|name| image.topic_by_name(name).is_some());
+        there.map(str::to_owned).collect()
+    };
+    let mut is_struck = true;
+    let mut at_call = 0;
+    while is_struck {
+        let world = SimWorld::new(at_call);
+        is_struck = world.block_on(async {
+            let disk = world.node("a").disk;
+            disk.create_directory(directory().parent().unwrap())
+                .unwrap();
+            disk.sync_directory(Path::new("/")).unwrap();
+            world.disk("a").fail_after(at_call, Fault::Eio);
+            let last_call = world.disk("a").calls() + at_call;
+            let (cluster_id, acknowledged) = life(&world, &["x", "y"]).await;
+            let is_struck = world.disk("a").calls() > last_call;
+            world.disk("a").heal();
+            world.kill("a");
+            let second = start(&world).await.unwrap();
+            let (id, told) = (second.cluster_id(), topics(&second));
+            assert!(cluster_id.is_none_or(|founded| founded == id), "{at_call}");
+            assert!(
+                acknowledged.iter().all(|name| told.contains(name)),
+                "call {at_call}: {acknowledged:?}, {told:?}"
+            );
+            world.power_cut("a");
+            let third = start(&world).await.unwrap();
+            assert_eq!(third.cluster_id(), id, "call {at_call}");
+            assert_eq!(topics(&third), told, "call {at_call}");
+            third.shutdown().await.unwrap();
+            is_struck
+        });
+        at_call += 1;
+    }
+    assert!(at_call > 30, "{at_call}");
+}
+
+#[test]
 fn a_lost_vote_or_log_or_identity_is_never_replaced() {
     for (lost, file) in [
         ("vote", "vote"),

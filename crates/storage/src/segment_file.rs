@@ -32,7 +32,13 @@ mod scan;
 pub use scan::{Frames, Head, Scan, scan_frames};
 
 /// What is rewritten at once, in bytes: a multiple of any block.
-pub(crate) const REWRITE_PIECE_BYTES: u64 = 1024 * 1024;
+const REWRITE_PIECE_BYTES: u64 = 1024 * 1024;
+
+/// Where the piece ends that is rewritten from `start` on: where a block does, so that none is
+/// written twice.
+pub(crate) fn piece_end(start: u64) -> u64 {
+    (start + 1).next_multiple_of(REWRITE_PIECE_BYTES)
+}
 
 /// Most pieces that one write takes: the kernel's `IOV_MAX`.
 pub const APPEND_MAX_PIECES: usize = 1024;
@@ -243,15 +249,16 @@ impl SegmentFile {
             .map_err(|source| StorageError::io("flush", &self.path, source))
     }
 
-    /// Brings everything below [`SegmentFile::end`] to the device, durably, whatever the page cache
-    /// believes to be there: for a file that a former process wrote. Nobody may append meanwhile.
+    /// Brings what lies between `start` and [`SegmentFile::end`] to the device, durably, whatever
+    /// the page cache believes to be there: for a file that a former process wrote. Nobody may
+    /// append meanwhile. If it is interrupted, zeros may follow the end.
     ///
     /// # Errors
     /// What the disk says; then the owner must go offline.
-    pub fn rewrite(&self) -> Result<(), StorageError> {
-        let (mut start, mut scratch) = (0, Vec::new());
+    pub fn rewrite_from(&self, mut start: u64) -> Result<(), StorageError> {
+        let mut scratch = Vec::new();
         while start < self.end {
-            let end = (start + REWRITE_PIECE_BYTES).min(self.end);
+            let end = piece_end(start).min(self.end);
             self.file
                 .rewrite(start..end, &mut scratch)
                 .map_err(|source| StorageError::io_at("rewrite", &self.path, start, source))?;

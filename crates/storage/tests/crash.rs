@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use skein_env::Disk;
 use skein_env::real::RealDisk;
-use skein_env::sim::{Fault, SimRng, SimWorld, is_killed};
+use skein_env::sim::{Fault, Operation, SimRng, SimWorld, is_killed};
 use skein_record::{BatchBuilder, BatchView, Codec, ProducerStates};
 use skein_storage::segment_file::AppendError;
 use skein_storage::{
@@ -740,8 +740,9 @@ fn live_often(seed: u64) {
     let (mut story, mut at_least) = (Story::new(), 0);
     for _ in 0..6 {
         let disk = world.node(NODE).disk;
-        let fault = [Fault::Eio, Fault::Eio, Fault::Kill, Fault::PowerCut];
-        let fault = fault[usize::try_from(rng.below(4)).unwrap()];
+        let faults = [Fault::Kill, Fault::PowerCut, Fault::Eio, Fault::Eio];
+        let kind = usize::try_from(rng.below(4)).unwrap();
+        let fault = faults[kind];
         let mut script = random_script(&mut rng);
         script.truncate(usize::try_from(rng.between(1, 12)).unwrap());
         // The opening itself is not struck: what it does to a story that ends there is told by the
@@ -749,7 +750,13 @@ fn live_often(seed: u64) {
         let opened = Run::open(&disk, root, &mut story, at_least);
         assert!(opened.is_ok(), "the log does not open");
         drop(opened);
-        world.disk(NODE).fail_after(rng.below(300), fault);
+        if kind == 3 {
+            world
+                .disk(NODE)
+                .fail_path(".log", Operation::Sync, fault, 1);
+        } else {
+            world.disk(NODE).fail_after(rng.below(300), fault);
+        }
         let ended = tell(&disk, root, &mut story, &script);
         world.disk(NODE).heal();
         if story.is_truncating {

@@ -8,8 +8,10 @@
 //!   it was written: if there is one behind the bad bytes that knows them flushed, they are
 //!   corrupt, not torn, and the node stops;
 //! - entries follow each other without a gap, within a file and from file to file;
-//! - what was read is flushed before anybody relies on it: after `kill -9` it may be in memory
-//!   only.
+//! - what was read is on the disk before anybody relies on it: after `kill -9` it may be in memory
+//!   only, and after a failed flush a second one would not write it. So the end of the last file,
+//!   behind the last witness of a flush, is written anew past the page cache. The files before it
+//!   were flushed before it was begun.
 //!
 //! Source: own design.
 
@@ -126,6 +128,7 @@ impl Recovery<'_> {
             previous: None,
             entries: Vec::new(),
             starts: vec![],
+            flushed_end: 0,
             wrong: None,
         };
         let scan = file.scan(0, &mut reader)?;
@@ -160,8 +163,9 @@ impl Recovery<'_> {
             file.recover(0, &mut Whole)?;
         }
         self.take(path, previous, &reader.entries)?;
-        file.flush()?;
-        if !is_last {
+        if is_last {
+            file.rewrite_from(reader.flushed_end.min(file.end()))?;
+        } else {
             file.seal();
         }
         let flushed_end = file.end();
@@ -228,6 +232,8 @@ struct Reader {
     previous: Option<Option<LogId>>,
     entries: Vec<RaftEntryOf>,
     starts: Vec<u64>,
+    /// Up to where the entries know the file to be flushed.
+    flushed_end: u64,
     /// What is wrong with a frame whose checksum is right: no crash makes such a thing.
     wrong: Option<String>,
 }
@@ -248,7 +254,8 @@ impl Frames for Reader {
         let result = if position == 0 {
             frozen::read_file_head(&envelope).map(|previous| self.previous = Some(previous))
         } else {
-            frozen::read_entry(&envelope).map(|(entry, _)| {
+            frozen::read_entry(&envelope).map(|(entry, flushed_end)| {
+                self.flushed_end = self.flushed_end.max(flushed_end);
                 self.entries.push(entry);
                 self.starts.push(position);
             })

@@ -234,6 +234,29 @@ fn crash(steps: &[Step], seed: u64, at_call: u64, fault: Fault) -> bool {
     crashed
 }
 
+/// The disk fails the call; the process is killed, the next one reads what the page cache has, and
+/// the power is cut: what was read must be there, as somebody may have been told of it.
+fn fail_kill_and_cut(steps: &[Step], seed: u64, at_call: u64) -> bool {
+    let world = SimWorld::new(seed);
+    let mut subject = Subject::new(&world);
+    subject.open().unwrap();
+    world.disk("a").fail_after(at_call, Fault::Eio);
+    let at_call = world.disk("a").calls() + at_call;
+    for step in steps.iter().chain([&Step::Reopen]) {
+        if subject.run(step).is_err() {
+            world.kill("a");
+            subject.open().unwrap();
+            world.power_cut("a");
+            subject.open().unwrap();
+        }
+    }
+    let is_struck = world.disk("a").calls() > at_call;
+    world.disk("a").heal();
+    world.power_cut("a");
+    subject.open().unwrap();
+    is_struck
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
@@ -249,6 +272,18 @@ proptest! {
             }
             prop_assert!(at_call < 1000);
         }
+    }
+
+    #[test]
+    fn what_is_read_after_a_failed_call_survives_a_power_cut(
+        steps in proptest::collection::vec(step(), 1..14),
+        seed: u64,
+    ) {
+        let mut at_call = 0;
+        while fail_kill_and_cut(&steps, seed.wrapping_add(at_call), at_call) {
+            at_call += 1;
+        }
+        prop_assert!(at_call < 1000);
     }
 }
 

@@ -36,7 +36,7 @@ use skein_types::Offset;
 use super::names::FileKind;
 use super::segment::Home;
 use crate::StorageError;
-use crate::segment_file::REWRITE_PIECE_BYTES;
+use crate::segment_file::piece_end;
 
 /// What was found, for whoever has the log.
 #[derive(Default)]
@@ -124,8 +124,7 @@ impl Rewrite {
             return Ok(false);
         };
         let Range { start, end } = part.bytes;
-        // Pieces begin and end where blocks do, so that none is written twice.
-        let piece_end = (start + 1).next_multiple_of(REWRITE_PIECE_BYTES).min(end);
+        let piece_end = piece_end(start).min(end);
         part.file
             .rewrite(start..piece_end, scratch)
             .map_err(|source| {
