@@ -30,7 +30,7 @@ use super::snapshots::{self, Replay};
 use super::view::LogView;
 use super::{Log, epochs};
 use crate::log_directory::{CheckpointFile, LogDirectory, check_or_write_topic_id};
-use crate::{LogConfig, StorageError};
+use crate::{LogConfig, StorageError, atomic_file};
 
 /// A log, and what it told about its replica.
 #[derive(Debug)]
@@ -191,7 +191,13 @@ impl Opening {
             .unwrap_or(Offset::ZERO);
         let or_first = |checkpointed: Option<Offset>| checkpointed.unwrap_or(first).max(first);
         let start = or_first(self.checkpointed(CheckpointFile::LogStartOffset));
-        let recovery_point = or_first(self.checkpointed(CheckpointFile::RecoveryPoint));
+        let checkpointed = self.checkpointed(CheckpointFile::RecoveryPoint);
+        let recovery_point = or_first(checkpointed);
+        if !is_clean && recovery_point > checkpointed.unwrap_or(Offset::ZERO) {
+            // What retention took out may come back with a power cut, empty if it was not flushed:
+            // the recovery point must not lie above it then.
+            atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
+        }
         let high_watermark = self.checkpointed(CheckpointFile::HighWatermark);
         let recovered = recovery::recover(
             &self.home,
