@@ -11,12 +11,14 @@
 //! Invariants:
 //! - a flush runs without the partition's state: appends go on meanwhile;
 //! - what is reported as flushed was written before the flush began;
-//! - a failed flush takes the replica offline: which pages are on disk is unknown.
+//! - a failed flush takes the replica offline: which pages are on disk is unknown;
+//! - no round waits for a log that is written anew after an unclean end, which may take seconds:
+//!   such a log is flushed apart, and is in no round until that has ended.
 //!
 //! Source: group commit; Rebello et al., "Can Applications Recover from fsync Failures?" (ATC
 //! 2020).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -25,31 +27,64 @@ use tokio::sync::Notify;
 
 use crate::replica::Replica;
 
+/// Logs of a node that are written anew at the same time: the device is everybody's, and so is the
+/// pool on which it is done.
+pub(crate) const REWRITES_MAX: usize = 2;
+
 /// The replicas that wait for a flush.
 #[derive(Default)]
 pub(crate) struct Flusher {
-    /// In the order of their names, so that a simulation repeats.
-    pending: Mutex<BTreeMap<TopicPartition, Arc<Replica>>>,
+    waiting: Mutex<Waiting>,
     wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// In the order of their names, so that a simulation repeats.
+    pending: BTreeMap<TopicPartition, Arc<Replica>>,
+    /// Those that are being flushed apart.
+    apart: BTreeSet<TopicPartition>,
 }
 
 impl Flusher {
     /// Asks for a flush of what the replica has written so far.
     pub(crate) fn request(&self, replica: &Arc<Replica>) {
-        self.pending
-            .lock()
-            .insert(replica.name.clone(), Arc::clone(replica));
+        let (name, replica) = (replica.name.clone(), Arc::clone(replica));
+        self.waiting.lock().pending.insert(name, replica);
+        self.wake.notify_one();
+    }
+
+    /// Takes the replica out of all rounds until [`Flusher::rejoin`].
+    pub(crate) fn set_apart(&self, replica: &Replica) {
+        self.waiting.lock().apart.insert(replica.name.clone());
+    }
+
+    /// The replica's own flush has ended: what it was asked for meanwhile is for the next round.
+    pub(crate) fn rejoin(&self, replica: &Replica) {
+        self.waiting.lock().apart.remove(&replica.name);
         self.wake.notify_one();
     }
 
     /// Waits for the next round, and takes it.
     pub(crate) async fn next_round(&self) -> Vec<Arc<Replica>> {
         loop {
-            let round = std::mem::take(&mut *self.pending.lock());
+            let round = self.waiting.lock().take();
             if !round.is_empty() {
-                return round.into_values().collect();
+                return round;
             }
             self.wake.notified().await;
         }
+    }
+}
+
+impl Waiting {
+    fn take(&mut self) -> Vec<Arc<Replica>> {
+        let Self { pending, apart } = self;
+        let (stay, go) = std::mem::take(pending)
+            .into_iter()
+            .partition(|(name, _)| apart.contains(name));
+        *pending = stay;
+        let go: BTreeMap<_, _> = go;
+        go.into_values().collect()
     }
 }

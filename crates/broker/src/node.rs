@@ -17,7 +17,7 @@ use skein_net::{AcceptLimits, Budget, BufferPool, Counters};
 use skein_quorum::Controller;
 use skein_storage::LogDirectory;
 use skein_types::{BrokerEpoch, BrokerId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) replicas: Replicas,
     /// Flushes logs in groups.
     pub(crate) flusher: Flusher,
+    /// Logs that may be written anew at the same time, after an unclean end.
+    pub(crate) rewrites: Semaphore,
     /// Whether the disk is slow.
     pub(crate) disk_watch: Arc<DiskWatch>,
     /// Name of the next fetch that waits.

@@ -29,11 +29,11 @@ use skein_quorum::{Controller, QuorumError, QuorumOptions};
 use skein_storage::{CacheLimits, LogDirectory, MetaProperties, StorageError};
 use skein_types::{BrokerEpoch, ErrorCode, Uuid};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
-use crate::flusher::Flusher;
+use crate::flusher::{Flusher, REWRITES_MAX};
 use crate::metrics::Metrics;
 use crate::node::{Identity, Shared, accept_limits};
 use crate::producer_ids::ProducerIds;
@@ -420,6 +420,7 @@ fn share(
         directory,
         replicas: Replicas::new(shared.clone()),
         flusher: Flusher::default(),
+        rewrites: Semaphore::new(REWRITES_MAX),
         disk_watch,
         next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),

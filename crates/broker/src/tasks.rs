@@ -28,7 +28,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_partition::{Event, OfflineReason};
-use skein_storage::{CheckpointFile, DeletedSegment, FlushScope, Log};
+use skein_storage::{CheckpointFile, DeletedSegment, FlushPlan, FlushScope, Log};
 use skein_types::{Millis, Offset, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -181,35 +181,51 @@ async fn flush(shared: Arc<Shared>) {
 }
 
 async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot::Sender<()>) {
-    if flush_log(&shared, &replica, FlushScope::All).await.is_err() {
-        // Nothing is flushed, nothing is lost. Whoever waits for it waits on.
-        let replica = Arc::downgrade(&replica);
-        let spawn = Arc::clone(&shared.env.spawn);
-        let retry = async move {
-            tokio::time::sleep(FLUSH_RETRY).await;
-            if let Some(replica) = replica.upgrade() {
-                shared.flusher.request(&replica);
-            }
-        };
-        spawn.spawn(Lane::Data, "flush-retry", Box::pin(retry));
+    match plan_flush(&replica, FlushScope::All).await {
+        Ok(Some(plan)) if plan.rewrites() => {
+            shared.flusher.set_apart(&replica);
+            let _ = done.send(());
+            run_plan(&shared, &replica, plan).await;
+            shared.flusher.rejoin(&replica);
+            return;
+        }
+        Ok(Some(plan)) => run_plan(&shared, &replica, plan).await,
+        Ok(None) => {}
+        Err(()) => {
+            // Nothing is flushed, nothing is lost. Whoever waits for it waits on.
+            let replica = Arc::downgrade(&replica);
+            let spawn = Arc::clone(&shared.env.spawn);
+            let retry = async move {
+                tokio::time::sleep(FLUSH_RETRY).await;
+                if let Some(replica) = replica.upgrade() {
+                    shared.flusher.request(&replica);
+                }
+            };
+            spawn.spawn(Lane::Data, "flush-retry", Box::pin(retry));
+        }
     }
     let _ = done.send(());
 }
 
-/// Flushes a log while it is appended to. A failed flush takes the replica offline; the error is
-/// that of a flush which did not begin.
-async fn flush_log(
-    shared: &Arc<Shared>,
-    replica: &Arc<Replica>,
-    scope: FlushScope,
-) -> Result<(), ()> {
-    let plan = match replica.ask_log(move |log| log.flush_plan(scope)).await {
-        Some(Ok(Some(plan))) => plan,
-        Some(Ok(None)) | None => return Ok(()),
+/// What there is to flush, if the replica has its log. The error was logged.
+async fn plan_flush(replica: &Arc<Replica>, scope: FlushScope) -> Result<Option<FlushPlan>, ()> {
+    match replica.ask_log(move |log| log.flush_plan(scope)).await {
+        Some(Ok(plan)) => Ok(plan),
+        None => Ok(None),
         Some(Err(error)) => {
             tracing::error!(partition = %replica.name, %error, "cannot flush a log");
-            return Err(());
+            Err(())
         }
+    }
+}
+
+/// Flushes a log while it is appended to. A failed flush takes the replica offline.
+async fn run_plan(shared: &Arc<Shared>, replica: &Arc<Replica>, plan: FlushPlan) {
+    let _permit = if plan.rewrites() {
+        // The semaphore is never closed.
+        shared.rewrites.acquire().await.ok()
+    } else {
+        None
     };
     let result = shared.env.offload("flush", move || plan.run()).await;
     let now = shared.env.clock.now();
@@ -221,7 +237,6 @@ async fn flush_log(
         // The node has ended.
         None => None,
     }));
-    Ok(())
 }
 
 fn flush_failed(log: &mut Log, error: &skein_storage::StorageError) -> Event {
@@ -314,13 +329,16 @@ async fn checkpoint_high_watermarks(shared: Arc<Shared>) {
     write(&shared, CheckpointFile::HighWatermark, deletions, offsets).await;
 }
 
-/// Flushes sealed segments and writes how far recovery need not scan.
+/// Flushes sealed segments, and what a former process left, and writes how far recovery need not
+/// scan.
 async fn checkpoint_recovery_points(shared: Arc<Shared>) {
     let deletions = shared.directory.deletions();
     let mut offsets = BTreeMap::new();
     for replica in shared.replicas.open_replicas() {
         // What could not be flushed now is flushed the next time.
-        let _ = flush_log(&shared, &replica, FlushScope::Sealed).await;
+        if let Ok(Some(plan)) = plan_flush(&replica, FlushScope::Sealed).await {
+            run_plan(&shared, &replica, plan).await;
+        }
         if let Some(recovery_point) = replica.ask_log(|log| log.recovery_point()).await {
             offsets.insert(replica.name.clone(), recovery_point);
         }

@@ -57,6 +57,7 @@ pub struct FlushPlan {
     flushed: Flushed,
     ticket: u64,
     found: Rewrite,
+    rewrites: bool,
     has_failed: Arc<Mutex<bool>>,
 }
 
@@ -225,6 +226,7 @@ impl Log {
             },
             ticket: state.ticket,
             found: state.found.rest(),
+            rewrites: !state.found.is_empty(),
             has_failed: Arc::clone(&state.has_failed),
         })
     }
@@ -274,6 +276,13 @@ impl FlushPlan {
     #[must_use]
     pub fn end_offset(&self) -> Offset {
         self.flushed.end_offset
+    }
+
+    /// Whether the plan was asked to write anew what a former process left, which takes as long as
+    /// writing it.
+    #[must_use]
+    pub fn rewrites(&self) -> bool {
+        self.rewrites
     }
 
     /// Makes it all durable. Blocks for as long as the device takes.

@@ -6,6 +6,8 @@
 //!
 //! Source: none.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 use crate::testing::{EIO, Fault};
 
@@ -160,4 +162,48 @@ fn zeros_that_an_interrupted_rewrite_left_cost_no_record() {
         file.metadata().unwrap().len(),
         SIZE.unsigned_abs() * batch_bytes()
     );
+}
+
+#[test]
+fn snapshots_that_may_not_be_flushed_become_new_files() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig::default());
+    let batches: Vec<Vec<u8>> = (0..3).map(|number| idempotent(number, 7, number)).collect();
+    for (number, batch) in batches.iter().enumerate() {
+        log.append_all(std::slice::from_ref(batch));
+        log.write_snapshot(&producers_of(&batches[..=number]))
+            .unwrap();
+        if number == 0 {
+            log.flush(Millis(1)).unwrap();
+        }
+    }
+    let offsets = BTreeMap::from([(orders(), log.recovery_point())]);
+    let directory = Arc::clone(&log.home.directory);
+    directory
+        .write_checkpoint(CheckpointFile::RecoveryPoint, &offsets)
+        .unwrap();
+    // A second one at the recovery point, which no flush has seen.
+    log.write_snapshot(&producers_of(&batches)).unwrap();
+    drop((log, directory));
+    // Open files, so that no other file gets their numbers.
+    let files = |fixture: &Fixture| -> Vec<std::fs::File> {
+        let names = fixture.names(".snapshot").into_iter();
+        let open = |name: String| std::fs::File::open(fixture.path(&name)).unwrap();
+        names.map(open).collect()
+    };
+    let same = |left: &[std::fs::File], right: &[std::fs::File]| {
+        let number = |file: &std::fs::File| file.metadata().unwrap().ino();
+        let pairs = left.iter().zip(right);
+        pairs.filter(|(a, b)| number(a) == number(b)).count()
+    };
+    let before = files(&fixture);
+    assert_eq!(before.len(), 3);
+    let opened = fixture.open(LogConfig::default());
+    let mut log = opened.log;
+    assert_eq!(same(&files(&fixture), &before), 3, "not before it serves");
+    log.flush(Millis(1)).unwrap();
+    assert_eq!(same(&files(&fixture), &before), 0);
+    drop(log);
+    let again = fixture.open(LogConfig::default());
+    assert_eq!(again.producers, opened.producers);
 }
