@@ -166,7 +166,9 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Lets calls fail for a while. What the node could not write it must not have acknowledged;
-    /// then it is started again, because its replicas may be offline.
+    /// then it is started again, because its replicas may be offline, or left as it is. A page
+    /// whose write-back failed is in the page cache and not on the disk, and nothing tells the
+    /// process that starts next.
     async fn break_disk(&mut self, kind: Kind) {
         let one_in = u32::try_from(self.rng.between(1, 40)).unwrap_or(1);
         let path_contains = if self.rng.chance(2) { "topic-" } else { "" };
@@ -182,26 +184,20 @@ impl<'a> Nemesis<'a> {
         }
         self.tell(&format!("{kind:?} on {path_contains:?}, one in {one_in}"));
         self.node.must_start(false);
-        // A page whose write-back failed is in the page cache and not on the disk, and nothing
-        // tells: a process that started now would take it for flushed. So the machine is started
-        // again, too.
-        let is_sync = matches!(kind, Kind::SyncEio);
-        if is_sync {
-            self.node.hold();
-        }
         self.witness.tell(Actor::Nemesis, Event::WritesMayFail);
         self.world.disk(NODE).set_plan(plan);
         self.last().await;
         self.tell("heals the disk");
         self.world.disk(NODE).heal();
         self.witness.tell(Actor::Nemesis, Event::WritesHealed);
-        let is_power_cut = self.rng.chance(3) || is_sync;
-        self.end_now(if is_power_cut {
-            End::PowerCut
-        } else {
-            End::Kill
-        });
-        self.node.power_up();
+        match self.rng.below(4) {
+            0 => self.end_now(End::PowerCut),
+            1 | 2 => self.end_now(End::Kill),
+            _ => {
+                self.tell("leaves the node as it is");
+                self.node.spare();
+            }
+        }
         self.settle().await;
     }
 

@@ -60,6 +60,8 @@ struct NodeState {
     is_wanted: bool,
     /// Whether nothing hinders a start.
     must_start: bool,
+    /// Whether this process has met a fault that may yet end it.
+    is_spoilt: bool,
 }
 
 /// What a process tells of itself.
@@ -79,6 +81,7 @@ impl<'a> Node<'a> {
             stop: None,
             is_wanted: true,
             must_start: true,
+            is_spoilt: false,
         };
         Self {
             world,
@@ -114,6 +117,11 @@ impl<'a> Node<'a> {
     /// Says whether a start must succeed from now on.
     pub(crate) fn must_start(&self, must_start: bool) {
         self.state.lock().must_start = must_start;
+    }
+
+    /// Lets the process live on with the faults that it has met: what they cost it may come late.
+    pub(crate) fn spare(&self) {
+        self.state.lock().is_spoilt = true;
     }
 
     /// Ends the process, if one lives; the power of the machine also if none does.
@@ -167,11 +175,6 @@ impl<'a> Node<'a> {
         self.state.lock().last
     }
 
-    /// Starts no other process when this one ends.
-    pub(crate) fn hold(&self) {
-        self.state.lock().is_wanted = false;
-    }
-
     /// Starts processes again.
     pub(crate) fn power_up(&self) {
         self.state.lock().is_wanted = true;
@@ -189,7 +192,11 @@ impl<'a> Node<'a> {
         let env = self.world.node(NODE);
         self.tell(Event::Starting);
         let (stop, stopped) = oneshot::channel();
-        self.state.lock().stop = Some(stop);
+        {
+            let mut state = self.state.lock();
+            state.stop = Some(stop);
+            state.is_spoilt = false;
+        }
         let (reports, mut heard) = mpsc::unbounded_channel();
         let process = process(env.clone(), Arc::clone(&self.config), stopped, reports);
         env.spawn.spawn(Lane::Control, "node", Box::pin(process));
@@ -224,7 +231,11 @@ impl<'a> Node<'a> {
 
     fn failed(&self, reason: &str) {
         self.tell(Event::Note(format!("fails: {reason}")));
-        if self.state.lock().must_start && self.world.is_alive(NODE) {
+        let is_excused = {
+            let state = self.state.lock();
+            state.is_spoilt || !state.must_start
+        };
+        if !is_excused && self.world.is_alive(NODE) {
             let text = format!("nothing is wrong with the machine, but the node fails: {reason}");
             self.witness.accuse(Actor::Node, "node_serves", None, text);
         }
