@@ -9,12 +9,13 @@
 //!   direct ├──────────────────────────────┤    zeros at the end, which are cut off again
 //! ```
 //!
-//! Why not through the page cache: a page whose write-back failed is clean there, and remembers that
-//! its blocks were allocated. Ext4 (seen on Linux 6.18; since 6.15) leaves the blocks of a failed
-//! write-back marked as never written, and a second write through such a page does not change that:
-//! it is flushed with success, and reads as zeros once the page has left the cache. To drop the page
-//! first helps only while nobody holds it, and a `sendfile` in flight does. A direct write looks the
-//! blocks up in the file system, and takes the page out of the cache whoever holds it.
+//! Why not through the page cache: a page whose write-back failed is clean there, and remembers
+//! that its blocks were allocated. Ext4 (seen on Linux 6.18; since 6.15) leaves the blocks of a
+//! failed write-back marked as never written, and a second write through such a page does not
+//! change that: it is flushed with success, and reads as zeros once the page has left the cache. To
+//! drop the page first helps only while nobody holds it, and a `sendfile` in flight does. A direct
+//! write looks the blocks up in the file system, and takes the page out of the cache whoever holds
+//! it.
 //!
 //! Invariants:
 //! - the file is as long afterwards as it was before;
