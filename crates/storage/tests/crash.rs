@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use skein_env::Disk;
 use skein_env::real::RealDisk;
-use skein_env::sim::{Fault, Operation, SimRng, SimWorld, is_killed};
+use skein_env::sim::{Fault, SimRng, SimWorld, is_killed};
 use skein_record::{BatchBuilder, BatchView, Codec, ProducerStates};
 use skein_storage::segment_file::AppendError;
 use skein_storage::{
@@ -30,6 +30,9 @@ use skein_types::{
     BrokerEpoch, LeaderEpoch, Millis, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
     TopicId, TopicName, TopicPartition,
 };
+
+#[path = "crash/lives.rs"]
+mod lives;
 
 const NODE: &str = "node";
 /// Times that a log is opened again after a fault, at most; each but the last is interrupted.
@@ -592,47 +595,6 @@ fn strike(script: &[Step], call: u64, fault: Fault, seed: u64) {
     }
 }
 
-/// What a process may do that starts on the page cache of one whose flush failed.
-fn second_lives() -> Vec<Vec<Step>> {
-    use Step::{Append, Checkpoint, DeleteRecords, Flush, Retain, Roll, ShutDown, Truncate};
-    let all = Flush(FlushScope::All);
-    let sealed = Flush(FlushScope::Sealed);
-    vec![
-        vec![all.clone(), Checkpoint],
-        vec![Append(vec![2, 3]), all.clone(), Checkpoint, Append(vec![1])],
-        vec![all.clone(), Append(vec![3]), all.clone()],
-        vec![sealed.clone(), Checkpoint, Append(vec![2])],
-        vec![Append(vec![5, 5, 5]), Roll, sealed, Checkpoint],
-        vec![ShutDown],
-        vec![Append(vec![1]), ShutDown],
-        vec![Truncate(5), Append(vec![2]), all.clone(), Checkpoint],
-        vec![DeleteRecords(3), Retain(1500), all.clone(), Checkpoint],
-        vec![Append(vec![2]), Truncate(4), ShutDown, Append(vec![2]), all],
-    ]
-}
-
-/// The disk fails the call; the process is killed, another one starts on its page cache and goes
-/// on; then the power is cut.
-fn strike_kill_and_cut(script: &[Step], call: u64, life: &[Step], seed: u64) {
-    let world = SimWorld::new(seed);
-    let root = Path::new("/data");
-    let mut story = Story::new();
-    let disk = world.node(NODE).disk;
-    world.disk(NODE).fail_after(call, Fault::Eio);
-    let _ = tell(&disk, root, &mut story, script);
-    if story.is_truncating {
-        return;
-    }
-    world.disk(NODE).heal();
-    world.kill(NODE);
-    let disk = world.node(NODE).disk;
-    assert!(tell(&disk, root, &mut story, life).is_ok());
-    world.power_cut(NODE);
-    let disk = world.node(NODE).disk;
-    let flushed = story.lose_power();
-    assert!(go_on(&disk, root, &mut story, flushed).is_ok());
-}
-
 fn strike_everywhere(fault: Fault) {
     let script = script();
     let calls = calls(&script);
@@ -714,84 +676,6 @@ fn records_of_a_deleted_topic_do_not_come_back_under_a_later_one_of_its_name() {
         if let Ok(opened) = opened {
             assert_eq!(opened.log.log_end_offset(), Offset(0), "seed {seed}");
         }
-    }
-}
-
-#[test]
-fn what_was_flushed_after_a_failed_flush_and_a_kill_survives_a_power_cut() {
-    let script = script();
-    for call in 0..calls(&script) {
-        for (number, life) in second_lives().iter().enumerate() {
-            let seed = call * 100 + number as u64;
-            let struck = std::panic::catch_unwind(|| {
-                strike_kill_and_cut(&script, call, life, seed);
-            });
-            assert!(struck.is_ok(), "EIO at call {call}, then {life:?}");
-        }
-    }
-}
-
-/// Several processes one after the other on one disk, each with a fault, each ended by a kill or a
-/// power cut.
-fn live_often(seed: u64) {
-    let world = SimWorld::new(seed);
-    let mut rng = world.rng("lives");
-    let root = Path::new("/data");
-    let (mut story, mut at_least) = (Story::new(), 0);
-    for _ in 0..6 {
-        let disk = world.node(NODE).disk;
-        let faults = [Fault::Kill, Fault::PowerCut, Fault::Eio, Fault::Eio];
-        let kind = usize::try_from(rng.below(4)).unwrap();
-        let fault = faults[kind];
-        let mut script = random_script(&mut rng);
-        script.truncate(usize::try_from(rng.between(1, 12)).unwrap());
-        // The opening itself is not struck: what it does to a story that ends there is told by the
-        // other tests.
-        let opened = Run::open(&disk, root, &mut story, at_least);
-        assert!(opened.is_ok(), "the log does not open");
-        drop(opened);
-        if kind == 3 {
-            world
-                .disk(NODE)
-                .fail_path(".log", Operation::Sync, fault, 1);
-        } else {
-            world.disk(NODE).fail_after(rng.below(300), fault);
-        }
-        let ended = tell(&disk, root, &mut story, &script);
-        world.disk(NODE).heal();
-        if story.is_truncating {
-            return;
-        }
-        let has_died = matches!(ended, Err(End::Died));
-        let is_power_cut = if has_died {
-            fault == Fault::PowerCut
-        } else {
-            rng.chance(2)
-        };
-        if !has_died && is_power_cut {
-            world.power_cut(NODE);
-        } else if !has_died {
-            world.kill(NODE);
-        }
-        at_least = if is_power_cut {
-            story.lose_power()
-        } else {
-            story.written
-        };
-    }
-}
-
-/// Seeds of [`live_often`].
-const LIVES: u64 = 400;
-
-#[test]
-fn what_was_promised_survives_many_lives() {
-    let seeds = std::env::var("STORAGE_CRASH_SEEDS")
-        .ok()
-        .and_then(|seeds| seeds.parse().ok());
-    for seed in 0..seeds.unwrap_or(LIVES) {
-        let lived = std::panic::catch_unwind(|| live_often(seed));
-        assert!(lived.is_ok(), "seed {seed}");
     }
 }
 

@@ -78,7 +78,8 @@ pub(super) fn read(disk: &dyn Disk, home: &Home) -> Result<Option<LeaderEpochs>,
     };
     if !content.ends_with(b"\n") {
         // It was never flushed: the last number may lack digits.
-        tracing::warn!(path = %path.display(), "reading the leader epochs from the batches instead");
+        let path = path.display();
+        tracing::warn!(%path, "reading the leader epochs from the batches instead");
         return Ok(None);
     }
     match LeaderEpochs::decode(&content) {
