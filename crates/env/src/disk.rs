@@ -24,6 +24,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skein_types::Millis;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -182,6 +184,12 @@ pub trait File: Any + Send + Sync {
     /// # Errors
     /// What the system says.
     fn length(&self) -> io::Result<u64>;
+
+    /// When its bytes or its length last changed, by the time of day there was then.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn modified(&self) -> io::Result<Millis>;
 
     /// Cuts the file to `length`, or lengthens it with a hole.
     ///

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skein_env::sim::{DiskSpeed, Fault, FaultPlan, Operation, SimRng, SimWorld, is_killed};
-use skein_env::{Disk, EntryKind, File, OpenMode, Residency};
+use skein_env::{Clock, Disk, EntryKind, File, OpenMode, Residency};
 
 const NODE: &str = "node";
 
@@ -576,6 +576,27 @@ fn faults_at_random_come_about_as_often_as_planned_and_only_where() {
     world.disk(NODE).heal();
     let file = view.open(Path::new("bad"), OpenMode::ReadWrite).unwrap();
     assert!((0..200).all(|_| file.sync_data().is_ok()));
+}
+
+#[test]
+fn a_file_tells_the_time_of_day_of_its_last_change() {
+    let world = SimWorld::new(6);
+    world.block_on(async {
+        let (view, clock) = (disk(&world), world.clock(NODE));
+        let file = view.open(Path::new("file"), OpenMode::CreateNew).unwrap();
+        let wait = || tokio::time::sleep(Duration::from_secs(5));
+        assert_eq!(file.modified().unwrap(), clock.now());
+        wait().await;
+        write_all(file.as_ref(), b"abc", 0);
+        let written = clock.now();
+        wait().await;
+        file.sync_data().unwrap();
+        assert_eq!(read_all(file.as_ref()), b"abc");
+        assert_eq!(file.modified().unwrap(), written);
+        file.set_length(1).unwrap();
+        assert_eq!(file.modified().unwrap(), clock.now());
+        assert!(clock.now() > written);
+    });
 }
 
 #[test]

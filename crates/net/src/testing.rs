@@ -226,6 +226,10 @@ impl File for TestFile {
         Ok(self.0)
     }
 
+    fn modified(&self) -> io::Result<skein_types::Millis> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn set_length(&self, _length: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -221,6 +221,10 @@ impl File for FaultyFile {
         self.real.length()
     }
 
+    fn modified(&self) -> io::Result<skein_types::Millis> {
+        self.real.modified()
+    }
+
     fn set_length(&self, length: u64) -> io::Result<()> {
         match self.plan.take(|fault| matches!(fault, Fault::Cut(_))) {
             Some(Fault::Cut(number)) => Err(io::Error::from_raw_os_error(number)),

@@ -136,6 +136,10 @@ impl File for HookedFile {
         self.file.length()
     }
 
+    fn modified(&self) -> io::Result<skein_types::Millis> {
+        self.file.modified()
+    }
+
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.file.set_length(length)
     }

@@ -16,6 +16,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Advice, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
+use skein_types::Millis;
 
 use crate::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
 
@@ -198,6 +200,14 @@ impl File for RealFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn modified(&self) -> io::Result<Millis> {
+        let metadata = self.file.metadata()?;
+        let seconds = metadata.mtime().saturating_mul(1000);
+        Ok(Millis(
+            seconds.saturating_add(metadata.mtime_nsec() / 1_000_000),
+        ))
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {

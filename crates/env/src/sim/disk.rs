@@ -23,6 +23,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::Clock;
+use crate::sim::clock::SimClockControl;
 use crate::sim::rng::SimRng;
 use crate::sim::trace::Trace;
 use crate::sim::world::WorldState;
@@ -39,7 +41,7 @@ pub(super) use view::DiskView;
 
 use content::Usage;
 use faults::Faults;
-use names::{Entry, Names};
+use names::{Entry, FileNode, Names};
 
 /// Size of a disk for which a test sets none: 1 TiB.
 const DEFAULT_CAPACITY: u64 = 1 << 40;
@@ -69,6 +71,7 @@ struct Core {
     node: String,
     trace: Arc<Trace>,
     world: Weak<WorldState>,
+    clock: SimClockControl,
     usage: Arc<Usage>,
     /// Simulated time of the calls since it was last taken, in nanoseconds.
     cost: AtomicU64,
@@ -86,7 +89,13 @@ struct State {
 }
 
 impl SimDisk {
-    pub(super) fn new(node: &str, rng: SimRng, trace: Arc<Trace>, world: Weak<WorldState>) -> Self {
+    pub(super) fn new(
+        node: &str,
+        rng: SimRng,
+        trace: Arc<Trace>,
+        world: Weak<WorldState>,
+        clock: SimClockControl,
+    ) -> Self {
         let usage = Usage {
             used: AtomicU64::new(0),
             capacity: AtomicU64::new(DEFAULT_CAPACITY),
@@ -103,6 +112,7 @@ impl SimDisk {
             node: node.to_owned(),
             trace,
             world,
+            clock,
             usage: Arc::new(usage),
             cost: AtomicU64::new(0),
             state: Mutex::new(state),
@@ -198,6 +208,11 @@ impl SimDisk {
 }
 
 impl Core {
+    /// Notes that the file's bytes or its length change now.
+    fn touch(&self, file: &FileNode) {
+        file.content.lock().modified = self.clock.now();
+    }
+
     fn charge(&self, cost: Duration) {
         let nanoseconds = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
         self.cost.fetch_add(nanoseconds, Ordering::Relaxed);

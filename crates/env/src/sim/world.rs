@@ -250,10 +250,11 @@ impl WorldState {
         let node = nodes.entry(name.to_owned()).or_insert_with(|| {
             let rng = self.rng.fork("disk").fork(name);
             let world: Weak<Self> = Arc::downgrade(self);
+            let clock = SimClockControl::new(self.runtime.clone(), self.start);
             Node {
                 host: self.fabric.add_host(name),
-                disk: SimDisk::new(name, rng, Arc::clone(&self.trace), world),
-                clock: SimClockControl::new(self.runtime.clone(), self.start),
+                disk: SimDisk::new(name, rng, Arc::clone(&self.trace), world, clock.clone()),
+                clock,
                 process: None,
                 processes: 0,
             }

@@ -16,6 +16,7 @@ use skein_record::BatchHeader;
 use skein_types::{Millis, Offset};
 
 use super::names::{self, FileKind};
+use super::segment::modified;
 use super::segment_index::SegmentIndexer;
 use super::view::ActiveView;
 use crate::segment_file::{AppendError, SegmentFile};
@@ -80,6 +81,14 @@ impl ActiveSegment {
         self.file.end() + size > config.segment_bytes
             || waited.0 > config.segment_ms.0 - self.jitter(config)
             || self.indexer.is_full(config.segment_index_bytes)
+    }
+
+    /// As [`super::segment::SealedSegment::newest`].
+    pub(crate) fn newest(&self) -> Result<Millis, StorageError> {
+        match self.indexer.max_timestamp.timestamp {
+            timestamp if timestamp.0 >= 0 => Ok(timestamp),
+            _ => modified(&**self.file.file(), self.file.path()),
+        }
     }
 
     /// Whether the batch's last offset can be told from the base offset in the index's 31 bits.

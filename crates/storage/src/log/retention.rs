@@ -11,7 +11,7 @@
 //!   before the first file goes, and the next start removes what is below it; a single file goes
 //!   durably after those that went before.
 //!
-//! Source: `UnifiedLog.deleteOldSegments`, `deletableSegments` of Kafka 4.1.1.
+//! Source: `UnifiedLog.deleteOldSegments`, `deletableSegments`, `LogSegment.largestTimestamp` of Kafka 4.1.1.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,7 +24,6 @@ use skein_types::{Millis, Offset};
 
 use super::Log;
 use super::names::{self, FileKind};
-use super::segment_index::TimestampOffset;
 use super::snapshots;
 use crate::StorageError;
 use crate::atomic_file;
@@ -69,7 +68,8 @@ const DELETED_MAX_SEGMENTS: usize = 64;
 struct Candidate {
     size: u64,
     end_offset: Offset,
-    max_timestamp: TimestampOffset,
+    /// What its age counts from.
+    newest: Millis,
 }
 
 impl Log {
@@ -100,9 +100,9 @@ impl Log {
                 size: segment.end_position,
                 end_offset: segment.end_offset,
                 // Looked up only while it can matter: it opens the index.
-                max_timestamp: match self.config.retention_ms {
-                    Some(_) => segment.max_timestamp()?,
-                    None => TimestampOffset::NONE,
+                newest: match self.config.retention_ms {
+                    Some(_) => segment.newest()?,
+                    None => Millis::NONE,
                 },
             };
             if !self.is_deletable(&candidate, excess, now) {
@@ -114,7 +114,7 @@ impl Log {
         let active = Candidate {
             size: self.active.file.end(),
             end_offset: self.log_end_offset,
-            max_timestamp: self.active.indexer.max_timestamp,
+            newest: self.active.newest()?,
         };
         if count == self.sealed.len() && active.size > 0 && self.is_deletable(&active, excess, now)
         {
@@ -175,11 +175,10 @@ impl Log {
         if segment.end_offset > self.high_watermark {
             return false;
         }
-        let TimestampOffset { timestamp, .. } = segment.max_timestamp;
-        // A segment without timestamps has no age.
-        let is_old = self.config.retention_ms.is_some_and(|retention_ms| {
-            timestamp.0 >= 0 && now.saturating_sub(timestamp) > retention_ms
-        });
+        let is_old = self
+            .config
+            .retention_ms
+            .is_some_and(|retention_ms| now.saturating_sub(segment.newest) > retention_ms);
         let is_beyond = excess > 0 && segment.size <= excess;
         #[cfg(feature = "mutations")]
         let is_beyond = is_beyond || excess > 0 && mutation::has(Mutation::RetentionTooEager);

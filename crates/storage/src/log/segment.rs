@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use skein_env::{Disk, File, OpenMode};
-use skein_types::{Offset, TopicPartition};
+use skein_types::{Millis, Offset, TopicPartition};
 
 use super::batches::BatchWalk;
 use super::index::{Entry, IndexView, OffsetEntry, TimeEntry, WrittenIndex};
@@ -234,6 +234,15 @@ impl SealedSegment {
         });
     }
 
+    /// What the segment's age counts from: its largest timestamp, or without any the time of its
+    /// last append, which its file keeps.
+    pub(crate) fn newest(self: &Arc<Self>) -> Result<Millis, StorageError> {
+        match self.max_timestamp()?.timestamp {
+            timestamp if timestamp.0 >= 0 => Ok(timestamp),
+            _ => modified(&*self.log()?, &self.path(FileKind::Log)),
+        }
+    }
+
     /// Empties the slot, as the directory's cache may do at any time.
     #[cfg(test)]
     pub(crate) fn evict_offsets(&self) {
@@ -363,6 +372,12 @@ impl SealedSegment {
             _ => Ok(in_memory(&indexer)),
         }
     }
+}
+
+/// When the file at `path` was last written.
+pub(crate) fn modified(file: &dyn File, path: &Path) -> Result<Millis, StorageError> {
+    file.modified()
+        .map_err(|source| StorageError::io("stat", path, source))
 }
 
 /// All entries of an index file; `None` if it has no whole number of them.

@@ -22,6 +22,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use skein_types::Millis;
+
 use crate::sim::rng::SimRng;
 
 /// Unit of the page cache, in bytes.
@@ -62,6 +64,8 @@ impl Usage {
 /// One file's bytes.
 pub(super) struct Content {
     length: u64,
+    /// When bytes or length last changed; a power cut leaves it.
+    pub(super) modified: Millis,
     pages: BTreeMap<u64, Page>,
     device_length: u64,
     device: BTreeMap<u64, Option<Page>>,
@@ -76,6 +80,7 @@ impl Content {
     pub(super) fn new(usage: Arc<Usage>) -> Self {
         Self {
             length: 0,
+            modified: Millis(0),
             pages: BTreeMap::new(),
             device_length: 0,
             device: BTreeMap::new(),

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use skein_types::Millis;
 
 use crate::sim::disk::content::PAGE;
 use crate::sim::disk::faults::{Operation, Verdict};
@@ -58,6 +59,7 @@ impl SimFile {
 
     /// Writes up to `limit` bytes; short when the device is full.
     fn write_pieces(&self, pieces: &[IoSlice<'_>], offset: u64, limit: usize) -> usize {
+        self.disk.core.touch(&self.node);
         let written = self.node.content.lock().write(pieces, offset, limit);
         if written == limit || !self.disk.core.state.lock().names.commit() {
             return written;
@@ -153,6 +155,13 @@ impl File for SimFile {
         self.disk.end(&judged, Ok(length))
     }
 
+    fn modified(&self) -> io::Result<Millis> {
+        let modified = self.node.content.lock().modified;
+        let words = [self.node.id, modified.0.cast_unsigned(), 1];
+        let judged = self.disk.begin(Operation::Look, &self.path, words, 0)?;
+        self.disk.end(&judged, Ok(modified))
+    }
+
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.check_writable()?;
         let words = [self.node.id, length, 0];
@@ -160,6 +169,7 @@ impl File for SimFile {
             .disk
             .begin(Operation::SetLength, &self.path, words, 0)?;
         if judged.takes_effect() {
+            self.disk.core.touch(&self.node);
             self.node.content.lock().set_length(length);
         }
         self.disk.end(&judged, Ok(()))

@@ -178,6 +178,9 @@ impl Disk for DiskView {
                 Ok(file)
             })?,
         };
+        if matches!(mode, OpenMode::CreateNew | OpenMode::CreateOrTruncate) {
+            self.core.touch(&node);
+        }
         let writable = mode != OpenMode::Read;
         Ok(Arc::new(SimFile::new(
             self.again(),

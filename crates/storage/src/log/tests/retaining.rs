@@ -103,17 +103,40 @@ fn nothing_goes_above_the_high_watermark_or_without_the_policy() {
     assert_eq!(log.log_start_offset(), second);
 }
 
+/// Their records tell no age: the files do, also after the log was opened again.
 #[test]
-fn segments_without_timestamps_have_no_age() {
-    let fixture = fixture();
-    let mut log = fixture.log(LogConfig {
-        retention_ms: Some(Millis(0)),
+fn segments_without_timestamps_are_as_old_as_their_last_append() {
+    let config = LogConfig {
+        retention_ms: Some(Millis(100)),
         ..small()
-    });
-    for base in 0..30 {
-        log.append_all(&[batch(base, 0, 100, &[-1])]);
+    };
+    for opened_again in [false, true] {
+        let fixture = fixture();
+        let mut log = fixture.log(config);
+        for base in 0..30 {
+            log.append_all(&[batch(base, 0, 100, &[-1])]);
+        }
+        if opened_again {
+            drop(log);
+            log = fixture.log(config);
+            log.publish_all();
+        }
+        let appended = 1_700_000_000_123;
+        let names = fixture.names(".log");
+        for (number, name) in names.iter().enumerate() {
+            let later = u64::try_from(number).unwrap() * 50;
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(appended + later);
+            let file = std::fs::File::options()
+                .write(true)
+                .open(fixture.path(name));
+            file.unwrap().set_modified(time).unwrap();
+        }
+        let appended = i64::try_from(appended).unwrap();
+        assert!(log.retain(Millis(appended + 100)).is_empty());
+        assert_eq!(log.retain(Millis(appended + 101)).len(), 1);
+        assert_eq!(log.retain(Millis(appended + 10_000)).len(), names.len() - 1);
+        assert_eq!(log.log_start_offset(), Offset(30));
     }
-    assert!(log.retain(Millis(i64::MAX)).is_empty());
 }
 
 #[test]
