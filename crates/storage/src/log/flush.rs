@@ -168,7 +168,8 @@ impl Log {
             .is_some_and(|messages| unflushed >= messages);
         let age = now.saturating_sub(self.flush.last_flush);
         let by_age = config.flush_ms.is_some_and(|flush_ms| age >= flush_ms);
-        unflushed > 0 && (by_count || by_age)
+        // A broken log has no plan to give.
+        !self.is_broken && unflushed > 0 && (by_count || by_age)
     }
 
     /// What to flush now; `None` if all of it is on the disk.

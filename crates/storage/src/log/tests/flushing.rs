@@ -63,7 +63,10 @@ fn plans_that_overtake_each_other_do_not_lower_it() {
 #[test]
 fn after_a_failed_flush_nothing_more_is_written() {
     let fixture = fixture();
-    let mut log = fixture.log(small());
+    let mut log = fixture.log(LogConfig {
+        flush_messages: Some(1),
+        ..small()
+    });
     log.fill_to(10, 1, 100);
     let plan = log.flush_plan(FlushScope::All).unwrap().unwrap();
     fixture.disk.plan(&[Fault::Flush(EIO)]);
@@ -75,6 +78,7 @@ fn after_a_failed_flush_nothing_more_is_written() {
         log.flush_plan(FlushScope::All).is_err(),
         "a second flush would not tell"
     );
+    assert!(!log.is_flush_due(Millis(1)), "nor is one asked for");
     assert_eq!(offsets(&log.view(), 0, 10), upto(10));
 }
 
