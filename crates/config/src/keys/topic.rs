@@ -28,8 +28,8 @@ pub(super) const KEYS: &[Key] = &[
         .doc(
             "What happens to old records: delete lets go of whole segments by retention.ms and \
              retention.bytes; compact keeps the last record of each key; both may stand \
-             together. Without either, everything is kept. This version does not compact: with compact \
-             alone, everything is kept too.",
+             together. Without either, everything is kept. This version does not compact: with \
+             compact alone, everything is kept too.",
         ),
     Key::topic("durability", String)
         .default("replicated")
