@@ -187,6 +187,13 @@ async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot
             let _ = done.send(());
             run_plan(&shared, &replica, plan).await;
             shared.flusher.rejoin(&replica);
+            // What was rewritten has left the page cache: a start soon after would read it back.
+            let deletions = shared.directory.deletions();
+            if let Some(recovery_point) = replica.ask_log(|log| log.recovery_point()).await {
+                let offsets = BTreeMap::from([(replica.name.clone(), recovery_point)]);
+                let file = CheckpointFile::RecoveryPoint;
+                write(&shared, file, deletions, offsets).await;
+            }
             return;
         }
         Ok(Some(plan)) => run_plan(&shared, &replica, plan).await,
