@@ -28,7 +28,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_partition::{Event, OfflineReason};
-use skein_storage::{CheckpointFile, DeletedSegment, FlushPlan, FlushScope, Log};
+use skein_storage::{CheckpointFile, DeletedSegment, FlushPlan, FlushScope, Log, StorageError};
 use skein_types::{Millis, Offset, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -218,7 +218,8 @@ async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot
 async fn plan_flush(replica: &Arc<Replica>, scope: FlushScope) -> Result<Option<FlushPlan>, ()> {
     match replica.ask_log(move |log| log.flush_plan(scope)).await {
         Some(Ok(plan)) => Ok(plan),
-        None => Ok(None),
+        // A broken log was told of when it broke, and is not flushed before it is opened again.
+        None | Some(Err(StorageError::Broken { .. })) => Ok(None),
         Some(Err(error)) => {
             tracing::error!(partition = %replica.name, %error, "cannot flush a log");
             Err(())
@@ -246,7 +247,7 @@ async fn run_plan(shared: &Arc<Shared>, replica: &Arc<Replica>, plan: FlushPlan)
     }));
 }
 
-fn flush_failed(log: &mut Log, error: &skein_storage::StorageError) -> Event {
+fn flush_failed(log: &mut Log, error: &StorageError) -> Event {
     tracing::error!(partition = %log.partition(), %error, "a flush failed");
     log.flush_failed(error);
     Event::StorageFailed {

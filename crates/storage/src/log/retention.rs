@@ -11,7 +11,8 @@
 //!   before the first file goes, and the next start removes what is below it; a single file goes
 //!   durably after those that went before.
 //!
-//! Source: `UnifiedLog.deleteOldSegments`, `deletableSegments`, `LogSegment.largestTimestamp` of Kafka 4.1.1.
+//! Source: `UnifiedLog.deleteOldSegments`, `deletableSegments`, `LogSegment.largestTimestamp` of
+//! Kafka 4.1.1.
 
 use std::io;
 use std::path::PathBuf;
