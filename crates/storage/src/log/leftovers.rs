@@ -37,8 +37,6 @@ use crate::segment_file::scan_frames;
 pub(super) struct Listing {
     /// Base offsets, and the bytes of their log files.
     pub(super) segments: BTreeMap<Offset, u64>,
-    /// Whether there was anything at all.
-    pub(super) is_new: bool,
 }
 
 #[derive(Default)]
@@ -57,10 +55,7 @@ pub(super) fn list(home: &Home) -> Result<Listing, StorageError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             disk.create_directory(&home.path)
                 .map_err(|source| StorageError::io("create the directory", &home.path, source))?;
-            return Ok(Listing {
-                is_new: true,
-                ..Listing::default()
-            });
+            return Ok(Listing::default());
         }
         Err(source) => return Err(StorageError::io("list", &home.path, source)),
     };
@@ -92,7 +87,6 @@ pub(super) fn list(home: &Home) -> Result<Listing, StorageError> {
     remove_orphans(home, &found)?;
     Ok(Listing {
         segments: found.segments,
-        is_new: false,
     })
 }
 

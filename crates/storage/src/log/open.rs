@@ -94,11 +94,9 @@ impl Log {
             path: directory.partition_path(partition),
         });
         let listing = leftovers::list(&home)?;
-        let ticket = if listing.is_new {
-            directory.note_created()
-        } else {
-            0
-        };
+        // Also of a directory that was there: who made it may have failed, or been killed, before its
+        // name was flushed.
+        let ticket = directory.note_created();
         if let Some(topic_id) = topic_id {
             check_or_write_topic_id(&**home.disk(), &home.path, topic_id)?;
         }
