@@ -94,8 +94,8 @@ impl Log {
             path: directory.partition_path(partition),
         });
         let listing = leftovers::list(&home)?;
-        // Also of a directory that was there: who made it may have failed, or been killed, before its
-        // name was flushed.
+        // Also of a directory that was there: who made it may have failed, or been killed, before
+        // its name was flushed.
         let ticket = directory.note_created();
         if let Some(topic_id) = topic_id {
             check_or_write_topic_id(&**home.disk(), &home.path, topic_id)?;

@@ -65,27 +65,6 @@ fn what_was_flushed_after_a_failed_flush_and_a_kill_survives_a_power_cut() {
     }
 }
 
-/// Whoever made the partition's directory failed before its name was flushed; the next opening
-/// finds it there.
-#[test]
-fn the_name_of_a_directory_that_was_found_is_flushed_too() {
-    use Step::{Append, Checkpoint, Flush};
-    let world = SimWorld::new(1);
-    let root = Path::new("/data");
-    let mut story = Story::new();
-    let disk = world.node(NODE).disk;
-    assert!(tell(&disk, root, &mut story, &[]).is_ok());
-    world.kill(NODE);
-    let disk = world.node(NODE).disk;
-    let life = [Append(vec![2]), Flush(FlushScope::All), Checkpoint];
-    assert!(tell(&disk, root, &mut story, &life).is_ok());
-    world.power_cut(NODE);
-    let disk = world.node(NODE).disk;
-    let flushed = story.lose_power();
-    assert!(flushed > 0);
-    assert!(go_on(&disk, root, &mut story, flushed).is_ok());
-}
-
 /// Several processes one after the other on one disk, each with a fault, each ended by a kill or a
 /// power cut.
 fn live_often(seed: u64) {
