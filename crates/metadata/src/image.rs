@@ -127,6 +127,9 @@ pub struct Partition {
     pub elr: Vec<BrokerId>,
     /// When ISR and ELR are empty: their last members, one of whom has the longest log.
     pub last_known: Vec<BrokerId>,
+    /// Whose storage of it has failed since their last registration, in ascending order: they can
+    /// neither lead nor be in the ISR until they register again.
+    pub offline: Vec<BrokerId>,
     /// Who leads; [`BrokerId::NONE`] if nobody.
     pub leader: BrokerId,
     /// Grows with each new leader.
@@ -366,6 +369,12 @@ impl Topic {
 }
 
 impl Partition {
+    /// Whether this broker's storage of it has failed since the broker's last registration.
+    #[must_use]
+    pub fn is_offline(&self, broker: BrokerId) -> bool {
+        self.offline.binary_search(&broker).is_ok()
+    }
+
     /// Checks what must hold for a partition by itself.
     ///
     /// # Errors
@@ -380,13 +389,19 @@ impl Partition {
         if self.replicas.is_empty() || !distinct(&self.replicas) {
             return Err("replicas are none, or not distinct");
         }
-        for list in [&self.isr, &self.elr, &self.last_known] {
+        for list in [&self.isr, &self.elr, &self.last_known, &self.offline] {
             if !ascending(list) || !of_replicas(list) {
-                return Err("ISR, ELR or last known members are not an ordered subset of replicas");
+                return Err(
+                    "ISR, ELR, last known or offline are not an ordered subset of replicas",
+                );
             }
         }
         if self.elr.iter().any(|id| self.isr.contains(id)) {
             return Err("ISR and ELR overlap");
+        }
+        let is_member = |id: &BrokerId| self.isr.contains(id) || self.elr.contains(id);
+        if self.offline.iter().any(is_member) {
+            return Err("an offline replica is in ISR or ELR");
         }
         let lost = self.isr.is_empty() && self.elr.is_empty();
         if !lost && !self.last_known.is_empty() {

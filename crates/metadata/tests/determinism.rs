@@ -32,26 +32,32 @@ fn partition() -> impl Strategy<Value = Partition> {
         0_i32..4,
         0_i32..40,
         any::<bool>(),
+        broker_ids(),
     )
-        .prop_map(|(isr, elr, leader_epoch, partition_epoch, leads)| {
-            let elr: Vec<_> = elr.into_iter().filter(|id| !isr.contains(id)).collect();
-            let leader = isr
-                .first()
-                .copied()
-                .filter(|_| leads)
-                .unwrap_or(BrokerId::NONE);
-            let nobody = isr.is_empty() && elr.is_empty();
-            Partition {
-                replicas: vec![BrokerId(2), BrokerId(1), BrokerId(3)],
-                last_known: if nobody { vec![BrokerId(3)] } else { vec![] },
-                isr,
-                elr,
-                leader,
-                leader_epoch: LeaderEpoch(leader_epoch),
-                partition_epoch: PartitionEpoch(partition_epoch),
-                leader_recovery_state: LeaderRecoveryState::Recovered,
-            }
-        })
+        .prop_map(
+            |(isr, elr, leader_epoch, partition_epoch, leads, offline)| {
+                let elr: Vec<_> = elr.into_iter().filter(|id| !isr.contains(id)).collect();
+                let leader = isr
+                    .first()
+                    .copied()
+                    .filter(|_| leads)
+                    .unwrap_or(BrokerId::NONE);
+                let member = |id: &BrokerId| isr.contains(id) || elr.contains(id);
+                let offline = offline.into_iter().filter(|id| !member(id)).collect();
+                let nobody = isr.is_empty() && elr.is_empty();
+                Partition {
+                    replicas: vec![BrokerId(2), BrokerId(1), BrokerId(3)],
+                    last_known: if nobody { vec![BrokerId(3)] } else { vec![] },
+                    offline,
+                    isr,
+                    elr,
+                    leader,
+                    leader_epoch: LeaderEpoch(leader_epoch),
+                    partition_epoch: PartitionEpoch(partition_epoch),
+                    leader_recovery_state: LeaderRecoveryState::Recovered,
+                }
+            },
+        )
 }
 
 fn record() -> impl Strategy<Value = Record> {

@@ -37,6 +37,7 @@ fn partition(byte: u8, index: i32, partition_epoch: i32) -> Record {
             isr: vec![BrokerId(1)],
             elr: vec![],
             last_known: vec![],
+            offline: vec![],
             leader: BrokerId(1),
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(partition_epoch),

@@ -100,6 +100,13 @@ struct PartitionV0 {
     leader_recovery_state: u8,
 }
 
+/// A partition of which replicas are offline; the others are written as before.
+#[derive(Serialize, Deserialize)]
+struct PartitionV1 {
+    v0: PartitionV0,
+    offline: Vec<i32>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct ConfigV0 {
     resource_type: i8,
@@ -157,11 +164,15 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeE
             topic_id,
             index,
             partition,
-        } => put(
-            PARTITION,
-            &PartitionV0::new(*topic_id, *index, partition),
-            out,
-        ),
+        } => {
+            let v0 = PartitionV0::new(*topic_id, *index, partition);
+            if partition.offline.is_empty() {
+                return put(PARTITION, &v0, out);
+            }
+            let offline = bare(&partition.offline);
+            let v1 = PartitionV1 { v0, offline };
+            envelope::write(PARTITION, 1, &v1, RECORD_MAX_BYTES, out)
+        }
         Record::Config {
             resource,
             key,
@@ -224,7 +235,13 @@ pub(super) fn decode(envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
         (REMOVE_TOPIC, 0) => envelope
             .decode()
             .map(|v: RemoveTopicV0| Record::RemoveTopic { id: Uuid(v.id) }),
-        (PARTITION, 0) => envelope.decode::<PartitionV0>()?.into_record(envelope),
+        (PARTITION, 0) => envelope
+            .decode::<PartitionV0>()?
+            .into_record(envelope, Vec::new()),
+        (PARTITION, 1) => {
+            let v: PartitionV1 = envelope.decode()?;
+            v.v0.into_record(envelope, v.offline)
+        }
         (CONFIG, 0) => {
             let v: ConfigV0 = envelope.decode()?;
             let kind = ResourceType::from_code(v.resource_type)
@@ -252,6 +269,10 @@ pub(super) fn decode(envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
 
 fn put<T: Serialize>(kind: u16, value: &T, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
     envelope::write(kind, 0, value, RECORD_MAX_BYTES, out)
+}
+
+fn bare(list: &[BrokerId]) -> Vec<i32> {
+    list.iter().map(|id| id.get()).collect()
 }
 
 impl From<Broker> for BrokerV0 {
@@ -309,7 +330,6 @@ impl ConfigV0 {
 
 impl PartitionV0 {
     fn new(topic_id: Uuid, index: PartitionIndex, partition: &Partition) -> Self {
-        let bare = |list: &[BrokerId]| list.iter().map(|id| id.get()).collect();
         Self {
             topic_id: topic_id.0,
             index: index.get(),
@@ -327,7 +347,11 @@ impl PartitionV0 {
         }
     }
 
-    fn into_record(self, envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
+    fn into_record(
+        self,
+        envelope: &Envelope<'_>,
+        offline: Vec<i32>,
+    ) -> Result<Record, EnvelopeError> {
         let ids = |list: Vec<i32>| list.into_iter().map(BrokerId).collect();
         let leader_recovery_state = match self.leader_recovery_state {
             0 => LeaderRecoveryState::Recovered,
@@ -339,6 +363,7 @@ impl PartitionV0 {
             isr: ids(self.isr),
             elr: ids(self.elr),
             last_known: ids(self.last_known),
+            offline: ids(offline),
             leader: BrokerId(self.leader),
             leader_epoch: LeaderEpoch(self.leader_epoch),
             partition_epoch: PartitionEpoch(self.partition_epoch),

@@ -127,6 +127,7 @@ fn partition_v0() {
         isr: brokers([1]),
         elr: brokers([2, 3]),
         last_known: vec![],
+        offline: vec![],
         leader: BrokerId(1),
         leader_epoch: LeaderEpoch(4),
         partition_epoch: PartitionEpoch(5),
@@ -144,6 +145,34 @@ fn partition_v0() {
          0100000002000000010000000000000001000000020000000000000002000000 \
          03000000000000000000000001000000040000000500000001 \
          89f9142f",
+    );
+}
+
+#[test]
+fn partition_v1() {
+    let partition = Partition {
+        replicas: brokers([2, 1]),
+        isr: vec![],
+        elr: vec![],
+        last_known: brokers([1]),
+        offline: brokers([1, 2]),
+        leader: BrokerId::NONE,
+        leader_epoch: LeaderEpoch(4),
+        partition_epoch: PartitionEpoch(5),
+        leader_recovery_state: LeaderRecoveryState::Recovered,
+    };
+    let record = Record::Partition {
+        topic_id: id(3),
+        index: PartitionIndex(6),
+        partition,
+    };
+    check(
+        &record,
+        "080001005d000000 \
+         0303030303030303030303030303030306000000020000000000000002000000 \
+         0100000000000000000000000000000000000000010000000000000001000000 \
+         ffffffff04000000050000000002000000000000000100000002000000 \
+         fd80d1b4",
     );
 }
 
