@@ -68,6 +68,7 @@ pub(crate) fn new_partition(
         isr: sorted(active.into_iter()),
         elr: Vec::new(),
         last_known: Vec::new(),
+        offline: Vec::new(),
         leader,
         leader_epoch: LeaderEpoch::ZERO,
         partition_epoch: PartitionEpoch::ZERO,

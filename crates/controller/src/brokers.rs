@@ -156,7 +156,7 @@ pub(crate) fn register(
         &config,
         |partition| partition.replicas.contains(&id),
         |change| {
-            change.leave(id, departure);
+            change.register(id, departure);
             change.elect(is_active);
         },
     ));

@@ -1,13 +1,13 @@
 //! Who leads a partition, and who is in its ISR, when brokers come and go.
 //!
 //! ```text
-//!  event                     ISR                ELR                         last known members
-//!  fenced, stopping          leaves             joins if ISR < min ISR      -
-//!  registered, disk intact   leaves             joins if ISR < min ISR      -
-//!  registered, unclean       leaves             leaves                      ISR ∪ ELR if both are
-//!  empty registered, other disk    leaves             leaves                      leaves
-//!  may lead again            joins if elected   leaves if elected           empty once there is a
-//!  leader
+//!  event                     ISR               ELR                     last known members
+//!  fenced, stopping          leaves            joins if ISR < min ISR  -
+//!  registered, disk intact   leaves            joins if ISR < min ISR  -
+//!  registered, unclean       leaves            leaves                  ISR ∪ ELR if both are empty
+//!  registered, other disk    leaves            leaves                  leaves
+//!  its storage failed        leaves            leaves                  ISR ∪ ELR if both are empty
+//!  may lead again            joins if elected  leaves if elected       empty once there is a leader
 //! ```
 //!
 //! Input: a partition and what happens to its brokers. Output: the partition as it is from then on.
@@ -18,15 +18,17 @@
 //!   `Recovering`;
 //! - one change gives at most one new partition epoch and one new leader epoch, and each new
 //!   leader, also a new process of the former one, gets a new leader epoch;
+//! - a replica whose storage failed is offline: nobody elects it before its broker registers again;
 //! - the ELR is empty when the ISR has min ISR members.
 //!
-//! Source: KIP-966 (ELR, last known members), KIP-841 (fenced brokers leave the ISR), KIP-101.
+//! Source: KIP-966 (ELR, last known members), KIP-841 (fenced brokers leave the ISR), KIP-101,
+//! KIP-858 (offline replicas).
 
 use std::sync::Arc;
 
 use skein_config::{BrokerConfig, Durability, TopicConfig};
 use skein_metadata::{Image, LeaderRecoveryState, Partition, Record, Topic};
-use skein_types::{BrokerId, LeaderEpoch, PartitionEpoch};
+use skein_types::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex};
 
 use crate::batch::topic_config;
 
@@ -39,6 +41,8 @@ pub(crate) enum Departure {
     Unclean,
     /// With another disk in its place: it has nothing.
     Replaced,
+    /// It goes on, and its storage of this partition failed: what it has there is not known.
+    StorageFailed,
 }
 
 /// What a topic's configuration says about elections.
@@ -100,7 +104,9 @@ impl<'a> Change<'a> {
         match departure {
             Departure::Orderly if was_in_isr => insert(&mut next.elr, broker),
             Departure::Orderly => {}
-            Departure::Unclean | Departure::Replaced => next.elr.retain(|id| *id != broker),
+            Departure::Unclean | Departure::Replaced | Departure::StorageFailed => {
+                next.elr.retain(|id| *id != broker);
+            }
         }
         if next.isr.is_empty() && next.elr.is_empty() && !members.is_empty() {
             next.last_known = members;
@@ -108,7 +114,16 @@ impl<'a> Change<'a> {
         if departure == Departure::Replaced {
             next.last_known.retain(|id| *id != broker);
         }
+        if departure == Departure::StorageFailed {
+            insert(&mut next.offline, broker);
+        }
         self.settle();
+    }
+
+    /// A new process of the broker tries its storage again, whatever the former one met.
+    pub(crate) fn register(&mut self, broker: BrokerId, departure: Departure) {
+        self.next.offline.retain(|id| *id != broker);
+        self.leave(broker, departure);
     }
 
     /// Gives a partition without a leader one, if somebody may lead.
@@ -116,11 +131,12 @@ impl<'a> Change<'a> {
         if self.next.leader != BrokerId::NONE {
             return;
         }
-        let first = |among: &[BrokerId]| {
-            let mut replicas = self.next.replicas.iter().copied();
-            replicas.find(|id| among.contains(id) && is_active(*id))
-        };
         let next = &self.next;
+        let may_lead = |id: BrokerId| is_active(id) && !next.is_offline(id);
+        let first = |among: &[BrokerId]| {
+            let mut replicas = next.replicas.iter().copied();
+            replicas.find(|id| among.contains(id) && may_lead(*id))
+        };
         let safe = first(&next.isr).or_else(|| first(&next.elr));
         let lost = next.isr.is_empty() && next.elr.is_empty();
         // Of several last known members the longest log must lead: that needs their reports.
@@ -211,17 +227,26 @@ pub(crate) fn change_topic(
         .partitions()
         .filter(|(_, partition)| concerns(partition))
     {
-        let rules = Rules::new(config, partition.replicas.len());
-        let mut changing = Change::new(partition, rules);
-        change(&mut changing);
-        if let Some(partition) = changing.finish() {
-            records.push(Record::Partition {
-                topic_id: topic.id,
-                index,
-                partition,
-            });
-        }
+        records.extend(change_partition(topic, index, partition, config, &change));
     }
+}
+
+/// Changes one partition; gives the record if that changes anything.
+pub(crate) fn change_partition(
+    topic: &Topic,
+    index: PartitionIndex,
+    partition: &Partition,
+    config: &TopicConfig,
+    change: impl Fn(&mut Change<'_>),
+) -> Option<Record> {
+    let rules = Rules::new(config, partition.replicas.len());
+    let mut changing = Change::new(partition, rules);
+    change(&mut changing);
+    changing.finish().map(|partition| Record::Partition {
+        topic_id: topic.id,
+        index,
+        partition,
+    })
 }
 
 fn insert(list: &mut Vec<BrokerId>, id: BrokerId) {

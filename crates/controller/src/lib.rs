@@ -28,6 +28,7 @@ mod placement;
 mod producer_ids;
 mod random;
 mod refusal;
+mod replicas_offline;
 mod request;
 mod sessions;
 #[cfg(test)]
@@ -48,5 +49,6 @@ pub use delete_topics::{DeleteTopics, DeleteTopicsResult, TopicReference};
 pub use producer_ids::{AllocateProducerIds, PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
 pub use random::RandomBits;
 pub use refusal::Refusal;
+pub use replicas_offline::{REPLICAS_PER_REQUEST_MAX, ReplicasOffline};
 pub use request::{Call, FoundCluster, Request, Response};
 pub use sessions::Sessions;

@@ -13,7 +13,7 @@ use crate::{
     AllocateProducerIds, AlterConfigsResult, BrokerRegistered, CreatePartitions,
     CreatePartitionsResult, CreateTopics, CreateTopicsResult, DeleteTopics, DeleteTopicsResult,
     FenceBrokers, Heartbeat, HeartbeatAnswer, IncrementalAlterConfigs, ProducerIdBlock, Refusal,
-    RegisterBroker,
+    RegisterBroker, ReplicasOffline,
 };
 
 /// The first decision of a cluster.
@@ -84,6 +84,8 @@ requests! {
     Heartbeat -> HeartbeatAnswer;
     /// Fences brokers whose sessions have ended.
     FenceBrokers -> ();
+    /// Takes replicas out whose storage has failed.
+    ReplicasOffline -> ();
     /// Creates topics.
     CreateTopics -> Vec<CreateTopicsResult>;
     /// Deletes topics.

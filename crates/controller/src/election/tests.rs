@@ -20,6 +20,7 @@ fn partition(replicas: &[i32]) -> Partition {
         isr: sorted(ids(replicas).into_iter()),
         elr: vec![],
         last_known: vec![],
+        offline: vec![],
         leader: BrokerId(replicas[0]),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: PartitionEpoch(0),
@@ -27,19 +28,21 @@ fn partition(replicas: &[i32]) -> Partition {
     }
 }
 
-/// What happens to a broker, by a letter: `f`enced, `u`nclean, `r`eplaced, `b`ack again.
+/// What happens to a broker, by a letter: `f`enced, `b`ack again; registers anew `c`lean,
+/// `u`nclean, or `r`eplaced; its storage is `o`ffline, while it goes on.
 fn step(partition: &mut Partition, active: &mut Vec<i32>, rules: Rules, what: char, broker: i32) {
     let mut change = Change::new(partition, rules);
-    let departure = match what {
-        'f' => Some(Departure::Orderly),
-        'u' => Some(Departure::Unclean),
-        'r' => Some(Departure::Replaced),
-        _ => None,
-    };
-    active.retain(|id| *id != broker);
-    match departure {
-        Some(departure) => change.leave(BrokerId(broker), departure),
-        None => active.push(broker),
+    let id = BrokerId(broker);
+    if what != 'o' {
+        active.retain(|id| *id != broker);
+    }
+    match what {
+        'f' => change.leave(id, Departure::Orderly),
+        'o' => change.leave(id, Departure::StorageFailed),
+        'c' => change.register(id, Departure::Orderly),
+        'u' => change.register(id, Departure::Unclean),
+        'r' => change.register(id, Departure::Replaced),
+        _ => active.push(broker),
     }
     change.elect(|id| active.contains(&id.get()));
     if let Some(next) = change.finish() {
@@ -233,6 +236,46 @@ fn a_replaced_disk_is_nobody() {
 }
 
 #[test]
+fn a_leader_whose_storage_failed_hands_over_to_the_isr_then_to_the_elr_and_to_nobody_else() {
+    check(
+        PLAIN,
+        &[1, 2, 3],
+        "o1",
+        "leader 2 isr [2, 3] elr [] last [] epoch 1",
+    );
+    check(
+        PLAIN,
+        &[1, 2, 3],
+        "f3 f2 o1",
+        "leader -1 isr [] elr [2] last [] epoch 1",
+    );
+    check(
+        PLAIN,
+        &[1, 2, 3],
+        "f3 f2 o1 b3 b2",
+        "leader 2 isr [2] elr [] last [] epoch 2",
+    );
+}
+
+#[test]
+fn an_offline_replica_is_elected_by_nothing_but_its_next_registration() {
+    // Though everything was flushed, and though an unclean election is allowed.
+    let rules = Rules {
+        min_insync_replicas: 1,
+        flushed: true,
+        unclean_leader_election: true,
+    };
+    for steps in ["o1", "o1 o1", "o1 b1", "o1 f1 b1"] {
+        let expected = "leader -1 isr [] elr [] last [1] epoch 1";
+        check(rules, &[1], steps, expected);
+    }
+    for steps in ["o1 c1 b1", "o1 f1 u1 b1", "o1 b1 c1 b1"] {
+        let expected = "leader 1 isr [1] elr [] last [] epoch 2 recovering";
+        check(rules, &[1], steps, expected);
+    }
+}
+
+#[test]
 fn an_unclean_election_needs_permission_and_an_empty_isr() {
     let rules = Rules {
         unclean_leader_election: true,
@@ -292,7 +335,8 @@ proptest! {
         replicas in 1_i32..5,
         min in 1_usize..4,
         steps in proptest::collection::vec((prop_oneof![
-            3 => Just('f'), 1 => Just('u'), 1 => Just('r'), 5 => Just('b'), 2 => Just('j')
+            3 => Just('f'), 1 => Just('u'), 1 => Just('r'), 1 => Just('o'), 1 => Just('c'),
+            5 => Just('b'), 2 => Just('j')
         ], 1_i32..5), 1..60),
     ) {
         let all: Vec<i32> = (1..=replicas).collect();
@@ -308,7 +352,10 @@ proptest! {
             }
             match what {
                 // A follower that has caught up joins the ISR.
-                'j' if partition.leader != BrokerId::NONE && active.contains(&broker) => {
+                'j' if partition.leader != BrokerId::NONE
+                    && active.contains(&broker)
+                    && !partition.is_offline(BrokerId(broker)) =>
+                {
                     let mut change = Change::new(&partition, rules);
                     insert(&mut change.next.isr, BrokerId(broker));
                     change.next.elr.retain(|id| *id != BrokerId(broker));
@@ -319,8 +366,8 @@ proptest! {
                     }
                 }
                 'j' => {}
-                // Registered again: only who was fenced before may have lost its disk.
-                'u' | 'r' => {
+                // Its disk is another, or may have lost anything.
+                'u' | 'r' | 'o' => {
                     step(&mut partition, &mut active, rules, what, broker);
                     holds.insert(broker, 0);
                 }

@@ -44,6 +44,7 @@ fn image(topics: &[(&str, i32)]) -> Image {
                 isr: vec![BrokerId(1)],
                 elr: vec![BrokerId(2)],
                 last_known: Vec::new(),
+                offline: Vec::new(),
                 leader: BrokerId(1),
                 leader_epoch: LeaderEpoch(4),
                 partition_epoch: PartitionEpoch(5),
