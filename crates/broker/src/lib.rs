@@ -29,6 +29,7 @@ mod handoff;
 mod http;
 mod metrics;
 mod node;
+mod offline_replicas;
 mod producer_ids;
 mod replica;
 mod replicas;

@@ -23,6 +23,7 @@ use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::Flusher;
 use crate::metrics::Metrics;
+use crate::offline_replicas::OfflineReplicas;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) directory: Arc<LogDirectory>,
     /// The partitions on this node.
     pub(crate) replicas: Replicas,
+    /// Tells the controller of replicas whose storage has failed.
+    pub(crate) offline_replicas: OfflineReplicas,
     /// Flushes logs in groups.
     pub(crate) flusher: Flusher,
     /// Logs that may be written anew at the same time, after an unclean end.

@@ -39,7 +39,7 @@ use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
 use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerStates};
 use skein_storage::{Log, LogConfig};
-use skein_types::{Millis, Offset, TopicPartition};
+use skein_types::{Millis, Offset, TopicId, TopicPartition};
 use tokio::sync::oneshot;
 
 use self::core::{Core, Input, Produce, Step};
@@ -55,6 +55,7 @@ use crate::node::Shared;
 /// One replica of one partition, open.
 pub(crate) struct Replica {
     pub(crate) name: TopicPartition,
+    pub(crate) topic_id: TopicId,
     handoff: Handoff<Core, Input>,
     view: ArcSwap<ReplicaView>,
     /// What the topic's configuration says of the batches it takes.
@@ -73,6 +74,7 @@ impl Replica {
             let view = opened.view();
             Self {
                 name: opened.name.clone(),
+                topic_id: opened.topic_id,
                 view: ArcSwap::from_pointee(view),
                 policy: ArcSwap::from_pointee(settings::produce_policy(&opened.config.topic)),
                 is_compacted: AtomicBool::new(opened.config.topic.cleanup_policy.compact),

@@ -36,6 +36,7 @@ use crate::fetch_sessions::FetchSessions;
 use crate::flusher::{Flusher, REWRITES_MAX};
 use crate::metrics::Metrics;
 use crate::node::{Identity, Shared, accept_limits};
+use crate::offline_replicas::OfflineReplicas;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::{Replicas, remove_left_behind};
 use crate::session::ClientService;
@@ -419,6 +420,7 @@ fn share(
         controller,
         directory,
         replicas: Replicas::new(shared.clone()),
+        offline_replicas: OfflineReplicas::default(),
         flusher: Flusher::default(),
         rewrites: Semaphore::new(REWRITES_MAX),
         disk_watch,

@@ -6,6 +6,7 @@
 //! ```text
 //!   image     each new image          follow it
 //!   remove    on deletion             remove the directories of deleted topics
+//!   offline   on failure            tell the controller of replicas whose storage has failed
 //!   open      once                    open every log that nobody has asked for yet
 //!   flush     on request              a round of parallel flushes
 //!   retain    retention.check         delete old segments
@@ -34,6 +35,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::node::Shared;
+use crate::offline_replicas;
 use crate::replica::Replica;
 use crate::replicas::remove_deleted;
 
@@ -51,6 +53,8 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let log = &shared.config.log;
     spawn(shared, stop, "image", follow_image(Arc::clone(shared)));
     spawn(shared, stop, "remove", remove_deleted(Arc::clone(shared)));
+    let offline = offline_replicas::tell(Arc::clone(shared));
+    spawn(shared, stop, "offline", offline);
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
     let interval = duration(log.retention_check_interval_ms);

@@ -185,8 +185,11 @@ fn known_partition(
         let broker = image.broker(id);
         broker.is_some_and(|broker| broker.endpoints.iter().any(|e| e.listener == listener))
     };
-    let is_offline =
-        |id: BrokerId| !is_reachable(id) || image.broker(id).is_none_or(|broker| broker.fenced);
+    let is_offline = |id: BrokerId| {
+        !is_reachable(id)
+            || image.broker(id).is_none_or(|broker| broker.fenced)
+            || partition.is_offline(id)
+    };
     let leader = if is_reachable(partition.leader) {
         partition.leader
     } else {

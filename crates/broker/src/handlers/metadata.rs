@@ -177,7 +177,7 @@ fn known_partition(
     partition: &Partition,
 ) -> MetadataResponsePartition {
     let ids = |brokers: &[BrokerId]| brokers.iter().map(|id| id.get()).collect::<Vec<_>>();
-    let is_offline = |id: &&BrokerId| !image.is_active(**id);
+    let is_offline = |id: &&BrokerId| !image.is_active(**id) || partition.is_offline(**id);
     let has_leader = partition.leader != BrokerId::NONE && image.is_active(partition.leader);
     MetadataResponsePartition {
         error_code: if has_leader {

@@ -83,6 +83,7 @@ pub(super) async fn open(
     let machine = skein_partition::Replica::new(shared.identity.broker_id, settings, recovered);
     let opened = Opened {
         name: place.name.clone(),
+        topic_id: place.topic_id,
         machine,
         log,
         config: config.clone(),

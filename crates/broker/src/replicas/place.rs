@@ -111,9 +111,11 @@ impl Place {
         self: &Arc<Self>,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Replica>, ErrorCode> {
-        let leader = self.registration.lock().leader;
-        if leader != shared.identity.broker_id {
+        let registration = Arc::clone(&self.registration.lock());
+        let (leader, own) = (registration.leader, shared.identity.broker_id);
+        if leader != own {
             return Err(match leader {
+                _ if registration.is_offline(own) => ErrorCode::KafkaStorageError,
                 BrokerId::NONE => ErrorCode::LeaderNotAvailable,
                 _ => ErrorCode::NotLeaderOrFollower,
             });
@@ -168,6 +170,10 @@ impl Place {
                     metrics.replicas_offline.inc();
                 }
                 let retry_at = error.passes().then(|| Instant::now() + RETRY_AFTER);
+                if retry_at.is_none() {
+                    let offline = &shared.offline_replicas;
+                    offline.report(self.topic_id, self.name.partition);
+                }
                 *state = State::Failed { retry_at };
                 Err(ErrorCode::KafkaStorageError)
             }

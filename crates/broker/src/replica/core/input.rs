@@ -14,7 +14,7 @@ use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, Refusal};
 use skein_record::{BatchBuf, ProducerStates};
 use skein_storage::Log;
-use skein_types::{Millis, Offset, TopicPartition};
+use skein_types::{Millis, Offset, TopicId, TopicPartition};
 use tokio::sync::oneshot;
 
 use super::writing::Writing;
@@ -25,6 +25,7 @@ use crate::replica::settings::FollowedConfig;
 /// A replica whose log has just been opened.
 pub(crate) struct Opened {
     pub(crate) name: TopicPartition,
+    pub(crate) topic_id: TopicId,
     pub(crate) machine: skein_partition::Replica,
     pub(crate) log: Log,
     pub(crate) config: FollowedConfig,

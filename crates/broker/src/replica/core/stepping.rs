@@ -17,7 +17,7 @@ use skein_types::Offset;
 
 use super::input::{Errand, Input, Produce};
 use super::{Core, Step, index};
-use crate::replica::ReplicaView;
+use crate::replica::{Replica, ReplicaView};
 
 impl Core {
     pub(super) fn produce(&mut self, produce: Produce, step: &mut Step<'_>) {
@@ -137,6 +137,9 @@ impl Core {
             Effect::ReplicaOffline { reason } => {
                 tracing::error!(partition = %step.replica.name, ?reason, "a replica is offline");
                 self.shared.metrics.replicas_offline.inc();
+                let Replica { topic_id, name, .. } = &**step.replica;
+                let offline = &self.shared.offline_replicas;
+                offline.report(*topic_id, name.partition);
             }
         }
     }
