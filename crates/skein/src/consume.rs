@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use skein_client::{
-    ConsumerOptions, ConsumerRecord, FoundOffset, IsolationLevel, OffsetSpec, StartAt,
+    ConsumerOptions, ConsumerRecord, FoundOffset, IsolationLevel, OffsetSpec, Partition, StartAt,
 };
 use skein_types::{Offset, PartitionIndex, TopicName, TopicPartition};
 
@@ -154,11 +154,33 @@ async fn partitions(
                 .hint(format!("It has {count}, numbered from 0.")),
         );
     }
+    for index in &asked {
+        if let Some(partition) = topic.partitions.get(index) {
+            refuse_offline(name, *index, partition)?;
+        }
+    }
     let partitions = asked.into_iter().map(|partition| TopicPartition {
         topic: name.clone(),
         partition,
     });
     Ok(partitions.collect())
+}
+
+/// A partition without a leader gets one soon, as long as one of its replicas can become it.
+fn refuse_offline(
+    topic: &TopicName,
+    index: PartitionIndex,
+    partition: &Partition,
+) -> Result<(), Failure> {
+    let is_offline = |id| partition.offline_replicas.contains(id);
+    if partition.leader.is_some() || !partition.replicas.iter().all(is_offline) {
+        return Ok(());
+    }
+    let message = format!("partition {topic}-{index} has no leader: its replicas are offline");
+    Err(Failure::failed(message).hint(
+        "The logs of their nodes say why ('skein topic describe' names the nodes); \
+         --partition reads the others.",
+    ))
 }
 
 fn isolation_level(arguments: &ConsumeArguments) -> IsolationLevel {

@@ -18,6 +18,14 @@ struct Node {
 }
 
 impl Node {
+    /// Stops it in order: everything is flushed, and the next start scans nothing.
+    fn stop(mut self) {
+        let terminate = format!("kill -TERM {}", self.process.id());
+        let sent = Command::new("sh").args(["-c", &terminate]).status();
+        assert!(sent.unwrap().success());
+        assert!(self.process.wait().unwrap().success());
+    }
+
     fn start(directory: &Path) -> Self {
         // Held together, so that they differ.
         let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -88,6 +96,65 @@ fn records_come_back_as_they_were_written() {
     let described = node.text("topic describe orders --json", "");
     assert!(described.contains("\"high_watermark\": 3"), "{described}");
     node.text("topic delete orders", "");
+}
+
+#[test]
+fn a_damaged_partition_is_told_at_once_the_others_go_on_and_repaired_it_leads_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path());
+    node.text("topic create orders --partitions 2", "");
+    for partition in ["0", "1"] {
+        let produce = format!("produce orders --partition {partition}");
+        node.text(&produce, "first\nsecond\n");
+    }
+    node.stop();
+    let log = directory.path().join("orders-0/00000000000000000000.log");
+    let whole = std::fs::read(&log).unwrap();
+    let mut damaged = whole.clone();
+    damaged[16] = 9; // the magic of a batch below the recovery point
+    std::fs::write(&log, &damaged).unwrap();
+
+    let node = Node::start(directory.path());
+    let begin = Instant::now();
+    let described = loop {
+        let described = node.text("topic describe orders", "");
+        if described.contains("none") {
+            break described;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{described}");
+    };
+    let rows: Vec<Vec<_>> = described
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let leader = |partition: &str| {
+        rows.iter()
+            .find(|row| row.first() == Some(&partition))
+            .unwrap()[1]
+    };
+    assert_eq!((leader("0"), leader("1")), ("none", "1"), "{described}");
+    let begin = Instant::now();
+    let described = node.text("topic describe orders --json", "");
+    assert!(described.contains("\"leader\": null"), "{described}");
+    let consumed = node.run("consume orders", "");
+    let told = String::from_utf8_lossy(&consumed.stderr).into_owned();
+    assert_eq!(consumed.status.code(), Some(1));
+    assert!(told.contains("orders-0 has no leader"), "{told}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "it was waited for"
+    );
+    node.text("produce orders --partition 1", "third\n");
+    let others = node.text("consume orders --partition 1", "");
+    assert_eq!(others, "first\nsecond\nthird\n");
+    node.stop();
+    assert_eq!(std::fs::read(&log).unwrap(), damaged, "nothing was cut");
+
+    std::fs::write(&log, &whole).unwrap();
+    let node = Node::start(directory.path());
+    node.text("produce orders --partition 0", "third\n");
+    let repaired = node.text("consume orders --partition 0", "");
+    assert_eq!(repaired, "first\nsecond\nthird\n");
 }
 
 #[test]
