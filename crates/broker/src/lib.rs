@@ -17,6 +17,7 @@
 //!
 //! Source: the design in `ARCHITECTURE.md`.
 
+mod accept_limits;
 mod apis;
 mod burst;
 mod disk_watch;

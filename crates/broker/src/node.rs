@@ -16,8 +16,9 @@ use skein_metadata::Image;
 use skein_net::{AcceptLimits, Budget, BufferPool, Counters};
 use skein_quorum::Controller;
 use skein_storage::LogDirectory;
-use skein_types::{BrokerEpoch, BrokerId};
+use skein_types::{BrokerEpoch, BrokerId, Millis};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
@@ -29,6 +30,8 @@ use crate::replicas::Replicas;
 
 /// A node's parts.
 pub(crate) struct Shared {
+    /// When the node began: the zero of its monotonic time.
+    pub(crate) started: Instant,
     /// The world.
     pub(crate) env: Env,
     /// The configuration, as the node was started with it.
@@ -62,7 +65,9 @@ pub(crate) struct Shared {
     /// Bytes of batches that are received or wait to be written. A budget of their own: when a disk
     /// hangs they fill it, and everybody else must still be heard.
     pub(crate) append_budget: Budget,
-    /// How many connections are accepted, under the dynamic settings that were followed last.
+    /// The settings that say how many connections are accepted, as they were followed last.
+    pub(crate) accept_settings: watch::Sender<Arc<NetworkConfig>>,
+    /// How many are accepted under them.
     pub(crate) accept_limits: watch::Sender<AcceptLimits>,
     /// What connections moved.
     pub(crate) counters: Arc<Counters>,
@@ -79,15 +84,13 @@ pub(crate) struct Identity {
     pub(crate) broker_epoch: BrokerEpoch,
 }
 
-/// The limits of connections that a configuration sets.
-pub(crate) fn accept_limits(network: &NetworkConfig) -> AcceptLimits {
-    AcceptLimits {
-        max_connections: network.max_connections as usize,
-        max_connections_per_ip: network.max_connections_per_ip as usize,
-    }
-}
-
 impl Shared {
+    /// A point in time, in ms since the node began.
+    pub(crate) fn monotonic(&self, at: Instant) -> Millis {
+        let since = at.saturating_duration_since(self.started).as_millis();
+        Millis(i64::try_from(since).unwrap_or(i64::MAX))
+    }
+
     /// The cluster's metadata as this node knows it.
     pub(crate) fn image(&self) -> Arc<Image> {
         self.controller.image()

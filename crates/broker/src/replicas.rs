@@ -29,7 +29,7 @@ use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, PartitionIndex, TopicId, TopicName};
 
 use crate::handlers::describe_configs::broker_config;
-use crate::node::{Shared, accept_limits};
+use crate::node::Shared;
 use crate::replica::Replica;
 use crate::replica::settings::FollowedConfig;
 
@@ -186,8 +186,9 @@ impl Replicas {
         }
         let broker = broker_config(shared, image);
         if is_of_broker {
-            let limits = accept_limits(&broker.network);
-            shared.accept_limits.send_replace(limits);
+            shared
+                .accept_settings
+                .send_replace(Arc::clone(&broker.network));
         }
         for topic in topics {
             let config = followed_config_of(&broker, image, &topic.name);

@@ -30,17 +30,18 @@ use skein_storage::{CacheLimits, LogDirectory, MetaProperties, StorageError};
 use skein_types::{BrokerEpoch, ErrorCode, Uuid};
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::{Flusher, REWRITES_MAX};
 use crate::metrics::Metrics;
-use crate::node::{Identity, Shared, accept_limits};
+use crate::node::{Identity, Shared};
 use crate::offline_replicas::OfflineReplicas;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::{Replicas, remove_left_behind};
 use crate::session::ClientService;
-use crate::{http, stop, tasks};
+use crate::{accept_limits, http, stop, tasks};
 
 /// A connection that stalls within a request is closed after this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
@@ -416,6 +417,7 @@ fn share(
     disk_watch.start();
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
     Arc::new_cyclic(|shared| Shared {
+        started: Instant::now(),
         identity,
         controller,
         directory,
@@ -434,7 +436,8 @@ fn share(
         ),
         budget,
         append_budget,
-        accept_limits: watch::Sender::new(accept_limits(&config.network)),
+        accept_limits: watch::Sender::new(accept_limits::of_addresses(&config.network)),
+        accept_settings: watch::Sender::new(Arc::clone(&config.network)),
         counters,
         config,
         env,

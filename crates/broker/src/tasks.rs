@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   image     each new image          follow it
+//!   limits    changed settings      how many connections are accepted
 //!   remove    on deletion             remove the directories of deleted topics
 //!   offline   on failure            tell the controller of replicas whose storage has failed
 //!   open      once                    open every log that nobody has asked for yet
@@ -35,9 +36,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::node::Shared;
-use crate::offline_replicas;
 use crate::replica::Replica;
 use crate::replicas::remove_deleted;
+use crate::{accept_limits, offline_replicas};
 
 /// Logs that are opened in the background at the same time.
 const OPENERS: usize = 4;
@@ -53,6 +54,8 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let log = &shared.config.log;
     spawn(shared, stop, "image", follow_image(Arc::clone(shared)));
     spawn(shared, stop, "remove", remove_deleted(Arc::clone(shared)));
+    let limits = accept_limits::follow(Arc::clone(shared));
+    spawn(shared, stop, "limits", limits);
     let offline = offline_replicas::tell(Arc::clone(shared));
     spawn(shared, stop, "offline", offline);
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));

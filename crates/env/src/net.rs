@@ -11,7 +11,7 @@
 
 use std::io;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -36,6 +36,12 @@ pub trait Net: Send + Sync {
         host: &'a str,
         port: u16,
     ) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
+
+    /// The addresses of `host`, which may be one itself.
+    ///
+    /// # Errors
+    /// What the system says. It does not give up by itself: the caller bounds it.
+    fn look_up<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
 /// Accepts connections.

@@ -7,8 +7,9 @@
 //!   above is closed at once, as Kafka does, so that the client sees it;
 //! - a failure to accept (no descriptors left) waits and goes on: it never ends the listener.
 //!
-//! Source: Kafka's `max.connections`, `max.connections.per.ip`.
+//! Source: Kafka's `max.connections`, `max.connections.per.ip` and its overrides.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -25,12 +26,22 @@ use crate::{Budget, BufferPool, Connection, ConnectionInfo, ConnectionLimits, Co
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// How many connections are accepted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AcceptLimits {
     /// Of the node, as `max.connections`.
     pub max_connections: usize,
     /// From one address, as `max.connections.per.ip`.
     pub max_connections_per_ip: usize,
+    /// In its place from these addresses, as `max.connections.per.ip.overrides`.
+    pub per_ip_overrides: Arc<BTreeMap<IpAddr, usize>>,
+}
+
+impl AcceptLimits {
+    /// Connections from one address.
+    fn from(&self, ip: IpAddr) -> usize {
+        let own = self.per_ip_overrides.get(&ip).copied();
+        own.unwrap_or(self.max_connections_per_ip)
+    }
 }
 
 /// Accepts the connections of one listener.
@@ -77,8 +88,8 @@ impl Acceptor {
     }
 
     fn admit(&self, stream: Box<dyn Stream>, peer: SocketAddr) {
-        let limits = *self.accept_limits.borrow();
-        let Some(place) = Place::take(peer.ip(), limits, &self.counters) else {
+        let limits = self.accept_limits.borrow().clone();
+        let Some(place) = Place::take(peer.ip(), &limits, &self.counters) else {
             self.counters
                 .connections_refused
                 .fetch_add(1, Ordering::Relaxed);
@@ -118,14 +129,14 @@ struct Place {
 }
 
 impl Place {
-    fn take(ip: IpAddr, limits: AcceptLimits, counters: &Arc<Counters>) -> Option<Self> {
+    fn take(ip: IpAddr, limits: &AcceptLimits, counters: &Arc<Counters>) -> Option<Self> {
         // A listener of both families names an IPv4 peer by a mapped address.
         let ip = ip.to_canonical();
         let open = counters.connections.fetch_add(1, Ordering::Relaxed);
         let mut by_ip = counters.per_ip.lock();
         let from_ip = by_ip.entry(ip).or_insert(0);
         *from_ip += 1;
-        let too_many = *from_ip > limits.max_connections_per_ip;
+        let too_many = *from_ip > limits.from(ip);
         drop(by_ip);
         // The place is taken first, so that giving it back is the same on both ways out.
         let mut place = Self {

@@ -117,6 +117,7 @@ impl Server {
             accept_limits: watch::channel(AcceptLimits {
                 max_connections: 100,
                 max_connections_per_ip: 100,
+                ..AcceptLimits::default()
             })
             .1,
             limits: ConnectionLimits {

@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -178,6 +178,10 @@ impl Net for HookedNet {
         port: u16,
     ) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         self.net.connect(host, port)
+    }
+
+    fn look_up<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        self.net.look_up(host)
     }
 }
 

@@ -92,7 +92,6 @@ pub(super) const KEYS: &[Key] = &[
         .default("")
         .form("host:count, with commas between pairs", is_ip_limit)
         .dynamic()
-        .not_yet()
         .doc("Limits for single IP addresses that take the place of max.connections.per.ip."),
     Key::broker("connections.max.idle.ms", Long)
         .default("600000")

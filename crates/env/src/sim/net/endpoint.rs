@@ -105,10 +105,7 @@ impl Net for SimNet {
         Box::pin(async move {
             let resolved = self.fabric.state.lock().resolve(host, self.host);
             let Some((to, loopback)) = resolved else {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("the simulated network knows no host {host}"),
-                ));
+                return Err(unknown_host(host));
             };
             loop {
                 self.travel_to(to).await?;
@@ -119,6 +116,21 @@ impl Net for SimNet {
             }
         })
     }
+
+    fn look_up<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            let resolved = self.fabric.state.lock().resolve(host, self.host);
+            let (found, _) = resolved.ok_or_else(|| unknown_host(host))?;
+            Ok(vec![self.fabric.address(found)])
+        })
+    }
+}
+
+fn unknown_host(host: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("the simulated network knows no host {host}"),
+    )
 }
 
 impl SimNet {

@@ -1,6 +1,6 @@
 //! The same over the simulated network: latency, pieces, back-pressure, disturbed tasks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,10 +47,13 @@ fn start_node(env: &Env, address: SocketAddr, limits: AcceptLimits) -> (SeenBy, 
     (seen, counters)
 }
 
-const MANY: AcceptLimits = AcceptLimits {
-    max_connections: 100,
-    max_connections_per_ip: 100,
-};
+fn many() -> AcceptLimits {
+    AcceptLimits {
+        max_connections: 100,
+        max_connections_per_ip: 100,
+        ..AcceptLimits::default()
+    }
+}
 
 async fn send(stream: &Mutex<Box<dyn Stream>>, mut bytes: &[u8]) {
     while !bytes.is_empty() {
@@ -88,7 +91,7 @@ fn run_seed(seed: u64) {
     let (node, client) = (world.node("node"), world.node("client"));
     let address = SocketAddr::new(world.address("node"), PORT);
     world.block_on(async {
-        let (seen, counters) = start_node(&node, address, MANY);
+        let (seen, counters) = start_node(&node, address, many());
         tokio::time::sleep(Duration::from_millis(5)).await;
         let stream = client.net.connect("node", PORT).await.unwrap();
         let stream = Mutex::new(stream);
@@ -123,14 +126,35 @@ fn answers_come_in_order_under_many_seeds() {
 
 #[test]
 fn connections_above_the_limits_are_closed_at_once_and_places_come_back() {
+    let client_address = {
+        let world = SimWorld::new(1);
+        let _ = (world.node("node"), world.node("client"));
+        world.address("client")
+    };
     for limits in [
         AcceptLimits {
             max_connections: 2,
-            max_connections_per_ip: 100,
+            ..many()
         },
         AcceptLimits {
-            max_connections: 100,
             max_connections_per_ip: 2,
+            ..many()
+        },
+        // An own limit may be higher than that of the others, or lower.
+        AcceptLimits {
+            max_connections_per_ip: 0,
+            per_ip_overrides: Arc::new([(client_address, 2)].into()),
+            ..many()
+        },
+        AcceptLimits {
+            per_ip_overrides: Arc::new([(client_address, 2)].into()),
+            ..many()
+        },
+        // That of another address says nothing.
+        AcceptLimits {
+            max_connections_per_ip: 2,
+            per_ip_overrides: Arc::new([(IpAddr::from([10, 9, 9, 9]), 50)].into()),
+            ..many()
         },
     ] {
         let world = SimWorld::new(1);
