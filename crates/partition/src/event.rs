@@ -181,6 +181,15 @@ pub enum WriteFailure {
     Io,
 }
 
+/// The time of a step, on two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// In ms since 1970, for what is kept with the records. It may jump in both directions.
+    pub time_of_day: Millis,
+    /// In ms since the runtime began, for how long somebody waits. It never goes back.
+    pub monotonic: Millis,
+}
+
 /// Why a replica went offline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OfflineReason {

@@ -29,7 +29,7 @@ mod settings;
 mod waiting;
 
 pub use effect::{AckOk, Effect};
-pub use event::{Acks, Event, OfflineReason, Registration, Ticket, WriteFailure};
+pub use event::{Acks, Event, Now, OfflineReason, Registration, Ticket, WriteFailure};
 pub use published::{FetchIsolation, PublishedOffsets, PublishedRole};
 pub use refusal::Refusal;
 pub use replica::{RecoveredLog, Replica};

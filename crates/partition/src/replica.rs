@@ -59,7 +59,8 @@ use crate::high_watermark::{check_min_isr, committed_end};
 use crate::isr::Followers;
 use crate::waiting::WaitingProduces;
 use crate::{
-    Effect, Event, MAX_GROUP_BATCHES, PublishedOffsets, PublishedRole, Refusal, ReplicaSettings,
+    Effect, Event, MAX_GROUP_BATCHES, Now, PublishedOffsets, PublishedRole, Refusal,
+    ReplicaSettings,
 };
 
 /// One replica of one partition.
@@ -169,12 +170,11 @@ impl Replica {
         replica
     }
 
-    /// Takes what happened at `now` (ms since 1970) and appends to `effects` what is to be done
-    /// about it.
+    /// Takes what happened at `now` and appends to `effects` what is to be done about it.
     ///
     /// # Panics
     /// When [`Replica::accepts`] is false for the event, and when an invariant is broken.
-    pub fn step(&mut self, event: Event, now: Millis, effects: &mut Vec<Effect>) {
+    pub fn step(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
         assert!(self.accepts(&event), "{event:?} must wait for the write");
         match event {
             Event::ProduceReceived {
@@ -184,14 +184,14 @@ impl Replica {
                 timeout,
                 leader_epoch,
             } => {
-                let deadline = now.saturating_add(timeout);
+                let deadline = now.monotonic.saturating_add(timeout);
                 let produce = Produce {
                     ticket,
                     header,
                     acks,
                     deadline,
                 };
-                self.produce_received(produce, leader_epoch, now, effects);
+                self.produce_received(produce, leader_epoch, now.time_of_day, effects);
             }
             Event::Written { end } => self.written(end, effects),
             Event::WriteFailed {
@@ -281,7 +281,8 @@ impl Replica {
         self.published
     }
 
-    /// When `TimePassed` is due for a waiting produce, in ms since 1970; it may come out early.
+    /// When `TimePassed` is due for a waiting produce, on the monotonic clock; it may come out
+    /// early.
     ///
     /// Producers expire with any `TimePassed` too, but are not looked at with each.
     #[must_use]
@@ -395,8 +396,9 @@ impl Replica {
         self.settle(effects);
     }
 
-    fn time_passed(&mut self, now: Millis, effects: &mut Vec<Effect>) {
-        self.waiting.time_out(now, effects);
+    fn time_passed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.waiting.time_out(now.monotonic, effects);
+        let now = now.time_of_day;
         let interval = self.settings.producer_id_expiration_check_interval_ms;
         let last = self.producers_checked_at;
         // A clock that was set back must not put the next look off.

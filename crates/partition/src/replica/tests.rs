@@ -29,7 +29,10 @@ pub(super) const SETTINGS: ReplicaSettings = ReplicaSettings {
     producer_id_expiration_check_interval_ms: Millis(600_000),
 };
 
-/// A replica and its time.
+/// The two clocks are not the same.
+pub(super) const MONOTONIC_AHEAD_MS: i64 = -700;
+
+/// A replica and its time of day.
 pub(super) struct Scenario {
     pub(super) replica: Replica,
     pub(super) now: Millis,
@@ -54,11 +57,18 @@ impl Scenario {
         scenario
     }
 
+    pub(super) fn times(&self) -> Now {
+        Now {
+            time_of_day: self.now,
+            monotonic: Millis(self.now.0 + MONOTONIC_AHEAD_MS),
+        }
+    }
+
     /// Steps, and compares the effects with `expect`.
     #[track_caller]
     pub(super) fn check(&mut self, event: impl Into<Event>, expect: &str) {
         let mut effects = Vec::new();
-        self.replica.step(event.into(), self.now, &mut effects);
+        self.replica.step(event.into(), self.times(), &mut effects);
         let effects: Vec<String> = effects.iter().map(show).collect();
         assert_eq!(effects.join(", "), expect);
     }

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use skein_partition::{Effect, Event, PublishedOffsets, Ticket};
+use skein_partition::{Effect, Event, Now, PublishedOffsets, Ticket};
 use skein_record::BatchBuf;
 use skein_types::Offset;
 
@@ -82,7 +82,10 @@ impl Core {
     }
 
     pub(super) fn step(&mut self, event: Event, step: &mut Step<'_>) {
-        let now = self.shared.env.clock.now();
+        let now = Now {
+            time_of_day: self.shared.env.clock.now(),
+            monotonic: self.shared.monotonic(step.started),
+        };
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.step(event, now, &mut effects);
         for effect in effects.drain(..) {

@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - at most one task sleeps for a replica, and for the earliest deadline;
-//! - it keeps no replica alive: a client may ask for weeks.
+//! - it keeps no replica alive: a client may ask for weeks;
+//! - the time of day has no part in it: that may jump.
 //!
 //! Source: none.
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use skein_env::{Lane, TaskHandle};
 use skein_types::Millis;
+use tokio::time::Instant;
 
 use super::{Core, Input};
 
@@ -36,7 +38,7 @@ impl Core {
         {
             return;
         }
-        let now = self.shared.env.clock.now();
+        let now = self.shared.monotonic(Instant::now());
         let wait = u64::try_from(deadline.saturating_sub(now).get()).unwrap_or(0);
         // Not for as long as the timer runs: a client may ask for weeks.
         let replica = Weak::clone(&self.replica);

@@ -1,7 +1,7 @@
 //! Scenarios of the two-phase append.
 
 use super::*;
-use crate::{MAX_GROUP_BATCHES, MAX_WAITING_PRODUCES, OfflineReason};
+use crate::{MAX_GROUP_BATCHES, MAX_WAITING_PRODUCES, Now, OfflineReason};
 
 const LOG_APPEND_TIME: ReplicaSettings = ReplicaSettings {
     timestamp_type: TimestampType::LogAppendTime,
@@ -191,18 +191,42 @@ fn an_open_transaction_holds_the_last_stable_offset() {
 }
 
 #[test]
+fn a_jump_of_the_time_of_day_neither_times_out_a_produce_nor_makes_it_wait() {
+    for jump in [-3_600_000, 3_600_000] {
+        let mut s = Scenario::leader(SETTINGS, &[1, 2]);
+        s.check(produce(1, 1), "write 1 @0");
+        s.check(written(1), "view e1 0/0/0/1");
+        for (waited, expected) in [(999, 0), (1_000, 1)] {
+            let now = Now {
+                time_of_day: Millis(s.now.0 + waited + jump),
+                monotonic: Millis(s.times().monotonic.0 + waited),
+            };
+            let mut effects = Vec::new();
+            s.replica.step(Event::TimePassed, now, &mut effects);
+            assert_eq!(effects.len(), expected, "{jump} {waited}: {effects:?}");
+        }
+    }
+}
+
+#[test]
 fn a_waiting_produce_times_out_and_its_record_stays() {
     let mut s = Scenario::leader(SETTINGS, &[1, 2]);
     s.check(produce(1, 1), "write 1 @0");
     s.now = Millis(1_500);
     s.check(produce(2, 1), "write 2 @1");
     s.check(written(2), "view e1 0/0/0/2");
-    assert_eq!(s.replica.next_deadline(), Some(Millis(2_000)));
+    assert_eq!(
+        s.replica.next_deadline(),
+        Some(Millis(2_000 + MONOTONIC_AHEAD_MS))
+    );
     s.now = Millis(1_999);
     s.check(Event::TimePassed, "");
     s.now = Millis(2_000);
     s.check(Event::TimePassed, "refuse 1 REQUEST_TIMED_OUT");
-    assert_eq!(s.replica.next_deadline(), Some(Millis(2_500)));
+    assert_eq!(
+        s.replica.next_deadline(),
+        Some(Millis(2_500 + MONOTONIC_AHEAD_MS))
+    );
     s.check(fetched(2, 2), "view e1 0/2/2/2, ack 2 @1");
     assert_eq!(s.replica.next_deadline(), None);
 }
@@ -293,10 +317,10 @@ fn waiting_produces_are_bounded_and_their_queues_reused() {
             for ticket in 0..MAX_GROUP_BATCHES as u64 {
                 effects.clear();
                 s.replica
-                    .step(produce(ticket, 1).into(), s.now, &mut effects);
+                    .step(produce(ticket, 1).into(), s.times(), &mut effects);
             }
             *end += 1_024;
-            s.replica.step(written(*end), s.now, &mut effects);
+            s.replica.step(written(*end), s.times(), &mut effects);
         }
     };
     fill(&mut s, &mut end);
@@ -311,7 +335,7 @@ fn waiting_produces_are_bounded_and_their_queues_reused() {
     let capacities = |s: &Scenario| (s.replica.group.capacity(), s.replica.waiting.capacity());
     let filled_once = capacities(&s);
     let mut released = Vec::new();
-    s.replica.step(fetched(2, end), s.now, &mut released);
+    s.replica.step(fetched(2, end), s.times(), &mut released);
     assert_eq!(released.len(), 1 + MAX_WAITING_PRODUCES);
     fill(&mut s, &mut end);
     assert_eq!(capacities(&s), filled_once);

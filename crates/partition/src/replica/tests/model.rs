@@ -402,7 +402,11 @@ impl Model {
     /// Steps, and compares the offsets that readers see.
     fn step(&mut self, event: Event) -> (Vec<(u64, i64)>, Answers) {
         let mut effects = Vec::new();
-        self.replica.step(event, Millis(self.now), &mut effects);
+        let now = Now {
+            time_of_day: Millis(self.now),
+            monotonic: Millis(self.now),
+        };
+        self.replica.step(event, now, &mut effects);
         self.advance_high_watermark();
         let mut writes = Vec::new();
         let mut answers = Answers::new();
