@@ -164,15 +164,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeE
             topic_id,
             index,
             partition,
-        } => {
-            let v0 = PartitionV0::new(*topic_id, *index, partition);
-            if partition.offline.is_empty() {
-                return put(PARTITION, &v0, out);
-            }
-            let offline = bare(&partition.offline);
-            let v1 = PartitionV1 { v0, offline };
-            envelope::write(PARTITION, 1, &v1, RECORD_MAX_BYTES, out)
-        }
+        } => put_partition(*topic_id, *index, partition, out),
         Record::Config {
             resource,
             key,
@@ -265,6 +257,21 @@ pub(super) fn decode(envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
             }),
         _ => Err(envelope.unknown()),
     }
+}
+
+fn put_partition(
+    topic_id: Uuid,
+    index: PartitionIndex,
+    partition: &Partition,
+    out: &mut Vec<u8>,
+) -> Result<(), EnvelopeError> {
+    let v0 = PartitionV0::new(topic_id, index, partition);
+    if partition.offline.is_empty() {
+        return put(PARTITION, &v0, out);
+    }
+    let offline = bare(&partition.offline);
+    let v1 = PartitionV1 { v0, offline };
+    envelope::write(PARTITION, 1, &v1, RECORD_MAX_BYTES, out)
 }
 
 fn put<T: Serialize>(kind: u16, value: &T, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
