@@ -88,3 +88,45 @@ impl Waiting {
         go.into_values().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use skein_env::sim::SimWorld;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::testing::{HOST, Node, config};
+
+    async fn round(flusher: &Flusher) -> Vec<Arc<Replica>> {
+        let round = timeout(Duration::from_millis(1), flusher.next_round()).await;
+        round.unwrap_or_default()
+    }
+
+    #[test]
+    fn a_log_that_is_flushed_apart_is_in_no_round_until_that_has_ended() {
+        let world = SimWorld::new(1);
+        let config = config(&world, &[]);
+        world.block_on(async {
+            let node = Node::start(world.node(HOST), &config).await;
+            node.create("apart", &[]).await;
+            node.create("other", &[]).await;
+            let apart = node.replica("apart").await.unwrap();
+            let other = node.replica("other").await.unwrap();
+            let flusher = Arc::new(Flusher::default());
+            flusher.set_apart(&apart);
+            flusher.request(&apart);
+            flusher.request(&other);
+            let first = round(&flusher).await;
+            assert!(first.iter().all(|replica| Arc::ptr_eq(replica, &other)));
+            assert_eq!(first.len(), 1);
+            assert!(round(&flusher).await.is_empty());
+            // What was asked for meanwhile is not forgotten, and wakes who waits for the round.
+            let (next, ()) = tokio::join!(round(&flusher), async { flusher.rejoin(&apart) });
+            assert!(next.iter().all(|replica| Arc::ptr_eq(replica, &apart)));
+            assert_eq!(next.len(), 1);
+            assert!(round(&flusher).await.is_empty());
+        });
+    }
+}

@@ -379,3 +379,6 @@ async fn write(
     };
     shared.env.offload("checkpoint", work).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Tests of [`super`], on a node in the simulated world.
+
+use skein_env::sim::SimWorld;
+use skein_partition::Acks;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::flusher::REWRITES_MAX;
+use crate::testing::{HOST, Node, append, batch, config, read_all};
+
+/// How long a flush takes that waits for nothing.
+const SOON: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_broken_log_has_nothing_to_flush() {
+    let world = SimWorld::new(1);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[]).await;
+        node.produce("topic", batch(1, b"value")).await.unwrap();
+        let replica = node.replica("topic").await.unwrap();
+        let plan = plan_flush(&replica, FlushScope::All).await;
+        assert!(matches!(plan, Ok(Some(_))), "there is something to flush");
+        replica.ask_log(|log| log.abandon()).await.unwrap();
+        for scope in [FlushScope::All, FlushScope::Sealed] {
+            assert!(matches!(plan_flush(&replica, scope).await, Ok(None)));
+        }
+    });
+}
+
+/// The log of a former process is written anew at its first flush, which may take seconds.
+#[test]
+fn no_round_waits_for_a_log_that_is_written_anew() {
+    let world = SimWorld::new(3);
+    let config = config(&world, &[]);
+    let topic = [("durability", "flushed")];
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("found", &topic).await;
+        node.produce("found", batch(1, b"value")).await.unwrap();
+        world.kill(HOST);
+        let node = Node::start(world.node(HOST), &config).await;
+        let shared = node.shared();
+        // Before the log is opened, and wants to be flushed for what is in it.
+        let rewrites = u32::try_from(REWRITES_MAX).unwrap();
+        let held = shared.rewrites.acquire_many(rewrites).await.unwrap();
+        node.create("other", &topic).await;
+        let replica = node.replica("found").await.unwrap();
+        let first = append(&replica, batch(1, b"value"), Acks::All);
+        sleep(SOON).await;
+        let second = append(&replica, batch(1, b"value"), Acks::All);
+        for _ in 0..3 {
+            let produced = timeout(SOON, node.produce("other", batch(1, b"value")));
+            assert!(produced.await.expect("the round waits").is_ok());
+        }
+        assert_eq!((first.try_result(), second.try_result()), (None, None));
+        let checkpointed = || {
+            let file = CheckpointFile::RecoveryPoint;
+            shared.directory.checkpointed(file, &replica.name)
+        };
+        assert_eq!(checkpointed(), None);
+        drop(held);
+        for reply in [first, second] {
+            let result = timeout(SOON, reply.result()).await;
+            assert!(result.expect("it was asked for meanwhile").is_ok());
+        }
+        // What was rewritten, at once: the next checkpoint is a minute away.
+        assert_eq!(checkpointed(), Some(Offset(1)));
+        assert_eq!(read_all(&replica).len(), 3);
+    });
+}
