@@ -19,7 +19,8 @@
 //! - batches of one partition keep their order: a replica takes its queue before what is submitted;
 //! - a task that a write has woken runs before the next write;
 //! - nothing is stranded: a burst ends when the connection's task stops to run, for whatever reason
-//!   (`net/connection.rs`), and when the session is dropped;
+//!   (`net/connection.rs`), and when the session is dropped. So it holds the bytes in flight of
+//!   one turn at most, and nobody who waits for more of them holds any in a burst;
 //! - a request that is no Produce, or comes with a later burst, starts when the Produces before it
 //!   are appended.
 //!

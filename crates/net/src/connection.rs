@@ -152,6 +152,8 @@ impl Connection {
             &mut self.stop,
         )
         .await;
+        // Whatever it ended for: the answers of what was gathered are owed too.
+        while !wire.burst.end() {}
         let end = match end {
             Ok(end) => end,
             Err(error) => return Err(format!("the connection failed: {error}")),
@@ -182,11 +184,10 @@ async fn serve(
         let mut progress_before = wire.outbox.lock().progress();
         loop {
             let polled = read_side.as_mut().poll(context);
-            // Whatever it waits for, or why it ended: what was gathered goes on.
             if let Poll::Ready(end) = polled {
-                while !wire.burst.end() {}
                 return Poll::Ready(Ok(end));
             }
+            // Whatever it waits for: what was gathered goes on.
             if !wire.burst.end() {
                 context.waker().wake_by_ref();
             }
@@ -337,7 +338,6 @@ impl ReadSide<'_> {
         match started {
             Started::Answered(response) => self.wire.outbox.lock().push_ready(response),
             Started::Later(response) => self.wire.outbox.lock().push_later(response),
-            Started::Silent => {}
             Started::Close { reason } => return Err(End::Refused(reason)),
         }
         if is_barrier {

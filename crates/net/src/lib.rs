@@ -7,7 +7,7 @@
 //! - one task per connection, no thread per connection, nothing polls a clock to find work;
 //! - responses leave in request order: [`outbox::Outbox`] is a queue and nothing else writes;
 //! - memory is bounded: one frame or batch per connection is received at a time, its bytes are
-//!   reserved from the node's [`Budget`] first, and at a bound the socket is not read;
+//!   reserved from a [`Budget`] of the node first, and at a bound the socket is not read;
 //! - record bytes stay where the socket put them: a batch is split off the receive buffer.
 //!
 //! Source: the Kafka protocol guide (framing, ordering).

@@ -44,7 +44,8 @@ impl Part {
     }
 }
 
-/// One response, with its length prefix and header.
+/// One response, with its length prefix and header; nothing where a client does not listen
+/// (`acks=0`).
 #[derive(Clone, Default)]
 pub struct Response {
     /// What is sent, in order.

@@ -87,8 +87,6 @@ pub enum Started {
     /// In effect; the answer follows. `None` means that there will be none, and the connection is
     /// closed (Kafka's way to tell an error to `acks=0`).
     Later(BoxFuture<'static, Option<Response>>),
-    /// In effect, and not answered (`acks=0`).
-    Silent,
     /// The connection must be closed.
     Close {
         /// Why, for the log.

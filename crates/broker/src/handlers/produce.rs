@@ -15,7 +15,9 @@
 //!
 //! Invariants:
 //! - a batch is received only after its size was checked against the topic's limit and its bytes
-//!   were reserved; they are given back when it is written, whatever else the request waits for;
+//!   were reserved; they are given back when it is written, whatever else the request waits for.
+//!   Who waits for bytes has ended its burst, and so holds none that only it could give back;
+//! - while the disk does not take what came with former bursts, nothing more is received;
 //! - record bytes are not copied: what the receive buffer holds is what `pwritev` takes, unless the
 //!   topic forces another codec (`produce/repack.rs`);
 //! - each partition's result is independent. What was appended before the frame proves malformed
@@ -77,8 +79,6 @@ struct TopicOutcome {
 /// What the head of the request says.
 #[derive(Clone, Copy)]
 struct Terms {
-    /// `acks=0`: the client does not listen, whatever becomes of its batches.
-    is_unanswered: bool,
     acks: Result<Acks, ErrorCode>,
     timeout: Millis,
 }
@@ -91,97 +91,53 @@ pub(crate) async fn start(
     burst: &Burst,
     mut body: BodyReader<'_>,
 ) -> Started {
+    // Back-pressure: else one connection would take the bytes in flight of all beside a disk that
+    // hangs.
     burst.former().await;
-    let (terms, topics) = match receive(shared, context, burst, &mut body).await {
+    let (is_unanswered, topics) = match receive(shared, context, burst, &mut body).await {
         Ok(received) => received,
         Err(reason) => return Started::Close { reason },
     };
-    // While it was received, the burst in which it came may have ended.
-    burst.former().await;
-    if body.is_followed() && !terms.is_unanswered {
-        burst.leave(replies(&topics).cloned());
-        let response = Answer {
-            context: context.clone(),
-            topics,
-        };
-        return Started::Later(Box::pin(response.encode()));
-    }
-    burst.all().await;
-    for reply in replies(&topics) {
-        reply.appended().await;
-    }
     #[cfg(feature = "mutations")]
-    let terms = Terms {
-        is_unanswered: terms.is_unanswered && !mutation::has(Mutation::AcksZeroAnswered),
-        ..terms
-    };
-    if terms.is_unanswered {
-        return end_unanswered(&topics);
-    }
-    let is_answered = |partition: &PartitionOutcome| match &partition.outcome {
-        Outcome::Refused { .. } => true,
-        Outcome::Appending(reply) => reply.try_result().is_some(),
-    };
-    let response = Answer {
+    let is_unanswered = is_unanswered && !mutation::has(Mutation::AcksZeroAnswered);
+    let answer = Answer {
         context: context.clone(),
+        is_unanswered,
         topics,
     };
-    if response
-        .topics
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .all(is_answered)
-    {
-        return match response.encode().await {
-            Some(response) => Started::Answered(response),
-            None => Started::Close {
-                reason: "cannot encode a Produce response".to_owned(),
-            },
-        };
+    if body.is_followed() {
+        burst.leave(answer.replies().cloned());
+        return answer.later();
     }
-    Started::Later(Box::pin(response.encode()))
-}
-
-/// Those of the batches that were not refused at once.
-fn replies(topics: &[TopicOutcome]) -> impl Iterator<Item = &Reply> {
-    let partitions = topics.iter().flat_map(|topic| &topic.partitions);
-    partitions.filter_map(|partition| match &partition.outcome {
-        Outcome::Appending(reply) => Some(reply),
-        Outcome::Refused { .. } => None,
-    })
-}
-
-/// `acks=0` has no answer; on an error the connection closes, which is all that the client can see.
-fn end_unanswered(topics: &[TopicOutcome]) -> Started {
-    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-        let code = match &partition.outcome {
-            Outcome::Refused { code, .. } => *code,
-            Outcome::Appending(reply) => match reply.try_result() {
-                Some(Err(refusal)) => refusal.error_code(),
-                _ => continue,
-            },
-        };
-        return Started::Close {
-            reason: format!("a Produce with acks=0 failed: {code}"),
-        };
+    burst.all().await;
+    for reply in answer.replies() {
+        reply.appended().await;
     }
-    Started::Silent
+    if answer.replies().any(|reply| reply.try_result().is_none()) {
+        return answer.later();
+    }
+    match answer.encode().await {
+        Ok(response) => Started::Answered(response),
+        Err(reason) => Started::Close { reason },
+    }
 }
 
+/// Receives the request: whether it has no answer, and what became of its batches so far. An error
+/// ends the connection.
 async fn receive(
     shared: &Arc<Shared>,
     context: &Context,
     burst: &Burst,
     body: &mut BodyReader<'_>,
-) -> Result<(Terms, Vec<TopicOutcome>), String> {
+) -> Result<(bool, Vec<TopicOutcome>), String> {
     let malformed = |error| format!("a malformed Produce request: {error}");
     let mut stream =
         ProduceStream::new(context.head.api_version, body.length()).map_err(malformed)?;
     let mut terms = Terms {
-        is_unanswered: false,
         acks: Err(ErrorCode::InvalidRequest),
         timeout: Millis(0),
     };
+    let mut is_unanswered = false;
     let mut topics: Vec<TopicOutcome> = Vec::new();
     let mut named = 0;
     loop {
@@ -199,7 +155,7 @@ async fn receive(
             } => {
                 terms.timeout = Millis(i64::from(timeout_ms.max(0)));
                 terms.acks = Acks::from_wire(acks);
-                terms.is_unanswered = terms.acks == Ok(Acks::None);
+                is_unanswered = terms.acks == Ok(Acks::None);
                 if transactional_id.is_some() {
                     terms.acks = Err(ErrorCode::InvalidTxnState);
                 }
@@ -229,7 +185,7 @@ async fn receive(
                 topic.partitions.push(PartitionOutcome { index, outcome });
                 body.yield_if_spent().await;
             }
-            Item::End => return Ok((terms, topics)),
+            Item::End => return Ok((is_unanswered, topics)),
         }
         if named > NAMED_MAX {
             return Err(format!(
@@ -371,11 +327,27 @@ fn check_keys_of(shared: &Shared, replica: &Replica, batch: &BatchBuf) -> Result
 /// A response that waits for its acknowledgements.
 struct Answer {
     context: Context,
+    /// `acks=0`: the client does not listen, whatever becomes of its batches.
+    is_unanswered: bool,
     topics: Vec<TopicOutcome>,
 }
 
 impl Answer {
-    async fn encode(self) -> Option<skein_net::Response> {
+    /// Those of the batches that were not refused at once.
+    fn replies(&self) -> impl Iterator<Item = &Reply> {
+        let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
+        partitions.filter_map(|partition| match &partition.outcome {
+            Outcome::Appending(reply) => Some(reply),
+            Outcome::Refused { .. } => None,
+        })
+    }
+
+    fn later(self) -> Started {
+        Started::Later(Box::pin(async { self.encode().await.ok() }))
+    }
+
+    /// Waits for the acknowledgements. The error closes the connection.
+    async fn encode(self) -> Result<skein_net::Response, String> {
         let mut responses = Vec::with_capacity(self.topics.len());
         for topic in self.topics {
             let mut partition_responses = Vec::with_capacity(topic.partitions.len());
@@ -396,7 +368,23 @@ impl Answer {
             responses,
             ..Default::default()
         };
-        router::encode_response(ApiKey::Produce, &self.context, &response, &[]).ok()
+        if self.is_unanswered {
+            return silence(&response);
+        }
+        router::encode_response(ApiKey::Produce, &self.context, &response, &[])
+    }
+}
+
+/// `acks=0` has no answer; on an error the connection closes, which is all that the client can see.
+fn silence(response: &ProduceResponse) -> Result<skein_net::Response, String> {
+    let topics = &response.responses;
+    let mut partitions = topics.iter().flat_map(|topic| &topic.partition_responses);
+    match partitions.find(|partition| partition.error_code != ErrorCode::None.code()) {
+        Some(failed) => Err(format!(
+            "a Produce with acks=0 failed: {}",
+            ErrorCode::from_code(failed.error_code)
+        )),
+        None => Ok(skein_net::Response::default()),
     }
 }
 

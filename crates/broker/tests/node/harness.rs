@@ -36,7 +36,7 @@ pub(crate) const THREADS: RealOptions = RealOptions {
     io_threads: 2,
 };
 
-/// How long a client waits for bytes before its test fails.
+/// How long a client waits for bytes, or for room to send some, before its test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a Fetch waits for records.
@@ -161,6 +161,7 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self {
             stream,
             response: vec![0; 16 * 1024 * 1024],

@@ -239,6 +239,48 @@ fn a_stop_with_a_hung_disk_takes_less_than_two_seconds_and_is_not_clean() {
     assert!(!hung.waiting.iter().any(Client::is_answered));
 }
 
+/// Requests that one connection pipelines are taken as the disk takes them: else a single client
+/// with a hung partition would hold the bytes that all clients have together.
+#[test]
+fn one_connection_does_not_take_the_bytes_in_flight_of_all_beside_a_hung_disk() {
+    const REQUESTS: usize = 64;
+    let gate = Arc::new(Gate::of("/topic-0/"));
+    let node = Node::start_with(|env| hook(env, &gate), &[]);
+    let mut hung = Hung {
+        node,
+        gate,
+        waiting: Vec::new(),
+    };
+    hung.node.create(TOPIC, 2, &[]);
+    let (mut other, mut writer) = (hung.node.connect(), hung.node.connect());
+    for partition in 0..2 {
+        other.ask(&produce(partition, 1, 100));
+    }
+    hung.gate.shut();
+    // A write that hangs on a network thread, so that the next ones wait without one.
+    hung.waiting.push(hung.node.connect());
+    hung.waiting[0].send(&produce(0, 1, 100));
+    hung.gate.hanging(1);
+    std::thread::sleep(Duration::from_millis(50));
+    let large = vec![produce(0, 1, 1_000_000); REQUESTS].concat();
+    let sender = std::thread::spawn(move || {
+        writer.send(&large);
+        (0..REQUESTS).map(|_| writer.produced()).collect::<Vec<_>>()
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let in_flight = hung.node.metric("skein_in_flight_bytes");
+    assert!((1..4_000_000).contains(&in_flight), "{in_flight} bytes");
+    let answer = at_once("Produce", || other.ask(&produce(1, 1, 100)));
+    assert!(answer > 0);
+    hung.go_on(1);
+    let answers = sender.join().unwrap();
+    assert!(
+        answers
+            .into_iter()
+            .eq((2..).map(|offset| (0, offset)).take(REQUESTS))
+    );
+}
+
 /// Who waits for a partition is woken by the write there, though the thread that wrote it hangs in
 /// the next write of the same connection.
 #[test]

@@ -3,6 +3,7 @@
 mod harness;
 
 mod bounds;
+mod burst;
 mod endings;
 mod frames;
 mod order;

@@ -1,7 +1,7 @@
 //! A connection on a stream that the test controls, and a session that does what a request's API
 //! key says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use skein_env::{BoxFuture, Lane, TaskHandle};
@@ -23,6 +23,8 @@ pub(super) const REFUSED: i16 = 8;
 pub(super) const STREAMED_UNREAD: i16 = 9;
 /// A barrier whose `start` itself waits for the test.
 pub(super) const BARRIER_SLOW_START: i16 = 10;
+/// Answered when its burst ends.
+pub(super) const GATHERED: i16 = 11;
 
 /// What the session has seen, and what the test decides for it.
 #[derive(Default)]
@@ -31,6 +33,8 @@ pub(super) struct Seen {
     /// Correlation id, position in the stream (counted by the session), address and bytes.
     pub(super) batches: Vec<(usize, Bytes)>,
     pub(super) keep_batches: bool,
+    /// Those that the end of the burst answers, one at a time.
+    pub(super) gathered: VecDeque<i32>,
     pub(super) waiting: HashMap<i32, oneshot::Sender<Option<Response>>>,
     pub(super) file_length: u64,
     pub(super) range_length: usize,
@@ -75,6 +79,10 @@ impl Session for SeenBy {
         }
     }
 
+    fn burst(&self) -> Arc<dyn Burst> {
+        Arc::new(self.clone())
+    }
+
     fn start<'a>(&'a mut self, request: Request<'a>) -> BoxFuture<'a, Started> {
         Box::pin(async move {
             let id = request.head.correlation_id;
@@ -87,6 +95,10 @@ impl Session for SeenBy {
                     },
                 },
                 (STREAMED_UNREAD, _) => Started::Answered(response(id, 0)),
+                (GATHERED, _) => {
+                    self.0.lock().gathered.push_back(id);
+                    Started::Later(self.wait(id))
+                }
                 (LATER | BARRIER_LATER, _) => Started::Later(self.wait(id)),
                 (BARRIER_SLOW_START, _) => match self.wait(id).await {
                     Some(response) => Started::Answered(response),
@@ -94,7 +106,7 @@ impl Session for SeenBy {
                         reason: "told so".into(),
                     },
                 },
-                (SILENT, _) => Started::Silent,
+                (SILENT, _) => Started::Answered(Response::default()),
                 (CLOSE, _) => Started::Close {
                     reason: "told so".into(),
                 },
@@ -111,6 +123,17 @@ impl Session for SeenBy {
                 },
             }
         })
+    }
+}
+
+/// Each call answers one request, as if that had woken others.
+impl Burst for SeenBy {
+    fn end(&self) -> bool {
+        let next = self.0.lock().gathered.pop_front();
+        if let Some(id) = next {
+            self.answer(id);
+        }
+        self.0.lock().gathered.is_empty()
     }
 }
 

@@ -53,7 +53,7 @@ async fn pipelined_requests_start_before_those_before_them_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_request_has_no_answer_and_no_place() {
+async fn a_request_whose_answer_is_nothing_sends_nothing() {
     let running = Running::new();
     for id in 0..200 {
         running.peer.send(&frame_of(SILENT, id, b"x"));
