@@ -56,7 +56,7 @@ pub struct Acceptor {
     pub limits: ConnectionLimits,
     /// The node's receive buffers.
     pub pool: Arc<BufferPool>,
-    /// The node's bytes in flight.
+    /// Bytes in flight of bodies that are received as a whole.
     pub budget: Budget,
     /// The node's totals.
     pub counters: Arc<Counters>,

@@ -93,7 +93,7 @@ pub struct Connection {
     pub limits: ConnectionLimits,
     /// The node's receive buffers.
     pub pool: Arc<BufferPool>,
-    /// The node's bytes in flight.
+    /// Bytes in flight of bodies that are received as a whole.
     pub budget: Budget,
     /// The node's totals.
     pub counters: Arc<Counters>,
@@ -373,13 +373,7 @@ impl ReadSide<'_> {
         received: Instant,
     ) -> Result<Started, End> {
         let end = self.receiver.position() + body_length as u64;
-        let reader = BodyReader::new(
-            &mut self.receiver,
-            self.budget,
-            self.spawn,
-            self.wire,
-            body_length,
-        );
+        let reader = BodyReader::new(&mut self.receiver, self.spawn, self.wire, body_length);
         let request = Request {
             head,
             body: Body::Stream(reader),

@@ -33,7 +33,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::timer::Timer;
-use crate::{Budget, BufferPool, BytesPermit, Counters, FrameError, Wire};
+use crate::{BufferPool, Counters, FrameError, Wire};
 
 /// A batch of at least this size is read to its end and little further.
 const READ_EXACT_FROM_BYTES: usize = 32 * 1024;
@@ -327,7 +327,6 @@ async fn give_way() {
 /// Hands a streamed body to the broker as it arrives.
 pub struct BodyReader<'a> {
     receiver: &'a mut (dyn Receive + Send + Sync),
-    budget: &'a Budget,
     spawn: &'a Arc<dyn Spawn>,
     wire: &'a Wire,
     /// Length of the body in bytes; nothing beyond it belongs to this request.
@@ -366,7 +365,6 @@ impl Receive for Receiver<'_> {
 impl<'a> BodyReader<'a> {
     pub(crate) fn new(
         receiver: &'a mut (dyn Receive + Send + Sync),
-        budget: &'a Budget,
         spawn: &'a Arc<dyn Spawn>,
         wire: &'a Wire,
         length: usize,
@@ -374,7 +372,6 @@ impl<'a> BodyReader<'a> {
         let end = receiver.position() + length as u64;
         Self {
             receiver,
-            budget,
             spawn,
             wire,
             length,
@@ -412,12 +409,6 @@ impl<'a> BodyReader<'a> {
             return Err(FrameError::Body.into());
         }
         self.receiver.fill(needed).await
-    }
-
-    /// Takes `bytes` of the node's budget, waiting until they are free. The socket is not read
-    /// meanwhile.
-    pub async fn reserve(&self, bytes: usize) -> BytesPermit {
-        self.budget.reserve(bytes).await
     }
 
     /// Ends this connection's turn, so that others run before it goes on.

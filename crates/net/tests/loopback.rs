@@ -85,7 +85,6 @@ impl Session for Sums {
 async fn sum_batches(mut body: skein_net::BodyReader<'_>) -> Result<u64, ReceiveError> {
     body.fill(4).await?;
     let length = usize::try_from(body.buffer().get_u32()).unwrap();
-    let _permit = body.reserve(length).await;
     body.fill(length).await?;
     let batch = body.buffer().split_to(length);
     Ok(sum(&batch))

@@ -38,6 +38,8 @@ pub(super) struct Seen {
     pub(super) waiting: HashMap<i32, oneshot::Sender<Option<Response>>>,
     pub(super) file_length: u64,
     pub(super) range_length: usize,
+    /// What batches are reserved from.
+    pub(super) budget: Option<Budget>,
     pub(super) permits: Vec<BytesPermit>,
     pub(super) keep_permits: bool,
     pub(super) answer_bytes: usize,
@@ -160,7 +162,11 @@ async fn receive_batches(mut body: BodyReader<'_>, seen: &Mutex<Seen>) -> Result
     while left > 0 {
         body.fill(4).await?;
         let length = usize::try_from(body.buffer().get_u32()).unwrap();
-        let _permit = body.reserve(length).await;
+        let budget = seen.lock().budget.clone();
+        let _permit = match &budget {
+            Some(budget) => Some(budget.reserve(length).await),
+            None => None,
+        };
         body.fill(length).await?;
         let batch = body.buffer().split_to(length).freeze();
         let address = batch.as_ptr().addr();
@@ -266,6 +272,7 @@ impl Running {
         let peer = Peer::default();
         peer.open_window(usize::MAX);
         let seen = SeenBy::default();
+        seen.0.lock().budget = Some(budget.clone());
         let stream = Box::new(MemoryStream(peer.clone()));
         let (stop, connection) = connection(stream, seen.clone(), budget.clone());
         let counters = Arc::clone(&connection.counters);
