@@ -42,5 +42,6 @@ mod sync;
 mod tasks;
 #[cfg(test)]
 mod testing;
+mod unpacking;
 
 pub use start::{Broker, StartError};

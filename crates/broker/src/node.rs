@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     /// Bytes of batches that are received or wait to be written. A budget of their own: when a disk
     /// hangs they fill it, and everybody else must still be heard.
     pub(crate) append_budget: Budget,
+    /// Bytes of records that are being unpacked.
+    pub(crate) unpack_budget: Budget,
     /// The settings that say how many connections are accepted, as they were followed last.
     pub(crate) accept_settings: watch::Sender<Arc<NetworkConfig>>,
     /// How many are accepted under them.

@@ -41,6 +41,7 @@ use crate::offline_replicas::OfflineReplicas;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::{Replicas, remove_left_behind};
 use crate::session::ClientService;
+use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
 use crate::{accept_limits, http, stop, tasks};
 
 /// A connection that stalls within a request is closed after this time.
@@ -436,6 +437,7 @@ fn share(
         ),
         budget,
         append_budget,
+        unpack_budget: Budget::new(UNPACKED_IN_FLIGHT_MAX_BYTES),
         accept_limits: watch::Sender::new(accept_limits::of_addresses(&config.network)),
         accept_settings: watch::Sender::new(Arc::clone(&config.network)),
         counters,

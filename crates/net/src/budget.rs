@@ -6,8 +6,9 @@
 //! Invariants:
 //! - the permits that live at one time never sum up to more than the budget (tokio's semaphore);
 //! - a connection reserves one whole frame or batch at once, and while it waits for that, what
-//!   holds its former permits (a write, a handler) goes on and waits for no other, so that the
-//!   budget cannot deadlock: a [`crate::Burst`], which holds many, ends when its connection waits;
+//!   holds its former permits (a write, a handler) goes on and waits for no other of this budget,
+//!   so that it cannot deadlock: a [`crate::Burst`], which holds many, ends when its connection
+//!   waits;
 //! - a request larger than the whole budget takes all of it instead of waiting for ever.
 //!
 //! Source: Kafka's `queued.max.request.bytes`.

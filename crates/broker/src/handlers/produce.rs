@@ -36,7 +36,7 @@ use skein_protocol::messages::produce::{
     PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use skein_protocol::{ApiKey, Item, ProduceStream, Str};
-use skein_record::{BatchBuf, Codec, check_keys, check_produce};
+use skein_record::{BatchBuf, Codec, Rejection, check_keys, check_produce};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Millis, Offset, PartitionIndex, Uuid};
@@ -45,6 +45,7 @@ use crate::burst::{Burst, GATHERED_MAX_BYTES};
 use crate::node::Shared;
 use crate::replica::{AckResult, Replica, Reply};
 use crate::router::{self, Context};
+use crate::unpacking::{UNPACKED_MAX_BYTES, unpack};
 
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
@@ -52,9 +53,6 @@ const TOPIC_ID_VERSION: i16 = 13;
 /// Topics and partitions that one request may name. Each costs memory until the answer, and only
 /// their batches are counted as bytes in flight.
 const NAMED_MAX: usize = 200_000;
-
-/// Records of one batch are unpacked to at most this many bytes.
-const UNPACKED_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// What became of one partition's batch.
 enum Outcome {
@@ -249,9 +247,10 @@ impl Target<'_> {
                     Ok(batch) => batch,
                     Err(refused) => return Ok(refused),
                 };
-                if let Err(refused) = check_keys_of(shared, &replica, &batch) {
-                    return Ok(refused);
-                }
+                let batch = match check_keys_of(shared, &replica, batch).await {
+                    Ok(batch) => batch,
+                    Err(refused) => return Ok(refused),
+                };
                 let timeout = self.terms.timeout;
                 if length < GATHERED_MAX_BYTES {
                     let reply = replica.enqueue(batch, acks, timeout, permit);
@@ -307,21 +306,48 @@ impl Target<'_> {
 }
 
 /// Compacted topics take no record without a key: the one check that unpacks the records.
-fn check_keys_of(shared: &Shared, replica: &Replica, batch: &BatchBuf) -> Result<(), Outcome> {
+async fn check_keys_of(
+    shared: &Shared,
+    replica: &Replica,
+    batch: BatchBuf,
+) -> Result<BatchBuf, Outcome> {
     if !replica.is_compacted() {
-        return Ok(());
+        return Ok(batch);
     }
-    if batch
-        .header()
-        .codec()
-        .is_ok_and(|codec| codec != Codec::None)
-    {
+    let is_packed = (batch.header().codec()).is_ok_and(|codec| codec != Codec::None);
+    let (batch, checked) = if is_packed {
         shared.metrics.decompressions.inc();
+        let check = |batch: &BatchBuf, bound| match check_keys(&batch.view(), bound) {
+            Err(Rejection::Corrupt(error)) => Err(error),
+            checked => Ok(checked),
+        };
+        let budget = &shared.unpack_budget;
+        match unpack(&shared.env, budget, batch, UNPACKED_MAX_BYTES, check).await {
+            Some((batch, checked)) => (
+                batch,
+                checked.unwrap_or_else(|e| Err(Rejection::Corrupt(e))),
+            ),
+            None => return Err(node_ends()),
+        }
+    } else {
+        let checked = check_keys(&batch.view(), UNPACKED_MAX_BYTES);
+        (batch, checked)
+    };
+    match checked {
+        Ok(()) => Ok(batch),
+        Err(rejection) => Err(Outcome::Refused {
+            code: rejection.code(),
+            message: Some(rejection.to_string()),
+        }),
     }
-    check_keys(&batch.view(), UNPACKED_MAX_BYTES).map_err(|rejection| Outcome::Refused {
-        code: rejection.code(),
-        message: Some(rejection.to_string()),
-    })
+}
+
+/// Nobody reads it any more.
+fn node_ends() -> Outcome {
+    Outcome::Refused {
+        code: ErrorCode::NotLeaderOrFollower,
+        message: None,
+    }
 }
 
 /// A response that waits for its acknowledgements.

@@ -7,7 +7,8 @@
 //! - a batch that has the codec already is kept as it is, and so is every batch of a topic that
 //!   forces none: they cost one comparison;
 //! - packing runs on the offload pool, before the replica's lock, and unpacks a bounded number of
-//!   bytes: as many as the topic takes where they are stored unpacked;
+//!   bytes: of the node together (`unpacking.rs`), and of a batch as many as the topic takes where
+//!   they are stored unpacked;
 //! - the size limit of the topic holds for what comes out, too.
 //!
 //! Source: `LogValidator` and `UnifiedLog.append` of Kafka 4.1.1.
@@ -17,9 +18,10 @@ use std::sync::Arc;
 use skein_record::{BatchBuf, Codec, repack};
 use skein_types::ErrorCode;
 
-use super::{Outcome, UNPACKED_MAX_BYTES};
+use super::{Outcome, node_ends};
 use crate::node::Shared;
 use crate::replica::Replica;
+use crate::unpacking::{UNPACKED_MAX_BYTES, unpack};
 
 /// The batch in the codec of its topic.
 pub(super) async fn as_forced(
@@ -43,15 +45,18 @@ pub(super) async fn as_forced(
         Codec::None => policy.max_message_bytes,
         _ => UNPACKED_MAX_BYTES,
     };
-    let work = move || repack(&batch.view(), forced, max_bytes);
-    let packed = match shared.env.offload("repack", work).await {
+    let pack = move |batch: &BatchBuf, bound| repack(&batch.view(), forced, bound);
+    let budget = &shared.unpack_budget;
+    let unpacked = unpack(&shared.env, budget, batch, max_bytes, pack).await;
+    let packed = match unpacked.map(|(_, packed)| packed) {
         Some(Ok(Some(packed))) => packed,
         Some(Err(error)) => return Err(refused(ErrorCode::InvalidRecord, error.to_string())),
-        // It has the codec, or the node ends: neither can be here.
-        Some(Ok(None)) | None => {
+        // Its codec was another just now.
+        Some(Ok(None)) => {
             let message = "the batch could not be packed anew".to_owned();
             return Err(refused(ErrorCode::UnknownServerError, message));
         }
+        None => return Err(node_ends()),
     };
     match policy.check_size(packed.as_slice().len()) {
         Ok(()) => Ok(packed),
