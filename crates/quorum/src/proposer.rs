@@ -45,6 +45,11 @@ pub(crate) const REQUESTS_QUEUED_MAX: usize = 1024;
 const REQUESTS_PER_BATCH_MAX: usize = 256;
 /// Records after which a batch takes no further request.
 const RECORDS_PER_BATCH: usize = 20_000;
+/// Time after which a batch takes no further request: Raft and heartbeats run on the same thread.
+/// The largest single requests take some ten ms.
+const DECIDE_MAX: Duration = Duration::from_millis(20);
+/// Records after which others have a turn before a batch is proposed, and so applied.
+const RECORDS_PER_TURN: usize = 1_000;
 /// How often a batch is decided again when its base was stale.
 const DECISIONS_PER_BATCH_MAX: u32 = 8;
 /// How long requests wait for this node to become the active controller.
@@ -115,6 +120,8 @@ impl Proposer {
                 self.fence_ended(tenure, now, &mut waiting);
                 self.turn(tenure, now, &mut waiting).await;
             }
+            // A batch without records waits for nothing.
+            self.env.spawn.yield_now().await;
             if self.store.appended_bytes() > snapshot_at {
                 snapshot_at = self.store.appended_bytes() + SNAPSHOT_LOG_BYTES;
                 // A Raft that has stopped says so at the next proposal.
@@ -203,6 +210,9 @@ impl Proposer {
             let image = self.published.image();
             let mut batch = Batch::new(&image);
             let answers = self.decide(&mut batch, tenure, now, waiting.iter().take(requests_max));
+            if batch.len() > RECORDS_PER_TURN {
+                self.env.spawn.yield_now().await;
+            }
             match self.propose(batch).await {
                 Verdict::Stale => {}
                 // One of them is too large; the others shall not suffer for it.
@@ -247,9 +257,11 @@ impl Proposer {
             config,
             sessions,
         };
+        let started = Instant::now();
         let mut answers = Vec::new();
         for waiting in waiting {
-            if batch.len() > RECORDS_PER_BATCH {
+            let is_long = started.elapsed() > DECIDE_MAX || batch.len() > RECORDS_PER_BATCH;
+            if is_long && !answers.is_empty() {
                 break;
             }
             answers.push(batch.decide(&waiting.request, &mut context));

@@ -558,6 +558,63 @@ fn data_disks_that_hang_keep_nobody_from_the_metadata_log() {
 }
 
 #[test]
+fn large_requests_one_after_the_other_leave_the_control_lane_to_others_in_between() {
+    use skein_env::Lane;
+    use skein_env::real::{RealOptions, RealWorld};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Instant;
+    let world = RealWorld::new(RealOptions {
+        network_threads: 2,
+        io_threads: 2,
+    })
+    .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(&directory.path().join("metadata"));
+    let longest_gap = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&longest_gap);
+    let all = world.block_on(async {
+        let env = world.env();
+        let controller = Controller::start(env.clone(), options).await.unwrap();
+        let registration = registration(&controller, 1);
+        controller.propose(registration).await.unwrap();
+        let ticks = async move {
+            let mut last = Instant::now();
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let gap = u64::try_from(last.elapsed().as_micros()).unwrap();
+                seen.fetch_max(gap, Ordering::Relaxed);
+                last = Instant::now();
+            }
+        };
+        let ticks = env.spawn.spawn(Lane::Control, "ticks", Box::pin(ticks));
+        // They leave no record: there is nothing to wait for.
+        let mut large = topic("t");
+        large.topics[0].num_partitions = 2_000;
+        large.validate_only = true;
+        let started = Instant::now();
+        let requests: Vec<_> = (0..100)
+            .map(|_| {
+                let (controller, large) = (controller.clone(), large.clone());
+                tokio::spawn(async move { controller.propose(large).await })
+            })
+            .collect();
+        for request in requests {
+            assert!(request.await.unwrap().unwrap()[0].result.is_ok());
+        }
+        let all = started.elapsed();
+        // The last gap ends, too.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ticks.abort();
+        controller.shutdown().await.unwrap();
+        all
+    });
+    let longest_gap = Duration::from_micros(longest_gap.load(Ordering::Relaxed));
+    println!("longest gap {longest_gap:?} of {all:?}");
+    assert!(longest_gap < all / 3, "{longest_gap:?} of {all:?}");
+    assert!(world.shutdown(Duration::from_secs(5)));
+}
+
+#[test]
 fn a_node_on_a_real_disk_serves_in_well_under_200_ms() {
     use skein_env::real::{RealOptions, RealWorld};
     let world = RealWorld::new(RealOptions {
