@@ -173,17 +173,19 @@ impl FetchSessions {
     ) -> Result<SessionFetch, ErrorCode> {
         let found = self.sessions.lock().get(&id).cloned();
         let shared = found.ok_or(ErrorCode::FetchSessionIdNotFound)?;
-        if self.has_no_room_for(wanted(request).count()) {
-            // The client comes again with all of its partitions, and gets no session.
-            self.sessions.lock().remove(&id);
-            return Err(ErrorCode::FetchSessionIdNotFound);
-        }
         let mut session = shared.lock();
         if session.epoch != epoch {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
         }
         if session.uses_topic_ids != (version >= TOPIC_ID_VERSION) {
             return Err(ErrorCode::FetchSessionTopicIdError);
+        }
+        if self.has_no_room_for(wanted(request).count()) {
+            // The client comes again with all of its partitions, and gets no session. One lock at a
+            // time: who looks for the oldest session takes them the other way round.
+            drop(session);
+            self.sessions.lock().remove(&id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
         }
         session.epoch = next_epoch(epoch);
         session.used = Instant::now();

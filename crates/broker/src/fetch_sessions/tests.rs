@@ -190,6 +190,13 @@ async fn partitions_of_sessions_are_counted_and_given_back() {
     assert_eq!(held(), 3);
     drop(session);
     assert_eq!(held(), 0);
+    let id = sessions.create(&request(1), 12, 7).session_id;
+    assert_ne!(id, 0);
     sessions.held.store(PARTITIONS_MAX, Ordering::Relaxed);
     assert_eq!(sessions.create(&request(1), 12, 7).session_id, 0);
+    // A request out of turn changes nothing, whatever it names; the next one ends the session.
+    let go_on = |epoch| sessions.go_on(id, epoch, &request(1), 12).map(|_| ());
+    assert_eq!(go_on(5), Err(ErrorCode::InvalidFetchSessionEpoch));
+    assert_eq!(go_on(1), Err(ErrorCode::FetchSessionIdNotFound));
+    assert!(sessions.sessions.lock().is_empty());
 }

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Invariants:
-//! - a directory is renamed only after its log was taken from its replica and every write and flush
-//!   of it has ended: nothing of a deleted topic is ever written below the name of a later one;
+//! - a directory is renamed only after its log was taken from its replica and every write of it has
+//!   ended: nothing of a deleted topic is ever written below the name of a later one. A flush may
+//!   still run: it writes only to files that it holds open;
 //! - a place is opened only after every deleted place of its name is gone.
 //!
 //! Source: KIP-516; Kafka's `LogManager.asyncDelete`.
