@@ -93,11 +93,10 @@ impl Waiting {
 mod tests {
     use std::time::Duration;
 
-    use skein_env::sim::SimWorld;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::testing::{HOST, Node, config};
+    use crate::testing::with_node;
 
     async fn round(flusher: &Flusher) -> Vec<Arc<Replica>> {
         let round = timeout(Duration::from_millis(1), flusher.next_round()).await;
@@ -106,10 +105,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_flushed_apart_is_in_no_round_until_that_has_ended() {
-        let world = SimWorld::new(1);
-        let config = config(&world, &[]);
-        world.block_on(async {
-            let node = Node::start(world.node(HOST), &config).await;
+        with_node(1, &[], async |_, node| {
             node.create("apart", &[]).await;
             node.create("other", &[]).await;
             let apart = node.replica("apart").await.unwrap();

@@ -8,6 +8,7 @@
 //! Source: none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use skein_config::{BrokerConfig, Layers};
 use skein_controller::{
@@ -15,7 +16,7 @@ use skein_controller::{
     ResourceAlterations, TopicReference,
 };
 use skein_env::Env;
-use skein_env::sim::SimWorld;
+use skein_env::sim::{DiskSpeed, SimWorld};
 use skein_net::BytesPermit;
 use skein_partition::Acks;
 use skein_record::{BatchBuf, BatchBuilder, Codec};
@@ -55,6 +56,26 @@ pub(crate) fn config(world: &SimWorld, settings: &[&str]) -> Arc<BrokerConfig> {
         layers = layers.set(setting);
     }
     Arc::new(layers.build().unwrap().0)
+}
+
+/// Runs `test` on a node in a world of its own.
+pub(crate) fn with_node(seed: u64, settings: &[&str], test: impl AsyncFnOnce(&SimWorld, Node)) {
+    let world = SimWorld::new(seed);
+    let config = config(&world, settings);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        test(&world, node).await;
+    });
+}
+
+/// A disk whose calls, and flushes beyond that, take so long.
+pub(crate) fn speed(call: Duration, sync_max: Duration) -> DiskSpeed {
+    DiskSpeed {
+        call,
+        cold_page: Duration::ZERO,
+        page: Duration::ZERO,
+        sync_max,
+    }
 }
 
 /// A node that runs.

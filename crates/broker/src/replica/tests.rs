@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use skein_env::sim::{DiskSpeed, Fault, Operation, SimRng, SimWorld};
+use skein_env::sim::{Fault, Operation, SimRng, SimWorld};
 use skein_record::{BatchBuilder, Codec};
 use skein_types::{ErrorCode, ProducerEpoch, ProducerId, Sequence};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::testing::{HOST, NOW, Node, append, batch, batch_of, config, read_all};
+use crate::testing::{
+    HOST, NOW, Node, append, batch, batch_of, config, read_all, speed, with_node,
+};
 
 /// The simulated time in which whatever waits must have ended.
 const SOON: Duration = Duration::from_secs(120);
@@ -89,12 +91,10 @@ impl Story<'_> {
     }
 
     fn slow_down(&mut self) {
-        self.world.disk(HOST).set_speed(DiskSpeed {
-            call: Duration::from_micros(self.rng.below(8_000)),
-            cold_page: Duration::ZERO,
-            page: Duration::ZERO,
-            sync_max: Duration::from_millis(self.rng.below(20)),
-        });
+        self.world.disk(HOST).set_speed(speed(
+            Duration::from_micros(self.rng.below(8_000)),
+            Duration::from_millis(self.rng.below(20)),
+        ));
     }
 
     fn fail_once(&mut self) {
@@ -210,12 +210,9 @@ fn with_slow_disk(test: impl AsyncFnOnce(&SimWorld, &Node, Arc<Replica>)) {
         let node = Node::start(world.node(HOST), &config).await;
         node.create("topic", &[]).await;
         let replica = node.replica("topic").await.unwrap();
-        world.disk(HOST).set_speed(DiskSpeed {
-            call: Duration::from_millis(20),
-            cold_page: Duration::ZERO,
-            page: Duration::ZERO,
-            sync_max: Duration::ZERO,
-        });
+        world
+            .disk(HOST)
+            .set_speed(speed(Duration::from_millis(20), Duration::ZERO));
         test(&world, &node, replica).await;
     });
 }
@@ -267,18 +264,12 @@ fn duplicates_count_in_the_group_and_have_the_fate_of_their_original() {
 
 #[test]
 fn a_duplicate_counts_as_appended_before_it_is_committed() {
-    let world = SimWorld::new(2);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(2, &[], async |world, node| {
         node.create("topic", &[("durability", "flushed")]).await;
         let replica = node.replica("topic").await.unwrap();
-        world.disk(HOST).set_speed(DiskSpeed {
-            call: Duration::ZERO,
-            cold_page: Duration::ZERO,
-            page: Duration::ZERO,
-            sync_max: Duration::from_secs(10),
-        });
+        world
+            .disk(HOST)
+            .set_speed(speed(Duration::ZERO, Duration::from_secs(10)));
         let original = append(&replica, batch_of(1, 0, 1), Acks::All);
         timeout(Duration::from_secs(1), original.appended())
             .await
@@ -297,21 +288,15 @@ fn a_duplicate_counts_as_appended_before_it_is_committed() {
 
 #[test]
 fn the_earliest_of_several_timeouts_is_kept() {
-    let world = SimWorld::new(3);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(3, &[], async |world, node| {
         node.create("topic", &[("durability", "flushed")]).await;
         let replica = node.replica("topic").await.unwrap();
         world
             .disk(HOST)
             .fail_path("topic-0/", Operation::Sync, Fault::Eio, 0);
-        world.disk(HOST).set_speed(DiskSpeed {
-            call: Duration::ZERO,
-            cold_page: Duration::ZERO,
-            page: Duration::ZERO,
-            sync_max: Duration::from_secs(1_000),
-        });
+        world
+            .disk(HOST)
+            .set_speed(speed(Duration::ZERO, Duration::from_secs(1_000)));
         let started = Instant::now();
         let submit = |timeout| {
             let permit = BytesPermit::none();
@@ -425,10 +410,7 @@ fn huge() -> BatchBuf {
 
 #[test]
 fn a_stalled_write_leaves_other_partitions_and_metadata_served() {
-    let world = SimWorld::new(4);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(4, &[], async |world, node| {
         for topic in ["topic", "other"] {
             node.create(topic, &[]).await;
             node.produce(topic, batch(1, b"value")).await.unwrap();
@@ -456,18 +438,12 @@ fn a_stalled_write_leaves_other_partitions_and_metadata_served() {
 
 #[test]
 fn what_was_committed_while_the_log_was_away_may_be_deleted() {
-    let world = SimWorld::new(6);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(6, &[], async |world, node| {
         node.create("topic", &[("durability", "flushed")]).await;
         let replica = node.replica("topic").await.unwrap();
-        world.disk(HOST).set_speed(DiskSpeed {
-            call: Duration::ZERO,
-            cold_page: Duration::ZERO,
-            page: Duration::ZERO,
-            sync_max: Duration::from_secs(5),
-        });
+        world
+            .disk(HOST)
+            .set_speed(speed(Duration::ZERO, Duration::from_secs(5)));
         let ack = append(&replica, batch(3, b"value"), Acks::Leader);
         assert!(ack.result().await.is_ok());
         assert_eq!(replica.view().offsets.high_watermark, Offset(0));
@@ -528,10 +504,7 @@ fn idempotent(timestamp: i64, sequence: u64) -> BatchBuf {
 
 #[test]
 fn readers_let_go_of_segments_that_retention_took() {
-    let world = SimWorld::new(5);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(5, &[], async |_, node| {
         node.create("topic", &[("segment.bytes", "1048576")]).await;
         for _ in 0..3 {
             let large = batch(1, &[7; 1_000_000]);

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use skein_env::sim::{DiskSpeed, Fault, Operation, SimWorld};
+use skein_env::sim::{Fault, Operation, SimWorld};
 use skein_partition::{Acks, Refusal};
 use skein_types::{Millis, Offset};
 use tokio::time::sleep;
 
 use super::*;
 use crate::testing::{
-    HOST, LOG_DIR, Node, append, batch, batch_of, config, partition_path, read_all,
+    HOST, LOG_DIR, Node, append, batch, batch_of, config, partition_path, read_all, speed,
+    with_node,
 };
 
 /// The simulated time in which whatever waits must have ended.
@@ -23,10 +24,7 @@ fn has_marker(world: &SimWorld) -> bool {
 
 #[test]
 fn a_topic_made_again_under_its_name_starts_at_offset_zero_with_another_id() {
-    let world = SimWorld::new(1);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(1, &[], async |_, node| {
         let first = node.create("topic", &[]).await;
         node.produce("topic", batch(3, b"first")).await.unwrap();
         let old = node.replica("topic").await.unwrap();
@@ -59,21 +57,16 @@ fn a_topic_made_again_under_its_name_starts_at_offset_zero_with_another_id() {
 #[test]
 fn a_write_in_flight_ends_before_the_name_of_a_deleted_topic_is_used_again() {
     for seed in 0..50 {
-        let world = SimWorld::new(seed);
-        let config = config(&world, &["log.segment.bytes=1048576"]);
-        world.block_on(async {
-            let node = Node::start(world.node(HOST), &config).await;
+        with_node(seed, &["log.segment.bytes=1048576"], async |world, node| {
             node.create("topic", &[("segment.bytes", "1048576")]).await;
             node.produce("topic", batch(1, &[7; 1_000_000]))
                 .await
                 .unwrap();
             let old = node.replica("topic").await.unwrap();
-            world.disk(HOST).set_speed(DiskSpeed {
-                call: Duration::from_millis(seed),
-                cold_page: Duration::ZERO,
-                page: Duration::ZERO,
-                sync_max: Duration::from_millis(20),
-            });
+            world.disk(HOST).set_speed(speed(
+                Duration::from_millis(seed),
+                Duration::from_millis(20),
+            ));
             // Each of them needs another segment.
             let replies: Vec<_> = (0..4)
                 .map(|_| append(&old, batch(1, &[8; 1_000_000]), Acks::All))
@@ -102,10 +95,7 @@ fn a_write_in_flight_ends_before_the_name_of_a_deleted_topic_is_used_again() {
 /// A task that has loaded the image, and is overtaken by one that follows the next.
 #[test]
 fn an_image_that_others_have_left_behind_brings_no_deleted_topic_back() {
-    let world = SimWorld::new(2);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(2, &[], async |_, node| {
         node.create("topic", &[]).await;
         node.alter("topic", "max.message.bytes", "500").await;
         let with_topic = node.shared().image();
@@ -129,10 +119,7 @@ fn an_image_that_others_have_left_behind_brings_no_deleted_topic_back() {
 
 #[test]
 fn a_log_that_a_full_disk_kept_closed_is_opened_when_there_is_room() {
-    let world = SimWorld::new(3);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(3, &[], async |world, node| {
         node.create("topic", &[]).await;
         world
             .disk(HOST)
@@ -148,17 +135,11 @@ fn a_log_that_a_full_disk_kept_closed_is_opened_when_there_is_room() {
 
 #[test]
 fn whoever_opens_a_log_may_go_and_it_is_opened_once() {
-    let world = SimWorld::new(4);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(4, &[], async |world, node| {
         node.create("topic", &[]).await;
-        world.disk(HOST).set_speed(DiskSpeed {
-            call: Duration::from_millis(50),
-            cold_page: Duration::ZERO,
-            page: Duration::ZERO,
-            sync_max: Duration::ZERO,
-        });
+        world
+            .disk(HOST)
+            .set_speed(speed(Duration::from_millis(50), Duration::ZERO));
         let gone = tokio::time::timeout(Duration::from_millis(10), node.replica("topic")).await;
         assert!(gone.is_err(), "the opening was to take longer");
         let (one, other) = tokio::join!(node.replica("topic"), node.replica("topic"));
@@ -209,12 +190,9 @@ fn a_stop_before_every_log_was_looked_at_is_not_clean() {
         world.kill(HOST);
         // Neither does the next run get to open it.
         let env = world.node(HOST);
-        world.disk(HOST).set_speed(DiskSpeed {
-            call: Duration::from_millis(5),
-            cold_page: Duration::ZERO,
-            page: Duration::ZERO,
-            sync_max: Duration::ZERO,
-        });
+        world
+            .disk(HOST)
+            .set_speed(speed(Duration::from_millis(5), Duration::ZERO));
         let node = Node::start(env, &config).await;
         let is_open = node.shared().replicas.open_replicas().len() == 1;
         assert!(!is_open, "the log was to be opened later");
@@ -287,10 +265,7 @@ async fn retention_of(node: &Node, topic: &str) -> Option<Millis> {
 
 #[test]
 fn a_changed_default_of_the_brokers_reaches_the_topics_that_have_no_value_of_their_own() {
-    let world = SimWorld::new(9);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(9, &[], async |_, node| {
         node.create("heir", &[]).await;
         node.create("own", &[("retention.ms", "1000")]).await;
         node.create("altered", &[]).await;
@@ -316,10 +291,7 @@ fn a_changed_default_of_the_brokers_reaches_the_topics_that_have_no_value_of_the
 
 #[test]
 fn dynamic_settings_of_the_broker_reach_connections_and_producers() {
-    let world = SimWorld::new(1);
-    let config = config(&world, &["max.connections=7"]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(1, &["max.connections=7"], async |_, node| {
         node.create("topic", &[]).await;
         node.produce("topic", batch_of(5, 0, 1)).await.unwrap();
         let limits = || node.shared().accept_limits.borrow().max_connections;

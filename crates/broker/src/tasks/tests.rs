@@ -6,17 +6,14 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::flusher::REWRITES_MAX;
-use crate::testing::{HOST, Node, append, batch, config, read_all};
+use crate::testing::{HOST, Node, append, batch, config, read_all, with_node};
 
 /// How long a flush takes that waits for nothing.
 const SOON: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_broken_log_has_nothing_to_flush() {
-    let world = SimWorld::new(1);
-    let config = config(&world, &[]);
-    world.block_on(async {
-        let node = Node::start(world.node(HOST), &config).await;
+    with_node(1, &[], async |_, node| {
         node.create("topic", &[]).await;
         node.produce("topic", batch(1, b"value")).await.unwrap();
         let replica = node.replica("topic").await.unwrap();
