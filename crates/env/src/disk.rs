@@ -12,7 +12,7 @@
 //! - an index map is read-only: nothing is ever written through a map, because a full disk would
 //!   turn that into SIGBUS.
 //!
-//! Source: POSIX; `pwritev(2)`, `preadv2(2)` (`RWF_NOWAIT`), `mmap(2)`, `posix_fadvise(2)`.
+//! Source: POSIX; `pwritev(2)`, `fallocate(2)`, `preadv2(2)` (`RWF_NOWAIT`), `mmap(2)`, `posix_fadvise(2)`.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -159,6 +159,19 @@ pub trait File: Any + Send + Sync {
     /// # Errors
     /// What the system says; some of the bytes may have been written.
     fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+
+    /// Asks for room on the device for `range`, so that later writes there find their blocks. The
+    /// file's length stays as it is; [`File::set_length`] gives back what lies behind it.
+    ///
+    /// # Errors
+    /// What the system says, or that it can't or had better not: nothing depends on the room.
+    fn reserve(&self, range: Range<u64>) -> io::Result<()>;
+
+    /// Writes zeros in `range`. After an error some of them may be there.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn fill(&self, range: Range<u64>) -> io::Result<()>;
 
     /// Makes the file's data and length durable.
     ///

@@ -214,6 +214,14 @@ impl File for TestFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn reserve(&self, _range: Range<u64>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn fill(&self, _range: Range<u64>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         Ok(())
     }

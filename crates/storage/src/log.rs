@@ -189,6 +189,21 @@ impl Log {
         self.publish_view();
     }
 
+    /// Whether there is room ahead of the log's end that only a fast log needs.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.active.file.has_room()
+    }
+
+    /// Gives that room back.
+    ///
+    /// # Errors
+    /// What the disk says; the log is as it was.
+    pub fn release_room(&mut self) -> Result<(), StorageError> {
+        self.check_writable()?;
+        self.active.file.release_room()
+    }
+
     /// Hands out views to readers.
     #[must_use]
     pub fn reader(&self) -> LogReader {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0                                    end            a crash may leave more behind it
-//! ├── frame ──┼─ frame ─┼─── frame ────┤╌╌╌╌ torn ╌╌╌╌
+//! ├── frame ──┼─ frame ─┼─── frame ────┤╌╌╌╌ torn, or zeros ╌╌╌╌
 //! ```
 //!
 //! Invariants:
@@ -15,7 +15,9 @@
 //! - a position that a reader may have seen never holds a second value: a file that was cut is
 //!   sealed, and appending to a sealed file is a bug (asserted). Only [`SegmentFile::recover`],
 //!   before anybody reads, cuts and goes on;
-//! - a cut is durable when the call returns.
+//! - a cut is durable when the call returns;
+//! - behind the end of a file that grows there may be zeros (`room.rs`), behind that of a sealed
+//!   one there is nothing.
 //!
 //! Source: `pwritev(2)`; none for the rest.
 
@@ -27,8 +29,10 @@ use skein_env::{Disk, File, OpenMode};
 
 use crate::StorageError;
 
+mod room;
 mod scan;
 
+use room::Room;
 pub use scan::{Frames, Head, Scan, scan_frames};
 
 /// What is rewritten at once, in bytes: a multiple of any block.
@@ -49,6 +53,7 @@ pub struct SegmentFile {
     file: Arc<dyn File>,
     end: u64,
     condition: Condition,
+    room: Room,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +127,7 @@ impl SegmentFile {
             file,
             end,
             condition: Condition::Open,
+            room: Room::none_at(end),
         }
     }
 
@@ -193,12 +199,57 @@ impl SegmentFile {
         Err(AppendError { cause, cut_back })
     }
 
+    /// Makes an append of `bytes` cheaper if the file grows fast; it may grow to `limit`. See
+    /// `room.rs`.
+    pub(crate) fn make_room(&mut self, bytes: u64, limit: u64) {
+        if self.condition == Condition::Open {
+            self.room.make(&*self.file, self.end, bytes, limit);
+        }
+    }
+
+    /// Whether there is room behind the end.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room.reaches_past(self.end)
+    }
+
+    /// Gives back the room behind the end; not durably: what a power cut brings back is zeros.
+    ///
+    /// # Errors
+    /// What the disk says; the file is as it was.
+    pub(crate) fn release_room(&mut self) -> Result<(), StorageError> {
+        if self.has_room() {
+            self.file
+                .set_length(self.end)
+                .map_err(|source| StorageError::io_at("cut", &self.path, self.end, source))?;
+            self.room = Room::none_at(self.end);
+        }
+        Ok(())
+    }
+
     /// Walks the frames from `from` on to the end, changing nothing.
     ///
     /// # Errors
     /// What the disk says. A bad or torn frame is no error: the result tells where it is.
     pub fn scan(&self, from: u64, frames: &mut dyn Frames) -> Result<Scan, StorageError> {
         scan_frames(&*self.file, &self.path, from..self.end, frames)
+    }
+
+    /// Whether there is nothing but zeros from `position` on.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn is_zero_from(&self, position: u64) -> Result<bool, StorageError> {
+        scan::is_zero(&*self.file, &self.path, position..self.end)
+    }
+
+    /// Cuts off the zeros from `position` on; not durably, as they mean nothing.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn drop_zeros_from(&mut self, position: u64) -> Result<(), StorageError> {
+        self.set_length(position)?;
+        self.end = position;
+        Ok(())
     }
 
     /// Walks the frames from `from` on and cuts off, durably, what comes after the last whole one.
@@ -231,7 +282,11 @@ impl SegmentFile {
     }
 
     /// Ends the file: a later one goes on.
+    ///
+    /// # Panics
+    /// If it has room that was not released: a bug.
     pub fn seal(&mut self) {
+        assert!(!self.has_room(), "{} has room", self.path.display());
         if self.condition == Condition::Open {
             self.condition = Condition::Sealed;
         }
@@ -287,7 +342,9 @@ impl SegmentFile {
         self.file.set_length(end).map_err(|source| {
             self.condition = Condition::Broken;
             StorageError::io_at("cut", &self.path, end, source)
-        })
+        })?;
+        self.room = Room::none_at(end);
+        Ok(())
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Error(usize, i32),
     /// A cut fails with this number.
     Cut(i32),
+    /// A filling ahead stores this many bytes, then fails with this number.
+    Fill(u64, i32),
     /// A flush fails with this number.
     Flush(i32),
 }
@@ -202,6 +204,20 @@ impl File for FaultyFile {
         match fault {
             Some(Fault::Error(_, number)) => Err(io::Error::from_raw_os_error(number)),
             _ => Ok(stored),
+        }
+    }
+
+    fn reserve(&self, range: Range<u64>) -> io::Result<()> {
+        self.real.reserve(range)
+    }
+
+    fn fill(&self, range: Range<u64>) -> io::Result<()> {
+        match self.plan.take(|fault| matches!(fault, Fault::Fill(..))) {
+            Some(Fault::Fill(done, number)) => {
+                self.real.fill(range.start..range.start + done)?;
+                Err(io::Error::from_raw_os_error(number))
+            }
+            _ => self.real.fill(range),
         }
     }
 

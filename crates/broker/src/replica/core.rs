@@ -78,6 +78,8 @@ pub(super) struct Core {
     timer: Option<Timer>,
     /// The file of the next segment was asked for; once in a while is enough.
     is_preparing: bool,
+    /// Where the log ended when it was last looked at for its age.
+    aged_end: Offset,
     replica: Weak<Replica>,
     shared: Arc<Shared>,
 }
@@ -148,6 +150,7 @@ impl Core {
             machine: opened.machine,
             reader: opened.log.reader(),
             leader_epochs,
+            aged_end: log.log_end_offset,
             view: log,
             log: Some(opened.log),
             effects: Vec::new(),
@@ -226,6 +229,7 @@ impl Core {
             }
             Input::Aged => {
                 self.is_preparing = false;
+                self.release_room();
                 self.after_write(step);
                 self.step(Event::TimePassed, step);
             }

@@ -567,3 +567,21 @@ fn what_waits_for_the_log_is_taken_in_the_order_in_which_it_came() {
         }
     });
 }
+
+#[test]
+fn a_log_that_has_grown_quiet_gives_its_room_back() {
+    let world = SimWorld::new(6);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        node.create("topic", &[("segment.bytes", "1048576")]).await;
+        let replica = node.replica("topic").await.unwrap();
+        for _ in 0..600 {
+            node.produce("topic", batch(1, &[7; 1000])).await.unwrap();
+        }
+        assert_eq!(replica.ask_log(|log| log.has_room()).await, Some(true));
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(replica.ask_log(|log| log.has_room()).await, Some(false));
+        assert_eq!(read_all(&replica).len(), 600);
+    });
+}

@@ -123,6 +123,14 @@ impl File for HookedFile {
         self.file.write_at(pieces, offset)
     }
 
+    fn reserve(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.reserve(range)
+    }
+
+    fn fill(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.fill(range)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.hooks.syncing(&self.path);
         self.file.sync_data()

@@ -7,7 +7,7 @@
 //! - a map is read through a raw pointer, never as a slice: the file under it grows and changes
 //!   while it is mapped.
 //!
-//! Source: `pwritev(2)`, `preadv2(2)`, `fdatasync(2)`, `posix_fadvise(2)`, `mmap(2)`, `flock(2)`.
+//! Source: `pwritev(2)`, `fallocate(2)`, `preadv2(2)`, `fdatasync(2)`, `posix_fadvise(2)`, `mmap(2)`, `flock(2)`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{Advice, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, StatFs};
 use rustix::io::{Errno, ReadWriteFlags};
 use skein_types::Millis;
 
@@ -39,6 +39,15 @@ const RESIDENCY_PROBE_STEP: u64 = 128 * 1024;
 
 /// Buffer of a read-ahead, in bytes.
 const READ_AHEAD_BUFFER: usize = 256 * 1024;
+
+/// A reservation leaves this much of the device to others, in bytes.
+const RESERVE_LEAVES: u64 = 1024 * 1024 * 1024;
+
+/// What is filled with: small enough to stay in the processor's cache.
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
+
+/// So often in one write.
+const FILL_PIECES: usize = 8;
 
 /// `f_type` of a tmpfs (`TMPFS_MAGIC`).
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -190,6 +199,38 @@ impl File for RealFile {
         retry(|| rustix::io::pwritev(&self.file, pieces, offset))
     }
 
+    fn reserve(&self, range: Range<u64>) -> io::Result<()> {
+        let status = rustix::fs::fstatfs(&self.file)?;
+        let free = u64::try_from(status.f_bsize)
+            .unwrap_or(0)
+            .saturating_mul(status.f_bavail);
+        let length = range.end.saturating_sub(range.start);
+        if is_tmpfs(&status) || free.saturating_sub(length) < RESERVE_LEAVES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        retry(|| {
+            let flags = FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(&self.file, flags, range.start, length)
+        })
+    }
+
+    fn fill(&self, range: Range<u64>) -> io::Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let mut left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            let pieces = [0; FILL_PIECES].map(|_: usize| {
+                let length = left.min(ZEROS.len());
+                left -= length;
+                IoSlice::new(&ZEROS[..length])
+            });
+            match self.write_at(&pieces, at)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => at += count as u64,
+            }
+        }
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         retry(|| rustix::fs::fdatasync(&self.file))
     }
@@ -287,8 +328,8 @@ impl RealFile {
                 Residency::Hot
             }
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
-                let on_tmpfs = rustix::fs::fstatfs(&self.file)
-                    .is_ok_and(|status| i128::from(status.f_type) == i128::from(TMPFS_MAGIC));
+                let on_tmpfs =
+                    rustix::fs::fstatfs(&self.file).is_ok_and(|status| is_tmpfs(&status));
                 let (probing, residency) = if on_tmpfs {
                     (PROBES_ALWAYS_HOT, Residency::Hot)
                 } else {
@@ -301,6 +342,11 @@ impl RealFile {
             Err(_) => Residency::Cold,
         }
     }
+}
+
+/// Whether the file system is memory.
+fn is_tmpfs(status: &StatFs) -> bool {
+    i128::from(status.f_type) == i128::from(TMPFS_MAGIC)
 }
 
 /// Calls again while a signal interrupts.

@@ -64,6 +64,8 @@ on_every_disk!(
     what_was_just_written_is_hot_and_hints_do_no_harm,
     more_pieces_than_the_kernel_takes_are_written_in_part,
     a_rewrite_changes_no_byte_and_no_length,
+    what_is_filled_reads_as_zeros,
+    what_is_reserved_has_no_length,
 );
 
 type AnyDisk = Arc<dyn Disk>;
@@ -386,4 +388,30 @@ fn a_rewrite_changes_no_byte_and_no_length(disk: &AnyDisk, root: &Path) {
     write_all(file.as_ref(), b"more", 30_000);
     let again = disk.open(&root.join("b"), OpenMode::Read).unwrap();
     assert!(read_all(again.as_ref()) == [bytes.as_slice(), b"more"].concat());
+}
+
+fn what_is_filled_reads_as_zeros(disk: &AnyDisk, root: &Path) {
+    let mut bytes = pattern(300_000);
+    let file = create(disk, &root.join("a"), &bytes);
+    file.fill(100..200_000).unwrap();
+    bytes[100..200_000].fill(0);
+    assert_eq!(read_all(file.as_ref()), bytes);
+    file.fill(299_999..700_001).unwrap();
+    bytes[299_999] = 0;
+    bytes.resize(700_001, 0);
+    assert_eq!(read_all(file.as_ref()), bytes);
+    let read_only = disk.open(&root.join("a"), OpenMode::Read).unwrap();
+    assert!(read_only.fill(0..1).is_err());
+}
+
+fn what_is_reserved_has_no_length(disk: &AnyDisk, root: &Path) {
+    let bytes = pattern(5000);
+    let file = create(disk, &root.join("a"), &bytes);
+    // A file system that can't says so, and nothing has changed.
+    let _ = file.reserve(5000..1_000_000);
+    assert_eq!(file.length().unwrap(), 5000);
+    assert_eq!(read_all(file.as_ref()), bytes);
+    write_all(file.as_ref(), b"more", 5000);
+    file.set_length(5004).unwrap();
+    assert_eq!(read_all(file.as_ref()), [&bytes[..], b"more"].concat());
 }

@@ -129,6 +129,7 @@ impl Log {
     ) -> Result<Offset, StorageError> {
         self.check_writable()?;
         self.active.indexer.finish()?;
+        self.active.file.release_room()?;
         self.flush.directory_changes += 1;
         if self.log_end_offset > self.log_start_offset || !producers.is_empty() {
             self.write_snapshot(producers)?;

@@ -16,7 +16,8 @@
 //!   gap;
 //! - what was read from above it may be in the page cache only, and is handed on as *found*
 //!   (`found.rs`);
-//! - a cut is durable before anything is appended.
+//! - a cut is durable before anything is appended; zeros that end a file are no records, so their
+//!   cut need not be.
 //!
 //! Source: `LogSegment.recover`, `LogLoader.recoverLog` of Kafka 4.1.1.
 
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skein_env::{File, OpenMode};
+use skein_record::HEADER_BYTES;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
@@ -241,16 +243,15 @@ impl Run<'_> {
         let after = self
             .bases
             .partition_point(|(base, _)| *base <= recovery_point);
-        let first = after.saturating_sub(1);
+        let first = self.first_to_scan(after.saturating_sub(1))?;
         let mut sealed = self.found(first);
         let (mut unflushed, mut found) = (Vec::new(), Vec::new());
         let mut report = Recovery::default();
         let mut number = first;
         let active = loop {
-            let mut scanned = self.scan_segment(number)?;
+            let scanned = self.scan_segment(number)?;
             report.scanned_bytes += scanned.verified_bytes;
             let next = self.bases.get(number + 1).map(|(base, _)| *base);
-            self.cut_padding(&mut scanned, next)?;
             let fault = scanned.fault.or_else(|| self.gap_before(next, &scanned));
             let (base_offset, _) = self.bases[number];
             found.extend(scanned.found(base_offset));
@@ -277,12 +278,31 @@ impl Run<'_> {
         })
     }
 
+    /// The segment that holds the recovery point, or the one before it. The latter may have lost
+    /// the cut of the room behind its end, if the recovery point came there while it still grew.
+    fn first_to_scan(&self, number: usize) -> Result<usize, StorageError> {
+        let Some(before) = number.checked_sub(1) else {
+            return Ok(number);
+        };
+        if self.bases[number].0 != self.start.recovery_point {
+            return Ok(number);
+        }
+        let path = self.home.file(self.bases[before].0, FileKind::Log);
+        let file = SegmentFile::open(&**self.home.disk(), &path)?;
+        let tail = file.end().saturating_sub(HEADER_BYTES as u64);
+        Ok(if file.is_zero_from(tail)? {
+            before
+        } else {
+            number
+        })
+    }
+
     /// Makes the segment's indexes anew and compares the checksums above the recovery point.
     fn scan_segment(&self, number: usize) -> Result<Scanned, StorageError> {
         let (base_offset, _) = self.bases[number];
         let next = self.bases.get(number + 1).map(|(base, _)| *base);
         let path = self.home.file(base_offset, FileKind::Log);
-        let file = SegmentFile::open(&**self.home.disk(), &path)?;
+        let mut file = SegmentFile::open(&**self.home.disk(), &path)?;
         let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
         let (mut first_timestamp, mut verified_bytes, mut found_from) = (None, 0, None);
         let recovery_point = self.start.recovery_point;
@@ -304,7 +324,13 @@ impl Run<'_> {
         };
         let scan = file.scan(0, &mut walk)?;
         let end_offset = walk.expected;
-        let fault = scan.fault.map(|reason| (scan.end, reason));
+        // Room that was made ahead, or the rest of a block that was written anew.
+        let is_room = scan.end < file.end() && file.is_zero_from(scan.end)?;
+        if is_room {
+            file.drop_zeros_from(scan.end)?;
+        }
+        let fault = scan.fault.filter(|_| !is_room);
+        let fault = fault.map(|reason| (scan.end, reason));
         Ok(Scanned {
             file,
             indexer,
@@ -314,20 +340,6 @@ impl Run<'_> {
             found_from,
             fault,
         })
-    }
-
-    /// Cuts off, durably, what stands behind the last batch of a segment that ends where the next
-    /// one begins: a rewrite that was interrupted leaves zeros there, and nothing is missing.
-    fn cut_padding(&self, scanned: &mut Scanned, next: Option<Offset>) -> Result<(), StorageError> {
-        if next != Some(scanned.end_offset) {
-            return Ok(());
-        }
-        if let Some((position, reason)) = scanned.fault.take() {
-            let path = scanned.file.path().display();
-            tracing::info!(%path, position, reason, "cutting off what no record needs");
-            scanned.file.cut(position)?;
-        }
-        Ok(())
     }
 
     /// Records that are missing between a whole segment and the next one.

@@ -4,7 +4,8 @@
 //! one.
 //!
 //! Invariants: the sealed segment's indexes are complete and written before the new file exists, so
-//! that a process that is killed leaves at most the last segment's indexes behind its log.
+//! that a process that is killed leaves at most the last segment's indexes behind its log; so is
+//! the room behind its end gone, and no zeros are in front of another segment.
 //!
 //! Source: `UnifiedLog.roll`, `LocalLog.roll` of Kafka 4.1.1.
 
@@ -70,6 +71,7 @@ impl Log {
 
     fn try_roll_to(&mut self, base_offset: Offset, now: Millis) -> Result<(), StorageError> {
         self.active.indexer.finish()?;
+        self.active.file.release_room()?;
         let prepared = self.prepared.take();
         let next = ActiveSegment::create(
             self.home.disk(),

@@ -133,6 +133,34 @@ pub fn scan_frames(
     Ok(scan)
 }
 
+/// Whether the bytes of `file` in `range` are all zero; `path` is for errors.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn is_zero(
+    file: &dyn File,
+    path: &Path,
+    range: Range<u64>,
+) -> Result<bool, StorageError> {
+    let mut window = Window {
+        file,
+        path,
+        end: range.end,
+        start: 0,
+        bytes: Vec::new(),
+    };
+    let mut at = range.start;
+    while at < range.end {
+        let length = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+        let length = length.min(READ_BYTES);
+        match window.get(at, length, READ_BYTES)? {
+            Some(bytes) if bytes.iter().all(|byte| *byte == 0) => at += length as u64,
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
 /// A part of the file in memory, which moves forward.
 struct Window<'a> {
     file: &'a dyn File,

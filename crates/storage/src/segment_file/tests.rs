@@ -261,3 +261,107 @@ proptest! {
         prop_assert_eq!(fixture.content(), &bytes[..usize::try_from(scan.end).unwrap()]);
     }
 }
+
+/// What these files may grow to; their rooms are of 1 KiB.
+const LIMIT: u64 = 16 * 1024;
+
+fn append_with_room(file: &mut SegmentFile, bytes: &[u8]) -> Result<u64, AppendError> {
+    file.make_room(bytes.len() as u64, LIMIT);
+    append(file, &[bytes])
+}
+
+/// A file that has grown by as much as counts as fast.
+fn fast(fixture: &Fixture) -> SegmentFile {
+    let mut file = fixture.create();
+    for _ in 0..80 {
+        assert!(!file.has_room(), "room at {}", file.end());
+        append_with_room(&mut file, &[7; 103]).unwrap();
+    }
+    file
+}
+
+#[test]
+fn a_fast_file_grows_into_zeros_and_a_sealed_one_has_none() {
+    let fixture = fixture();
+    let mut file = fast(&fixture);
+    assert_eq!(append_with_room(&mut file, &[8; 100]).unwrap(), 8240);
+    assert!(file.has_room());
+    let mut expected = [vec![7; 8240], vec![8; 100]].concat();
+    expected.resize(9 * 1024, 0);
+    assert_eq!(fixture.content(), expected);
+    assert_eq!(append_with_room(&mut file, &[9; 100]).unwrap(), 8340);
+    expected[8340..8440].fill(9);
+    assert_eq!(fixture.content(), expected);
+    file.release_room().unwrap();
+    assert!(!file.has_room());
+    expected.truncate(8440);
+    assert_eq!(fixture.content(), expected);
+    // It has to be fast anew.
+    append_with_room(&mut file, &[9; 100]).unwrap();
+    assert!(!file.has_room());
+    file.seal();
+    assert_eq!(fixture.content().len(), 8540);
+}
+
+#[test]
+fn room_ends_where_the_file_may_not_grow_further() {
+    let fixture = fixture();
+    let mut file = fast(&fixture);
+    while file.end() < LIMIT - 100 {
+        append_with_room(&mut file, &[8; 100]).unwrap();
+        assert!(fixture.content().len() as u64 <= LIMIT);
+    }
+    append_with_room(&mut file, &[8; 1000]).unwrap();
+    assert_eq!(fixture.content().len() as u64, file.end());
+}
+
+#[test]
+fn large_writes_need_no_zeros() {
+    let fixture = fixture();
+    let mut file = fast(&fixture);
+    append_with_room(&mut file, &[8; 1024]).unwrap();
+    assert_eq!(fixture.content().len() as u64, file.end());
+}
+
+#[test]
+fn a_failed_filling_costs_no_append_and_is_not_tried_again() {
+    let fixture = fixture();
+    let mut file = fast(&fixture);
+    fixture.disk.plan(&[Fault::Fill(300, ENOSPC)]);
+    append_with_room(&mut file, &[8; 100]).unwrap();
+    // A part of the zeros is there: it goes with the rest of the room.
+    assert_eq!(fixture.content().len(), 8240 + 300);
+    for _ in 0..20 {
+        append_with_room(&mut file, &[8; 100]).unwrap();
+        assert!(fixture.content().len() as u64 <= file.end().max(8240 + 300));
+    }
+    let expected = [vec![7; 8240], vec![8; 2100]].concat();
+    file.release_room().unwrap();
+    assert_eq!(fixture.content(), expected);
+}
+
+#[test]
+fn a_failed_append_takes_the_room_along() {
+    let fixture = fixture();
+    let mut file = fast(&fixture);
+    append_with_room(&mut file, &[8; 100]).unwrap();
+    fixture.disk.plan(&[Fault::Error(50, EIO)]);
+    assert!(append_with_room(&mut file, &[9; 100]).is_err());
+    assert_eq!(fixture.content().len(), 8340);
+    assert!(!file.has_room());
+    append_with_room(&mut file, &[9; 100]).unwrap();
+    assert_eq!(fixture.content()[8340..], [9; 100]);
+}
+
+#[test]
+fn a_room_that_cannot_be_released_stays() {
+    let fixture = fixture();
+    let mut file = fast(&fixture);
+    append_with_room(&mut file, &[8; 100]).unwrap();
+    fixture.disk.plan(&[Fault::Cut(EIO)]);
+    assert!(file.release_room().is_err());
+    assert!(file.has_room());
+    append_with_room(&mut file, &[9; 100]).unwrap();
+    file.release_room().unwrap();
+    assert_eq!(fixture.content().len(), 8440);
+}

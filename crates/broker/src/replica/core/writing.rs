@@ -154,6 +154,21 @@ impl Core {
             self.held.push_back(Input::Errand(prepare_next_segment()));
         }
     }
+
+    /// A log that has not grown since it was last looked at gives back the room ahead of its end.
+    pub(super) fn release_room(&mut self) {
+        let Some(log) = &self.log else { return };
+        let end = log.log_end_offset();
+        let is_quiet = std::mem::replace(&mut self.aged_end, end) == end;
+        if is_quiet && log.has_room() {
+            self.held.push_back(Input::Errand(Box::new(|log| {
+                if let Err(error) = log.release_room() {
+                    tracing::warn!(partition = %log.partition(), %error, "cannot release room");
+                }
+                None
+            })));
+        }
+    }
 }
 
 /// Makes the next segment's file, so that no append waits for it.

@@ -27,6 +27,8 @@ pub enum Operation {
     Write,
     /// `set_length`.
     SetLength,
+    /// `reserve`.
+    Reserve,
     /// `sync_data`.
     Sync,
     /// `create_directory`, `rename`, `remove_file`, `remove_directory`, and creating by `open`.

@@ -107,6 +107,23 @@ impl File for SimFile {
         self.disk.end(&judged, result)
     }
 
+    /// Takes no room: only the call is judged, and its failure.
+    fn reserve(&self, range: Range<u64>) -> io::Result<()> {
+        self.check_writable()?;
+        let words = [self.node.id, range.start, range.end];
+        let judged = self.disk.begin(Operation::Reserve, &self.path, words, 0)?;
+        self.disk.end(&judged, Ok(()))
+    }
+
+    fn fill(&self, range: Range<u64>) -> io::Result<()> {
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let written = self.write_at(&[IoSlice::new(&vec![0; length])], range.start)?;
+        if written < length {
+            return Err(Errno::NOSPC.into());
+        }
+        Ok(())
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let length = self.node.content.lock().length();
         let words = [self.node.id, length, 0];

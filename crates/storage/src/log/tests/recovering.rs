@@ -128,16 +128,94 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch() {
         let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(4 * size + torn).unwrap();
         let opened = fixture.open(LogConfig::default());
-        let cut = opened.recovery.cut.clone().unwrap();
+        // The first seven bytes of its offset are zeros, as behind a log that was not torn.
+        let cut = opened.recovery.cut.as_ref();
         assert_eq!(
-            (cut.log_end_offset, cut.position, cut.bytes),
-            (Offset(8), 4 * size, torn)
+            cut.map(|cut| (cut.log_end_offset, cut.position, cut.bytes)),
+            (torn > 7).then_some((Offset(8), 4 * size, torn))
         );
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 4 * size);
         let mut log = opened.log;
         log.fill_to(12, 2, 100);
         assert_eq!(offsets(&log.view(), 0, 12), upto(12));
     }
+}
+
+/// Segments that are filled ahead after 24 of the batches below.
+fn roomy() -> LogConfig {
+    LogConfig {
+        segment_bytes: 8000,
+        ..LogConfig::default()
+    }
+}
+
+#[test]
+fn room_ahead_of_a_killed_log_is_no_torn_tail() {
+    let fixture = fixture();
+    let mut log = fixture.log(roomy());
+    log.fill_to(30, 1, 100);
+    assert!(log.has_room());
+    let end = log.active.file.end();
+    let path = fixture.path("00000000000000000000.log");
+    let length = || std::fs::metadata(&path).unwrap().len();
+    assert!(length() > end, "{} and {end}", length());
+    drop(log);
+    let opened = fixture.open(roomy());
+    assert_eq!(opened.recovery.cut, None);
+    assert_eq!(length(), end);
+    assert_eq!(offsets(&opened.log.view(), 0, 30), upto(30));
+}
+
+#[test]
+fn a_log_that_is_closed_or_rolled_has_no_room() {
+    let fixture = fixture();
+    let mut log = fixture.log(roomy());
+    let mut batches: Vec<Vec<u8>> = (0..30).map(|base| batch_at(base, 1, 100, 1000)).collect();
+    for batch in &batches {
+        log.append_all(std::slice::from_ref(batch));
+    }
+    assert!(log.has_room());
+    log.roll(Millis(1)).unwrap();
+    assert!(!log.has_room());
+    let more: Vec<Vec<u8>> = (30..60).map(|base| batch_at(base, 1, 100, 1000)).collect();
+    for batch in &more {
+        log.append_all(std::slice::from_ref(batch));
+    }
+    assert!(log.has_room());
+    batches.extend(more);
+    shut_down(log, &batches);
+    let names = fixture.names(".log");
+    assert_eq!(names.len(), 2);
+    for name in names {
+        let length = std::fs::metadata(fixture.path(&name)).unwrap().len();
+        assert_eq!(length, 30 * batches[0].len() as u64, "{name}");
+    }
+    let opened = fixture.open(roomy());
+    assert!(opened.recovery.was_clean);
+    assert_eq!(offsets(&opened.log.view(), 0, 60), upto(60));
+}
+
+/// The recovery point came to the end of a segment while it grew; then the segment lost its room,
+/// the next one began, and a power cut brought the room back.
+#[test]
+fn room_that_a_power_cut_brings_back_is_no_part_of_its_segment() {
+    let fixture = fixture();
+    let mut log = fixture.log(roomy());
+    log.fill_to(30, 1, 100);
+    log.flush(Millis(1)).unwrap();
+    checkpoint(&log);
+    log.roll(Millis(1)).unwrap();
+    log.fill_to(32, 1, 100);
+    drop(log);
+    let path = fixture.path("00000000000000000000.log");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length + 500).unwrap();
+    let opened = fixture.open(roomy());
+    assert_eq!(opened.recovery.cut, None);
+    assert_eq!(opened.log.sealed[0].end_position, length);
+    assert_eq!(offsets(&opened.log.view(), 0, 32), upto(32));
+    assert_eq!(file.metadata().unwrap().len(), length);
 }
 
 #[test]
