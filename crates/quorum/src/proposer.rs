@@ -13,7 +13,7 @@
 //!   has all that was acknowledged before ([`Proposer::activate`]);
 //! - one batch is in flight: the next is decided on the image that it led to;
 //! - a request is answered after its records are applied and published on this node;
-//! - sessions start anew with each term.
+//! - sessions start anew with each term, and a broker whose heartbeat waits is not fenced.
 //!
 //! Source: own design; the Raft paper, section 8 (a leader commits a blank entry first).
 
@@ -117,6 +117,7 @@ impl Proposer {
                 continue;
             }
             if let Some(tenure) = &mut tenure {
+                self.hear(tenure, now, &mut waiting);
                 self.fence_ended(tenure, now, &mut waiting);
                 self.turn(tenure, now, &mut waiting).await;
             }
@@ -179,6 +180,25 @@ impl Proposer {
         let vote = metrics.vote;
         let leads = metrics.state.is_leader() && vote.committed;
         (leads && vote.leader_id.voted_for == self.raft_id).then_some(vote.leader_id.term)
+    }
+
+    /// Takes what has arrived meanwhile; a heartbeat in it is a sign of life, though its turn comes
+    /// later. After a stall of this node nobody else has been silent.
+    fn hear(&mut self, tenure: &mut Tenure, now: Millis, waiting: &mut VecDeque<Waiting>) {
+        while waiting.len() < REQUESTS_QUEUED_MAX
+            && let Ok(request) = self.requests.try_recv()
+        {
+            waiting.push_back(request);
+        }
+        let image = self.published.image();
+        for waiting in waiting {
+            if let Request::Heartbeat(heartbeat) = &waiting.request {
+                let (id, epoch) = (heartbeat.broker_id, heartbeat.broker_epoch);
+                if image.broker(id).is_some_and(|broker| broker.epoch == epoch) {
+                    tenure.sessions.touch(id, epoch, now);
+                }
+            }
+        }
     }
 
     /// Puts the fencing of brokers whose sessions have ended before all other requests.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use skein_config::BrokerConfig;
+use skein_config::{BrokerConfig, Layers};
 use skein_controller::{
     CreateTopics, CreateTopicsResult, DiskState, Heartbeat, NewTopic, RegisterBroker,
 };
@@ -553,6 +553,55 @@ fn data_disks_that_hang_keep_nobody_from_the_metadata_log() {
         let founded = tokio::time::timeout(Duration::from_secs(20), founded).await;
         gate.wait();
         founded.unwrap();
+    });
+    assert!(world.shutdown(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_stalled_controller_fences_nobody_whose_heartbeat_waits() {
+    use skein_env::Lane;
+    use skein_env::real::{RealOptions, RealWorld};
+    let world = RealWorld::new(RealOptions {
+        network_threads: 2,
+        io_threads: 2,
+    })
+    .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let timeout = Duration::from_millis(400);
+    let settings = Layers::new().set("broker.session.timeout.ms=400");
+    let settings = settings.set("broker.heartbeat.interval.ms=100");
+    let options = QuorumOptions {
+        config: Arc::new(settings.build().unwrap().0),
+        ..options(&directory.path().join("metadata"))
+    };
+    world.block_on(async {
+        let env = world.env();
+        let controller = Controller::start(env.clone(), options).await.unwrap();
+        let other = RegisterBroker {
+            broker_id: Some(BrokerId(2)),
+            raft_id: controller.raft_id() + 1,
+            ..registration(&controller, 2)
+        };
+        let other = controller.propose(other).await.unwrap();
+        let heartbeat = Heartbeat {
+            broker_id: other.broker_id,
+            broker_epoch: other.broker_epoch,
+            applied_index: 0,
+            want_fence: false,
+            want_shut_down: false,
+        };
+        let before = controller.image().last_decision();
+        let stall = async move { std::thread::sleep(2 * timeout) };
+        env.spawn.spawn(Lane::Control, "stall", Box::pin(stall));
+        tokio::time::sleep(timeout / 2).await;
+        assert!(!controller.propose(heartbeat).await.unwrap().is_fenced);
+        assert_eq!(controller.image().last_decision(), before, "it was fenced");
+        // Who is silent is.
+        let mut images = controller.subscribe();
+        let fenced = images.wait_for(|image| image.broker(BrokerId(2)).unwrap().fenced);
+        let fenced = tokio::time::timeout(Duration::from_secs(20), fenced).await;
+        assert!(fenced.unwrap().is_ok());
+        controller.shutdown().await.unwrap();
     });
     assert!(world.shutdown(Duration::from_secs(5)));
 }
