@@ -6,8 +6,8 @@
 //! ```text
 //!   write begins ──► slot holds its start and thread ──► write ends ──► slot is free
 //!                          ▲
-//!   watchdog, every 5 ms while anything is written: a slot older than that, and its thread sleeps?
-//!   the directory is slow
+//!   watchdog, every 5 ms while anything is written: is a slot older than that, and its thread
+//!   asleep? Then the directory is slow.
 //! ```
 //!
 //! A write whose thread merely waits for a processor says nothing about the disk. On a busy machine

@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!   image     each new image          follow it
-//!   limits    changed settings      how many connections are accepted
+//!   limits    changed settings        how many connections are accepted
 //!   remove    on deletion             remove the directories of deleted topics
-//!   offline   on failure            tell the controller of replicas whose storage has failed
+//!   offline   on failure              tell the controller of replicas whose storage has failed
 //!   open      once                    open every log that nobody has asked for yet
 //!   flush     on request              a round of parallel flushes
 //!   retain    retention.check         delete old segments

@@ -4,10 +4,10 @@
 //! peer ends, something is malformed, or the node stops.
 //!
 //! ```text
-//!   read side   idle ─► length ─► header ─► [barrier: all answered] ─► body ─► start ─► slot in
-//!   outbox ▲                                                                        │
-//!   └──────────── outbox has space, the turn is not spent ◄─────────────────┘ write side  outbox
-//!   ─► socket, whenever the task runs
+//!   read side   idle ─► length ─► header ─► [barrier: all answered] ─► body ─► start
+//!                ▲                                                               │
+//!                └── outbox has space, the turn is not spent ◄── slot in outbox ◄┘
+//!   write side  outbox ─► socket, whenever the task runs
 //! ```
 //!
 //! Both sides run in the same task, one after the other, so that a response leaves in the same poll

@@ -1,8 +1,8 @@
 //! Who this node is in the quorum, for ever.
 //!
 //! ```text
-//!  (no file) ──draw Raft id, found──► founding ──vote, log and first entries flushed──►
-//!  initialised
+//!  (no file) ──draw Raft id, found──► founding
+//!                                        └──vote, log and first entries flushed──► initialised
 //! ```
 //!
 //! Input: the file `identity` in `metadata.log.dir`. Output: the node's Raft id and what it has

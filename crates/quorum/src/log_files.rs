@@ -1,9 +1,8 @@
 //! The log on disk: files of frames in `metadata.log.dir`.
 //!
 //! ```text
-//!  00000000000000000007.log: head(previous entry) entry entry entry ...     numbered as they are
-//!  made; 00000000000000000008.log: head(previous entry) entry entry ...           the last takes
-//!  the appends
+//!  00000000000000000007.log: head(previous entry) entry entry ...  numbered as they are made
+//!  00000000000000000008.log: head(previous entry) entry entry ...  the last takes the appends
 //! ```
 //!
 //! Input: entries, cuts, purges, in the order in which Raft asks for them. Output: the same,

@@ -1,8 +1,8 @@
 //! Bringing a member of the quorum up.
 //!
 //! ```text
-//!  lock ─► identity ─► log, vote, snapshot ─► Raft ─► (found) ─► leader ─► first entry ─►
-//!  initialised
+//!  lock ─► identity ─► log, vote, snapshot ─► Raft ─► (found) ─► leader ─► first entry
+//!                                                                               └─► initialised
 //! ```
 //!
 //! Input: `metadata.log.dir`, empty or as a former process left it. Output: a running Raft with the
