@@ -308,14 +308,22 @@ impl<'a> Run<'a> {
             maps: 2,
         };
         let directory = LogDirectory::open(Arc::clone(disk), root, limits)?;
+        Self::open_in(&directory, story, at_least)
+    }
+
+    fn open_in(
+        directory: &Arc<LogDirectory>,
+        story: &'a mut Story,
+        at_least: i64,
+    ) -> Result<Self, End> {
         let id = TopicId::from_random([3; 16]);
-        let opened = Log::open(&directory, &partition(), Some(id), config(), Millis(5000))?;
+        let opened = Log::open(directory, &partition(), Some(id), config(), Millis(5000))?;
         story.check(&opened, at_least)?;
         let mut log = opened.log;
         let end = log.log_end_offset();
         log.publish(end, end);
         Ok(Self {
-            directory,
+            directory: Arc::clone(directory),
             log,
             story,
         })

@@ -65,6 +65,43 @@ fn what_was_flushed_after_a_failed_flush_and_a_kill_survives_a_power_cut() {
     }
 }
 
+/// The disk fails call `call` of an opening; the same process opens the log again, with the same
+/// directory, and flushes. Returns whether the opening was as short as that.
+fn reopen_and_cut(call: u64, fault: Fault) -> bool {
+    let world = SimWorld::new(call);
+    let (root, mut story) = (Path::new("/data"), Story::new());
+    let disk = world.node(NODE).disk;
+    let limits = CacheLimits::default();
+    let directory = LogDirectory::open(Arc::clone(&disk), root, limits).unwrap();
+    world.disk(NODE).fail_after(call, fault);
+    let has_failed = Run::open_in(&directory, &mut story, 0).is_err();
+    world.disk(NODE).heal();
+    let Ok(mut run) = Run::open_in(&directory, &mut story, 0) else {
+        panic!("the log does not open");
+    };
+    assert!(run.append(&[2, 1]).is_ok());
+    assert!(run.flush(FlushScope::All).is_ok());
+    assert_eq!(run.story.flushed, 3);
+    drop((run, directory));
+    world.power_cut(NODE);
+    let flushed = story.lose_power();
+    assert!(go_on(&world.node(NODE).disk, root, &mut story, flushed).is_ok());
+    !has_failed
+}
+
+#[test]
+fn what_was_flushed_after_an_opening_that_failed_survives_a_power_cut() {
+    // Within so many calls every opening of a new log has ended.
+    const CALLS_MAX: u64 = 100;
+    for fault in [Fault::Eio, Fault::NoSpace] {
+        let ended = (0..CALLS_MAX).find(|call| {
+            let struck = std::panic::catch_unwind(|| reopen_and_cut(*call, fault));
+            struck.unwrap_or_else(|_| panic!("{fault:?} at call {call} of the opening"))
+        });
+        assert!(ended.is_some_and(|calls| calls > 5), "{ended:?}");
+    }
+}
+
 /// Several processes one after the other on one disk, each with a fault, each ended by a kill or a
 /// power cut.
 fn live_often(seed: u64) {
