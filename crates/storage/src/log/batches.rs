@@ -35,8 +35,9 @@ pub(crate) struct Visited<'a> {
 pub(crate) struct BatchWalk<V> {
     /// Offset that the next batch must not be below.
     pub(crate) expected: Offset,
-    /// Whether the next batch must be exactly there.
-    pub(crate) is_dense: bool,
+    /// From this offset on no offset may be missing between batches; below, compaction may have
+    /// taken some out.
+    pub(crate) dense_from: Offset,
     /// First offset of the next segment.
     pub(crate) end: Offset,
     /// Batches that end at or after this offset are read in full, and their checksums compared.
@@ -64,7 +65,7 @@ where
             return Head::Bad("the batch's offset lies in the next segment");
         }
         let is_verified = header.last_offset() >= self.verify_from;
-        if is_verified && self.is_dense && header.base_offset != self.expected {
+        if header.base_offset > self.expected.max(self.dense_from) {
             return Head::Bad("offsets are missing before the batch");
         }
         let length = header.size_in_bytes() as u64;

@@ -146,7 +146,7 @@ fn extent(
         .map_err(|source| StorageError::io("stat", path, source))?;
     let mut walk = BatchWalk {
         expected: base_offset,
-        is_dense: false,
+        dense_from: Offset(i64::MAX),
         end: Offset(i64::MAX),
         verify_from: Offset::ZERO,
         visit: |_: Visited<'_>| Ok(()),

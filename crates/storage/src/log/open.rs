@@ -204,7 +204,11 @@ impl Opening {
             &listing.segments,
             recovery::Start {
                 is_clean,
+                checkpointed,
                 recovery_point,
+                cleaned_end: self
+                    .checkpointed(CheckpointFile::Cleaner)
+                    .unwrap_or(Offset::ZERO),
                 log_start_offset: start,
                 now: self.now,
             },

@@ -11,9 +11,14 @@
 //! ```
 //!
 //! Invariants:
-//! - nothing below the recovery point is cut: bad bytes there are an error;
+//! - nothing below the recovery point is cut: bad bytes there are an error, and a cut above it asks
+//!   the batch before it for its checksum first ([`Run::is_spoilt_below`]);
 //! - above it the log ends at the last whole batch before the first bad byte, and offsets have no
 //!   gap;
+//! - a gap is no fault where compaction may have made it: in a topic that is compacted, and in one
+//!   that was, below the recovery point and below what the cleaner has checkpointed. So compaction
+//!   takes segments below the recovery point only, and checkpoints how far it came before a file
+//!   with a gap takes its name;
 //! - what was read from above it may be in the page cache only, and is handed on as *found*
 //!   (`found.rs`);
 //! - a cut is durable before anything is appended; zeros that end a file are no records, so their
@@ -25,7 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skein_env::{File, OpenMode};
-use skein_record::HEADER_BYTES;
+use skein_record::{BatchHeader, BatchView, HEADER_BYTES};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
@@ -45,8 +50,12 @@ use crate::{LogConfig, StorageError, atomic_file};
 #[derive(Clone, Copy)]
 pub(super) struct Start {
     pub(super) is_clean: bool,
+    /// The recovery point as it was found, if it was.
+    pub(super) checkpointed: Option<Offset>,
     /// Everything below is known to be on the disk.
     pub(super) recovery_point: Offset,
+    /// Up to where the log was compacted, by a policy that may not be its own any more.
+    pub(super) cleaned_end: Offset,
     /// What lies below may be gone: it was deleted.
     pub(super) log_start_offset: Offset,
     pub(super) now: Millis,
@@ -114,6 +123,8 @@ struct Scanned {
     end_offset: Offset,
     first_timestamp: Option<Millis>,
     verified_bytes: u64,
+    /// Where the last batch begins, unless its checksum was compared.
+    unverified: Option<u64>,
     /// Where the first batch behind the recovery point begins, if there is one.
     found_from: Option<u64>,
     /// Where the bytes go bad, if they do, and why.
@@ -121,9 +132,14 @@ struct Scanned {
 }
 
 impl Scanned {
+    /// End of the last batch that was taken for good.
+    fn end(&self) -> u64 {
+        self.fault.map_or(self.file.end(), |(position, _)| position)
+    }
+
     /// The bytes behind the recovery point.
     fn found(&self, base_offset: Offset) -> Option<FoundPart> {
-        let end = self.fault.map_or(self.file.end(), |(position, _)| position);
+        let end = self.end();
         let start = self.found_from.filter(|start| *start < end)?;
         let file = Arc::clone(self.file.file());
         Some(FoundPart {
@@ -145,7 +161,13 @@ impl Run<'_> {
         let Some((indexer, log_end_offset)) = self.reopen_indexes(base_offset, &file)? else {
             return Ok(None);
         };
-        if log_end_offset < self.start.recovery_point {
+        // Who closed the log checkpointed its end. Another one may be that of a batch gone bad.
+        let Start {
+            checkpointed,
+            recovery_point,
+            ..
+        } = self.start;
+        if log_end_offset != checkpointed.unwrap_or(log_end_offset.max(recovery_point)) {
             return Ok(None);
         }
         let first_timestamp = Headers::new(&**file.file(), &path, 0..file.end())
@@ -195,7 +217,7 @@ impl Run<'_> {
         let interval_bytes = self.config.index_interval_bytes;
         let mut walk = BatchWalk {
             expected: base_offset,
-            is_dense: false,
+            dense_from: Offset(i64::MAX),
             end: Offset(i64::MAX),
             verify_from: Offset(i64::MAX),
             visit: |visited: Visited<'_>| {
@@ -305,16 +327,18 @@ impl Run<'_> {
         let mut file = SegmentFile::open(&**self.home.disk(), &path)?;
         let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
         let (mut first_timestamp, mut verified_bytes, mut found_from) = (None, 0, None);
+        let mut unverified = None;
         let recovery_point = self.start.recovery_point;
         let mut walk = BatchWalk {
             expected: base_offset,
-            is_dense: !self.config.is_compacting,
+            dense_from: self.dense_from(),
             end: next.unwrap_or(Offset(i64::MAX)),
             verify_from: recovery_point,
             visit: |visited: Visited<'_>| {
                 let header = visited.header;
                 indexer.add(header, visited.position, self.config.index_interval_bytes);
                 first_timestamp.get_or_insert(header.max_timestamp);
+                unverified = (header.last_offset() < recovery_point).then_some(visited.position);
                 if header.last_offset() >= recovery_point {
                     found_from.get_or_insert(visited.position);
                     verified_bytes += header.size_in_bytes() as u64;
@@ -337,6 +361,7 @@ impl Run<'_> {
             end_offset,
             first_timestamp,
             verified_bytes,
+            unverified,
             found_from,
             fault,
         })
@@ -344,13 +369,22 @@ impl Run<'_> {
 
     /// Records that are missing between a whole segment and the next one.
     fn gap_before(&self, next: Option<Offset>, scanned: &Scanned) -> Option<(u64, &'static str)> {
-        let is_gap = next.is_some_and(|next| scanned.end_offset < next);
-        (is_gap && !self.config.is_compacting).then(|| {
+        let dense_end = scanned.end_offset.max(self.dense_from());
+        next.is_some_and(|next| dense_end < next).then(|| {
             (
                 scanned.file.end(),
                 "offsets are missing before the next segment",
             )
         })
+    }
+
+    /// From here on a missing offset is a lost record.
+    fn dense_from(&self) -> Offset {
+        if self.config.is_compacting {
+            Offset(i64::MAX)
+        } else {
+            self.start.recovery_point.max(self.start.cleaned_end)
+        }
     }
 
     /// Bad or missing bytes below the recovery point are never cut.
@@ -366,9 +400,10 @@ impl Run<'_> {
             ..
         } = self.start;
         // A log that is being removed below its start may be found half removed.
-        let is_below = scanned.end_offset < recovery_point && log_start_offset < recovery_point;
+        let is_kept = log_start_offset < recovery_point;
+        let is_below = scanned.end_offset < recovery_point && is_kept;
         let (position, reason) = match (fault, next) {
-            (Some(fault), _) if is_below => fault,
+            (Some(fault), _) if is_below || is_kept && self.is_spoilt_below(scanned)? => fault,
             (None, None) if is_below => {
                 (scanned.file.end(), "the log ends before its recovery point")
             }
@@ -379,6 +414,26 @@ impl Run<'_> {
             return Ok(());
         }
         Err(StorageError::corrupt(scanned.file.path(), position, reason))
+    }
+
+    /// Whether a fault at or above the recovery point comes from bytes below it: a length that went
+    /// bad leads the walk astray, an offset that did puts good batches in the wrong.
+    fn is_spoilt_below(&self, scanned: &Scanned) -> Result<bool, StorageError> {
+        let (file, path, end) = (scanned.file.file(), scanned.file.path(), scanned.end());
+        let mut head = [0; HEADER_BYTES];
+        let filled = atomic_file::read_full(&**file, path, &mut head, end)?;
+        if BatchHeader::parse(&head[..filled])
+            .is_ok_and(|header| header.base_offset < self.start.recovery_point)
+        {
+            return Ok(true);
+        }
+        let Some(start) = scanned.unverified else {
+            return Ok(false);
+        };
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        let filled = atomic_file::read_full(&**file, path, &mut bytes, start)?;
+        let is_good = BatchView::parse(&bytes[..filled]).is_ok_and(|last| last.check_crc().is_ok());
+        Ok(!is_good)
     }
 
     /// Reports a cut and removes the segments behind it, newest first.

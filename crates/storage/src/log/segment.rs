@@ -338,7 +338,7 @@ impl SealedSegment {
         let log_path = self.path(FileKind::Log);
         let mut walk = BatchWalk {
             expected: self.base_offset,
-            is_dense: false,
+            dense_from: Offset(i64::MAX),
             end: self.end_offset,
             verify_from: Offset(i64::MAX),
             visit: |visited: super::batches::Visited<'_>| {

@@ -185,7 +185,7 @@ impl Replay<'_> {
         };
         let mut walk = BatchWalk {
             expected: segment.base_offset,
-            is_dense: false,
+            dense_from: Offset(i64::MAX),
             end: self.view.end_offset(number),
             verify_from: Offset(i64::MAX),
             visit: |visited: Visited<'_>| visit(&visited),

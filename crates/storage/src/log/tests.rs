@@ -23,6 +23,7 @@ mod kafka;
 mod model;
 mod reading;
 mod recovering;
+mod recovery_point;
 mod retaining;
 mod truncating;
 

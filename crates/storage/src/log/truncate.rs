@@ -16,7 +16,8 @@
 //! - every step is durable before the next begins, newest records first, so that a crash leaves a
 //!   log which ends somewhere between the new end and the old one;
 //! - the checkpointed recovery point is lowered first, or the missing records would look like
-//!   corruption.
+//!   corruption; so is how far the log was compacted, or records that are lost later would look
+//!   like what compaction took out.
 //!
 //! Source: KIP-101; `UnifiedLog.truncateTo`, with files that are never reused.
 
@@ -110,11 +111,12 @@ impl Log {
 
     fn begin_truncation(&mut self, end: Offset) -> Result<(), StorageError> {
         let home = &self.home;
-        let file = CheckpointFile::RecoveryPoint;
-        let checkpointed = home.directory.checkpointed(file, &home.partition);
-        if checkpointed.is_some_and(|checkpointed| checkpointed > end) {
-            home.directory
-                .set_checkpointed(file, &home.partition, end)?;
+        for file in [CheckpointFile::RecoveryPoint, CheckpointFile::Cleaner] {
+            let checkpointed = home.directory.checkpointed(file, &home.partition);
+            if checkpointed.is_some_and(|checkpointed| checkpointed > end) {
+                home.directory
+                    .set_checkpointed(file, &home.partition, end)?;
+            }
         }
         if end < self.log_start_offset {
             // The log start lay within the batch that goes.

@@ -58,7 +58,10 @@ fn a_log_that_was_flushed_or_closed_is_not_rewritten() {
     let directory = Arc::clone(&log.home.directory);
     log.flush(Millis(1)).unwrap();
     let producers = ProducerStates::starting_at(log.log_end_offset);
-    log.close(&producers, Millis(1)).unwrap();
+    let closed = BTreeMap::from([(orders(), log.close(&producers, Millis(1)).unwrap())]);
+    directory
+        .write_checkpoint(CheckpointFile::RecoveryPoint, &closed)
+        .unwrap();
     let opened = Log::open(
         &directory,
         &orders(),

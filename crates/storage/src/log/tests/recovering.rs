@@ -18,7 +18,7 @@ pub(super) fn checkpoint(log: &Log) {
 }
 
 /// Closes the log and ends the run cleanly.
-fn shut_down(log: Log, batches: &[Vec<u8>]) {
+pub(super) fn shut_down(log: Log, batches: &[Vec<u8>]) {
     let directory = Arc::clone(&log.home.directory);
     let recovery_point = log.close(&producers_of(batches), Millis(1)).unwrap();
     let offsets = BTreeMap::from([(orders(), recovery_point)]);

@@ -44,6 +44,22 @@ fn nothing_happens_at_or_past_the_end() {
 }
 
 #[test]
+fn what_was_flushed_and_cleaned_ends_where_the_log_was_cut() {
+    for file in [CheckpointFile::RecoveryPoint, CheckpointFile::Cleaner] {
+        for (checkpointed, after) in [(20, 20), (40, 31)] {
+            let fixture = fixture();
+            let mut log = fixture.log(small());
+            log.fill_to(60, 1, 100);
+            let directory = Arc::clone(&log.home.directory);
+            let offsets = BTreeMap::from([(orders(), Offset(checkpointed))]);
+            directory.write_checkpoint(file, &offsets).unwrap();
+            log.truncate_to(Offset(31), Millis(1)).unwrap();
+            assert_eq!(directory.checkpointed(file, &orders()), Some(Offset(after)));
+        }
+    }
+}
+
+#[test]
 fn a_batch_goes_as_a_whole() {
     let fixture = fixture();
     let mut log = fixture.log(small());
