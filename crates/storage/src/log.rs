@@ -163,13 +163,24 @@ impl Log {
     }
 
     /// Bytes of a group that [`Log::append`] writes as a whole, as long as the first of its batches
-    /// does not need a new segment; a group that begins a new segment may have [`APPEND_MAX_BYTES`]
-    /// or a segment, whichever is smaller. A single batch may always be larger.
+    /// does not need a new segment; a group that begins a new segment may have [`APPEND_MAX_BYTES`],
+    /// a segment, or what its indexes take, whichever is smallest. A single batch may always be
+    /// larger.
     #[must_use]
     pub fn group_max_bytes(&self) -> u64 {
-        self.config
-            .segment_bytes
+        let LogConfig {
+            segment_bytes,
+            segment_index_bytes,
+            index_interval_bytes,
+            ..
+        } = self.config;
+        let indexed = self
+            .active
+            .indexer
+            .room_bytes(segment_index_bytes, index_interval_bytes);
+        segment_bytes
             .saturating_sub(self.active.file.end())
+            .min(indexed)
             .min(APPEND_MAX_BYTES)
     }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use skein_env::Disk;
-use skein_record::BatchHeader;
+use skein_record::{BatchHeader, HEADER_BYTES};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
@@ -167,13 +167,27 @@ impl SegmentIndexer {
         self.times.flush()
     }
 
-    /// Whether an index would grow beyond `max_bytes`; the time index keeps room for its last
-    /// entry.
+    /// Whether an index would grow beyond `max_bytes`.
     pub(crate) fn is_full(&self, max_bytes: u64) -> bool {
-        const OFFSET_BYTES: u64 = OffsetEntry::BYTES as u64;
-        const TIME_BYTES: u64 = TimeEntry::BYTES as u64;
-        self.offsets.size_in_bytes() + OFFSET_BYTES > max_bytes
-            || self.times.size_in_bytes() + 2 * TIME_BYTES > max_bytes
+        self.room(max_bytes) == 0
+    }
+
+    /// Bytes of batches that surely lead to no more entries than indexes of `max_bytes` have room
+    /// for.
+    pub(crate) fn room_bytes(&self, max_bytes: u64, interval_bytes: u64) -> u64 {
+        // Between two entries lie more than an interval and at least a batch, and behind the last
+        // one the batch that it names.
+        let between = interval_bytes.saturating_add(1).max(HEADER_BYTES as u64);
+        self.room(max_bytes).saturating_mul(between)
+    }
+
+    /// Entries that still fit into indexes of `max_bytes`; the time index keeps room for its last
+    /// one.
+    fn room(&self, max_bytes: u64) -> u64 {
+        let offsets = max_bytes.saturating_sub(self.offsets.size_in_bytes());
+        let times = max_bytes.saturating_sub(self.times.size_in_bytes());
+        let (offset_bytes, time_bytes) = (OffsetEntry::BYTES as u64, TimeEntry::BYTES as u64);
+        (offsets / offset_bytes).min((times / time_bytes).saturating_sub(1))
     }
 
     fn push_time(&mut self) {

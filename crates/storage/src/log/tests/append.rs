@@ -86,6 +86,46 @@ fn a_group_has_at_most_1024_pieces_and_4_mib_and_never_crosses_a_roll() {
 }
 
 #[test]
+fn a_group_does_not_outgrow_the_indexes() {
+    let size = batch_at(0, 1, 8, 1).len() as u64;
+    let limits = [
+        (64, 0),
+        (64, size - 1),
+        (100, size - 1),
+        (100, 300),
+        (16, 50),
+        (4, 0),
+    ];
+    // With rising timestamps the time index is full first, with equal ones the other.
+    let rising = [true, false];
+    let cases = limits
+        .iter()
+        .flat_map(|limit| rising.map(|rises| (*limit, rises)));
+    for ((index_bytes, interval_bytes), rises) in cases {
+        let fixture = fixture();
+        let config = LogConfig {
+            segment_index_bytes: index_bytes,
+            index_interval_bytes: interval_bytes,
+            ..LogConfig::default()
+        };
+        let mut log = fixture.log(config);
+        let batches: Vec<Vec<u8>> = (0..100)
+            .map(|base| batch_at(base, 1, 8, 1000 + base * i64::from(rises)))
+            .collect();
+        log.append_all(&batches);
+        log.active.indexer.finish().unwrap();
+        assert_eq!(offsets(&log.view(), 0, 100), upto(100));
+        log.view().check_indexes().unwrap();
+        for name in [fixture.names(".index"), fixture.names(".timeindex")].concat() {
+            let size = std::fs::metadata(fixture.path(&name)).unwrap().len();
+            // A time index has its last entry in any case.
+            let at_most = index_bytes.max(12);
+            assert!(size <= at_most, "{name}: {size} of {index_bytes}");
+        }
+    }
+}
+
+#[test]
 fn readers_see_what_was_published_and_no_more() {
     let fixture = fixture();
     let mut log = fixture.log(small());
