@@ -242,6 +242,31 @@ fn a_name_is_sure_only_after_its_directory_was_synced() {
 }
 
 #[test]
+fn each_directory_keeps_its_own_order_and_none_with_another() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..500 {
+        let world = SimWorld::new(seed);
+        let view = disk(&world);
+        for directory in ["/a", "/b"] {
+            view.create_directory(Path::new(directory)).unwrap();
+        }
+        view.sync_directory(Path::new("/")).unwrap();
+        for file in ["/a/1", "/b/1", "/a/2", "/b/2"] {
+            view.open(Path::new(file), OpenMode::CreateNew).unwrap();
+        }
+        world.power_cut(NODE);
+        let view = disk(&world);
+        let there = |file: &str| view.stat(Path::new(file)).is_ok();
+        for directory in ["/a", "/b"] {
+            let (first, second) = (format!("{directory}/1"), format!("{directory}/2"));
+            assert!(there(&first) || !there(&second), "seed {seed}: {directory}");
+        }
+        seen.insert(["/a/1", "/a/2", "/b/1", "/b/2"].map(there));
+    }
+    assert_eq!(seen.len(), 9, "each with none, one or both: {seen:?}");
+}
+
+#[test]
 fn an_unsynced_parent_loses_what_is_below_it() {
     let lost = (0..100).filter(|seed| {
         let world = SimWorld::new(*seed);

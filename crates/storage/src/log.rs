@@ -22,6 +22,11 @@
 //! - an append is one write to one segment, all or nothing (`active.rs`, `segment_file.rs`);
 //! - what is published is written (`publish` is the only place that stores a view).
 //!
+//! What the file system must do: bring the names of one directory to the device in the order in
+//! which they were made, as those do that journal their metadata. Else a power cut could take the
+//! first segment's name and leave a later one's, where nothing was flushed: the log would begin
+//! there, as if retention had been at work. Nothing relies on an order between directories.
+//!
 //! Source: `UnifiedLog` and `LocalLog` of Kafka 4.1.1.
 
 use std::fmt;

@@ -232,7 +232,7 @@ impl Log {
 
     /// Sees to it that a power cut leaves no gap when the first `count` segments go, up to `end`.
     fn begin_deletion(&mut self, count: usize, end: Offset) -> Result<(), StorageError> {
-        // Names may become durable in any order: an older segment must not outlive a later one.
+        // An older segment must not outlive a later one, in whatever order the disk takes names.
         if count > 1 {
             let (file, home) = (CheckpointFile::LogStartOffset, &self.home);
             let start = self.log_start_offset.max(end);
