@@ -27,6 +27,7 @@
 //! Source: `LogSegment.recover`, `LogLoader.recoverLog` of Kafka 4.1.1.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use skein_env::{File, OpenMode};
@@ -125,6 +126,8 @@ struct Scanned {
     verified_bytes: u64,
     /// Where the last batch begins, unless its checksum was compared.
     unverified: Option<u64>,
+    /// Offsets that are missing before the last batch.
+    gap: Range<Offset>,
     /// Where the first batch behind the recovery point begins, if there is one.
     found_from: Option<u64>,
     /// Where the bytes go bad, if they do, and why.
@@ -327,7 +330,7 @@ impl Run<'_> {
         let mut file = SegmentFile::open(&**self.home.disk(), &path)?;
         let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
         let (mut first_timestamp, mut verified_bytes, mut found_from) = (None, 0, None);
-        let mut unverified = None;
+        let (mut unverified, mut gap, mut before) = (None, base_offset..base_offset, base_offset);
         let recovery_point = self.start.recovery_point;
         let mut walk = BatchWalk {
             expected: base_offset,
@@ -339,6 +342,8 @@ impl Run<'_> {
                 indexer.add(header, visited.position, self.config.index_interval_bytes);
                 first_timestamp.get_or_insert(header.max_timestamp);
                 unverified = (header.last_offset() < recovery_point).then_some(visited.position);
+                gap = before..header.base_offset;
+                before = header.next_offset();
                 if header.last_offset() >= recovery_point {
                     found_from.get_or_insert(visited.position);
                     verified_bytes += header.size_in_bytes() as u64;
@@ -362,6 +367,7 @@ impl Run<'_> {
             first_timestamp,
             verified_bytes,
             unverified,
+            gap,
             found_from,
             fault,
         })
@@ -422,9 +428,10 @@ impl Run<'_> {
         let (file, path, end) = (scanned.file.file(), scanned.file.path(), scanned.end());
         let mut head = [0; HEADER_BYTES];
         let filled = atomic_file::read_full(&**file, path, &mut head, end)?;
-        if BatchHeader::parse(&head[..filled])
-            .is_ok_and(|header| header.base_offset < self.start.recovery_point)
-        {
+        // Refused batches may have come back here: they do not fill a gap.
+        let fills_gap = BatchHeader::parse(&head[..filled])
+            .is_ok_and(|header| scanned.gap.contains(&header.base_offset));
+        if fills_gap && scanned.gap.start < self.start.recovery_point {
             return Ok(true);
         }
         let Some(start) = scanned.unverified else {

@@ -103,6 +103,34 @@ fn a_torn_batch_right_above_the_recovery_point_is_cut() {
     }
 }
 
+/// A write that failed was cut back, which nothing flushed: a power cut may bring its bytes back,
+/// behind what was written and flushed in its place.
+#[test]
+fn refused_batches_that_came_back_behind_the_recovery_point_are_cut() {
+    for is_compacting in [true, false] {
+        let fixture = fixture();
+        let mut log = fixture.log(LogConfig::default());
+        log.fill_to(20, 1, 100);
+        // Four records take less room than two batches.
+        log.append_all(&[batch_at(20, 4, 30, 1)]);
+        log.flush(Millis(1)).unwrap();
+        checkpoint(&log);
+        drop(log);
+        let path = fixture.path("00000000000000000000.log");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let flushed = bytes.len();
+        bytes.extend(batch_at(21, 1, 100, 1));
+        std::fs::write(&path, &bytes).unwrap();
+        let opened = fixture.open(LogConfig {
+            is_compacting,
+            ..LogConfig::default()
+        });
+        assert_eq!(opened.log.log_end_offset(), Offset(24));
+        assert_eq!(opened.recovery.cut.unwrap().position, flushed as u64);
+        assert_eq!(offsets(&opened.log.view(), 0, 24), upto(24));
+    }
+}
+
 /// A log with gaps within segments and between them, as compaction leaves them; its offsets.
 fn with_gaps(fixture: &Fixture) -> (Log, Vec<i64>) {
     let mut log = fixture.log(LogConfig {
