@@ -31,7 +31,7 @@ mod trace;
 mod world;
 
 pub use clock::SimClockControl;
-pub use disk::{Death, DiskSpeed, Fault, FaultPlan, Killed, Operation, SimDisk, is_killed};
+pub use disk::{Death, DiskSpeed, Fault, FaultPlan, Killed, Operation, Rot, SimDisk, is_killed};
 pub use net::{LinkPlan, SimNetControl};
 pub use rng::SimRng;
 pub use spawn::Schedule;

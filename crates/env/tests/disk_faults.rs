@@ -667,12 +667,15 @@ fn after_a_power_cut_everything_is_cold_until_it_is_read() {
 }
 
 #[test]
-fn rot_flips_bits_for_good() {
+fn rot_flips_bits_until_it_is_undone() {
     let world = SimWorld::new(8);
     durable_file(&disk(&world), "file", &[0b1010; 5000]);
-    assert!(world.disk(NODE).rot(Path::new("/file"), 4500, 0b0110));
-    assert!(!world.disk(NODE).rot(Path::new("/file"), 5000, 1));
-    assert!(!world.disk(NODE).rot(Path::new("/other"), 0, 1));
+    let rot = world
+        .disk(NODE)
+        .rot(Path::new("/file"), 4500, 0b0110)
+        .unwrap();
+    assert!(world.disk(NODE).rot(Path::new("/file"), 5000, 1).is_none());
+    assert!(world.disk(NODE).rot(Path::new("/other"), 0, 1).is_none());
     world.power_cut(NODE);
     let found = read_path(&disk(&world), "file").unwrap();
     assert_eq!((found[4499], found[4500]), (0b1010, 0b1100));
@@ -680,6 +683,12 @@ fn rot_flips_bits_for_good() {
         disk(&world).stat(Path::new("file")).unwrap(),
         EntryKind::File(5000)
     );
+    // Whatever its file is called by now.
+    disk(&world)
+        .rename(Path::new("/file"), Path::new("/moved"))
+        .unwrap();
+    assert!(rot.undo());
+    assert_eq!(read_path(&disk(&world), "moved").unwrap(), [0b1010; 5000]);
 }
 
 #[test]

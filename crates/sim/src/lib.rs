@@ -27,6 +27,7 @@
 //! Source: the simulators of FoundationDB and TigerBeetle; the checkers of Jepsen.
 
 mod batches;
+mod bit_rot;
 mod client;
 mod event;
 mod history;

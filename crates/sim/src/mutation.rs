@@ -27,6 +27,7 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("log-start-not-kept", Mutation::LogStartNotKept),
     ("retention-too-eager", Mutation::RetentionTooEager),
     ("deletes-too-much", Mutation::DeletesTooMuch),
+    ("corruption-cut", Mutation::CorruptionCut),
     ("old-directory-reused", Mutation::OldDirectoryReused),
     ("deleted-topic-served", Mutation::DeletedTopicServed),
     ("session-keeps-position", Mutation::SessionKeepsPosition),

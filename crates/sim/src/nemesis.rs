@@ -14,6 +14,7 @@ use skein_env::sim::{DiskSpeed, Fault, FaultPlan as DiskFaults, LinkPlan, SimRng
 use skein_types::Millis;
 use tokio::time::{Instant, sleep};
 
+use crate::bit_rot;
 use crate::event::{End, Event};
 use crate::history::Actor;
 use crate::node::{NODE, Node};
@@ -61,6 +62,7 @@ enum Kind {
     BlockedLink,
     SlowLink,
     ClockJump,
+    BitRot,
 }
 
 impl<'a> Nemesis<'a> {
@@ -147,6 +149,7 @@ impl<'a> Nemesis<'a> {
                 self.world.clock(NODE).jump(Millis(distance));
                 self.tell("has moved it");
             }
+            Kind::BitRot => self.rot_a_bit().await,
         }
     }
 
@@ -199,6 +202,33 @@ impl<'a> Nemesis<'a> {
             }
         }
         self.settle().await;
+    }
+
+    /// Lets a bit of a flushed batch go bad under a node that does not run, and for a while under
+    /// the next one; then it is good again, and nothing may be missing.
+    async fn rot_a_bit(&mut self) {
+        let end = self.draw_end();
+        self.end_now(end);
+        let Some(place) = bit_rot::choose(self.world, &mut self.rng) else {
+            return self.tell("finds no bit to rot");
+        };
+        let disk = self.world.disk(NODE);
+        let Some(rot) = disk.rot(&place.path, place.offset, place.mask) else {
+            return self.tell("finds no byte to rot");
+        };
+        let path = place.path.display();
+        let (offset, mask) = (place.offset, place.mask);
+        self.tell(&format!("rots {mask:#x} of byte {offset} of {path}"));
+        self.witness.rots(&place.partition);
+        // Its partition may be offline, and refuse.
+        self.witness.tell(Actor::Nemesis, Event::WritesMayFail);
+        self.last().await;
+        let end = self.draw_end();
+        self.end_now(end);
+        let is_there = rot.undo();
+        self.tell(&format!("makes the bit good again; there: {is_there}"));
+        self.witness.rots_no_more();
+        self.witness.tell(Actor::Nemesis, Event::WritesHealed);
     }
 
     async fn fill_disk(&mut self) {
@@ -278,6 +308,13 @@ impl<'a> Nemesis<'a> {
         Duration::from_micros(self.rng.between(1, most.max(1)))
     }
 
+    fn draw_end(&mut self) -> End {
+        match self.rng.chance(2) {
+            true => End::Kill,
+            false => End::PowerCut,
+        }
+    }
+
     fn draw_client(&mut self) -> String {
         let at = usize::try_from(self.rng.below(self.clients.len() as u64)).unwrap_or(0);
         self.clients[at].clone()
@@ -307,6 +344,7 @@ fn weights(faults: &FaultPlan) -> Vec<(u64, Kind)> {
         (faults.blocked_link, Kind::BlockedLink),
         (faults.slow_link, Kind::SlowLink),
         (faults.clock_jump, Kind::ClockJump),
+        (faults.bit_rot, Kind::BitRot),
     ]
 }
 

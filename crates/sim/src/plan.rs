@@ -107,6 +107,7 @@ pub(crate) struct FaultPlan {
     pub(crate) blocked_link: u64,
     pub(crate) slow_link: u64,
     pub(crate) clock_jump: u64,
+    pub(crate) bit_rot: u64,
 }
 
 impl Plan {
@@ -289,6 +290,7 @@ impl FaultPlan {
             blocked_link: weight(2),
             slow_link: weight(2),
             clock_jump: weight(1),
+            bit_rot: weight(2),
             pause_max: Duration::from_millis(pick(rng, &[50, 200, 1_000])),
             restart_max: Duration::from_millis(pick(rng, &[1, 100, 1_000])),
         }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use skein_env::Clock;
 use skein_env::sim::SimClockControl;
 use skein_record::BatchView;
-use skein_types::{Millis, TopicId};
+use skein_types::{Millis, TopicId, TopicPartition};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -59,6 +59,8 @@ struct State {
     operations: u64,
     violation: Option<Violation>,
     topics: Topics,
+    /// The partition with a bad bit, and the last life of the node that may meet it.
+    rotten: Option<(TopicPartition, u32)>,
     /// The latest time of day that the node can have seen.
     node_time: Millis,
 }
@@ -78,6 +80,7 @@ impl Witness {
             operations: 0,
             violation: None,
             topics: Topics::new(&plan),
+            rotten: None,
             node_time: clock.now(),
         };
         Self {
@@ -210,6 +213,31 @@ impl Witness {
         view: &BatchView<'_>,
     ) -> Result<BatchId, String> {
         self.state.lock().batches.identify(partition, view)
+    }
+
+    /// A batch in the partition's files has a bad bit from now on.
+    pub(crate) fn rots(&self, partition: &TopicPartition) {
+        self.state.lock().rotten = Some((partition.clone(), u32::MAX));
+    }
+
+    /// No batch has a bad bit any more; answers to what was asked until now may.
+    pub(crate) fn rots_no_more(&self) {
+        let mut state = self.state.lock();
+        let life = state.now.life;
+        if let Some((_, last)) = &mut state.rotten {
+            *last = life;
+        }
+    }
+
+    /// Whether what was asked of the partition may have met a bad bit.
+    pub(crate) fn is_rotten(&self, partition: PartitionId, asked: Stamp) -> bool {
+        let plan = self.plan.partition(partition);
+        let name = self.plan.topics[plan.topic].name.as_str();
+        let state = self.state.lock();
+        state.rotten.as_ref().is_some_and(|(rotten, last)| {
+            let index = usize::try_from(rotten.partition.0);
+            rotten.topic.as_str() == name && index == Ok(plan.index) && asked.life <= *last
+        })
     }
 
     /// Notes a topic that was created.

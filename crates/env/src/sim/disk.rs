@@ -67,6 +67,20 @@ pub struct SimDisk {
     core: Arc<Core>,
 }
 
+/// Bits that went bad, in a file that may have another name by now, or none.
+pub struct Rot {
+    file: Arc<FileNode>,
+    offset: u64,
+    mask: u8,
+}
+
+impl Rot {
+    /// Makes the bits good again; says whether the byte is still there.
+    pub fn undo(self) -> bool {
+        self.file.content.lock().rot(self.offset, self.mask)
+    }
+}
+
 struct Core {
     node: String,
     trace: Arc<Trace>,
@@ -181,14 +195,14 @@ impl SimDisk {
     }
 
     /// Flips the bits of `mask` in the byte at `offset` of the file at `path`, on the device too;
-    /// says whether there is such a byte.
-    #[must_use]
-    pub fn rot(&self, path: &Path, offset: u64, mask: u8) -> bool {
+    /// `None` if there is no such byte.
+    pub fn rot(&self, path: &Path, offset: u64, mask: u8) -> Option<Rot> {
         let entry = self.core.state.lock().names.find(path);
-        match entry {
-            Ok(Entry::File(file)) => file.content.lock().rot(offset, mask),
-            _ => false,
-        }
+        let Ok(Entry::File(file)) = entry else {
+            return None;
+        };
+        let has_rotten = file.content.lock().rot(offset, mask);
+        has_rotten.then_some(Rot { file, offset, mask })
     }
 
     /// Ends the process: its handles die. With the power, what was not flushed is lost, kept or

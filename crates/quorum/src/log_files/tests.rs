@@ -333,7 +333,7 @@ fn a_corrupt_entry_that_was_flushed_is_never_cut_off() {
     let path = files.files[0].file.path().to_path_buf();
     let start = files.files[0].starts[1];
     drop(files);
-    assert!(world.disk("a").rot(&path, start + 9, 0x40));
+    assert!(world.disk("a").rot(&path, start + 9, 0x40).is_some());
     let error = reopen(&world).err().unwrap();
     assert!(matches!(error, QuorumError::Lost { .. }), "{error}");
     assert!(

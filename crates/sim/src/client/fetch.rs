@@ -244,9 +244,14 @@ impl Asked<'_> {
         self.client.witness.tell(self.client.actor, event);
     }
 
-    /// What was read is wrong in itself.
+    /// What was read is wrong in itself. A bad bit on the disk is not the node's fault, as long as
+    /// the reader sees it.
     fn accuse(&self, text: &str) -> Progress {
         let (witness, actor) = (&self.client.witness, self.client.actor);
+        if witness.is_rotten(self.partition, self.asked) {
+            self.tell(Event::Note(format!("reads a rotten batch: {text}")));
+            return Progress::Unavailable;
+        }
         witness.accuse(
             actor,
             "offsets_immutable",
