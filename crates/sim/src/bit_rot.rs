@@ -111,10 +111,11 @@ fn batches(disk: &dyn Disk, path: &Path, end: Offset) -> Option<Vec<(u64, u64)>>
     let mut head = [0; HEADER_BYTES];
     while position + HEADER_BYTES as u64 <= length {
         file.read_at(&mut head, position).ok()?;
-        let header = BatchHeader::parse(&head).ok()?;
-        if header.next_offset() > end {
+        // Behind the last batch there may be room for more.
+        let flushed = BatchHeader::parse(&head).ok();
+        let Some(header) = flushed.filter(|header| header.next_offset() <= end) else {
             break;
-        }
+        };
         let size = header.size_in_bytes() as u64;
         batches.push((position, size));
         position += size;
