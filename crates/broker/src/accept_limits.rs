@@ -1,7 +1,7 @@
 //! How many connections are accepted, and from whom.
 //!
-//! Input: `max.connections`, `max.connections.per.ip` and its overrides, as they change. Output: the
-//! limits that acceptors look at.
+//! Input: `max.connections`, `max.connections.per.ip` and its overrides, as they change. Output:
+//! the limits that acceptors look at.
 //!
 //! Invariants:
 //! - changes take effect in their order: one task follows them;

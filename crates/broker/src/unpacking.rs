@@ -36,8 +36,9 @@ const GUESSED_RATIO: usize = 16;
 /// The least that is reserved.
 const GUESSED_MIN_BYTES: usize = 256 * 1024;
 
-/// Has `read` read the batch on the offload pool, and told how many bytes it may unpack: `max_bytes`
-/// at most. It may be called a second time, with more, after it found the first too few.
+/// Has `read` read the batch on the offload pool, and told how many bytes it may unpack:
+/// `max_bytes` at most. It may be called a second time, with more, after it found the first too
+/// few.
 ///
 /// Returns the batch and what `read` did; `None` if the node ends.
 pub(crate) async fn unpack<T: Send + 'static>(

@@ -1,13 +1,13 @@
 //! Who leads a partition, and who is in its ISR, when brokers come and go.
 //!
 //! ```text
-//!  event                     ISR               ELR                     last known members
-//!  fenced, stopping          leaves            joins if ISR < min ISR  -
-//!  registered, disk intact   leaves            joins if ISR < min ISR  -
-//!  registered, unclean       leaves            leaves                  ISR ∪ ELR if both are empty
-//!  registered, other disk    leaves            leaves                  leaves
-//!  its storage failed        leaves            leaves                  ISR ∪ ELR if both are empty
-//!  may lead again            joins if elected  leaves if elected       empty once there is a leader
+//! event                     ISR               ELR                     last known members
+//! fenced, stopping          leaves            joins if ISR < min ISR  -
+//! registered, disk intact   leaves            joins if ISR < min ISR  -
+//! registered, unclean       leaves            leaves                  ISR ∪ ELR if both are empty
+//! registered, other disk    leaves            leaves                  leaves
+//! its storage failed        leaves            leaves                  ISR ∪ ELR if both are empty
+//! may lead again            joins if elected  leaves if elected       empty once there is a leader
 //! ```
 //!
 //! Input: a partition and what happens to its brokers. Output: the partition as it is from then on.

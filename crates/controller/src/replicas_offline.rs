@@ -7,7 +7,8 @@
 //! - what the replica holds is not known any more, so it leaves ISR and ELR, also where everything
 //!   was flushed; if it was the last member it is remembered as such, and leads again when its next
 //!   process registers (`election.rs`);
-//! - the word of a former process, and of partitions that the broker does not hold, changes nothing.
+//! - the word of a former process, or of partitions that the broker does not hold, is without
+//!   effect.
 //!
 //! Source: KIP-858 and `handleAssignReplicasToDirs`, KIP-966; KIP-112 for what clients see.
 
