@@ -26,8 +26,7 @@ pub use directory::create_directory;
 pub use error::{Severity, StorageError};
 pub use log::{
     APPEND_MAX_BYTES, Appended, Cut, DeletedSegment, FileRange, FlushPlan, FlushScope, Flushed,
-    FoundRecord, Log, LogReader, LogView, OpenedLog, ReadError, Recovery, TimestampOffset,
-    Truncated,
+    FoundRecord, Log, LogView, OpenedLog, ReadError, Recovery, TimestampOffset, Truncated,
 };
 pub use log_config::LogConfig;
 pub use log_directory::{

@@ -33,7 +33,6 @@ use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use skein_record::{BatchHeader, LeaderEpochs};
 use skein_types::{Millis, Offset, TopicPartition};
 use smallvec::SmallVec;
@@ -71,7 +70,7 @@ use segment::{Home, SealedSegment};
 pub use segment_index::TimestampOffset;
 pub use time_lookup::FoundRecord;
 pub use truncate::Truncated;
-pub use view::{FileRange, LogReader, LogView, ReadError};
+pub use view::{FileRange, LogView, ReadError};
 
 use crate::segment_file::SegmentFile;
 
@@ -100,7 +99,7 @@ pub struct Log {
     is_snapshot_due: bool,
     /// A step failed half-way: nothing more is written until the log is opened again.
     is_broken: bool,
-    published: Arc<ArcSwap<LogView>>,
+    published: Arc<LogView>,
 }
 
 /// What an append did.
@@ -220,10 +219,10 @@ impl Log {
         self.active.file.release_room()
     }
 
-    /// Hands out views to readers.
+    /// What readers may see: the view as last published.
     #[must_use]
-    pub fn reader(&self) -> LogReader {
-        LogReader::new(Arc::clone(&self.published))
+    pub fn published(&self) -> Arc<LogView> {
+        Arc::clone(&self.published)
     }
 
     /// The view as it is now, published or not: for the replica's own reads.
@@ -370,9 +369,9 @@ impl Log {
         Ok(())
     }
 
-    fn publish_view(&self) {
+    fn publish_view(&mut self) {
         self.check();
-        self.published.store(Arc::new(self.view()));
+        self.published = Arc::new(self.view());
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use skein_net::BytesPermit;
 use skein_partition::{Effect, Event, PublishedRole, Refusal, Ticket};
 use skein_record::{BatchBuf, LeaderEpochs};
-use skein_storage::{Log, LogReader, LogView};
+use skein_storage::{Log, LogView};
 use skein_types::Offset;
 use slab::Slab;
 use smallvec::SmallVec;
@@ -64,7 +64,6 @@ pub(super) struct Core {
     is_closed: bool,
     /// The log as readers may see it while it is away.
     view: Arc<LogView>,
-    reader: LogReader,
     /// As readers see them; published with the next view.
     leader_epochs: Arc<LeaderEpochs>,
     effects: Vec<Effect>,
@@ -148,7 +147,6 @@ impl Core {
         } = opened.view();
         Self {
             machine: opened.machine,
-            reader: opened.log.reader(),
             leader_epochs,
             aged_end: log.log_end_offset,
             view: log,

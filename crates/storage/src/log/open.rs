@@ -16,7 +16,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use skein_record::{LeaderEpochs, ProducerStates};
 use skein_types::{Millis, Offset, TopicId, TopicPartition};
 
@@ -348,7 +347,7 @@ impl Opening {
             flush,
             is_snapshot_due: false,
             is_broken: false,
-            published: Arc::new(ArcSwap::from_pointee(view)),
+            published: Arc::new(view),
         }
     }
 }

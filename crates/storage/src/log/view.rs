@@ -9,8 +9,7 @@
 //! ```
 //!
 //! Invariants:
-//! - a view never changes; a reader and the writer share no lock (an `ArcSwap` stands between
-//!   them);
+//! - a view never changes; a reader and the writer share no lock;
 //! - a read never passes its `up_to`, nor what was written when the view was published;
 //! - an old view stays safe: its files are never rewritten, at worst they end earlier.
 //!
@@ -19,7 +18,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use skein_env::{File, Residency};
 use skein_types::Offset;
 
@@ -29,15 +27,6 @@ use super::names::FileKind;
 use super::segment::{Home, SealedSegment};
 use super::segment_index::TimestampOffset;
 use crate::StorageError;
-
-/// How often a reader takes a newer view because a file of its own has gone.
-const RELOADS_MAX: usize = 3;
-
-/// Hands out views of one log. Cheap to clone; outlives the log.
-#[derive(Clone)]
-pub struct LogReader {
-    view: Arc<ArcSwap<LogView>>,
-}
 
 /// A log as of one moment.
 pub struct LogView {
@@ -107,36 +96,6 @@ impl ReadError {
     #[must_use]
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Storage(error) if error.is_not_found())
-    }
-}
-
-impl LogReader {
-    pub(crate) fn new(view: Arc<ArcSwap<LogView>>) -> Self {
-        Self { view }
-    }
-
-    /// The view as last published.
-    #[must_use]
-    pub fn load(&self) -> Arc<LogView> {
-        self.view.load_full()
-    }
-
-    /// Asks the present view, and a newer one if retention has taken a file in between.
-    ///
-    /// # Errors
-    /// Those of `ask`.
-    pub fn ask<T>(
-        &self,
-        mut ask: impl FnMut(&LogView) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
-        let mut result = ask(&self.load());
-        for _ in 0..RELOADS_MAX {
-            if !result.as_ref().is_err_and(ReadError::is_stale) {
-                break;
-            }
-            result = ask(&self.load());
-        }
-        result
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct Produce {
 impl Opened {
     pub(in crate::replica) fn view(&self) -> ReplicaView {
         ReplicaView {
-            log: self.log.reader().load(),
+            log: self.log.published(),
             offsets: self.machine.published(),
             leader_epochs: Arc::new(self.machine.leader_epochs().clone()),
         }

@@ -38,7 +38,8 @@ impl Core {
         // The task may have changed the list of segments, of which the state machine knows nothing;
         // and what was committed while the log was away the log does not know.
         let is_behind = self.view.high_watermark != self.machine.published().high_watermark;
-        if is_behind || !Arc::ptr_eq(&self.view, &self.reader.load()) {
+        let log = self.log.as_ref();
+        if is_behind || log.is_some_and(|log| !Arc::ptr_eq(&self.view, &log.published())) {
             self.publish(step);
         }
     }

@@ -160,7 +160,7 @@ impl Core {
             let [high_watermark, last_stable_offset] =
                 [high_watermark, last_stable_offset].map(|offset| offset.min(log.log_end_offset()));
             log.publish(high_watermark, last_stable_offset);
-            self.view = self.reader.load();
+            self.view = log.published();
         }
         step.replica.publish(ReplicaView {
             log: Arc::clone(&self.view),

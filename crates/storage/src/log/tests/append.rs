@@ -129,11 +129,10 @@ fn a_group_does_not_outgrow_the_indexes() {
 fn readers_see_what_was_published_and_no_more() {
     let fixture = fixture();
     let mut log = fixture.log(small());
-    let reader = log.reader();
     log.append(&[&batch_at(0, 3, 10, 1)], Millis(1)).unwrap();
-    assert_eq!(reader.load().log_end_offset, Offset(0));
+    assert_eq!(log.published().log_end_offset, Offset(0));
     log.publish(Offset(0), Offset(0));
-    let view = reader.load();
+    let view = log.published();
     assert_eq!(view.log_end_offset, Offset(3));
     assert!(
         view.read(Offset(0), 1000, view.high_watermark, true)
@@ -143,8 +142,8 @@ fn readers_see_what_was_published_and_no_more() {
     log.append(&[&batch_at(3, 3, 10, 1)], Millis(1)).unwrap();
     log.publish(Offset(3), Offset(3));
     assert_eq!(offsets(&view, 0, 99), upto(3));
-    assert_eq!(offsets(&reader.load(), 0, 3), upto(3));
-    assert_eq!(offsets(&reader.load(), 0, 99), upto(6));
+    assert_eq!(offsets(&log.published(), 0, 3), upto(3));
+    assert_eq!(offsets(&log.published(), 0, 99), upto(6));
 }
 
 #[test]

@@ -198,7 +198,7 @@ impl World {
             (log.log_start_offset().0, log.log_end_offset().0),
             (start, end)
         );
-        let view = log.reader().load();
+        let view = log.published();
         view.check_indexes().unwrap();
         let expected: Vec<i64> = readable.iter().map(|record| record.0).collect();
         assert_eq!(offsets(&view, start, end), expected);

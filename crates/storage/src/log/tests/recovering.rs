@@ -438,7 +438,7 @@ fn the_high_watermark_is_kept_within_the_log() {
         drop(log);
         let opened = fixture.open(small());
         assert_eq!(opened.high_watermark, Offset(expected));
-        assert_eq!(opened.log.reader().load().high_watermark, Offset(expected));
+        assert_eq!(opened.log.published().high_watermark, Offset(expected));
     }
 }
 

@@ -272,26 +272,24 @@ fn readers_of_a_deleted_segment_finish_or_hear_of_it() {
     };
     let mut log = fixture.log(config);
     log.fill_to(80, 1, 100);
-    let reader = log.reader();
-    let old = reader.load();
+    let old = log.published();
     let range = old.read(Offset(0), 700, Offset(80), true).unwrap().unwrap();
     let before = records(&range);
     // Forget what is open, as a full cache would.
-    drop((log, reader, old));
+    drop((log, old));
     fixture.limits = CacheLimits {
         descriptors: 1,
         maps: 1,
     };
     let mut log = fixture.log(config);
     log.publish_all();
-    let (reader, old) = (log.reader(), log.reader().load());
+    let old = log.published();
     let deleted = log.retain(Millis(1));
     assert_eq!(records(&range), before, "an open file can be read on");
     let error = old.read(Offset(0), 700, Offset(80), true).unwrap_err();
     assert!(error.is_stale(), "{error}");
-    let error = reader
-        .ask(|view| view.read(Offset(0), 700, Offset(80), true))
-        .unwrap_err();
+    let new = log.published();
+    let error = new.read(Offset(0), 700, Offset(80), true).unwrap_err();
     assert!(matches!(error, ReadError::OutOfRange { .. }), "{error}");
     remove(&fixture, &deleted);
     assert_eq!(records(&range), before);
