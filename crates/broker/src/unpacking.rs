@@ -114,7 +114,13 @@ mod tests {
         let read = move |_: &BatchBuf, bound: usize| {
             let sum = at_once.fetch_add(bound, Ordering::SeqCst) + bound;
             most_at_once.fetch_max(sum, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(2));
+            // A large one waits a while for others to come beside it.
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(1));
+                if bound != MAX || at_once.load(Ordering::SeqCst) > MAX {
+                    break;
+                }
+            }
             at_once.fetch_sub(bound, Ordering::SeqCst);
             // Each needs more than is guessed, and less than the most.
             match bound {

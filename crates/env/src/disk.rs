@@ -12,7 +12,8 @@
 //! - an index map is read-only: nothing is ever written through a map, because a full disk would
 //!   turn that into SIGBUS.
 //!
-//! Source: POSIX; `pwritev(2)`, `fallocate(2)`, `preadv2(2)` (`RWF_NOWAIT`), `mmap(2)`, `posix_fadvise(2)`.
+//! Source: POSIX; `pwritev(2)`, `fallocate(2)`, `preadv2(2)` (`RWF_NOWAIT`), `mmap(2)`,
+//! `posix_fadvise(2)`.
 
 use std::any::Any;
 use std::ffi::OsString;

@@ -167,8 +167,8 @@ impl Log {
     }
 
     /// Bytes of a group that [`Log::append`] writes as a whole, as long as the first of its batches
-    /// does not need a new segment; a group that begins a new segment may have [`APPEND_MAX_BYTES`],
-    /// a segment, or what its indexes take, whichever is smallest. A single batch may always be
+    /// does not need a new segment; a group that begins a new one may have [`APPEND_MAX_BYTES`], a
+    /// segment, or what its indexes take, whichever is smallest. A single batch may always be
     /// larger.
     #[must_use]
     pub fn group_max_bytes(&self) -> u64 {

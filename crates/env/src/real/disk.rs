@@ -7,7 +7,8 @@
 //! - a map is read through a raw pointer, never as a slice: the file under it grows and changes
 //!   while it is mapped.
 //!
-//! Source: `pwritev(2)`, `fallocate(2)`, `preadv2(2)`, `fdatasync(2)`, `posix_fadvise(2)`, `mmap(2)`, `flock(2)`.
+//! Source: `pwritev(2)`, `fallocate(2)`, `preadv2(2)`, `fdatasync(2)`, `posix_fadvise(2)`,
+//! `mmap(2)`, `flock(2)`.
 
 use std::ffi::OsString;
 use std::fs;
