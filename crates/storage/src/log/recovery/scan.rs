@@ -1,0 +1,187 @@
+//! One segment whose end is unknown, and the verdict on it.
+//!
+//! Input: the segment's file, and the recovery point. Output: its indexes, made anew; where its
+//! last good batch ends; whether what is wrong behind that may be cut.
+//!
+//! Invariants: those of [`super`] on what is cut.
+//!
+//! Source: `LogSegment.recover` of Kafka 4.1.1.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use skein_record::{BatchHeader, BatchView, HEADER_BYTES};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
+use skein_types::{Millis, Offset};
+
+use super::{Run, Start};
+use crate::log::batches::{BatchWalk, Visited};
+use crate::log::found::FoundPart;
+use crate::log::names::FileKind;
+use crate::log::segment_index::SegmentIndexer;
+use crate::segment_file::SegmentFile;
+use crate::{StorageError, atomic_file};
+
+/// A segment that was scanned.
+pub(super) struct Scanned {
+    pub(super) file: SegmentFile,
+    pub(super) indexer: SegmentIndexer,
+    pub(super) end_offset: Offset,
+    pub(super) first_timestamp: Option<Millis>,
+    pub(super) verified_bytes: u64,
+    /// Where the last batch begins, unless its checksum was compared.
+    unverified: Option<u64>,
+    /// Offsets that are missing before the last batch.
+    gap: Range<Offset>,
+    /// Where the first batch behind the recovery point begins, if there is one.
+    found_from: Option<u64>,
+    /// Where the bytes go bad, if they do, and why.
+    pub(super) fault: Option<(u64, &'static str)>,
+}
+
+impl Scanned {
+    /// End of the last batch that was taken for good.
+    pub(super) fn end(&self) -> u64 {
+        self.fault.map_or(self.file.end(), |(position, _)| position)
+    }
+
+    /// The bytes behind the recovery point.
+    pub(super) fn found(&self, base_offset: Offset) -> Option<FoundPart> {
+        let end = self.end();
+        let start = self.found_from.filter(|start| *start < end)?;
+        let file = Arc::clone(self.file.file());
+        Some(FoundPart {
+            base_offset,
+            file,
+            bytes: start..end,
+        })
+    }
+}
+
+impl Run<'_> {
+    /// Makes the segment's indexes anew and compares the checksums above the recovery point.
+    pub(super) fn scan_segment(&self, number: usize) -> Result<Scanned, StorageError> {
+        let (base_offset, _) = self.bases[number];
+        let next = self.bases.get(number + 1).map(|(base, _)| *base);
+        let path = self.home.file(base_offset, FileKind::Log);
+        let mut file = SegmentFile::open(&**self.home.disk(), &path)?;
+        let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
+        let (mut first_timestamp, mut verified_bytes, mut found_from) = (None, 0, None);
+        let (mut unverified, mut gap, mut before) = (None, base_offset..base_offset, base_offset);
+        let recovery_point = self.start.recovery_point;
+        let mut walk = BatchWalk {
+            expected: base_offset,
+            dense_from: self.dense_from(),
+            end: next.unwrap_or(Offset(i64::MAX)),
+            verify_from: recovery_point,
+            visit: |visited: Visited<'_>| {
+                let header = visited.header;
+                indexer.add(header, visited.position, self.config.index_interval_bytes);
+                first_timestamp.get_or_insert(header.max_timestamp);
+                unverified = (header.last_offset() < recovery_point).then_some(visited.position);
+                gap = before..header.base_offset;
+                before = header.next_offset();
+                if header.last_offset() >= recovery_point {
+                    found_from.get_or_insert(visited.position);
+                    verified_bytes += header.size_in_bytes() as u64;
+                }
+                Ok(())
+            },
+        };
+        let scan = file.scan(0, &mut walk)?;
+        let end_offset = walk.expected;
+        // Room that was made ahead, or the rest of a block that was written anew.
+        let is_room = scan.end < file.end() && file.is_zero_from(scan.end)?;
+        if is_room {
+            file.drop_zeros_from(scan.end)?;
+        }
+        let fault = scan.fault.filter(|_| !is_room);
+        let fault = fault.map(|reason| (scan.end, reason));
+        Ok(Scanned {
+            file,
+            indexer,
+            end_offset,
+            first_timestamp,
+            verified_bytes,
+            unverified,
+            gap,
+            found_from,
+            fault,
+        })
+    }
+
+    /// Records that are missing between a whole segment and the next one.
+    pub(super) fn gap_before(
+        &self,
+        next: Option<Offset>,
+        scanned: &Scanned,
+    ) -> Option<(u64, &'static str)> {
+        let dense_end = scanned.end_offset.max(self.dense_from());
+        next.is_some_and(|next| dense_end < next).then(|| {
+            (
+                scanned.file.end(),
+                "offsets are missing before the next segment",
+            )
+        })
+    }
+
+    /// From here on a missing offset is a lost record.
+    fn dense_from(&self) -> Offset {
+        if self.config.is_compacting {
+            Offset(i64::MAX)
+        } else {
+            self.start.recovery_point.max(self.start.cleaned_end)
+        }
+    }
+
+    /// Bad or missing bytes below the recovery point are never cut.
+    pub(super) fn check_recovery_point(
+        &self,
+        scanned: &Scanned,
+        fault: Option<(u64, &'static str)>,
+        next: Option<Offset>,
+    ) -> Result<(), StorageError> {
+        let Start {
+            recovery_point,
+            log_start_offset,
+            ..
+        } = self.start;
+        // A log that is being removed below its start may be found half removed.
+        let is_kept = log_start_offset < recovery_point;
+        let is_below = scanned.end_offset < recovery_point && is_kept;
+        let (position, reason) = match (fault, next) {
+            (Some(fault), _) if is_below || is_kept && self.is_spoilt_below(scanned)? => fault,
+            (None, None) if is_below => {
+                (scanned.file.end(), "the log ends before its recovery point")
+            }
+            _ => return Ok(()),
+        };
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::CorruptionCut) {
+            return Ok(());
+        }
+        Err(StorageError::corrupt(scanned.file.path(), position, reason))
+    }
+
+    /// Whether a fault at or above the recovery point comes from bytes below it: a length that went
+    /// bad leads the walk astray, an offset that did puts good batches in the wrong.
+    fn is_spoilt_below(&self, scanned: &Scanned) -> Result<bool, StorageError> {
+        let (file, path, end) = (scanned.file.file(), scanned.file.path(), scanned.end());
+        let mut head = [0; HEADER_BYTES];
+        let filled = atomic_file::read_full(&**file, path, &mut head, end)?;
+        // Refused batches may have come back here: they do not fill a gap.
+        let fills_gap = BatchHeader::parse(&head[..filled])
+            .is_ok_and(|header| scanned.gap.contains(&header.base_offset));
+        if fills_gap && scanned.gap.start < self.start.recovery_point {
+            return Ok(true);
+        }
+        let Some(start) = scanned.unverified else {
+            return Ok(false);
+        };
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        let filled = atomic_file::read_full(&**file, path, &mut bytes, start)?;
+        let is_good = BatchView::parse(&bytes[..filled]).is_ok_and(|last| last.check_crc().is_ok());
+        Ok(!is_good)
+    }
+}
