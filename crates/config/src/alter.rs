@@ -49,6 +49,17 @@ impl AlterOp {
             _ => None,
         }
     }
+
+    /// What IncrementalAlterConfigs carries for it.
+    #[must_use]
+    pub const fn code(self) -> i8 {
+        match self {
+            Self::Set => 0,
+            Self::Delete => 1,
+            Self::Append => 2,
+            Self::Subtract => 3,
+        }
+    }
 }
 
 /// One entry of IncrementalAlterConfigs.

@@ -68,6 +68,19 @@ pub(crate) fn decide(
     request: &IncrementalAlterConfigs,
     context: &Context<'_>,
 ) -> Decision {
+    let (records, results) = alter_all(image, request, context);
+    Decision {
+        records,
+        response: Response::IncrementalAlterConfigs(results),
+    }
+}
+
+/// What changes, and what became of each resource.
+pub(crate) fn alter_all(
+    image: &Image,
+    request: &IncrementalAlterConfigs,
+    context: &Context<'_>,
+) -> (Vec<Record>, Vec<AlterConfigsResult>) {
     let mut image = image.clone();
     let mut records = Vec::new();
     let mut results = Vec::with_capacity(request.resources.len());
@@ -102,10 +115,7 @@ pub(crate) fn decide(
     if request.validate_only {
         records.clear();
     }
-    Decision {
-        records,
-        response: Response::IncrementalAlterConfigs(results),
-    }
+    (records, results)
 }
 
 fn alter(

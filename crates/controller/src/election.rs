@@ -155,6 +155,26 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Gives a partition its preferred leader, the first of its replicas, if that has all records;
+    /// else one without a leader gets whom it may have.
+    pub(crate) fn elect_preferred(&mut self, is_active: impl Fn(BrokerId) -> bool) {
+        let next = &self.next;
+        let preferred = next.replicas.first().copied().filter(|id| {
+            *id != next.leader && next.isr.contains(id) && is_active(*id) && !next.is_offline(*id)
+        });
+        match preferred {
+            Some(preferred) => self.lead(preferred),
+            None => self.elect(is_active),
+        }
+    }
+
+    /// Gives a partition without a leader one, also if that lacks records and whatever the topic
+    /// says: an operator wants it.
+    pub(crate) fn elect_unclean(&mut self, is_active: impl Fn(BrokerId) -> bool) {
+        self.rules.unclean_leader_election = true;
+        self.elect(is_active);
+    }
+
     /// Takes out the ELR that a smaller min ISR makes unsafe: a leader goes on without its members.
     pub(crate) fn forget_eligible(&mut self) {
         // Without a leader nothing goes on: its members still have all there is.

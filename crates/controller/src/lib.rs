@@ -23,11 +23,14 @@ mod brokers;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod elect_leaders;
 mod election;
+mod features;
 mod placement;
 mod producer_ids;
 mod random;
 mod refusal;
+mod replace_configs;
 mod replicas_offline;
 mod request;
 mod sessions;
@@ -46,9 +49,14 @@ pub use create_topics::{
     CreateTopics, CreateTopicsResult, CreatedTopic, NewTopic, PARTITIONS_PER_REQUEST_MAX,
 };
 pub use delete_topics::{DeleteTopics, DeleteTopicsResult, TopicReference};
+pub use elect_leaders::{ElectLeaders, ElectLeadersResult, ElectionType};
+pub use features::{
+    FeatureUpdate, SUPPORTED as SUPPORTED_FEATURES, SupportedFeature, UpdateFeatures, UpgradeType,
+};
 pub use producer_ids::{AllocateProducerIds, PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
 pub use random::RandomBits;
 pub use refusal::Refusal;
+pub use replace_configs::{AlterConfigs, ResourceConfigs};
 pub use replicas_offline::{REPLICAS_PER_REQUEST_MAX, ReplicasOffline};
 pub use request::{Call, FoundCluster, Request, Response};
 pub use sessions::Sessions;

@@ -10,10 +10,11 @@
 use skein_types::{ErrorCode, Uuid};
 
 use crate::{
-    AllocateProducerIds, AlterConfigsResult, BrokerRegistered, CreatePartitions,
+    AllocateProducerIds, AlterConfigs, AlterConfigsResult, BrokerRegistered, CreatePartitions,
     CreatePartitionsResult, CreateTopics, CreateTopicsResult, DeleteTopics, DeleteTopicsResult,
-    FenceBrokers, Heartbeat, HeartbeatAnswer, IncrementalAlterConfigs, ProducerIdBlock, Refusal,
-    RegisterBroker, ReplicasOffline,
+    ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat, HeartbeatAnswer,
+    IncrementalAlterConfigs, ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline,
+    UpdateFeatures,
 };
 
 /// The first decision of a cluster.
@@ -94,6 +95,12 @@ requests! {
     CreatePartitions -> Vec<CreatePartitionsResult>;
     /// Changes configurations, key by key.
     IncrementalAlterConfigs -> Vec<AlterConfigsResult>;
+    /// Replaces configurations.
+    AlterConfigs -> Vec<AlterConfigsResult>;
+    /// Elects leaders where an operator asks for it.
+    ElectLeaders -> Vec<ElectLeadersResult>;
+    /// Finalizes levels of features.
+    UpdateFeatures -> ();
     /// Gives a broker a block of producer ids.
     AllocateProducerIds -> ProducerIdBlock;
 }

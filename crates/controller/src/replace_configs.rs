@@ -1,0 +1,184 @@
+//! AlterConfigs: a whole configuration in the place of another.
+//!
+//! Input: resources, each with all keys that shall be set from now on. Output: for each resource
+//! the records of what really changes, or why nothing does.
+//!
+//! Invariant: decided as the changes of single keys that lead there (`alter_configs.rs`), so that
+//! the same values are taken and the same are refused.
+//!
+//! Source: KIP-133; `ConfigurationControlManager.legacyAlterConfigs` of Kafka 4.1.
+
+use std::collections::BTreeSet;
+
+use skein_config::AlterOp;
+use skein_metadata::{ConfigResource, Image, ResourceType};
+
+use crate::alter_configs::{self, AlterConfigsResult, ConfigAlteration, ResourceAlterations};
+use crate::batch::{Context, Decision};
+use crate::{IncrementalAlterConfigs, Response};
+
+/// Replaces configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterConfigs {
+    /// The resources.
+    pub resources: Vec<ResourceConfigs>,
+    /// Whether to look only, and change nothing.
+    pub validate_only: bool,
+}
+
+/// What is set of one resource; every other key gets its default again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceConfigs {
+    /// Kafka's number of the kind of resource, not checked yet.
+    pub resource_type: i8,
+    /// The resource's name.
+    pub name: String,
+    /// Keys and values, not checked yet.
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+pub(crate) fn decide(image: &Image, request: &AlterConfigs, context: &Context<'_>) -> Decision {
+    let resources = request.resources.iter();
+    let alter = IncrementalAlterConfigs {
+        resources: resources.map(|one| alterations(image, one)).collect(),
+        validate_only: request.validate_only,
+    };
+    let (records, results): (_, Vec<AlterConfigsResult>) =
+        alter_configs::alter_all(image, &alter, context);
+    Decision {
+        records,
+        response: Response::AlterConfigs(results),
+    }
+}
+
+/// The changes that lead to what was asked for.
+fn alterations(image: &Image, request: &ResourceConfigs) -> ResourceAlterations {
+    let named: BTreeSet<_> = request.configs.iter().map(|(key, _)| key).collect();
+    let current = ResourceType::from_code(request.resource_type).map(|kind| {
+        image.overrides(&ConfigResource {
+            kind,
+            name: request.name.clone(),
+        })
+    });
+    let set = request.configs.iter().map(|(key, value)| ConfigAlteration {
+        key: key.clone(),
+        operation: AlterOp::Set.code(),
+        value: value.clone(),
+    });
+    let gone = current.into_iter().flatten();
+    let gone = gone.filter(|(key, _)| !named.contains(key));
+    let delete = gone.map(|(key, _)| ConfigAlteration {
+        key,
+        operation: AlterOp::Delete.code(),
+        value: None,
+    });
+    ResourceAlterations {
+        resource_type: request.resource_type,
+        name: request.name.clone(),
+        alterations: set.chain(delete).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use skein_metadata::ResourceType;
+    use skein_types::ErrorCode;
+
+    use super::*;
+    use crate::testing::{World, code};
+    use crate::{Call, Request};
+
+    const TOPIC: i8 = ResourceType::Topic as i8;
+    const BROKER: i8 = ResourceType::Broker as i8;
+
+    type Configs<'a> = &'a [(&'a str, Option<&'a str>)];
+
+    fn replace(world: &mut World, resources: &[(i8, &str, Configs<'_>)]) -> Vec<ErrorCode> {
+        let of = |(resource_type, name, configs): &(i8, &str, Configs<'_>)| ResourceConfigs {
+            resource_type: *resource_type,
+            name: (*name).to_owned(),
+            configs: (configs.iter())
+                .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)))
+                .collect(),
+        };
+        let response = world.grant(Request::AlterConfigs(AlterConfigs {
+            resources: resources.iter().map(of).collect(),
+            validate_only: false,
+        }));
+        let results = AlterConfigs::response(response).unwrap();
+        results.iter().map(|one| code(&one.result)).collect()
+    }
+
+    fn overrides(world: &World, kind: ResourceType, name: &str) -> Vec<(String, String)> {
+        let name = name.to_owned();
+        let overrides: BTreeMap<_, _> = world.image.overrides(&ConfigResource { kind, name });
+        overrides.into_iter().collect()
+    }
+
+    #[test]
+    fn what_is_not_named_gets_its_default_again() {
+        let mut world = World::with_topics(1, &["t"]);
+        let both: Configs<'_> = &[
+            ("retention.ms", Some("1")),
+            ("max.message.bytes", Some("2")),
+        ];
+        assert_eq!(
+            replace(&mut world, &[(TOPIC, "t", both)]),
+            [ErrorCode::None]
+        );
+        let one: Configs<'_> = &[("retention.ms", Some("3"))];
+        assert_eq!(replace(&mut world, &[(TOPIC, "t", one)]), [ErrorCode::None]);
+        let set = [("retention.ms".to_owned(), "3".to_owned())];
+        assert_eq!(overrides(&world, ResourceType::Topic, "t"), set);
+        assert_eq!(replace(&mut world, &[(TOPIC, "t", &[])]), [ErrorCode::None]);
+        assert_eq!(overrides(&world, ResourceType::Topic, "t"), []);
+
+        let value: Configs<'_> = &[("log.retention.ms", Some("5"))];
+        for name in ["", "1"] {
+            assert_eq!(
+                replace(&mut world, &[(BROKER, name, value)]),
+                [ErrorCode::None]
+            );
+            assert_eq!(overrides(&world, ResourceType::Broker, name).len(), 1);
+            replace(&mut world, &[(BROKER, name, &[])]);
+            assert_eq!(overrides(&world, ResourceType::Broker, name), []);
+        }
+    }
+
+    #[test]
+    fn a_resource_with_one_bad_key_stays_as_it_is_and_the_others_change() {
+        let mut world = World::with_topics(1, &["t", "u"]);
+        let set: Configs<'_> = &[("retention.ms", Some("1"))];
+        replace(&mut world, &[(TOPIC, "t", set)]);
+        let bad: [(Configs<'_>, ErrorCode); 4] = [
+            (&[("retention.ms", Some("x"))], ErrorCode::InvalidConfig),
+            (&[("nope", Some("1"))], ErrorCode::InvalidConfig),
+            (&[("retention.ms", None)], ErrorCode::InvalidRequest),
+            (
+                &[("retention.ms", Some("1")), ("retention.ms", Some("2"))],
+                ErrorCode::InvalidRequest,
+            ),
+        ];
+        for (configs, refused) in bad {
+            let results = replace(&mut world, &[(TOPIC, "t", configs), (TOPIC, "u", set)]);
+            assert_eq!(results, [refused, ErrorCode::None], "{configs:?}");
+            let kept = [("retention.ms".to_owned(), "1".to_owned())];
+            assert_eq!(overrides(&world, ResourceType::Topic, "t"), kept);
+            assert_eq!(overrides(&world, ResourceType::Topic, "u"), kept);
+            replace(&mut world, &[(TOPIC, "u", &[])]);
+        }
+        let twice = replace(&mut world, &[(TOPIC, "t", set), (TOPIC, "t", &[])]);
+        assert_eq!(twice, [ErrorCode::InvalidRequest; 2]);
+        for (kind, name, refused) in [
+            (TOPIC, "absent", ErrorCode::UnknownTopicOrPartition),
+            (TOPIC, "", ErrorCode::InvalidRequest),
+            (BROKER, "7", ErrorCode::InvalidRequest),
+            (BROKER, "x", ErrorCode::InvalidRequest),
+            (99, "t", ErrorCode::InvalidRequest),
+        ] {
+            assert_eq!(replace(&mut world, &[(kind, name, &[])]), [refused]);
+        }
+    }
+}
