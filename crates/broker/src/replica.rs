@@ -37,9 +37,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
-use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerStates};
+use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerState, ProducerStates};
 use skein_storage::{Log, LogConfig};
-use skein_types::{Millis, Offset, TopicId, TopicPartition};
+use skein_types::{Millis, Offset, ProducerId, TopicId, TopicPartition};
 use tokio::sync::oneshot;
 
 use self::core::{Core, Input, Produce, Step};
@@ -252,6 +252,24 @@ impl Replica {
             None
         }));
         answer.await.ok()
+    }
+
+    /// What `tell` makes of each producer that the log knows, as soon as no write is in flight;
+    /// `None` if the replica has gone or does not lead.
+    pub(crate) async fn producers<T: Send + 'static>(
+        self: &Arc<Self>,
+        tell: impl Fn(ProducerId, &ProducerState) -> T + Send + 'static,
+    ) -> Option<Vec<T>> {
+        let (sender, answer) = oneshot::channel();
+        self.with_log(Box::new(move |_, machine| {
+            let is_leader = matches!(machine.published().role, PublishedRole::Leader { .. });
+            let producers = machine.producers().filter(|_| is_leader);
+            let told = producers.map(|known| known.iter().map(|(id, one)| tell(id, one)).collect());
+            // Who asked may have gone.
+            let _ = sender.send(told);
+            None
+        }));
+        answer.await.ok().flatten()
     }
 
     /// Says whether this has woken other tasks.

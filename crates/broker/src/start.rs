@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use skein_config::{Address, BrokerConfig, Listener as ListenerConfig};
-use skein_controller::{DiskState, Heartbeat, Refusal, RegisterBroker};
+use skein_controller::{DiskState, Heartbeat, Refusal, RegisterBroker, SUPPORTED_FEATURES};
 use skein_env::{Disk, Env, Lane, Listener};
 use skein_metadata::Endpoint;
 use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
@@ -49,9 +49,6 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Connections that are never idle for too long (`connections.max.idle.ms=-1`) wait this long.
 const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
-/// Features of a new cluster, and their levels: none yet that clients would act on.
-const FEATURES: &[(&str, i16)] = &[];
 
 /// Why a node does not start.
 #[derive(Debug, Error)]
@@ -140,9 +137,10 @@ impl Broker {
             Some(address) => Some(bind(&env, address, "http.listener")?),
             None => None,
         };
-        let features = FEATURES
+        // A new cluster starts with all that this version has.
+        let features = SUPPORTED_FEATURES
             .iter()
-            .map(|(name, level)| ((*name).to_owned(), *level))
+            .map(|feature| (feature.name.to_owned(), feature.max_level))
             .collect();
         let options = QuorumOptions {
             directory: config.node.metadata_log_dir.clone(),

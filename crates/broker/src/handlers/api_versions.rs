@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use skein_controller::SUPPORTED_FEATURES;
 use skein_net::Started;
 use skein_protocol::ApiKey;
 use skein_protocol::messages::api_versions::{
@@ -76,12 +77,12 @@ fn response(shared: &Shared) -> ApiVersionsResponse {
             min_version_level: level,
         })
         .collect();
-    let supported_features = finalized_features
+    let supported_features = SUPPORTED_FEATURES
         .iter()
         .map(|feature| SupportedFeatureKey {
-            name: feature.name.clone(),
-            min_version: 0,
-            max_version: feature.max_version_level,
+            name: Str::from_static(feature.name),
+            min_version: feature.min_level,
+            max_version: feature.max_level,
         })
         .collect();
     let finalized_features_epoch = image

@@ -28,6 +28,7 @@ use skein_types::mutation::{self, Mutation};
 use tokio::sync::Notify;
 
 use super::Place;
+use crate::handlers::describe_configs::broker_config;
 use crate::node::Shared;
 use crate::tasks;
 
@@ -128,7 +129,9 @@ pub(super) fn move_away(
 }
 
 fn remove_later(shared: &Arc<Shared>, deleted: DeletedDirectory) {
-    let delay = shared.config.topic_defaults.file_delete_delay_ms;
+    let delay = broker_config(shared, &shared.image())
+        .topic_defaults
+        .file_delete_delay_ms;
     let directory = Arc::clone(&shared.directory);
     let task = tasks::remove_later(Arc::clone(shared), delay, move || {
         if let Err(error) = directory.remove_deleted(&deleted) {
