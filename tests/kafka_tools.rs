@@ -4,6 +4,9 @@
 //! messages of errors are the server's own words, so only their class is compared.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+#[path = "kafka_tools/administration.rs"]
+mod administration;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

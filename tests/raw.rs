@@ -4,10 +4,14 @@
 //! connection; afterwards the node still serves and holds exactly what it acknowledged.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+#[path = "raw/administration.rs"]
+mod administration;
 #[path = "raw/answers.rs"]
 mod answers;
 #[path = "raw/batches.rs"]
 mod batches;
+#[path = "raw/configs.rs"]
+mod configs;
 #[path = "raw/frames.rs"]
 mod frames;
 #[path = "raw/names_and_offsets.rs"]

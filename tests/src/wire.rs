@@ -28,7 +28,14 @@ pub mod api {
     pub const DELETE_TOPICS: i16 = 20;
     pub const INIT_PRODUCER_ID: i16 = 22;
     pub const DESCRIBE_CONFIGS: i16 = 32;
+    pub const ALTER_CONFIGS: i16 = 33;
+    pub const DESCRIBE_LOG_DIRS: i16 = 35;
+    pub const ELECT_LEADERS: i16 = 43;
     pub const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+    pub const DESCRIBE_QUORUM: i16 = 55;
+    pub const UPDATE_FEATURES: i16 = 57;
+    pub const DESCRIBE_PRODUCERS: i16 = 61;
+    pub const LIST_CONFIG_RESOURCES: i16 = 74;
 }
 
 /// Error codes.
@@ -39,6 +46,7 @@ pub mod error {
     pub const OFFSET_OUT_OF_RANGE: i16 = 1;
     pub const CORRUPT_MESSAGE: i16 = 2;
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    pub const REQUEST_TIMED_OUT: i16 = 7;
     pub const MESSAGE_TOO_LARGE: i16 = 10;
     pub const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
     pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
@@ -54,7 +62,9 @@ pub mod error {
     pub const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
     pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+    pub const ELECTION_NOT_NEEDED: i16 = 84;
     pub const INVALID_RECORD: i16 = 87;
+    pub const INVALID_UPDATE_VERSION: i16 = 95;
     pub const UNKNOWN_TOPIC_ID: i16 = 100;
 }
 
@@ -249,6 +259,19 @@ impl Frame {
         self.0.push((value & 0x7f) as u8);
         self
     }
+
+    /// A string as flexible versions have it.
+    #[must_use]
+    pub fn compact_string(self, value: &str) -> Self {
+        let length = u32::try_from(value.len()).expect("a short string");
+        self.uvarint(length + 1).raw(value.as_bytes())
+    }
+
+    /// The length of an array as flexible versions have it.
+    #[must_use]
+    pub fn compact_length(self, length: usize) -> Self {
+        self.uvarint(u32::try_from(length).expect("a short array") + 1)
+    }
 }
 
 /// The fields of an answer, read in order; whatever is missing fails the test.
@@ -314,6 +337,11 @@ impl Answer {
     pub fn compact_string(&mut self) -> Option<String> {
         let length = self.uvarint().checked_sub(1)? as usize;
         Some(String::from_utf8(self.raw(length).to_vec()).expect("UTF-8"))
+    }
+
+    /// The length of a compact array.
+    pub fn compact_length(&mut self) -> usize {
+        self.uvarint().checked_sub(1).expect("not null") as usize
     }
 
     /// Tagged fields, skipped.

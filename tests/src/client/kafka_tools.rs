@@ -23,6 +23,18 @@ pub const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsu
 pub const PRODUCER_PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
 /// `kafka-get-offsets.sh`.
 pub const GET_OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
+/// `kafka-log-dirs.sh`.
+pub const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
+/// `kafka-transactions.sh`.
+pub const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
+/// `kafka-leader-election.sh`.
+pub const LEADER_ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
+/// `kafka-metadata-quorum.sh`.
+pub const METADATA_QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+/// `kafka-features.sh`.
+pub const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
+/// `kafka-client-metrics.sh`.
+pub const CLIENT_METRICS: &str = "org.apache.kafka.tools.ClientMetricsCommand";
 /// `kafka-dump-log.sh`.
 pub const DUMP_LOG: &str = "kafka.tools.DumpLogSegments";
 
