@@ -302,6 +302,18 @@ impl Attributes {
     pub const fn with_codec(self, codec: Codec) -> Self {
         Self((self.0 & !CODEC_MASK) | codec.id() as i16)
     }
+
+    /// The same, with a delete horizon in place of the base timestamp.
+    #[must_use]
+    pub(crate) const fn with_delete_horizon(self) -> Self {
+        Self(self.0 | DELETE_HORIZON)
+    }
+
+    /// The same without a delete horizon.
+    #[must_use]
+    pub(crate) const fn without_delete_horizon(self) -> Self {
+        Self(self.0 & !DELETE_HORIZON)
+    }
 }
 
 #[cfg(test)]

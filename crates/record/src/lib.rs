@@ -31,6 +31,7 @@ mod producer_states;
 mod read;
 mod record;
 mod repack;
+mod retain;
 mod txn_index;
 mod varint;
 mod view;
@@ -52,5 +53,6 @@ pub use producer_states::{
 };
 pub use record::{Headers, Record, RecordHeader, Records};
 pub use repack::repack;
+pub use retain::{Keeping, Retained, retain};
 pub use txn_index::{ABORTED_TXN_BYTES, AbortedTxn, AbortedTxnError, collect_aborted};
 pub use view::{BatchView, Batches, RecordSet};

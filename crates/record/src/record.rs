@@ -75,6 +75,11 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// The bytes of the records that were not passed yet.
+    pub(crate) const fn unread(&self) -> &'a [u8] {
+        self.cursor.rest()
+    }
+
     fn read(&mut self) -> Result<Record<'a>, &'static str> {
         let length = self.cursor.varint().ok_or("its length is cut off")?;
         let length = usize::try_from(length).map_err(|_| "its length is negative")?;
