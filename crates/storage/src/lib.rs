@@ -25,8 +25,10 @@ mod testing;
 pub use directory::create_directory;
 pub use error::{Severity, StorageError};
 pub use log::{
-    APPEND_MAX_BYTES, Appended, Cut, DeletedSegment, FileRange, FlushPlan, FlushScope, Flushed,
-    FoundRecord, Log, LogView, OpenedLog, ReadError, Recovery, TimestampOffset, Truncated,
+    APPEND_MAX_BYTES, Appended, CleanedSegment, Compaction, CompactionBudget, CompactionError,
+    CompactionSettings, CompactionSource, CompactionStats, CompactionStep, Cut, DeletedSegment,
+    Dirty, FileRange, FlushPlan, FlushScope, Flushed, FoundRecord, Log, LogView, OpenedLog,
+    ReadError, Recovery, Swapped, TimestampOffset, Truncated,
 };
 pub use log_config::LogConfig;
 pub use log_directory::{

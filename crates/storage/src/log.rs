@@ -42,6 +42,7 @@ use crate::{LogConfig, StorageError};
 
 mod active;
 mod batches;
+mod compaction;
 mod epochs;
 mod flush;
 mod found;
@@ -62,6 +63,10 @@ mod truncate;
 mod view;
 
 use active::ActiveSegment;
+pub use compaction::{
+    CleanedSegment, Compaction, CompactionBudget, CompactionError, CompactionSettings,
+    CompactionSource, CompactionStats, CompactionStep, Dirty, Swapped,
+};
 use flush::FlushState;
 pub use flush::{FlushPlan, FlushScope, Flushed};
 pub use open::{Cut, OpenedLog, Recovery};

@@ -47,11 +47,20 @@ impl Default for LogConfig {
     }
 }
 
+/// Compaction takes sealed segments only: for `max.compaction.lag.ms` to hold, a segment must not
+/// grow for longer.
+fn segment_ms(topic: &TopicConfig) -> Millis {
+    match topic.max_compaction_lag_ms {
+        Some(lag) if topic.cleanup_policy.compact => topic.segment_ms.min(lag),
+        _ => topic.segment_ms,
+    }
+}
+
 impl From<&TopicConfig> for LogConfig {
     fn from(topic: &TopicConfig) -> Self {
         Self {
             segment_bytes: u64::from(topic.segment_bytes),
-            segment_ms: topic.segment_ms,
+            segment_ms: segment_ms(topic),
             segment_jitter_ms: topic.segment_jitter_ms,
             segment_index_bytes: u64::from(topic.segment_index_bytes),
             index_interval_bytes: u64::from(topic.index_interval_bytes),

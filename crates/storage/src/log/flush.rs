@@ -132,6 +132,11 @@ impl FlushState {
         self.directory_durable = self.directory_changes;
     }
 
+    /// How often the log's end has moved back.
+    pub(super) fn truncations(&self) -> u64 {
+        self.truncations
+    }
+
     /// Everything from `end_offset` on is gone, durably.
     pub(super) fn note_truncated(&mut self, end_offset: Offset) {
         self.truncations += 1;

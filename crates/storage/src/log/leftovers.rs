@@ -15,21 +15,25 @@
 //! ```
 //!
 //! Invariants: a `.log` that may hold the only copy of a record is removed only when its
-//! replacement is complete and flushed.
+//! replacement is complete and flushed; the replacement takes its name when nothing that it
+//! replaces is left, so that no two segments ever hold the same offsets.
 //!
 //! Source: `LogLoader.load` of Kafka 4.1.1.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 
 use skein_env::{EntryKind, OpenMode};
 use skein_types::Offset;
 
 use super::batches::{BatchWalk, Visited};
+use super::compaction;
 use super::names::{self, FileKind, Leftover, Name};
 use super::segment::Home;
 use crate::StorageError;
 use crate::atomic_file;
+use crate::log_directory::CheckpointFile;
 use crate::segment_file::scan_frames;
 
 /// The segments of a log's directory.
@@ -43,12 +47,13 @@ pub(super) struct Listing {
 struct Found {
     segments: BTreeMap<Offset, u64>,
     others: BTreeSet<(Offset, FileKind)>,
-    cleaned: BTreeSet<Offset>,
+    cleaned: Vec<(Offset, PathBuf)>,
     swaps: BTreeSet<(Offset, FileKind)>,
 }
 
-/// Reads the directory, which is made if it is missing, and tidies it.
-pub(super) fn list(home: &Home) -> Result<Listing, StorageError> {
+/// Reads the directory, which is made if it is missing, and tidies it. `is_compacting`: gaps in the
+/// log's offsets are legal without a checkpoint that tells of them.
+pub(super) fn list(home: &Home, is_compacting: bool) -> Result<Listing, StorageError> {
     let disk = home.disk();
     let entries = match disk.read_directory(&home.path) {
         Ok(entries) => entries,
@@ -75,29 +80,36 @@ pub(super) fn list(home: &Home) -> Result<Listing, StorageError> {
                 found.swaps.insert((base_offset, kind));
             }
             Name::Leftover(leftover) => {
-                if let Leftover::Cleaned(base_offset) = leftover {
-                    found.cleaned.insert(base_offset);
+                let path = home.path.join(name);
+                match leftover {
+                    Leftover::Cleaned(base_offset) => found.cleaned.push((base_offset, path)),
+                    _ => atomic_file::remove(&**disk, &path)?,
                 }
-                atomic_file::remove(&**disk, &home.path.join(name))?;
             }
             Name::Other => {}
         }
     }
-    finish_swaps(home, &mut found)?;
+    finish_swaps(home, &mut found, is_compacting)?;
+    // Last: until here they tell which swaps are not complete.
+    for (_, path) in &found.cleaned {
+        atomic_file::remove(&**disk, path)?;
+    }
     remove_orphans(home, &found)?;
     Ok(Listing {
         segments: found.segments,
     })
 }
 
-fn finish_swaps(home: &Home, found: &mut Found) -> Result<(), StorageError> {
+fn finish_swaps(home: &Home, found: &mut Found, is_compacting: bool) -> Result<(), StorageError> {
     let disk = &**home.disk();
-    let incomplete_from = found.cleaned.first().copied().unwrap_or(Offset(i64::MAX));
+    let incomplete_from = found
+        .cleaned
+        .iter()
+        .map(|(base_offset, _)| *base_offset)
+        .min();
+    let incomplete_from = incomplete_from.unwrap_or(Offset(i64::MAX));
     for (base_offset, kind) in std::mem::take(&mut found.swaps) {
-        let to = home.file(base_offset, kind);
-        let mut from = to.clone().into_os_string();
-        from.push(".swap");
-        let from = std::path::PathBuf::from(from);
+        let from = names::swap(&home.file(base_offset, kind));
         if kind != FileKind::Log || base_offset >= incomplete_from {
             // Indexes are rebuilt: those in place belong to what is being replaced.
             atomic_file::remove(disk, &from)?;
@@ -109,26 +121,26 @@ fn finish_swaps(home: &Home, found: &mut Found) -> Result<(), StorageError> {
             .range(base_offset..end)
             .map(|(base, _)| *base)
             .collect();
-        disk.rename(&from, &to)
-            .map_err(|source| StorageError::io("rename", &from, source))?;
-        // The replacement stands before the first of what it replaces goes.
-        atomic_file::sync_directory(disk, &home.path)?;
+        if !is_compacting {
+            // The policy has changed since: only the checkpoint says that its gaps are legal.
+            checkpoint_gaps(home, end)?;
+        }
+        compaction::finish_swap(home, base_offset, &replaced)?;
         for replaced in replaced {
-            for kind in [
-                FileKind::OffsetIndex,
-                FileKind::TimeIndex,
-                FileKind::TxnIndex,
-            ] {
-                atomic_file::remove(disk, &home.file(replaced, kind))?;
-            }
-            if replaced != base_offset {
-                atomic_file::remove(disk, &home.file(replaced, FileKind::Log))?;
-                found.segments.remove(&replaced);
-            }
+            found.segments.remove(&replaced);
         }
         found.segments.insert(base_offset, size);
     }
     Ok(())
+}
+
+fn checkpoint_gaps(home: &Home, end: Offset) -> Result<(), StorageError> {
+    let file = CheckpointFile::Cleaner;
+    let known = home.directory.checkpointed(file, &home.partition);
+    if known.is_some_and(|known| known >= end) {
+        return Ok(());
+    }
+    home.directory.set_checkpointed(file, &home.partition, end)
 }
 
 /// The end offset and the size of a finished replacement.

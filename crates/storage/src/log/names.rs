@@ -91,8 +91,22 @@ pub(crate) fn path(dir: &Path, base_offset: Offset, kind: FileKind) -> PathBuf {
 
 /// `path` with `.deleted` behind it.
 pub(crate) fn deleted(path: &Path) -> PathBuf {
+    with_suffix(path, ".deleted")
+}
+
+/// `path` with `.cleaned` behind it: a file of a compaction that has not ended.
+pub(crate) fn cleaned(path: &Path) -> PathBuf {
+    with_suffix(path, ".cleaned")
+}
+
+/// `path` with `.swap` behind it: a file of a compaction that has.
+pub(crate) fn swap(path: &Path) -> PathBuf {
+    with_suffix(path, ".swap")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".deleted");
+    name.push(suffix);
     PathBuf::from(name)
 }
 

@@ -92,7 +92,7 @@ impl Log {
             partition: partition.clone(),
             path: directory.partition_path(partition),
         });
-        let listing = leftovers::list(&home)?;
+        let listing = leftovers::list(&home, config.is_compacting)?;
         // Also of a directory that was there: who made it may have failed, or been killed, before
         // its name was flushed.
         let ticket = directory.note_created();

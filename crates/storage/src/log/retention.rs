@@ -25,6 +25,7 @@ use skein_types::{Millis, Offset};
 
 use super::Log;
 use super::names::{self, FileKind};
+use super::segment::SealedSegment;
 use super::snapshots;
 use crate::StorageError;
 use crate::atomic_file;
@@ -248,12 +249,28 @@ impl Log {
     }
 
     fn delete_segment(&mut self, base_offset: Offset) -> Result<Vec<PathBuf>, StorageError> {
-        let paths = self.rename_files(base_offset)?;
+        let paths = self.rename_files(base_offset, false)?;
         self.flush.directory_changes += 1;
         Ok(paths)
     }
 
-    fn rename_files(&self, base_offset: Offset) -> Result<Vec<PathBuf>, StorageError> {
+    /// Takes the files of a segment that was replaced out of the log, all of them.
+    pub(super) fn take_files(
+        &mut self,
+        segment: &SealedSegment,
+    ) -> Result<DeletedSegment, StorageError> {
+        let base_offset = segment.base_offset;
+        let paths = self.rename_files(base_offset, true)?;
+        Ok(DeletedSegment {
+            paths,
+            base_offset,
+            size_in_bytes: segment.end_position,
+        })
+    }
+
+    /// Gives the files of a segment other names. Unless `all` must go, an index may stay: without
+    /// its log it is nobody's.
+    fn rename_files(&self, base_offset: Offset, all: bool) -> Result<Vec<PathBuf>, StorageError> {
         let disk = self.home.disk();
         let mut paths = Vec::with_capacity(KINDS.len());
         for kind in KINDS {
@@ -262,8 +279,7 @@ impl Log {
             match disk.rename(&from, &to) {
                 Ok(()) => paths.push(to),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // Without its log the segment is gone, whatever becomes of the other files.
-                Err(error) if kind != FileKind::Log => {
+                Err(error) if kind != FileKind::Log && !all => {
                     tracing::warn!(path = %from.display(), %error, "a deleted file stays");
                 }
                 Err(source) => return Err(StorageError::io("rename", &from, source)),

@@ -10,6 +10,8 @@
 //!   rebuild the index ([`SealedSegment::on_bad_offset`]);
 //! - an index file is mapped and made under one lock, which is taken before a slot's: nobody maps
 //!   what another thread has half written (`SealedSegment::index_files`);
+//! - a segment that was replaced keeps its own files, whatever their names mean by now
+//!   ([`SealedSegment::pin`]);
 //! - descriptors and maps live in the directory's caches; an index's descriptor is closed once the
 //!   index is mapped.
 //!
@@ -72,6 +74,14 @@ pub(crate) struct SealedSegment {
     are_offsets_bad: AtomicBool,
     are_times_bad: AtomicBool,
     max_timestamp: OnceLock<TimestampOffset>,
+    pinned: OnceLock<Pinned>,
+}
+
+/// The files of a segment whose names are about to mean others.
+struct Pinned {
+    log: Arc<dyn File>,
+    offsets: Arc<IndexView<OffsetEntry>>,
+    times: Arc<IndexView<TimeEntry>>,
 }
 
 /// What a sealed segment is made of.
@@ -132,7 +142,24 @@ impl SealedSegment {
             are_offsets_bad: AtomicBool::new(false),
             are_times_bad: AtomicBool::new(false),
             max_timestamp: OnceLock::new(),
+            pinned: OnceLock::new(),
         }
+    }
+
+    /// Holds the segment's files open as long as somebody holds the segment: another one is about
+    /// to take their names.
+    pub(crate) fn pin(self: &Arc<Self>) -> Result<(), StorageError> {
+        self.max_timestamp()?;
+        let (offsets, times) = (self.offset_index()?, self.time_index()?);
+        let log = self.log()?;
+        // Nobody may be making an index meanwhile.
+        let _alone = self.index_files.lock();
+        let _ = self.pinned.set(Pinned {
+            log,
+            offsets,
+            times,
+        });
+        Ok(())
     }
 
     /// The segment as lookups need it.
@@ -143,22 +170,35 @@ impl SealedSegment {
 
     /// The log file, for reading.
     pub(crate) fn log(&self) -> Result<Arc<dyn File>, StorageError> {
-        self.log.get(&self.home.directory.descriptors, || {
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(Arc::clone(&pinned.log));
+        }
+        let file = self.log.get(&self.home.directory.descriptors, || {
             let path = self.path(FileKind::Log);
             self.home
                 .disk()
                 .open(&path, OpenMode::Read)
                 .map_err(|source| StorageError::io("open", &path, source))
-        })
+        });
+        // It may have been pinned, and its name be another's, before it was opened here.
+        self.pinned
+            .get()
+            .map_or(file, |pinned| Ok(Arc::clone(&pinned.log)))
     }
 
     pub(crate) fn offset_index(
         self: &Arc<Self>,
     ) -> Result<Arc<IndexView<OffsetEntry>>, StorageError> {
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(Arc::clone(&pinned.offsets));
+        }
         if let Some(mapped) = self.offsets.peek() {
             return Ok(mapped);
         }
         let _alone = self.index_files.lock();
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(Arc::clone(&pinned.offsets));
+        }
         self.offsets.get(&self.home.directory.maps, || {
             let is_checked = self.are_offsets_checked.load(Ordering::Relaxed);
             let is_bad = self.are_offsets_bad.load(Ordering::Relaxed);
@@ -175,12 +215,18 @@ impl SealedSegment {
     }
 
     pub(crate) fn time_index(self: &Arc<Self>) -> Result<Arc<IndexView<TimeEntry>>, StorageError> {
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(Arc::clone(&pinned.times));
+        }
         if let Some(mapped) = self.times.peek() {
             return Ok(mapped);
         }
         // Taken before the locks: the check of the times needs the offsets.
         let offsets = self.offset_index()?;
         let _alone = self.index_files.lock();
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(Arc::clone(&pinned.times));
+        }
         self.times.get(&self.home.directory.maps, || {
             let is_checked = self.are_times_checked.load(Ordering::Relaxed);
             let is_bad = self.are_times_bad.load(Ordering::Relaxed);

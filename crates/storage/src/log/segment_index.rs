@@ -11,7 +11,7 @@
 //!
 //! Source: `LogSegment.append` and `onBecomeInactiveSegment` of Kafka 4.1.1.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skein_env::Disk;
@@ -57,7 +57,17 @@ pub(crate) struct SegmentIndexer {
 impl SegmentIndexer {
     /// Indexes for a new segment in the directory `dir`.
     pub(crate) fn new(disk: &Arc<dyn Disk>, dir: &Path, base_offset: Offset) -> Self {
-        let path = |kind| names::path(dir, base_offset, kind);
+        Self::at(disk, base_offset, |kind| {
+            names::path(dir, base_offset, kind)
+        })
+    }
+
+    /// Indexes for a new segment, each at its `path`.
+    pub(crate) fn at(
+        disk: &Arc<dyn Disk>,
+        base_offset: Offset,
+        path: impl Fn(FileKind) -> PathBuf,
+    ) -> Self {
         Self {
             base_offset,
             offsets: IndexWriter::new(Arc::clone(disk), path(FileKind::OffsetIndex)),

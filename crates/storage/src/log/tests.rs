@@ -17,6 +17,7 @@ use crate::testing::FaultyDisk;
 
 mod append;
 mod bad_indexes;
+mod compacting;
 mod flushing;
 mod found;
 mod kafka;

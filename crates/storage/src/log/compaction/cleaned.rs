@@ -1,0 +1,175 @@
+//! A new segment, not yet in its place.
+//!
+//! Input: batches, in order. Output: a `.cleaned` log with its indexes, flushed.
+//!
+//! Invariants: nobody reads these files before they are swapped in; when [`Writer::finish`]
+//! returns, all of them are on the disk, though their names may not be.
+//!
+//! Source: `LogCleaner`, `LogSegment.onBecomeInactiveSegment` of Kafka 4.1.1.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skein_env::{Disk, File, OpenMode};
+use skein_record::BatchHeader;
+use skein_types::Offset;
+
+use super::super::names::{self, FileKind, Leftover, Name};
+use super::super::segment::{Home, SealedSegment};
+use super::super::segment_index::{SegmentIndexer, TimestampOffset};
+use super::CompactionError;
+use crate::{LogConfig, StorageError, atomic_file};
+
+/// Kafka's positions have 31 bits.
+const SEGMENT_MAX_BYTES: u64 = i32::MAX as u64;
+
+/// The files of a new segment; the log comes last when they get their names, because it counts.
+pub(super) const KINDS: [FileKind; 3] = [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::Log];
+
+/// A segment that waits to take the place of others.
+pub struct CleanedSegment {
+    pub(super) home: Arc<Home>,
+    pub(super) sources: Vec<Arc<SealedSegment>>,
+    pub(super) base_offset: Offset,
+    pub(super) end_offset: Offset,
+    pub(super) size: u64,
+    pub(super) file: Arc<dyn File>,
+    pub(super) max_timestamp: TimestampOffset,
+    pub(super) interval_bytes: u64,
+    /// How far the log is compacted once it is in place.
+    pub(super) cleaned_end: Offset,
+    /// What the log must not have been through meanwhile.
+    pub(super) truncations: u64,
+}
+
+impl CleanedSegment {
+    /// Removes the files: they are not needed.
+    pub fn discard(&self) {
+        discard(&self.home, self.base_offset);
+    }
+}
+
+/// Writes the files of a new segment.
+pub(super) struct Writer {
+    home: Arc<Home>,
+    base_offset: Offset,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    indexer: SegmentIndexer,
+    interval_bytes: u64,
+    /// Bytes that are in the file.
+    written: u64,
+    buffer: Vec<u8>,
+    buffer_bytes: usize,
+}
+
+/// What was written.
+pub(super) struct Finished {
+    pub(super) file: Arc<dyn File>,
+    pub(super) size: u64,
+    pub(super) max_timestamp: TimestampOffset,
+}
+
+impl Writer {
+    pub(super) fn create(
+        home: &Arc<Home>,
+        base_offset: Offset,
+        config: &LogConfig,
+        buffer_bytes: usize,
+    ) -> Result<Self, StorageError> {
+        let disk = home.disk();
+        for kind in KINDS {
+            atomic_file::remove(&**disk, &cleaned_path(home, base_offset, kind))?;
+        }
+        let path = cleaned_path(home, base_offset, FileKind::Log);
+        let file = disk
+            .open(&path, OpenMode::CreateNew)
+            .map_err(|source| StorageError::io("create", &path, source))?;
+        let index_path = |kind| cleaned_path(home, base_offset, kind);
+        Ok(Self {
+            home: Arc::clone(home),
+            base_offset,
+            indexer: SegmentIndexer::at(disk, base_offset, index_path),
+            path,
+            file,
+            interval_bytes: config.index_interval_bytes,
+            written: 0,
+            buffer: Vec::with_capacity(buffer_bytes),
+            buffer_bytes,
+        })
+    }
+
+    /// Adds a whole batch.
+    pub(super) fn add(
+        &mut self,
+        header: &BatchHeader,
+        bytes: &[u8],
+    ) -> Result<(), CompactionError> {
+        let position = self.written + self.buffer.len() as u64;
+        if position + bytes.len() as u64 > SEGMENT_MAX_BYTES {
+            let path = self.path.clone();
+            return Err(CompactionError::TooLarge { path });
+        }
+        self.indexer.add(header, position, self.interval_bytes);
+        if self.buffer.len() + bytes.len() > self.buffer_bytes {
+            self.write()?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<Finished, StorageError> {
+        self.write()?;
+        self.indexer.finish()?;
+        self.indexer.flush()?;
+        self.file
+            .sync_data()
+            .map_err(|source| StorageError::io("flush", &self.path, source))?;
+        Ok(Finished {
+            file: self.file,
+            size: self.written,
+            max_timestamp: self.indexer.max_timestamp,
+        })
+    }
+
+    pub(super) fn discard(&self) {
+        discard(&self.home, self.base_offset);
+    }
+
+    fn write(&mut self) -> Result<(), StorageError> {
+        atomic_file::write_all(&*self.file, &self.path, &self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+pub(super) fn cleaned_path(home: &Home, base_offset: Offset, kind: FileKind) -> PathBuf {
+    names::cleaned(&home.file(base_offset, kind))
+}
+
+/// Removes what earlier compactions of the log have left: beside a `.cleaned` file a start takes a
+/// `.swap` for incomplete.
+pub(super) fn discard_all(home: &Home) -> Result<(), StorageError> {
+    let entries = home
+        .disk()
+        .read_directory(&home.path)
+        .map_err(|source| StorageError::io("list", &home.path, source))?;
+    for name in entries.iter().filter_map(|(name, _)| name.to_str()) {
+        if let Name::Leftover(Leftover::Cleaned(_)) = names::parse(name) {
+            atomic_file::remove(&**home.disk(), &home.path.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// What cannot be removed now is removed by the next start, or by the next compaction.
+pub(super) fn discard(home: &Home, base_offset: Offset) {
+    let disk: &dyn Disk = &**home.disk();
+    for kind in KINDS {
+        let path = cleaned_path(home, base_offset, kind);
+        if let Err(error) = atomic_file::remove(disk, &path) {
+            tracing::warn!(path = %path.display(), %error, "a file of a compaction stays");
+        }
+    }
+}
