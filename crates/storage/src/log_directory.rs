@@ -190,6 +190,12 @@ impl LogDirectory {
         self.condition.state()
     }
 
+    /// Has `listener` called when the directory goes offline, or at once if it is: every log in it
+    /// must take no more appends.
+    pub fn when_offline(&self, listener: impl FnOnce() + Send + 'static) {
+        self.condition.when_offline(Box::new(listener));
+    }
+
     /// Room on the device.
     ///
     /// # Errors

@@ -13,13 +13,14 @@
 //! that is doomed would only have to be cut back.
 //!
 //! Invariants, held by [`Condition`]: a directory that is offline stays so until the node restarts;
-//! reads go on in every state.
+//! who wants to know of that is told once, also when it had happened before.
 //!
 //! Source: none.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use parking_lot::Mutex;
 use skein_env::Disk;
 
 use crate::{Severity, StorageError};
@@ -44,11 +45,15 @@ pub enum DirectoryState {
 }
 
 #[derive(Default)]
-pub(crate) struct Condition(AtomicU8);
+pub(crate) struct Condition {
+    state: AtomicU8,
+    /// Who wants to know that the directory is offline; `None` once that was told.
+    listener: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
 
 impl Condition {
     pub(crate) fn state(&self) -> DirectoryState {
-        match self.0.load(Ordering::Relaxed) {
+        match self.state.load(Ordering::Relaxed) {
             ONLINE => DirectoryState::Online,
             FULL => DirectoryState::Full,
             _ => DirectoryState::Offline,
@@ -86,9 +91,9 @@ impl Condition {
 
     pub(crate) fn on_append(&self, path: &Path) {
         // A plain load on the path of every append; the exchange only where there is news.
-        if self.0.load(Ordering::Relaxed) == FULL
+        if self.state.load(Ordering::Relaxed) == FULL
             && self
-                .0
+                .state
                 .compare_exchange(FULL, ONLINE, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
@@ -100,13 +105,13 @@ impl Condition {
         match (error.severity(), self.state()) {
             (_, DirectoryState::Offline) => {}
             (Severity::Directory, _) => {
-                self.0.store(OFFLINE, Ordering::Relaxed);
+                self.go_offline();
                 let remedy = error.remedy();
                 tracing::error!(path = %path.display(), %error, remedy, "the log directory fails");
             }
             (Severity::Retriable, DirectoryState::Online) if error.is_disk_full() => {
                 let full =
-                    self.0
+                    self.state
                         .compare_exchange(ONLINE, FULL, Ordering::Relaxed, Ordering::Relaxed);
                 if full.is_ok() {
                     let remedy = error.remedy();
@@ -116,10 +121,32 @@ impl Condition {
             _ => {}
         }
     }
+
+    /// Has `listener` called when the directory goes offline, or at once if it is.
+    pub(crate) fn when_offline(&self, listener: Box<dyn FnOnce() + Send>) {
+        *self.listener.lock() = Some(listener);
+        if self.state() == DirectoryState::Offline {
+            self.tell();
+        }
+    }
+
+    fn go_offline(&self) {
+        self.state.store(OFFLINE, Ordering::SeqCst);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let listener = self.listener.lock().take();
+        if let Some(listener) = listener {
+            listener();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::testing::{EIO, ENOSPC, FaultyDisk};
 
@@ -154,6 +181,26 @@ mod tests {
         condition.on_error(path, &error(ENOSPC));
         assert_eq!(condition.state(), DirectoryState::Offline);
         assert!(condition.before_append(&*disk, path, 10).is_err());
+    }
+
+    #[test]
+    fn who_listens_is_told_once_that_the_directory_is_offline() {
+        let path = Path::new("/d");
+        let error = || StorageError::io("write", path, std::io::Error::from_raw_os_error(EIO));
+        for fails_before in [false, true] {
+            let (condition, told) = (Condition::default(), Arc::new(AtomicU8::new(0)));
+            if fails_before {
+                condition.on_error(path, &error());
+            }
+            let counted = Arc::clone(&told);
+            condition.when_offline(Box::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }));
+            assert_eq!(told.load(Ordering::Relaxed), u8::from(fails_before));
+            condition.on_error(path, &error());
+            condition.on_error(path, &error());
+            assert_eq!(told.load(Ordering::Relaxed), 1);
+        }
     }
 
     #[test]
