@@ -1,12 +1,13 @@
 //! Replicas of this node whose storage has failed, on their way to the controller.
 //!
-//! Input: partitions whose log could not be opened, written or flushed. Output: requests to the
-//! controller, which gives them another leader, or none.
+//! Input: partitions whose log could not be opened, written or flushed; the failure of the whole log
+//! directory. Output: requests to the controller, which gives them another leader, or none.
 //!
 //! Invariants:
 //! - a failure is told until the controller has it in the image, or this node is registered anew:
 //!   what is refused, or got no answer, is asked again after [`RETRY`];
-//! - at most one entry for each partition of this node.
+//! - at most one entry for each partition of this node;
+//! - a log directory that fails has no replica left that serves.
 //!
 //! Source: KIP-858, where a heartbeat carries whole directories.
 
@@ -75,6 +76,22 @@ pub(crate) async fn tell(shared: Arc<Shared>) {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+/// Takes every replica offline when the log directory fails.
+pub(crate) async fn follow_directory(shared: Arc<Shared>) {
+    let failed = Arc::new(Notify::new());
+    let tell = Arc::clone(&failed);
+    shared.directory.when_offline(move || tell.notify_one());
+    failed.notified().await;
+    // Whoever opens a log from here on finds the directory failed.
+    let places = shared.replicas.places();
+    for place in &places {
+        place.fail_open_replica();
+    }
+    for place in &places {
+        place.fail(&shared).await;
     }
 }
 

@@ -8,6 +8,7 @@
 //!   limits    changed settings        how many connections are accepted
 //!   remove    on deletion             remove the directories of deleted topics
 //!   offline   on failure              tell the controller of replicas whose storage has failed
+//!   directory once, if it fails       take all its replicas offline
 //!   open      once                    open every log that nobody has asked for yet
 //!   flush     on request              a round of parallel flushes
 //!   retain    retention.check         delete old segments
@@ -58,6 +59,8 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     spawn(shared, stop, "limits", limits);
     let offline = offline_replicas::tell(Arc::clone(shared));
     spawn(shared, stop, "offline", offline);
+    let directory = offline_replicas::follow_directory(Arc::clone(shared));
+    spawn(shared, stop, "directory", directory);
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
     let interval = duration(log.retention_check_interval_ms);

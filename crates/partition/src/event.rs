@@ -197,6 +197,8 @@ pub enum OfflineReason {
     CutBackFailed,
     /// A flush failed: which pages are on disk is unknown, and asking again would not tell.
     FlushFailed,
+    /// The directory failed at another log: what else is on its device is not trusted any more.
+    DirectoryFailed,
     /// Reading the log failed.
     ReadFailed,
     /// The log is corrupt below the recovery point.

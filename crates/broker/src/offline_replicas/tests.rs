@@ -2,7 +2,7 @@
 
 use skein_env::sim::{Fault, Operation, SimWorld};
 use skein_metadata::Partition;
-use skein_partition::{Acks, Refusal};
+use skein_partition::{Acks, PublishedRole, Refusal};
 use skein_types::{BrokerId, Offset};
 use tokio::time::sleep;
 
@@ -106,5 +106,55 @@ fn a_failure_that_passes_is_not_told() {
         assert_eq!(failed, Err(ErrorCode::KafkaStorageError));
         sleep(SOON).await;
         assert_ne!(partition(&node, "topic").leader, BrokerId::NONE);
+    });
+}
+
+#[test]
+fn a_write_that_fails_takes_every_replica_of_the_directory_offline() {
+    let world = SimWorld::new(4);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        for topic in ["topic", "other", "untouched"] {
+            node.create(topic, &[]).await;
+        }
+        for topic in ["topic", "other"] {
+            node.produce(topic, batch(3, b"value")).await.unwrap();
+        }
+        let disk = world.disk(HOST);
+        disk.fail_path("topic-0", Operation::Write, Fault::Eio, 1);
+        let failed = node.produce("topic", batch(1, b"lost")).await;
+        let refused = Err(Refusal::Offline);
+        assert!(
+            failed == refused || failed == Err(Refusal::WriteFailed),
+            "{failed:?}"
+        );
+        for topic in ["topic", "other", "untouched"] {
+            wait_until_offline(&node, topic).await;
+            let refused = node
+                .replica(topic)
+                .await
+                .map(|replica| replica.view().offsets.role);
+            let expected = matches!(
+                refused,
+                Ok(PublishedRole::Offline) | Err(ErrorCode::KafkaStorageError)
+            );
+            assert!(expected, "{topic}: {refused:?}");
+        }
+        assert_eq!(node.shared().metrics.replicas_offline.get(), 3);
+        // What is created now has no place to be.
+        node.create("late", &[]).await;
+        assert!(node.replica("late").await.is_err());
+        wait_until_offline(&node, "late").await;
+        world.kill(HOST);
+
+        let env = world.node(HOST);
+        world.disk(HOST).heal();
+        let node = Node::start(env, &config).await;
+        for (topic, records) in [("topic", 3), ("other", 3), ("untouched", 0), ("late", 0)] {
+            let ack = node.produce(topic, batch(1, b"value")).await.unwrap();
+            assert_eq!(ack.base_offset, Offset(records), "{topic}");
+        }
+        assert_eq!(node.shared().metrics.replicas_offline.get(), 0);
     });
 }

@@ -22,6 +22,7 @@ const CONNECTIONS: usize = 3;
 struct Sent {
     name: u64,
     records: usize,
+    acks: Acks,
     reply: Reply,
 }
 
@@ -85,6 +86,7 @@ impl Story<'_> {
             self.sent[connection].push(Sent {
                 name,
                 records,
+                acks,
                 reply,
             });
         }
@@ -122,7 +124,8 @@ impl Story<'_> {
             next = Some(batch.header().next_offset());
             assert!(names.insert(name_of(batch)), "a batch is in the log twice");
         }
-        let log_start_offset = self.replica.view().offsets.log_start_offset;
+        let offsets = self.replica.view().offsets;
+        let is_offline = offsets.role == PublishedRole::Offline;
         for connection in self.sent {
             let mut last = Offset(-1);
             for sent in connection {
@@ -140,7 +143,12 @@ impl Story<'_> {
                 };
                 assert!(last < ack.base_offset, "out of the connection's order");
                 last = ack.base_offset;
-                if ack.base_offset < log_start_offset {
+                if ack.base_offset < offsets.log_start_offset {
+                    continue;
+                }
+                // What its leader alone had acknowledged may go when that goes offline.
+                let is_uncommitted = ack.base_offset >= offsets.high_watermark;
+                if is_offline && is_uncommitted && sent.acks == Acks::Leader {
                     continue;
                 }
                 let found = batches

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use skein_config::TopicConfig;
 use skein_partition::RecoveredLog;
-use skein_storage::{Log, LogConfig, OpenedLog, Severity, StorageError};
+use skein_storage::{DirectoryState, Log, LogConfig, OpenedLog, Severity, StorageError};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use thiserror::Error;
@@ -97,6 +97,10 @@ fn open_log(
     config: &TopicConfig,
 ) -> Result<OpenedLog, StorageError> {
     let directory = &shared.directory;
+    if directory.state() == DirectoryState::Offline {
+        let path = directory.path().to_path_buf();
+        return Err(StorageError::Broken { path });
+    }
     let stands_for = directory.topic_id(&place.name)?;
     #[cfg(feature = "mutations")]
     let stands_for = stands_for.filter(|_| !mutation::has(Mutation::OldDirectoryReused));

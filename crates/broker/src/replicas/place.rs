@@ -26,7 +26,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_metadata::{Partition, Topic};
-use skein_partition::{Event, PublishedRole, Registration};
+use skein_partition::{Event, OfflineReason, PublishedRole, Registration};
 use skein_record::ProducerStates;
 use skein_storage::Log;
 use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicPartition};
@@ -166,18 +166,48 @@ impl Place {
             }
             Err(error) => {
                 tracing::error!(partition = %self.name, %error, "cannot open a log");
-                if matches!(*state, State::Untouched) {
-                    metrics.replicas_offline.inc();
+                if error.passes() {
+                    if matches!(*state, State::Untouched) {
+                        metrics.replicas_offline.inc();
+                    }
+                    let retry_at = Some(Instant::now() + RETRY_AFTER);
+                    *state = State::Failed { retry_at };
+                } else {
+                    self.refuse(&mut state, shared);
                 }
-                let retry_at = error.passes().then(|| Instant::now() + RETRY_AFTER);
-                if retry_at.is_none() {
-                    let offline = &shared.offline_replicas;
-                    offline.report(self.topic_id, self.name.partition);
-                }
-                *state = State::Failed { retry_at };
                 Err(ErrorCode::KafkaStorageError)
             }
         }
+    }
+
+    /// Its directory has failed: the replica goes offline, or is not opened any more.
+    pub(crate) async fn fail(&self, shared: &Shared) {
+        let mut state = self.state.lock().await;
+        match *state {
+            State::Open => self.fail_open_replica(),
+            State::Untouched | State::Failed { retry_at: Some(_) } => {
+                self.refuse(&mut state, shared)
+            }
+            State::Failed { retry_at: None } | State::Closed => {}
+        }
+    }
+
+    /// As [`Place::fail`], where the log is open: waits for nobody.
+    pub(crate) fn fail_open_replica(&self) {
+        if let Some(replica) = self.replica.get() {
+            let reason = OfflineReason::DirectoryFailed;
+            replica.step(Event::StorageFailed { reason });
+        }
+    }
+
+    /// The log is not opened before the node is started again.
+    fn refuse(&self, state: &mut State, shared: &Shared) {
+        if matches!(state, State::Untouched) {
+            shared.metrics.replicas_offline.inc();
+        }
+        let offline = &shared.offline_replicas;
+        offline.report(self.topic_id, self.name.partition);
+        *state = State::Failed { retry_at: None };
     }
 
     /// Ends the place: its replica refuses everything from here on, its log goes to the caller.
