@@ -123,9 +123,9 @@ impl Run<'_> {
         let after = self
             .bases
             .partition_point(|(base, _)| *base <= recovery_point);
-        let first = self.first_to_scan(after.saturating_sub(1))?;
-        let mut sealed = self.found(first);
         let (mut unflushed, mut found) = (Vec::new(), Vec::new());
+        let first = self.first_to_scan(after.saturating_sub(1), &mut unflushed)?;
+        let mut sealed = self.found(first);
         let mut report = Recovery::default();
         let mut number = first;
         let active = loop {
@@ -158,23 +158,29 @@ impl Run<'_> {
         })
     }
 
-    /// The segment that holds the recovery point, or the one before it. The latter may have lost
-    /// the cut of the room behind its end, if the recovery point came there while it still grew.
-    fn first_to_scan(&self, number: usize) -> Result<usize, StorageError> {
+    /// The segment that holds the recovery point, or the one before it: if the recovery point came
+    /// there while that still grew, the cut of the room behind its end may not be durable. The room
+    /// that is back must be found, and a cut that is still there is to be flushed.
+    fn first_to_scan(
+        &self,
+        number: usize,
+        unflushed: &mut Vec<(Offset, Arc<dyn File>)>,
+    ) -> Result<usize, StorageError> {
         let Some(before) = number.checked_sub(1) else {
             return Ok(number);
         };
         if self.bases[number].0 != self.start.recovery_point {
             return Ok(number);
         }
-        let path = self.home.file(self.bases[before].0, FileKind::Log);
+        let (base_offset, _) = self.bases[before];
+        let path = self.home.file(base_offset, FileKind::Log);
         let file = SegmentFile::open(&**self.home.disk(), &path)?;
         let tail = file.end().saturating_sub(HEADER_BYTES as u64);
-        Ok(if file.is_zero_from(tail)? {
-            before
-        } else {
-            number
-        })
+        if file.is_zero_from(tail)? {
+            return Ok(before);
+        }
+        unflushed.push((base_offset, Arc::clone(file.file())));
+        Ok(number)
     }
 
     /// Reports a cut and removes the segments behind it, newest first.

@@ -218,6 +218,25 @@ fn room_that_a_power_cut_brings_back_is_no_part_of_its_segment() {
     assert_eq!(file.metadata().unwrap().len(), length);
 }
 
+/// As above, and the next process finds the room gone: nobody knows whether for good.
+#[test]
+fn the_cut_of_room_is_flushed_before_the_recovery_point_leaves_its_segment_behind() {
+    let fixture = fixture();
+    let mut log = fixture.log(roomy());
+    log.fill_to(30, 1, 100);
+    log.flush(Millis(1)).unwrap();
+    checkpoint(&log);
+    log.roll(Millis(1)).unwrap();
+    log.fill_to(32, 1, 100);
+    drop(log);
+    let mut log = fixture.log(roomy());
+    fixture
+        .disk
+        .plan(&[crate::testing::Fault::Flush(crate::testing::EIO)]);
+    let error = log.flush(Millis(1)).unwrap_err().to_string();
+    assert!(error.contains("00000000000000000000.log"), "{error}");
+}
+
 #[test]
 fn a_corrupt_batch_above_the_recovery_point_takes_what_follows_with_it() {
     let fixture = fixture();
