@@ -14,6 +14,7 @@ skein_tests::client_tests!(Librdkafka:
     records_of_one_byte_and_of_one_megabyte,
     idempotent_producer_writes_each_record_once_in_order,
     every_level_of_acks,
+    a_compacted_topic_keeps_the_last_value_of_every_key,
     offsets_for_times_and_watermarks,
     reading_starts_at_the_beginning_the_end_or_where_asked,
     fetch_from_the_middle_of_a_batch,

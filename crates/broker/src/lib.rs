@@ -20,6 +20,7 @@
 mod accept_limits;
 mod apis;
 mod burst;
+mod cleaner;
 mod disk_watch;
 mod fetch_sessions;
 mod fetch_wait;

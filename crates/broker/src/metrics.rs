@@ -64,6 +64,14 @@ pub(crate) struct Metrics {
     pub(crate) fetches_hot: Counter,
     /// Fetches that went to the offload pool.
     pub(crate) fetches_cold: Counter,
+    /// Compactions that came forward.
+    pub(crate) compactions: Counter,
+    /// Bytes that compactions read and wrote.
+    pub(crate) compaction_io_bytes: Counter,
+    /// Bytes that logs have become shorter by.
+    pub(crate) compaction_reclaimed_bytes: Counter,
+    /// Partitions that cannot be compacted.
+    pub(crate) uncleanable_partitions: Gauge,
     /// Record batches that the broker unpacked and packed again.
     pub(crate) batches_reencoded: Counter,
     /// Record batches that the broker decompressed.
@@ -90,10 +98,15 @@ impl Metrics {
             flush_seconds: seconds(),
             fetches_hot: Counter::default(),
             fetches_cold: Counter::default(),
+            compactions: Counter::default(),
+            compaction_io_bytes: Counter::default(),
+            compaction_reclaimed_bytes: Counter::default(),
+            uncleanable_partitions: Gauge::default(),
             batches_reencoded: Counter::default(),
             decompressions: Counter::default(),
         };
         metrics.register();
+        metrics.register_compaction();
         metrics.register_apis();
         metrics
             .registry
@@ -162,6 +175,30 @@ impl Metrics {
             "broker_decompressions",
             "Batches decompressed by the broker",
             decompressions,
+        );
+    }
+
+    fn register_compaction(&mut self) {
+        let registry = &mut self.registry;
+        let compactions = self.compactions.clone();
+        registry.register("compactions", "Compactions of logs", compactions);
+        let bytes = self.compaction_io_bytes.clone();
+        registry.register(
+            "compaction_io_bytes",
+            "Bytes that compactions read and wrote",
+            bytes,
+        );
+        let bytes = self.compaction_reclaimed_bytes.clone();
+        registry.register(
+            "compaction_reclaimed_bytes",
+            "Bytes that compactions took out of logs",
+            bytes,
+        );
+        let uncleanable = self.uncleanable_partitions.clone();
+        registry.register(
+            "uncleanable_partitions",
+            "Partitions that cannot be compacted until the node restarts",
+            uncleanable,
         );
     }
 

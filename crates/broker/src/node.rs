@@ -20,6 +20,7 @@ use skein_types::{BrokerEpoch, BrokerId, Millis};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::cleaner::Cleaner;
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::Flusher;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) flusher: Flusher,
     /// Logs that may be written anew at the same time, after an unclean end.
     pub(crate) rewrites: Semaphore,
+    /// Compacts logs.
+    pub(crate) cleaner: Cleaner,
     /// Whether the disk is slow.
     pub(crate) disk_watch: Arc<DiskWatch>,
     /// Name of the next fetch that waits.

@@ -38,7 +38,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
 use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerState, ProducerStates};
-use skein_storage::{Log, LogConfig};
+use skein_storage::{CompactionSettings, Log, LogConfig};
 use skein_types::{Millis, Offset, ProducerId, TopicId, TopicPartition};
 use tokio::sync::oneshot;
 
@@ -61,6 +61,7 @@ pub(crate) struct Replica {
     /// What the topic's configuration says of the batches it takes.
     policy: ArcSwap<ProducePolicy>,
     is_compacted: AtomicBool,
+    compaction: ArcSwap<CompactionSettings>,
     /// The codec that the topic forces.
     compression: ArcSwapOption<Compression>,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
@@ -78,6 +79,7 @@ impl Replica {
                 view: ArcSwap::from_pointee(view),
                 policy: ArcSwap::from_pointee(settings::produce_policy(&opened.config.topic)),
                 is_compacted: AtomicBool::new(opened.config.topic.cleanup_policy.compact),
+                compaction: ArcSwap::from_pointee(settings::compaction(&opened.config.topic)),
                 compression: ArcSwapOption::from(
                     settings::forced_compression(&opened.config.topic).map(Arc::new),
                 ),
@@ -103,6 +105,11 @@ impl Replica {
         self.is_compacted.load(Ordering::Relaxed)
     }
 
+    /// When its log is compacted.
+    pub(crate) fn compaction_settings(&self) -> Arc<CompactionSettings> {
+        self.compaction.load_full()
+    }
+
     /// The codec that batches are packed in; `None` keeps their producer's.
     pub(crate) fn forced_compression(&self) -> Option<Compression> {
         self.compression.load().as_deref().copied()
@@ -116,6 +123,8 @@ impl Replica {
             .store(Arc::new(settings::produce_policy(config)));
         self.is_compacted
             .store(config.cleanup_policy.compact, Ordering::Relaxed);
+        self.compaction
+            .store(Arc::new(settings::compaction(config)));
         let compression = settings::forced_compression(config).map(Arc::new);
         self.compression.store(compression);
         let log_config = LogConfig::from(config);

@@ -32,6 +32,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::cleaner::Cleaner;
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::{Flusher, REWRITES_MAX};
@@ -424,6 +425,7 @@ fn share(
         offline_replicas: OfflineReplicas::default(),
         flusher: Flusher::default(),
         rewrites: Semaphore::new(REWRITES_MAX),
+        cleaner: Cleaner::default(),
         disk_watch,
         next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),

@@ -12,6 +12,7 @@
 //!   open      once                    open every log that nobody has asked for yet
 //!   flush     on request              a round of parallel flushes
 //!   retain    retention.check         delete old segments
+//!   cleaner   cleaner.backoff         compact logs (`cleaner.rs`)
 //!   offsets   checkpoint intervals    sealed segments flushed; high watermarks, recovery points
 //!   age       flush.scheduler         logs whose flush.ms has passed; producers to be forgotten
 //! ```
@@ -39,7 +40,7 @@ use tokio::time::Instant;
 use crate::node::Shared;
 use crate::replica::Replica;
 use crate::replicas::remove_deleted;
-use crate::{accept_limits, offline_replicas};
+use crate::{accept_limits, cleaner, offline_replicas};
 
 /// Logs that are opened in the background at the same time.
 const OPENERS: usize = 4;
@@ -65,6 +66,11 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
     let interval = duration(log.retention_check_interval_ms);
     spawn(shared, stop, "retain", every(shared, interval, retain));
+    if log.cleaner_enable {
+        for _ in 0..log.cleaner_threads {
+            spawn(shared, stop, "cleaner", cleaner::run(Arc::clone(shared)));
+        }
+    }
     let interval = duration(log.flush_offset_checkpoint_interval_ms);
     spawn(
         shared,
@@ -225,7 +231,10 @@ async fn flush_replica(shared: Arc<Shared>, replica: Arc<Replica>, done: oneshot
 }
 
 /// What there is to flush, if the replica has its log. The error was logged.
-async fn plan_flush(replica: &Arc<Replica>, scope: FlushScope) -> Result<Option<FlushPlan>, ()> {
+pub(crate) async fn plan_flush(
+    replica: &Arc<Replica>,
+    scope: FlushScope,
+) -> Result<Option<FlushPlan>, ()> {
     match replica.ask_log(move |log| log.flush_plan(scope)).await {
         Some(Ok(plan)) => Ok(plan),
         // A broken log was told of when it broke, and is not flushed before it is opened again.
@@ -238,7 +247,7 @@ async fn plan_flush(replica: &Arc<Replica>, scope: FlushScope) -> Result<Option<
 }
 
 /// Flushes a log while it is appended to. A failed flush takes the replica offline.
-async fn run_plan(shared: &Arc<Shared>, replica: &Arc<Replica>, plan: FlushPlan) {
+pub(crate) async fn run_plan(shared: &Arc<Shared>, replica: &Arc<Replica>, plan: FlushPlan) {
     let _permit = if plan.rewrites() {
         // The semaphore is never closed.
         shared.rewrites.acquire().await.ok()
@@ -308,7 +317,7 @@ async fn retain_one_turn(shared: &Arc<Shared>, replica: &Arc<Replica>) -> bool {
     has_changed
 }
 
-fn remove_segments(shared: &Arc<Shared>, delay: Millis, segments: Vec<DeletedSegment>) {
+pub(crate) fn remove_segments(shared: &Arc<Shared>, delay: Millis, segments: Vec<DeletedSegment>) {
     let disk = Arc::clone(&shared.env.disk);
     let task = remove_later(Arc::clone(shared), delay, move || {
         for segment in &segments {

@@ -201,6 +201,8 @@ pub enum OfflineReason {
     DirectoryFailed,
     /// Reading the log failed.
     ReadFailed,
+    /// The swap of compacted segments ended half-way: the next opening of the log finishes it.
+    CompactionFailed,
     /// The log is corrupt below the recovery point.
     LogCorrupt,
     /// The log has batches of a later leader epoch than the metadata knows.

@@ -239,6 +239,56 @@ def configs_are_described_and_altered():
 
 
 @scenario
+def a_compacted_topic_keeps_the_last_value_of_every_key():
+    topic = create(1, cleanup_policy="compact", segment_bytes=1048576, min_cleanable_dirty_ratio=0.01)
+    keys, rounds, filling = 40, 12, b"." * 4000
+    writers = [producer(codec, linger_ms=20, batch_num_messages=25) for codec in ("none", "zstd", "lz4")]
+    written = []
+    for number in range(rounds):
+        records = [
+            {"topic": topic, "partition": 0, "key": b"%d" % key, "value": b"%d %d " % (number, key) + os.urandom(2000) + filling}
+            for key in range(keys)
+        ]
+        # Tombstones, and a key of each round that never comes again.
+        records += [{"topic": topic, "partition": 0, "key": b"gone", "value": None if number == 3 else b"soon" * 1000}] * (number < 4)
+        records += [{"topic": topic, "partition": 0, "key": b"once %d" % number, "value": os.urandom(5000)}]
+        written += write(writers[number % 3], records)
+    by_offset = {record.offset: record for record in written}
+    last = {record.key: record for record in written}
+    # Whatever follows makes segments roll, and of the segments before only the last of each key stays.
+    for _ in range(3):
+        write(writers[0], [{"topic": topic, "partition": 0, "key": b"after", "value": os.urandom(9000)} for _ in range(150)])
+
+    def present():
+        low, high = reader([]).get_watermark_offsets(TopicPartition(topic, 0), timeout=PATIENCE)
+        assert low == 0, low
+        reading, found = reader([(topic, 0, 0)], enable_partition_eof=False), []
+        deadline = time.monotonic() + PATIENCE
+        while not found or found[-1].offset < high - 1:
+            assert time.monotonic() < deadline, f"{len(found)} records"
+            found += poll(reading, 0.5)
+        close(reading)
+        return found
+
+    deadline = time.monotonic() + 2 * PATIENCE
+    while True:
+        found = present()
+        offsets = [record.offset for record in found]
+        assert offsets == sorted(set(offsets)), "out of order"
+        ours = [record for record in found if record.key != b"after"]
+        for record in ours:
+            before = by_offset[record.offset]
+            assert (record.key, record.value, record.timestamp) == (before.key, before.value, before.timestamp)
+        newest = {record.key: record for record in ours}
+        assert {key: record.offset for key, record in newest.items()} == {key: record.offset for key, record in last.items()}
+        if len(ours) == len(last):
+            break
+        assert time.monotonic() < deadline, f"{len(ours)} records of {len(last)} keys are left"
+        time.sleep(0.5)
+    assert newest[b"gone"].value is None
+
+
+@scenario
 def offsets_for_times_and_watermarks():
     topic = create()
     now = int(time.time() * 1000)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use skein_config::{CompressionType, TimestampType, TopicConfig, TransactionConfig};
 use skein_partition::ReplicaSettings;
 use skein_record::{Codec, Compression, ProducePolicy};
+use skein_storage::CompactionSettings;
 
 /// What a replica is configured by, under the dynamic settings of the image that it follows.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,16 @@ pub(crate) fn forced_compression(config: &TopicConfig) -> Option<Compression> {
         CompressionType::Zstd(level) => (Codec::Zstd, Some(level)),
     };
     Some(Compression { codec, level })
+}
+
+/// When the log is compacted.
+pub(crate) fn compaction(config: &TopicConfig) -> CompactionSettings {
+    CompactionSettings {
+        min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+        min_compaction_lag_ms: config.min_compaction_lag_ms,
+        max_compaction_lag_ms: config.max_compaction_lag_ms,
+        delete_retention_ms: config.delete_retention_ms,
+    }
 }
 
 /// How the state machine decides.

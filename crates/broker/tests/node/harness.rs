@@ -15,6 +15,9 @@ use skein_protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
 use skein_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use skein_protocol::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
+};
 use skein_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use skein_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use skein_protocol::{Records, Request, Str, frame};
@@ -27,8 +30,13 @@ pub(crate) const TOPIC: &str = "topic";
 /// The versions in which requests are sent: those of the oldest clients with a flexible encoding.
 const CREATE_TOPICS: i16 = 7;
 const FETCH: i16 = 12;
+const INCREMENTAL_ALTER_CONFIGS: i16 = 1;
 const METADATA: i16 = 9;
 const PRODUCE: i16 = 9;
+
+/// What IncrementalAlterConfigs calls a topic, and to set a value.
+const RESOURCE_TOPIC: i8 = 2;
+const CONFIG_SET: i8 = 0;
 
 /// Threads of the data lane, and its threads for work that may block.
 pub(crate) const THREADS: RealOptions = RealOptions {
@@ -107,6 +115,24 @@ impl Node {
         };
         let response = self.connect().call(&create, CREATE_TOPICS);
         assert_eq!(response.topics[0].error_code, 0, "{response:?}");
+    }
+
+    /// Sets one configuration of a topic.
+    pub(crate) fn alter_topic(&self, topic: &str, name: &str, value: &str) {
+        let alter = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: RESOURCE_TOPIC,
+                resource_name: Str::from(topic.to_owned()),
+                configs: vec![AlterableConfig {
+                    name: Str::from(name.to_owned()),
+                    config_operation: CONFIG_SET,
+                    value: Some(Str::from(value.to_owned())),
+                }],
+            }],
+            ..Default::default()
+        };
+        let response = self.connect().call(&alter, INCREMENTAL_ALTER_CONFIGS);
+        assert_eq!(response.responses[0].error_code, 0, "{response:?}");
     }
 
     pub(crate) fn metadata(&self, topic: &str) -> MetadataResponse {

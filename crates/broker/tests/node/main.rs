@@ -10,6 +10,7 @@
 
 mod allocations;
 mod burst;
+mod compaction;
 mod data_path;
 mod harness;
 mod hooks;

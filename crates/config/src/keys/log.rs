@@ -171,63 +171,52 @@ pub(super) const KEYS: &[Key] = &[
         .doc("Logs that are recovered at the same time after a crash."),
     Key::broker("log.cleaner.enable", Boolean)
         .default("true")
-        .not_yet()
         .doc("Whether logs with the cleanup policy compact are compacted."),
     Key::broker("log.cleaner.threads", Int)
         .default("1")
         .between(0, 1024)
-        .not_yet()
         .doc("Logs that are compacted at the same time."),
     Key::broker("log.cleaner.io.max.bytes.per.second", Double)
         .default("1.7976931348623157E308")
         .ratio(0.0, f64::MAX)
-        .not_yet()
         .doc("Bytes a second that compaction may read and write."),
     Key::broker("log.cleaner.dedupe.buffer.size", Long)
         .default("134217728")
         .between(1_048_576, LONG_MAX)
-        .not_yet()
         .doc("Memory for the keys of the log that is being compacted, over all cleaner threads."),
     Key::broker("log.cleaner.io.buffer.size", Int)
         .default("524288")
         .between(0, INT_MAX)
-        .not_yet()
         .doc("Memory for reading and writing during compaction, over all cleaner threads."),
     Key::broker("log.cleaner.io.buffer.load.factor", Double)
         .default("0.9")
         .ratio(0.0, 1.0)
-        .not_yet()
         .doc(
             "How full the table of keys may become before a compaction goes on in a further pass.",
         ),
     Key::broker("log.cleaner.backoff.ms", Long)
         .default("15000")
         .between(0, LONG_MAX)
-        .not_yet()
         .doc("How long the cleaner sleeps when there is nothing to compact."),
     Key::broker("log.cleaner.min.cleanable.ratio", Double)
         .default("0.5")
         .ratio(0.0, 1.0)
         .dynamic()
-        .not_yet()
         .doc("Default of the topics' min.cleanable.dirty.ratio."),
     Key::broker("log.cleaner.delete.retention.ms", Long)
         .default("86400000")
         .between(0, LONG_MAX)
         .dynamic()
-        .not_yet()
         .doc("Default of the topics' delete.retention.ms."),
     Key::broker("log.cleaner.min.compaction.lag.ms", Long)
         .default("0")
         .between(0, LONG_MAX)
         .dynamic()
-        .not_yet()
         .doc("Default of the topics' min.compaction.lag.ms."),
     Key::broker("log.cleaner.max.compaction.lag.ms", Long)
         .default("9223372036854775807")
         .between(1, LONG_MAX)
         .dynamic()
-        .not_yet()
         .doc("Default of the topics' max.compaction.lag.ms."),
     Key::broker("log.local.retention.bytes", Long)
         .default("-2")

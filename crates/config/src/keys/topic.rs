@@ -28,8 +28,7 @@ pub(super) const KEYS: &[Key] = &[
         .doc(
             "What happens to old records: delete lets go of whole segments by retention.ms and \
              retention.bytes; compact keeps the last record of each key; both may stand \
-             together. Without either, everything is kept. This version does not compact: with \
-             compact alone, everything is kept too.",
+             together. Without either, everything is kept.",
         ),
     Key::topic("durability", String)
         .default("replicated")
@@ -63,7 +62,6 @@ pub(super) const KEYS: &[Key] = &[
         .default("86400000")
         .between(0, LONG_MAX)
         .synonyms(&[from("log.cleaner.delete.retention.ms")])
-        .not_yet()
         .doc("How long compaction keeps a tombstone, so that slow readers see the deletion."),
     Key::topic("file.delete.delay.ms", Long)
         .default("60000")
@@ -130,7 +128,6 @@ pub(super) const KEYS: &[Key] = &[
         .default("9223372036854775807")
         .between(1, LONG_MAX)
         .synonyms(&[from("log.cleaner.max.compaction.lag.ms")])
-        .not_yet()
         .doc("A record is considered for compaction at the latest after so long."),
     Key::topic("max.message.bytes", Int)
         .default("1048588")
@@ -166,13 +163,11 @@ pub(super) const KEYS: &[Key] = &[
         .default("0.5")
         .ratio(0.0, 1.0)
         .synonyms(&[from("log.cleaner.min.cleanable.ratio")])
-        .not_yet()
         .doc("The share of uncompacted bytes at which a log is worth a compaction."),
     Key::topic("min.compaction.lag.ms", Long)
         .default("0")
         .between(0, LONG_MAX)
         .synonyms(&[from("log.cleaner.min.compaction.lag.ms")])
-        .not_yet()
         .doc("A record stays uncompacted at least so long."),
     Key::both("min.insync.replicas", Int)
         .computed(Rule::MinInsyncReplicas)

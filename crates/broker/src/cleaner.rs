@@ -1,0 +1,362 @@
+//! Compacts the logs of topics with `cleanup.policy=compact`.
+//!
+//! Input: the open replicas, the settings, time. Output: compacted logs, in the order of their need.
+//!
+//! ```text
+//!   log.cleaner.threads tasks, each:
+//!     flush sealed segments ─► the log with the largest dirty share that is due ─► compact it
+//!        │ none is due                                                  │ step by step, within
+//!        └─ sleep log.cleaner.backoff.ms                                └─ the rate of bytes
+//! ```
+//!
+//! Invariants:
+//! - a log is compacted by one task at a time ([`Cleaner::take`]);
+//! - steps run on the offload pool, without the log; only the swap of a finished segment has
+//!   appends wait;
+//! - a log that cannot be compacted is told of once and left alone until the node restarts; one for
+//!   which there was no room, or nothing could be done, rests for a while. Others go on.
+//!
+//! Source: `LogCleaner`, `LogCleanerManager` of Kafka 4.1.1.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use skein_partition::{Event, OfflineReason, PublishedRole};
+use skein_storage::{
+    CleanedSegment, Compaction, CompactionBudget, CompactionError, CompactionSource,
+    CompactionStats, CompactionStep, Dirty, FlushScope, StorageError, Swapped,
+};
+use skein_types::{Millis, PartitionIndex, TopicId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::node::Shared;
+use crate::replica::Replica;
+use crate::tasks;
+use crate::unpacking::UNPACKED_MAX_BYTES;
+
+/// The least memory for reading and writing of one task, in bytes.
+const IO_BUFFER_MIN_BYTES: usize = 64 * 1024;
+/// A task does not sleep for less than this between two steps: shorter pauses add up.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// A partition of one incarnation of its topic.
+type Name = (TopicId, PartitionIndex);
+
+/// What the cleaner's tasks share.
+#[derive(Default)]
+pub(crate) struct Cleaner {
+    states: Mutex<BTreeMap<Name, State>>,
+    /// When the bytes that were used up to now are paid for.
+    paid_until: Mutex<Option<Instant>>,
+}
+
+/// Why a log is not to be chosen.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Busy,
+    RestsUntil(Instant),
+    Uncleanable,
+}
+
+/// Why a compaction ended early.
+enum Stop {
+    /// The replica has gone, or another was faster.
+    Gone,
+    Failed(CompactionError),
+}
+
+impl<E: Into<CompactionError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Cleaner {
+    /// Whether the log may be chosen.
+    fn is_free(&self, name: Name) -> bool {
+        match self.states.lock().get(&name) {
+            None => true,
+            Some(State::RestsUntil(until)) => *until <= Instant::now(),
+            Some(State::Busy | State::Uncleanable) => false,
+        }
+    }
+
+    /// Takes the log for one task; `false` if another was faster.
+    fn take(&self, name: Name) -> bool {
+        let mut states = self.states.lock();
+        let is_busy = matches!(states.get(&name), Some(State::Busy | State::Uncleanable));
+        if !is_busy {
+            states.insert(name, State::Busy);
+        }
+        !is_busy
+    }
+
+    fn give_back(&self, name: Name, state: Option<State>) {
+        let mut states = self.states.lock();
+        match state {
+            Some(state) => drop(states.insert(name, state)),
+            None => drop(states.remove(&name)),
+        }
+    }
+
+    /// Forgets the logs that are not there any more; how many cannot be compacted.
+    fn prune(&self, replicas: &[Arc<Replica>]) -> usize {
+        let is_there = |name: &Name| replicas.iter().any(|replica| name_of(replica) == *name);
+        let mut states = self.states.lock();
+        states.retain(|name, state| matches!(state, State::Busy) || is_there(name));
+        let uncleanable = states
+            .values()
+            .filter(|state| matches!(state, State::Uncleanable));
+        uncleanable.count()
+    }
+
+    /// How long to pause for so many bytes at `bytes_per_second`.
+    #[allow(clippy::cast_precision_loss)] // a duration
+    fn pause(&self, bytes: u64, bytes_per_second: f64) -> Duration {
+        let seconds = bytes as f64 / bytes_per_second.max(1.0);
+        let cost = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        let now = Instant::now();
+        let mut paid_until = self.paid_until.lock();
+        let start = paid_until.map_or(now, |paid_until| paid_until.max(now));
+        let end = start.checked_add(cost).unwrap_or(start);
+        *paid_until = Some(end);
+        end.saturating_duration_since(now)
+    }
+}
+
+fn name_of(replica: &Replica) -> Name {
+    (replica.topic_id, replica.name.partition)
+}
+
+/// One of the cleaner's tasks.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let backoff = duration(shared.config.log.cleaner_backoff_ms);
+    loop {
+        let Some((replica, dirty)) = choose(&shared).await else {
+            tokio::time::sleep(backoff).await;
+            continue;
+        };
+        let name = name_of(&replica);
+        if shared.cleaner.take(name) {
+            let state = compact(&shared, &replica, dirty).await;
+            shared.cleaner.give_back(name, state);
+        }
+        // Whoever else waits for this worker has a turn.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn duration(millis: Millis) -> Duration {
+    Duration::from_millis(u64::try_from(millis.get()).unwrap_or(0).max(1))
+}
+
+/// The log that needs it most, of those that are due.
+async fn choose(shared: &Arc<Shared>) -> Option<(Arc<Replica>, Dirty)> {
+    let replicas = shared.replicas.open_replicas();
+    let uncleanable = shared.cleaner.prune(&replicas);
+    let uncleanable = i64::try_from(uncleanable).unwrap_or(i64::MAX);
+    shared.metrics.uncleanable_partitions.set(uncleanable);
+    let mut best: Option<(Arc<Replica>, Dirty)> = None;
+    for replica in replicas {
+        if !is_compacted_here(&replica) || !shared.cleaner.is_free(name_of(&replica)) {
+            continue;
+        }
+        // Only what is flushed is compacted.
+        if let Ok(Some(plan)) = tasks::plan_flush(&replica, FlushScope::Sealed).await {
+            tasks::run_plan(shared, &replica, plan).await;
+        }
+        let Some(dirty) = dirty_of(shared, &replica).await else {
+            continue;
+        };
+        let is_worse = |(_, other): &(_, Dirty)| dirty.ratio() > other.ratio();
+        if best.as_ref().is_none_or(is_worse) {
+            best = Some((replica, dirty));
+        }
+    }
+    best
+}
+
+fn is_compacted_here(replica: &Replica) -> bool {
+    let role = replica.view().offsets.role;
+    replica.is_compacted() && matches!(role, PublishedRole::Leader { .. })
+}
+
+/// What is to be compacted, if it is due.
+async fn dirty_of(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Option<Dirty> {
+    let source = replica.ask_log(|log| log.compaction_source(None)).await?;
+    let (settings, now) = (replica.compaction_settings(), shared.env.clock.now());
+    let asked = *settings;
+    let work = move || source.dirty(&asked, now);
+    match shared.env.offload("dirty", work).await? {
+        Ok(dirty) => dirty.filter(|dirty| dirty.is_due(&settings)),
+        Err(error) => {
+            let partition = &replica.name;
+            tracing::warn!(%partition, %error, "cannot tell whether a log is to be compacted");
+            let until = Instant::now() + duration(shared.config.log.cleaner_backoff_ms);
+            let state = State::RestsUntil(until);
+            shared.cleaner.give_back(name_of(replica), Some(state));
+            None
+        }
+    }
+}
+
+/// Compacts one log once; what is to be remembered of it.
+async fn compact(shared: &Arc<Shared>, replica: &Arc<Replica>, dirty: Dirty) -> Option<State> {
+    let started = Instant::now();
+    let partition = &replica.name;
+    let rests = || {
+        let until = Instant::now() + duration(shared.config.log.cleaner_backoff_ms);
+        Some(State::RestsUntil(until))
+    };
+    match pass(shared, replica, dirty).await {
+        Ok(stats) if stats.end > stats.start => {
+            let metrics = &shared.metrics;
+            metrics.compactions.inc();
+            let reclaimed = stats.bytes_before.saturating_sub(stats.bytes_after);
+            metrics.compaction_reclaimed_bytes.inc_by(reclaimed);
+            let ms = started.elapsed().as_millis();
+            let CompactionStats {
+                start,
+                end,
+                bytes_before,
+                bytes_after,
+                ..
+            } = stats;
+            tracing::info!(%partition, %start, %end, bytes_before, bytes_after, ms, "compacted");
+            None
+        }
+        // A transaction that has not ended is in front of it all.
+        Ok(_) | Err(Stop::Gone) => rests(),
+        Err(Stop::Failed(error)) if error.is_retriable() => {
+            tracing::warn!(%partition, %error, "cannot compact a log now");
+            rests()
+        }
+        Err(Stop::Failed(error)) => {
+            tracing::error!(%partition, %error, "cannot compact a log; it is left as it is");
+            Some(State::Uncleanable)
+        }
+    }
+}
+
+async fn pass(
+    shared: &Arc<Shared>,
+    replica: &Arc<Replica>,
+    dirty: Dirty,
+) -> Result<CompactionStats, Stop> {
+    let source = source_of(replica).await.ok_or(Stop::Gone)?;
+    let now = shared.env.clock.now();
+    let settings = replica.compaction_settings();
+    let mut compaction = Compaction::new(source, dirty, &settings, budget(shared), now);
+    let rate = shared.config.log.cleaner_io_max_bytes_per_second;
+    loop {
+        let work = move || {
+            let step = compaction.step();
+            (compaction, step)
+        };
+        let (returned, step) = shared
+            .env
+            .offload("compact", work)
+            .await
+            .ok_or(Stop::Gone)?;
+        compaction = returned;
+        match step? {
+            CompactionStep::Worked(bytes) => {
+                shared.metrics.compaction_io_bytes.inc_by(bytes);
+                let pause = shared.cleaner.pause(bytes, rate);
+                if pause >= PAUSE_MIN {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            CompactionStep::Cleaned(cleaned) => match swap(shared, replica, cleaned).await? {
+                true => {}
+                false => return Err(Stop::Gone),
+            },
+            CompactionStep::Ended(stats) => {
+                complete(replica, compaction, stats).await?;
+                return Ok(stats);
+            }
+        }
+        if !is_compacted_here(replica) {
+            let abandon = move || compaction.abandon();
+            shared.env.offload("compact", abandon).await;
+            return Err(Stop::Gone);
+        }
+    }
+}
+
+/// The log as it is now, with the last batches of its producers.
+async fn source_of(replica: &Arc<Replica>) -> Option<CompactionSource> {
+    let (sender, answer) = oneshot::channel();
+    replica.with_log(Box::new(move |log, machine| {
+        if let Some(producers) = machine.producers() {
+            // Who asked may have gone.
+            let _ = sender.send(log.compaction_source(Some(producers)));
+        }
+        None
+    }));
+    answer.await.ok()
+}
+
+/// What one of the tasks may use.
+fn budget(shared: &Shared) -> CompactionBudget {
+    let log = &shared.config.log;
+    let threads = u64::from(log.cleaner_threads.max(1));
+    let io_buffer = u64::from(log.cleaner_io_buffer_size) / threads;
+    let mut hash_key = [0; 16];
+    shared.env.rng.fill(&mut hash_key);
+    CompactionBudget {
+        dedupe_buffer_bytes: log.cleaner_dedupe_buffer_size / threads,
+        load_factor: log.cleaner_io_buffer_load_factor,
+        io_buffer_bytes: usize::try_from(io_buffer)
+            .unwrap_or(usize::MAX)
+            .max(IO_BUFFER_MIN_BYTES),
+        unpacked_max_bytes: UNPACKED_MAX_BYTES,
+        hash_key,
+    }
+}
+
+/// Puts a new segment into its place. `false` if the log is not what it was.
+async fn swap(
+    shared: &Arc<Shared>,
+    replica: &Arc<Replica>,
+    cleaned: Box<CleanedSegment>,
+) -> Result<bool, Stop> {
+    let (sender, swapped) = oneshot::channel();
+    replica.send_on_errand(Box::new(move |log| {
+        let result = log.swap_compacted(&cleaned);
+        let delay = log.config().file_delete_delay_ms;
+        let event = (result.is_err() && log.is_broken()).then_some(Event::StorageFailed {
+            reason: OfflineReason::CompactionFailed,
+        });
+        // Without a receiver the node is stopping; the next start removes the files.
+        let _ = sender.send((result, delay));
+        event
+    }));
+    let (result, delay): (Result<Swapped, StorageError>, Millis) =
+        swapped.await.map_err(|_| Stop::Gone)?;
+    match result? {
+        Swapped::Done(files) => {
+            tasks::remove_segments(shared, delay, files);
+            Ok(true)
+        }
+        Swapped::Stale => Ok(false),
+    }
+}
+
+async fn complete(
+    replica: &Arc<Replica>,
+    compaction: Compaction,
+    stats: CompactionStats,
+) -> Result<(), Stop> {
+    let (sender, completed) = oneshot::channel();
+    replica.send_on_errand(Box::new(move |log| {
+        // Without a receiver the node is stopping.
+        let _ = sender.send(log.complete_compaction(&compaction, &stats));
+        None
+    }));
+    completed.await.map_err(|_| Stop::Gone)??;
+    Ok(())
+}
