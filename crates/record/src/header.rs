@@ -37,6 +37,9 @@ pub const LENGTH_PREFIX_BYTES: usize = 12;
 /// The only record format there is since Kafka 4.
 pub const MAGIC: i8 = 2;
 
+/// Position in a batch of the first byte that the CRC covers; it covers all from there on.
+pub const CHECKSUM_FROM: usize = ATTRIBUTES_AT;
+
 pub(crate) const BASE_OFFSET_AT: usize = 0;
 pub(crate) const LENGTH_AT: usize = 8;
 pub(crate) const LEADER_EPOCH_AT: usize = 12;

@@ -41,10 +41,10 @@ pub use builder::{BatchBuilder, Header, end_txn_marker};
 pub use check::{ProducePolicy, Rejection, check_keys, check_produce};
 pub use compression::{Codec, Compression, CompressionError, compress, compress_with, decompress};
 pub use control::{EndTxnMarker, TxnResult};
-pub use crc::crc32c;
+pub use crc::{Crc32c, crc32c};
 pub use error::BatchError;
 pub use header::{
-    Attributes, BatchHeader, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC, TimestampType,
+    Attributes, BatchHeader, CHECKSUM_FROM, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC, TimestampType,
 };
 pub use leader_epochs::{CheckpointError, EpochEndOffset, EpochEntry, LeaderEpochs};
 pub use producer_states::{

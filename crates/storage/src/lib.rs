@@ -28,7 +28,7 @@ pub use log::{
     APPEND_MAX_BYTES, Appended, CleanedSegment, Compaction, CompactionBudget, CompactionError,
     CompactionSettings, CompactionSource, CompactionStats, CompactionStep, Cut, DeletedSegment,
     Dirty, FileRange, FlushPlan, FlushScope, Flushed, FoundRecord, Log, LogView, OpenedLog,
-    ReadError, Recovery, Swapped, TimestampOffset, Truncated,
+    ReadError, Recovery, Swapped, TimestampOffset, Truncated, inspect,
 };
 pub use log_config::LogConfig;
 pub use log_directory::{

@@ -48,6 +48,7 @@ mod flush;
 mod found;
 mod index;
 mod index_check;
+pub mod inspect;
 mod leftovers;
 mod lookup;
 mod names;

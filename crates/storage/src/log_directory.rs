@@ -45,7 +45,7 @@ mod file_cache;
 mod meta_properties;
 mod partition_metadata;
 
-pub(crate) use checkpoint::Checkpoint;
+pub(crate) use checkpoint::{Checkpoint, read as read_checkpoint};
 pub use clean_shutdown::CleanShutdown;
 pub(crate) use condition::Condition;
 pub use condition::DirectoryState;
@@ -462,7 +462,7 @@ fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn LockGuard>, StorageError
 }
 
 /// The partition whose directory is called `name`.
-fn parse_partition(name: &str) -> Option<TopicPartition> {
+pub(crate) fn parse_partition(name: &str) -> Option<TopicPartition> {
     let (topic, partition) = name.rsplit_once('-')?;
     let topic = TopicName::new(topic).ok()?;
     let index: i32 = partition.parse().ok()?;

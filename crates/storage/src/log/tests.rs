@@ -20,6 +20,7 @@ mod bad_indexes;
 mod compacting;
 mod flushing;
 mod found;
+mod inspecting;
 mod kafka;
 mod model;
 mod reading;

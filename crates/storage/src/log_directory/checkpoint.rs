@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use skein_env::Disk;
@@ -83,6 +83,23 @@ impl Checkpoint {
         *offsets = changed;
         Ok(())
     }
+}
+
+/// The entries of the checkpoint at `path`; `None` if there is no file. Garbage is an error here.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<Option<BTreeMap<TopicPartition, Offset>>, StorageError> {
+    let Some(content) = atomic_file::read(disk, path)? else {
+        return Ok(None);
+    };
+    parse(&content)
+        .map(Some)
+        .map_err(|garbage| StorageError::Format {
+            path: path.to_path_buf(),
+            line: garbage.line,
+            reason: garbage.reason.to_owned(),
+        })
 }
 
 /// What is wrong with a text, and where.

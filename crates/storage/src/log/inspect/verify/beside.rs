@@ -1,0 +1,142 @@
+//! What lies beside the segments: checkpoints, epochs, snapshots, aborted transactions.
+//!
+//! Input: the files that are no segments, and where the log ends. Output: those that can't be read
+//! or speak of offsets that the log does not have.
+//!
+//! Invariants: a file that is gone when it is opened makes no finding.
+//!
+//! Source: `log/epochs.rs`, `log/snapshots.rs`, `log_directory/checkpoint.rs`.
+
+use std::path::{Path, PathBuf};
+
+use skein_record::{ABORTED_TXN_BYTES, AbortedTxn, LeaderEpochs, ProducerStates};
+use skein_types::Offset;
+
+use super::{REMEDY_INDEX, REMEDY_LEFTOVER, Verify, Weight};
+use crate::StorageError;
+use crate::log::inspect::partition::{FileName, read_small_file};
+
+const REMEDY_SNAPSHOT: &str = "stop the node and remove the file; producers are read from an older \
+                               snapshot and the batches behind it";
+const REMEDY_CHECKPOINT: &str = "acknowledged records are gone from the end of the log: restore \
+                                 its last segment from a backup or another replica";
+
+impl Verify<'_> {
+    pub(super) fn compare_checkpoints(&mut self) {
+        let end = self.verified.end_offset;
+        if self.files.segments.is_empty() || self.is_broken {
+            return;
+        }
+        let path = self.files.directory.clone();
+        let offsets = [
+            ("recovery point", self.offsets.recovery_point),
+            ("high watermark", self.offsets.high_watermark),
+            ("log start", self.offsets.log_start),
+        ];
+        for (name, offset) in offsets {
+            if let Some(offset) = offset.filter(|offset| *offset > end) {
+                let what = format!("the {name} is {offset}, and the log ends at {end}");
+                self.add(
+                    Weight::Damage,
+                    &path,
+                    (None, Some(end)),
+                    what,
+                    REMEDY_CHECKPOINT,
+                );
+            }
+        }
+    }
+
+    pub(super) fn epochs_path(&self) -> PathBuf {
+        self.files.directory.join("leader-epoch-checkpoint")
+    }
+
+    pub(super) fn read_epochs(&mut self) -> Result<(), StorageError> {
+        let path = self.epochs_path();
+        match read_small_file(self.disk, &path)?.map(|content| LeaderEpochs::decode(&content)) {
+            None => {}
+            Some(Ok(epochs)) => self.epochs = Some(epochs),
+            Some(Err(error)) => {
+                self.add(
+                    Weight::Damage,
+                    &path,
+                    (None, None),
+                    error.to_string(),
+                    super::REMEDY_EPOCHS,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that are no segments.
+    pub(super) fn others(&mut self) -> Result<(), StorageError> {
+        let files = self.files;
+        for path in &files.files {
+            match FileName::of(path) {
+                FileName::Snapshot(offset) => self.snapshot(path, offset)?,
+                FileName::TxnIndex(base) => self.txn_index(path, base)?,
+                FileName::OffsetIndex(base) | FileName::TimeIndex(base)
+                    if files.segments.binary_search(&base).is_err() =>
+                {
+                    let what = "an index without its log";
+                    self.add(
+                        Weight::Note,
+                        path,
+                        (None, Some(base)),
+                        what,
+                        REMEDY_LEFTOVER,
+                    );
+                }
+                FileName::Leftover => {
+                    let what = "an interrupted step left this file behind";
+                    self.add(Weight::Note, path, (None, None), what, REMEDY_LEFTOVER);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, path: &Path, offset: Offset) -> Result<(), StorageError> {
+        let Some(content) = read_small_file(self.disk, path)? else {
+            return Ok(());
+        };
+        if let Err(error) = ProducerStates::load(&content, offset) {
+            let at = (None, Some(offset));
+            self.add(Weight::Damage, path, at, error.to_string(), REMEDY_SNAPSHOT);
+        } else if offset > self.verified.end_offset && !self.is_broken {
+            let what = format!("it lies above the log's end, {}", self.verified.end_offset);
+            self.add(
+                Weight::Damage,
+                path,
+                (None, Some(offset)),
+                what,
+                REMEDY_SNAPSHOT,
+            );
+        }
+        Ok(())
+    }
+
+    fn txn_index(&mut self, path: &Path, base: Offset) -> Result<(), StorageError> {
+        let Some(content) = read_small_file(self.disk, path)? else {
+            return Ok(());
+        };
+        for (number, entry) in AbortedTxn::decode_all(&content).enumerate() {
+            let position = Some((number * ABORTED_TXN_BYTES) as u64);
+            let what = match entry {
+                Ok(entry) if entry.last_offset >= base => continue,
+                Ok(entry) => format!("the transaction ends at {}", entry.last_offset),
+                Err(error) => error.to_string(),
+            };
+            self.add(
+                Weight::Damage,
+                path,
+                (position, Some(base)),
+                what,
+                REMEDY_INDEX,
+            );
+        }
+        Ok(())
+    }
+}

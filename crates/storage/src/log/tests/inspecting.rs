@@ -1,0 +1,421 @@
+//! Looking at a log's files from outside.
+//!
+//! Input: logs whose files were changed behind their back. Output: assertions.
+//!
+//! Invariant: none of its own.
+//!
+//! Source: none.
+
+use skein_env::real::RealDisk;
+use skein_record::{Record, crc32c};
+
+use super::recovering::checkpoint;
+use super::*;
+use crate::log::inspect::{
+    Finding, IndexEntry, Located, PartitionFiles, SegmentWalk, Step, Verified, VerifyOptions,
+    Weight, locate_offset, locate_timestamp, verify_partition,
+};
+
+const END: i64 = 60;
+const UNPACKED_MAX: usize = 1 << 20;
+
+/// A flushed log of several segments, batches of one to three records, two leader epochs; closed.
+fn written() -> Fixture {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    let mut base = 0;
+    while base < END {
+        let count = (base % 3 + 1).min(END - base);
+        let timestamps: Vec<i64> = (base..base + count).map(time_of).collect();
+        let epoch = i32::from(base >= 20);
+        log.append_all(&[batch(base, epoch, 100, &timestamps)]);
+        base += count;
+    }
+    log.flush(Millis(1)).unwrap();
+    checkpoint(&log);
+    fixture
+}
+
+fn time_of(offset: i64) -> i64 {
+    1000 + 10 * offset
+}
+
+fn files(fixture: &Fixture) -> PartitionFiles {
+    PartitionFiles::list(&RealDisk, &fixture.path("")).unwrap()
+}
+
+fn options(unpacked_max_bytes: Option<usize>) -> VerifyOptions<'static> {
+    VerifyOptions {
+        unpacked_max_bytes,
+        pause: &|| {},
+    }
+}
+
+fn verify(fixture: &Fixture) -> (Verified, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let verified = verify_partition(
+        &RealDisk,
+        &files(fixture),
+        &options(Some(UNPACKED_MAX)),
+        &mut |one| {
+            findings.push(one);
+        },
+    );
+    (verified.unwrap(), findings)
+}
+
+fn damages(fixture: &Fixture) -> Vec<String> {
+    let (verified, findings) = verify(fixture);
+    let damages: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.weight == Weight::Damage)
+        .map(|finding| finding.what.clone())
+        .collect();
+    assert_eq!(verified.damages, damages.len() as u64 + verified.untold);
+    damages
+}
+
+/// Changes the file, looks, and puts it back.
+fn with_changed(fixture: &Fixture, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> Vec<String> {
+    let path = fixture.path(name);
+    let good = std::fs::read(&path).unwrap();
+    let mut bad = good.clone();
+    change(&mut bad);
+    std::fs::write(&path, bad).unwrap();
+    let damages = damages(fixture);
+    std::fs::write(&path, good).unwrap();
+    damages
+}
+
+#[test]
+fn a_good_log_has_no_findings() {
+    let fixture = written();
+    let (verified, findings) = verify(&fixture);
+    assert_eq!(findings, []);
+    assert!(verified.segments > 3 && verified.index_entries > 10);
+    assert_eq!(verified.records, u64::try_from(END).unwrap());
+    assert_eq!(verified.first_offset, Offset(0));
+    assert_eq!(verified.end_offset, Offset(END));
+}
+
+#[test]
+fn every_changed_byte_of_a_log_is_found() {
+    let fixture = written();
+    for (name, step) in [
+        (&fixture.names(".log")[1], 1),
+        (fixture.names(".log").last().unwrap(), 7),
+    ] {
+        let length = std::fs::read(fixture.path(name)).unwrap().len();
+        for at in (0..length).step_by(step) {
+            let damages = with_changed(&fixture, name, |bytes| bytes[at] ^= 1);
+            assert!(!damages.is_empty(), "{name} byte {at}");
+        }
+    }
+}
+
+#[test]
+fn index_entries_that_the_log_does_not_bear_out_are_found() {
+    let fixture = written();
+    let index = fixture.names(".index")[1].clone();
+    let times = fixture.names(".timeindex")[1].clone();
+    type Case<'a> = (&'a str, &'a str, fn(&mut Vec<u8>), &'a str);
+    let cases: Vec<Case<'_>> = vec![
+        (
+            "position",
+            &index,
+            |bytes| bytes[15] += 1,
+            "no batch begins at byte",
+        ),
+        (
+            "lower offset",
+            &index,
+            |bytes| bytes[11] -= 1,
+            "its batch ends at",
+        ),
+        (
+            "higher offset",
+            &index,
+            |bytes| bytes[11] += 1,
+            "no batch from its own on ends there",
+        ),
+        (
+            "beyond",
+            &index,
+            |bytes| bytes.extend([0, 0, 9, 0, 0, 0, 99, 0]),
+            "beyond the end",
+        ),
+        (
+            "twice",
+            &index,
+            |bytes| bytes.extend_from_within(bytes.len() - 8..),
+            "does not rise",
+        ),
+        (
+            "odd",
+            &index,
+            |bytes| bytes.push(1),
+            "1 bytes behind the last whole entry",
+        ),
+        (
+            "time",
+            &times,
+            |bytes| bytes[7] += 1,
+            "the batches say otherwise",
+        ),
+        (
+            "time offset",
+            &times,
+            |bytes| bytes[11] += 3,
+            "the batches say otherwise",
+        ),
+        (
+            "short",
+            &times,
+            |bytes| bytes.truncate(bytes.len() - 12),
+            "lookups by time miss",
+        ),
+        ("empty", &times, Vec::clear, "lookups by time miss"),
+    ];
+    for (case, name, change, expected) in cases {
+        let damages = with_changed(&fixture, name, change);
+        assert!(
+            damages.iter().any(|told| told.contains(expected)),
+            "{case}: {damages:?}"
+        );
+    }
+    // Kafka lengthens the indexes of a segment that grows with zeros.
+    let zeros = |bytes: &mut Vec<u8>| bytes.resize(bytes.len() + 800, 0);
+    assert_eq!(with_changed(&fixture, &index, zeros), [""; 0]);
+}
+
+#[test]
+fn files_beside_the_log_that_do_not_fit_it_are_found() {
+    let fixture = written();
+    let epochs = "leader-epoch-checkpoint";
+    let epoch = with_changed(&fixture, epochs, |text| *text = b"0\n1\n0 0\n".to_vec());
+    assert!(
+        epoch[0].contains("leader epoch 0 for offset 21"),
+        "{epoch:?}"
+    );
+    let garbage = with_changed(&fixture, epochs, |text| *text = b"garbage".to_vec());
+    assert_eq!(garbage.len(), 1, "{garbage:?}");
+
+    std::fs::write(fixture.path("00000000000000000030.snapshot"), "garbage").unwrap();
+    assert_eq!(damages(&fixture).len(), 1);
+    let snapshot = ProducerStates::starting_at(Offset(END + 1)).snapshot();
+    let beyond = fixture.path(&format!("{:020}.snapshot", END + 1));
+    std::fs::write(fixture.path("00000000000000000030.snapshot"), &snapshot).unwrap();
+    std::fs::write(&beyond, snapshot).unwrap();
+    assert!(damages(&fixture)[0].contains("above the log's end"));
+    std::fs::remove_file(beyond).unwrap();
+
+    let recovery_points = fixture
+        .temporary
+        .path()
+        .join("recovery-point-offset-checkpoint");
+    std::fs::write(&recovery_points, format!("0\n1\norders 0 {}\n", END + 1)).unwrap();
+    assert!(damages(&fixture)[0].contains("the log ends at 60"));
+
+    std::fs::write(fixture.path("00000000000000000099.index"), "").unwrap();
+    std::fs::write(fixture.path("00000000000000000099.log.deleted"), "").unwrap();
+    std::fs::remove_file(recovery_points).unwrap();
+    let (_, findings) = verify(&fixture);
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.weight == Weight::Note)
+    );
+}
+
+#[test]
+fn missing_offsets_are_damage_above_the_cleaners_checkpoint_only() {
+    let fixture = written();
+    let second = fixture.names(".log")[1].clone();
+    let path = fixture.path(&second);
+    let good = std::fs::read(&path).unwrap();
+    let first_batch = SegmentWalk::open(&RealDisk, &path).unwrap().next().unwrap();
+    let Some(Step::Batch(first)) = first_batch else {
+        panic!()
+    };
+    std::fs::write(&path, &good[usize::try_from(first.end()).unwrap()..]).unwrap();
+    for name in [
+        second.replace(".log", ".index"),
+        second.replace(".log", ".timeindex"),
+    ] {
+        std::fs::remove_file(fixture.path(&name)).unwrap();
+    }
+    let told = damages(&fixture);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("are missing"));
+    let cleaner = fixture.temporary.path().join("cleaner-offset-checkpoint");
+    std::fs::write(cleaner, "0\n1\norders 0 50\n").unwrap();
+    assert_eq!(damages(&fixture), [""; 0]);
+    // A whole segment.
+    std::fs::write(
+        fixture.temporary.path().join("cleaner-offset-checkpoint"),
+        "0\n0\n",
+    )
+    .unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert!(damages(&fixture)[0].contains("are missing"));
+}
+
+#[test]
+fn zeros_and_a_torn_batch_are_legal_where_a_node_leaves_them() {
+    let fixture = written();
+    let last = fixture.names(".log").last().unwrap().clone();
+    let zeros = |bytes: &mut Vec<u8>| bytes.resize(bytes.len() + 300_000, 0);
+    assert_eq!(with_changed(&fixture, &last, zeros), [""; 0]);
+    let in_between = with_changed(&fixture, &fixture.names(".log")[1], zeros);
+    assert!(in_between[0].contains("zeros at the end of a segment that is not the last"));
+    let not_all = with_changed(&fixture, &last, |bytes| {
+        bytes.resize(bytes.len() + 300_000, 0);
+        *bytes.last_mut().unwrap() = 1;
+    });
+    // Behind the recovery point: a crash may leave anything, and the next start cuts it.
+    assert_eq!(not_all, [""; 0]);
+    let torn = with_changed(&fixture, &last, |bytes| bytes.truncate(bytes.len() - 1));
+    assert!(
+        torn[0].contains("the file ends after"),
+        "below it: {torn:?}"
+    );
+}
+
+#[test]
+fn records_that_do_not_unpack_are_found_only_when_asked_for() {
+    let fixture = written();
+    let last = fixture.names(".log").last().unwrap().clone();
+    let path = fixture.path(&last);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first record's length, under a checksum that is right.
+    bytes[61] = 3;
+    let end = 12 + usize::try_from(u32::from_be_bytes(bytes[8..12].try_into().unwrap())).unwrap();
+    let crc = crc32c(&bytes[21..end]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    assert!(damages(&fixture)[0].contains("record 0"));
+    let mut told = 0;
+    verify_partition(&RealDisk, &files(&fixture), &options(None), &mut |_| {
+        told += 1
+    })
+    .unwrap();
+    assert_eq!(told, 0);
+}
+
+#[test]
+fn a_length_that_lies_costs_no_memory_and_many_findings_are_counted() {
+    let fixture = written();
+    let last = fixture.names(".log").last().unwrap().clone();
+    let damages = with_changed(&fixture, &last, |bytes| {
+        bytes[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
+    });
+    assert!(
+        damages[0].contains("the batch has 2147483659 bytes"),
+        "{damages:?}"
+    );
+    let index = fixture.names(".index")[1].clone();
+    let path = fixture.path(&index);
+    std::fs::write(path, [0, 0, 0, 1, 0, 0, 0, 5].repeat(100)).unwrap();
+    let (verified, findings) = verify(&fixture);
+    assert_eq!(findings.len(), 20);
+    assert_eq!(verified.untold, 80);
+}
+
+#[test]
+fn offsets_and_times_are_located_as_the_log_finds_them() {
+    let fixture = written();
+    let files = files(&fixture);
+    let log = fixture.log(small());
+    let view = log.view();
+    for target in 0..END {
+        let located = locate_offset(&RealDisk, &files, Offset(target), UNPACKED_MAX).unwrap();
+        let range = view
+            .read(Offset(target), 1, Offset(END), true)
+            .unwrap()
+            .unwrap();
+        let batch = located.batch.unwrap();
+        assert_eq!(batch.position, range.position, "offset {target}");
+        // Entries of the segment that grows are in the node's memory first.
+        if Offset(target) < *files.segments.last().unwrap() {
+            assert_eq!(located.walked_bytes, range.scanned_bytes, "offset {target}");
+        }
+        assert_eq!(
+            located.record,
+            Some((Offset(target), Millis(time_of(target))))
+        );
+        assert!(located.walked_bytes < 1500, "offset {target}: {located:?}");
+        assert!(located.indexes.iter().all(|index| !index.is_wrong));
+    }
+    for timestamp in 990..time_of(END) {
+        let located = locate_timestamp(&RealDisk, &files, Millis(timestamp), UNPACKED_MAX).unwrap();
+        let found = view
+            .offset_for_timestamp(Millis(timestamp), Offset(END))
+            .unwrap();
+        let found = found.map(|found| (found.offset, found.timestamp));
+        assert_eq!(located.record, found, "timestamp {timestamp}");
+        assert!(
+            located.walked_bytes < 1500,
+            "timestamp {timestamp}: {located:?}"
+        );
+    }
+    let beyond = locate_offset(&RealDisk, &files, Offset(END), UNPACKED_MAX).unwrap();
+    assert_eq!((beyond.batch, beyond.note), (None, None));
+}
+
+#[test]
+fn a_wrong_entry_and_damage_on_the_way_are_told() {
+    let fixture = written();
+    let index = fixture.path(&fixture.names(".index")[1]);
+    let mut bytes = std::fs::read(&index).unwrap();
+    bytes[15] += 1;
+    std::fs::write(&index, bytes).unwrap();
+    let files = files(&fixture);
+    let base = files.segments[1];
+    let wrong = |located: &Located| located.indexes.iter().any(|index| index.is_wrong);
+    let used = (base.0..END).find_map(|target| {
+        let located = locate_offset(&RealDisk, &files, Offset(target), UNPACKED_MAX).unwrap();
+        assert_eq!(located.record.unwrap().0, Offset(target));
+        wrong(&located).then_some(located)
+    });
+    let used = used.unwrap();
+    assert!(matches!(
+        used.indexes[0].used,
+        Some((1, IndexEntry::Offset { .. }))
+    ));
+    assert_eq!(used.walk_start, 0);
+
+    std::fs::remove_file(&index).unwrap();
+    let log = fixture.path(&fixture.names(".log")[1]);
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[16] = 9;
+    std::fs::write(&log, bytes).unwrap();
+    let located = locate_offset(&RealDisk, &files, base, UNPACKED_MAX).unwrap();
+    assert_eq!(located.batch, None);
+    assert!(located.note.unwrap().contains("at byte 0"));
+}
+
+#[test]
+fn a_batch_is_read_in_pieces_and_its_records_whole() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig::default());
+    log.append_all(&[batch_at(0, 2, 400_000, 5), batch_at(2, 1, 10, 7)]);
+    let mut walk = SegmentWalk::open(&RealDisk, &files(&fixture).log_path(Offset(0))).unwrap();
+    let Some(Step::Batch(large)) = walk.next().unwrap() else {
+        panic!()
+    };
+    assert!(!large.is_checksum_wrong());
+    assert_eq!(walk.read(&large, 1000).unwrap(), None);
+    let bytes = walk.read(&large, UNPACKED_MAX).unwrap().unwrap();
+    let records = BatchView::parse(&bytes)
+        .unwrap()
+        .records(UNPACKED_MAX)
+        .unwrap();
+    let offsets: Vec<_> = records
+        .iter()
+        .map(|one: Result<Record<'_>, _>| one.unwrap().offset)
+        .collect();
+    assert_eq!(offsets, [Offset(0), Offset(1)]);
+    assert!(matches!(walk.next().unwrap(), Some(Step::Batch(small)) if !small.is_checksum_wrong()));
+    assert_eq!(walk.next().unwrap(), None);
+}
