@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::key::{DefaultValue, Key, Scope};
+use crate::key::{Key, Scope};
 use crate::keys;
 
 /// How the table is written.
@@ -22,10 +22,22 @@ pub enum DocumentFormat {
 /// Every key that is not internal: brokers first, then topics, each by name.
 #[must_use]
 pub fn document(format: DocumentFormat) -> String {
+    document_of(format, &|key| !key.internal)
+}
+
+/// The keys that are wanted: brokers first, then topics, each by name. A part without any is left
+/// out.
+#[must_use]
+pub fn document_of(format: DocumentFormat, is_wanted: &dyn Fn(&Key) -> bool) -> String {
     let mut text = String::new();
-    section(&mut text, format, "Broker", keys::of_brokers());
-    text.push('\n');
-    section(&mut text, format, "Topic", keys::of_topics());
+    let wanted = |key: &&'static Key| is_wanted(key);
+    section(
+        &mut text,
+        format,
+        "Broker",
+        keys::of_brokers().filter(wanted),
+    );
+    section(&mut text, format, "Topic", keys::of_topics().filter(wanted));
     text
 }
 
@@ -35,8 +47,14 @@ fn section(
     title: &str,
     keys: impl Iterator<Item = &'static Key>,
 ) {
-    let mut keys: Vec<_> = keys.filter(|key| !key.internal).collect();
+    let mut keys: Vec<_> = keys.collect();
     keys.sort_by_key(|key| key.name);
+    if keys.is_empty() {
+        return;
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
     // Writing to a String can't fail.
     let _ = match format {
         DocumentFormat::Markdown => writeln!(
@@ -53,7 +71,7 @@ fn section(
                 "| `{}` | {} | {} | {} | {} | {} |",
                 key.name,
                 key.config_type.name(),
-                cell(&default_text(key)),
+                cell(&key.default_in_words()),
                 cell(&key.allowed_values()),
                 change_text(key),
                 cell(&what_it_does(key)),
@@ -64,20 +82,11 @@ fn section(
                 key.name,
                 key.config_type.name(),
                 change_text(key),
-                default_text(key),
+                key.default_in_words(),
                 key.allowed_values(),
                 what_it_does(key),
             ),
         };
-    }
-}
-
-fn default_text(key: &Key) -> String {
-    match key.default {
-        DefaultValue::Null => "not set".to_owned(),
-        DefaultValue::Value("") => "empty".to_owned(),
-        DefaultValue::Value(value) => value.to_owned(),
-        DefaultValue::Computed(rule) => rule.text().to_owned(),
     }
 }
 
@@ -117,6 +126,17 @@ mod tests {
             assert!(text.contains("min(3, brokers)"));
             assert!(text.contains("log.retention.ms, then log.retention.minutes"));
         }
+    }
+
+    #[test]
+    fn keys_that_are_wanted_stand_alone_under_their_title() {
+        let text = document_of(DocumentFormat::Plain, &|key| key.name == "segment.bytes");
+        assert!(
+            text.starts_with("TOPIC KEYS\n\nsegment.bytes (int, while running)"),
+            "{text}"
+        );
+        assert_eq!(text.matches("Default:").count(), 1);
+        assert_eq!(document_of(DocumentFormat::Markdown, &|_| false), "");
     }
 
     #[test]

@@ -309,6 +309,17 @@ impl Key {
         }
     }
 
+    /// The default in words: also one that depends on something, and one that is empty.
+    #[must_use]
+    pub fn default_in_words(&self) -> String {
+        match self.default {
+            DefaultValue::Null => "not set".to_owned(),
+            DefaultValue::Value("") => "empty".to_owned(),
+            DefaultValue::Value(value) => value.to_owned(),
+            DefaultValue::Computed(rule) => rule.text().to_owned(),
+        }
+    }
+
     /// The values that the key takes, in words that finish the sentence "expected …".
     #[must_use]
     pub fn allowed_values(&self) -> String {

@@ -64,6 +64,12 @@ pub fn topic(name: &str) -> Option<&'static Key> {
     of_topics().find(|key| key.name == name)
 }
 
+/// The key that a name which is none was probably meant to be.
+#[must_use]
+pub fn nearest_to(name: &str) -> Option<&'static str> {
+    nearest(name, all().map(|key| key.name))
+}
+
 /// The broker key of that name, or what to tell somebody who wrote the name at `origin`.
 pub(crate) fn require_broker(name: &str, origin: &Origin) -> Result<&'static Key, ConfigError> {
     broker(name).ok_or_else(|| match topic(name) {

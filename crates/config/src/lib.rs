@@ -46,7 +46,7 @@ pub use broker_sections::{
     ReplicaConfig, TopicCreationConfig, TransactionConfig,
 };
 pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_topic};
-pub use document::{DocumentFormat, document};
+pub use document::{DocumentFormat, document, document_of};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use key::{AllowedValues, ConfigType, DefaultValue, Facts, Key, Rule, Scope, Synonym};
 pub use layers::{ConfigWarning, Layers};

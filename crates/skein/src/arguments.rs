@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::completions::CompletionsArguments;
+use crate::config::ConfigArguments;
 use crate::consume::ConsumeArguments;
+use crate::log::LogArguments;
 use crate::produce::ProduceArguments;
 use crate::serve::ServeArguments;
 use crate::topic::TopicArguments;
@@ -18,6 +21,8 @@ Examples:
   echo 'hello' | skein produce orders
   skein consume orders                               everything that is there
   skein consume orders --from latest --follow        what comes from now on
+  skein config doc                                   every key, explained
+  skein log verify skein-data                        whether the files agree
 
 'skein COMMAND --help' has more examples.";
 
@@ -40,6 +45,12 @@ pub(crate) enum Command {
     Produce(ProduceArguments),
     /// Read records.
     Consume(ConsumeArguments),
+    /// Describe, change, check and explain the configuration.
+    Config(ConfigArguments),
+    /// Look at the files of a node, without a node.
+    Log(LogArguments),
+    /// Print a script that completes commands and options in a shell.
+    Completions(CompletionsArguments),
 }
 
 /// Options of every command that talks to a cluster.
@@ -111,6 +122,24 @@ mod tests {
     }
 
     #[test]
+    fn help_teaches_every_command_by_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            let help = command.get_after_help().map(ToString::to_string);
+            if command.has_subcommands() {
+                for command in command.get_subcommands() {
+                    check(command, &path);
+                }
+            } else {
+                let help = help.unwrap_or_default();
+                assert!(help.contains("Examples:\n "), "{path}");
+                assert!(help.contains(path.trim()), "{path}: {help}");
+            }
+        }
+        check(&Arguments::command(), "");
+    }
+
+    #[test]
     fn options_of_the_cluster_stand_before_or_behind() {
         for line in [
             "skein topic --json --bootstrap a:1 list",
@@ -143,6 +172,11 @@ mod tests {
             "skein consume t --format {nonsense}",
             "skein consume t --format {value} --json",
             "skein consume t --timeout 0",
+            "skein log dump",
+            "skein log locate d",
+            "skein log locate d --offset 1 --timestamp 1h",
+            "skein log locate d --offset -1",
+            "skein log verify /no/such/directory/at/all --offset 1",
         ] {
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -358,7 +358,7 @@ fn record_json(record: &ConsumerRecord) -> Value {
 }
 
 /// Text under its name, other bytes in hexadecimal digits under `name_hex`.
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+pub(crate) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
         None => object.insert(name.into(), Value::Null),
         Some((Ok(text), _)) => object.insert(name.into(), text.into()),

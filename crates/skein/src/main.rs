@@ -11,8 +11,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod arguments;
+mod completions;
+mod config;
 mod consume;
 mod failure;
+mod log;
 mod logs;
 mod output;
 mod produce;
@@ -39,5 +42,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Topic(topic) => topic::run(topic),
         Command::Produce(produce) => produce::run(produce),
         Command::Consume(consume) => consume::run(consume),
+        Command::Completions(completions) => completions::run(&completions),
+        Command::Config(config) => config::run(config),
+        Command::Log(log) => log::run(log),
     }
 }

@@ -38,6 +38,16 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Takes all rows out.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+    }
+
     /// Writes the table, each line behind `indent` blanks.
     pub(crate) fn write(&self, out: &mut impl Write, indent: usize) -> io::Result<()> {
         let columns = self.headings.len();

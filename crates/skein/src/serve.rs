@@ -116,7 +116,8 @@ fn configuration(arguments: &ServeArguments) -> Result<BrokerConfig, Failure> {
     Ok(config)
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of a configuration file.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let file = RealDisk.open(path, OpenMode::Read)?;
     let length = file.length()?;
     if length > CONFIG_FILE_MAX {

@@ -33,6 +33,17 @@ Examples:
 
 New partitions change where keys go: 'same key, same partition' holds from then on only.";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  skein topic list
+  skein topic list --internal                        the cluster's own too
+  skein topic list --json | jq -r '.[].topic'";
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  skein topic delete orders
+  skein topic delete orders audit --if-exists";
+
 const DESCRIBE_EXAMPLES: &str = "\
 Examples:
   skein topic describe orders
@@ -54,6 +65,7 @@ enum TopicCommand {
     #[command(after_help = CREATE_EXAMPLES)]
     Create(Create),
     /// List the topics.
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// The cluster's own topics too
         #[arg(long)]
@@ -73,6 +85,7 @@ enum TopicCommand {
     #[command(after_help = ALTER_EXAMPLES)]
     Alter(Alter),
     /// Delete topics with all of their records.
+    #[command(after_help = DELETE_EXAMPLES)]
     Delete {
         /// Which topics
         #[arg(value_name = "TOPIC", required = true, value_parser = topic_name)]

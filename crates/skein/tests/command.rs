@@ -172,3 +172,214 @@ fn what_fails_says_why_and_has_its_exit_code() {
     assert_eq!(serve.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&serve.stderr).contains("did you mean \"listeners\""));
 }
+
+/// Every file of the directory with its bytes, but for logs and locks of a node that runs.
+fn snapshot(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(snapshot(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            found.push((path, bytes));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn skein(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(SKEIN).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+
+/// The data of a node that was stopped: a topic with a partition for each codec. The files are
+/// verified once while the node runs.
+fn stopped_node() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path());
+    node.text("topic create orders --partitions 5", "");
+    for (partition, codec) in CODECS.iter().enumerate() {
+        let produce = format!(
+            "produce orders --partition {partition} --compression {codec} --key-separator : -H a=b"
+        );
+        node.text(&produce, "k1:first\nk2:second\nk3:third\n");
+    }
+    let data = directory.path().to_str().unwrap();
+    let (code, text, errors) = skein(&["log", "verify", data, "--records"]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("orders-4")),
+        "{text}"
+    );
+    node.stop();
+    directory
+}
+
+#[test]
+fn records_of_every_codec_are_dumped_and_offsets_and_times_located() {
+    let directory = stopped_node();
+    let data = directory.path().to_str().unwrap();
+    let before = snapshot(directory.path());
+    for (partition, codec) in CODECS.iter().enumerate() {
+        let path = format!("{data}/orders-{partition}");
+        let (code, text, _) = skein(&["log", "dump", &path, "--records", "--json"]);
+        assert_eq!(code, Some(0), "{text}");
+        let parse = |line| serde_json::from_str(line).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(parse).collect();
+        let of_kind =
+            |kind: &str| -> Vec<_> { lines.iter().filter(|line| line["kind"] == *kind).collect() };
+        assert_eq!(of_kind("batch")[0]["codec"], *codec);
+        assert_eq!(of_kind("batch")[0]["is_crc_right"], true);
+        let records = of_kind("record");
+        assert_eq!(records.len(), 3);
+        assert_eq!(records[1]["offset"], 1);
+        assert_eq!(records[1]["key"], "k2");
+        assert_eq!(records[1]["value"], "second");
+        assert_eq!(records[1]["headers"][0]["name"], "a");
+        // The clean stop left a snapshot with the idempotent producer.
+        assert_eq!(of_kind("producer").len(), 1, "{text}");
+        assert!(!of_kind("leader_epoch").is_empty(), "{text}");
+    }
+    let one = format!("{data}/orders-1");
+    let (_, text, _) = skein(&["log", "dump", &one, "--records"]);
+    assert!(text.contains("\"k3\" = \"third\"  \"a\": \"b\""), "{text}");
+    let (_, text, _) = skein(&["log", "dump", data]);
+    assert!(text.contains("recovery-point-offset-checkpoint"), "{text}");
+
+    let (code, text, _) = skein(&["log", "locate", &one, "--offset", "2"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("record    offset 2, 20"), "{text}");
+    let (code, text, _) = skein(&["log", "locate", &one, "--timestamp", "1h", "--json"]);
+    let located: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &located["record"]["offset"]), (Some(0), &0.into()));
+    let (code, _, errors) = skein(&["log", "locate", &one, "--offset", "3"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        errors.contains("there is no record for offset 3"),
+        "{errors}"
+    );
+    assert_eq!(snapshot(directory.path()), before, "nothing is written");
+}
+
+#[test]
+fn damage_is_told_with_its_place_and_remedy() {
+    let directory = stopped_node();
+    let data = directory.path().to_str().unwrap();
+    let log = directory.path().join("orders-1/00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[70] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let (code, text, errors) = skein(&["log", "verify", data]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(errors.contains("1 damage found"), "{errors}");
+    let told = format!(
+        "damage: {} at byte 0, offset 0: the checksum",
+        log.display()
+    );
+    assert!(
+        text.contains(&told) && text.contains("what to do: restore"),
+        "{text}"
+    );
+    let (code, text, _) = skein(&["log", "dump", log.to_str().unwrap(), "--records"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("WRONG"), "{text}");
+    assert_eq!(skein(&["log", "verify", "/no/such"]).0, Some(2));
+}
+
+#[test]
+fn configuration_is_changed_checked_and_explained() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path());
+    node.text("topic create orders --partitions 1", "");
+    let untouched = node.text("config describe --topic orders", "");
+    assert!(untouched.contains("nothing is set"), "{untouched}");
+    node.text(
+        "config alter --topic orders --set retention.ms=1000 --set segment.bytes=2000000",
+        "",
+    );
+    let set = node.text("config describe --topic orders --json", "");
+    let set: serde_json::Value = serde_json::from_str(&set).unwrap();
+    assert_eq!(set.as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&set[0]["key"], &set[0]["value"]),
+        (&"retention.ms".into(), &"1000".into())
+    );
+    assert_eq!(set[0]["origin"], "topic");
+    // All or none.
+    let refused = node.run(
+        "config alter --topic orders --set segment.ms=5000 --set retention.ms=soon",
+        "",
+    );
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("retention.ms"));
+    node.text(
+        "config alter --topic orders --delete retention.ms --validate-only",
+        "",
+    );
+    let left = node.text("config describe --topic orders", "");
+    assert!(
+        left.contains("retention.ms") && !left.contains("segment.ms"),
+        "{left}"
+    );
+    let one = node.text("config describe --topic orders max.message.bytes", "");
+    assert!(one.contains("1048588") && one.contains("default"), "{one}");
+    let misspelt = node.run("config describe --topic orders retention.msec", "");
+    assert_eq!(misspelt.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&misspelt.stderr).contains("\"retention.ms\""));
+    let broker = node.text("config describe --broker 1", "");
+    assert!(
+        broker.contains("log.dirs") && broker.contains("at start"),
+        "{broker}"
+    );
+
+    let file = directory.path().join("server.properties");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "log.segment.bytes=2000000\n").unwrap();
+    assert_eq!(skein(&["config", "check", path]).0, Some(0));
+    assert_eq!(
+        skein(&["config", "check", path, "--set", "log.segment.bytes=x"]).0,
+        Some(2)
+    );
+    std::fs::write(&file, "log.segmnet.bytes=1\nnum.partitions=0\n").unwrap();
+    let (code, text, _) = skein(&["config", "check", path, "--json"]);
+    let checked: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let errors = checked["errors"].as_array().unwrap();
+    assert_eq!((code, errors.len()), (Some(2), 2), "{text}");
+    assert!(
+        text.contains("log.segment.bytes") && text.contains("server.properties"),
+        "{text}"
+    );
+
+    let (_, text, _) = skein(&["config", "doc", "segment.bytes"]);
+    assert!(
+        text.contains("TOPIC KEYS") && text.contains("Default:"),
+        "{text}"
+    );
+    let (_, text, _) = skein(&["config", "doc", "--markdown"]);
+    assert!(text.contains("| `log.segment.bytes` |"), "{text}");
+    let (code, _, errors) = skein(&["config", "doc", "segment.bites"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("\"segment.bytes\""), "{errors}");
+}
+
+#[test]
+fn shells_get_a_script_that_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, script, _) = skein(&["completions", shell]);
+        assert_eq!(code, Some(0));
+        assert!(
+            script.contains("locate") && script.contains("validate-only"),
+            "{shell}"
+        );
+    }
+    assert_eq!(skein(&["completions", "cmd.exe"]).0, Some(2));
+}
