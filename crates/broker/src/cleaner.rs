@@ -1,6 +1,6 @@
 //! Compacts the logs of topics with `cleanup.policy=compact`.
 //!
-//! Input: the open replicas, the settings, time. Output: compacted logs, in the order of their need.
+//! Input: the open replicas, the settings, time. Output: compacted logs, the neediest first.
 //!
 //! ```text
 //!   log.cleaner.threads tasks, each:

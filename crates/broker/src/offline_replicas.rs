@@ -1,7 +1,7 @@
 //! Replicas of this node whose storage has failed, on their way to the controller.
 //!
-//! Input: partitions whose log could not be opened, written or flushed; the failure of the whole log
-//! directory. Output: requests to the controller, which gives them another leader, or none.
+//! Input: partitions whose log could not be opened, written or flushed; the failure of the whole
+//! log directory. Output: requests to the controller, which gives them another leader, or none.
 //!
 //! Invariants:
 //! - a failure is told until the controller has it in the image, or this node is registered anew:

@@ -25,7 +25,8 @@
 //! - what is copied or counted bears its checksum;
 //! - a log that was truncated since is left alone (`swap.rs`).
 //!
-//! Source: `LogCleaner`, `Cleaner` and `LogCleanerManager` of Kafka 4.1.1; KIP-58, KIP-354, KIP-534.
+//! Source: `LogCleaner`, `Cleaner` and `LogCleanerManager` of Kafka 4.1.1; KIP-58, KIP-354,
+//! KIP-534.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -16,7 +16,7 @@
 //! - the checkpoints and indexes are read before the log they speak of, so that a node that goes on
 //!   writing makes no finding; what ends in a fault in the last segment is looked at again, up to
 //!   [`LOOKS_MAX`] times;
-//! - no file makes more than [`FINDINGS_PER_FILE_MAX`] findings; how many more there are is counted.
+//! - no file makes more than [`FINDINGS_PER_FILE_MAX`] findings; the rest is counted.
 //!
 //! Source: `log/recovery.rs` for what a start cuts and what it refuses.
 
@@ -52,8 +52,8 @@ const REMEDY_EPOCHS: &str =
     "stop the node and remove the file; the epochs are read from the batches";
 const REMEDY_MISSING: &str = "restore the missing file or batch from a backup or another replica";
 const REMEDY_LEFTOVER: &str = "nothing: the next start of the node sees to it";
-const REMEDY_UNREADABLE: &str = "the producer packed it like this; consumers get an error here, and \
-                                 may go on behind the batch";
+const REMEDY_UNREADABLE: &str = "the producer packed it like this; consumers get an error here, \
+                                 and may go on behind the batch";
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

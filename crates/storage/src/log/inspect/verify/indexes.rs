@@ -1,7 +1,7 @@
 //! The indexes of a segment against its log.
 //!
-//! Input: both indexes, and the batches of the segment one by one. Output: entries that the log does
-//! not bear out.
+//! Input: both indexes, and the batches of the segment one by one. Output: entries that the log
+//! does not bear out.
 //!
 //! ```text
 //!   offset entry (o, p)   a batch begins at p; it or one of those before the next entry ends at o
