@@ -30,8 +30,13 @@ const UNIT_BYTES: u64 = 128 * 1024;
 /// A file that may not grow beyond so many units has smaller ones.
 const UNITS_MIN: u64 = 16;
 
-/// Units that a file must have grown by, to count as one that grows fast.
-const FAST_UNITS: u64 = 8;
+/// What a file must have grown by before blocks are reserved for it, in units.
+const RESERVE_AFTER_UNITS: u64 = 8;
+
+/// What a file must have grown by before zeros are written, in bytes: who looks at the files of a
+/// live node with a tool is not to meet them after the first few megabytes. Half of what the file
+/// may grow to does too.
+const FILL_AFTER_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What is reserved at once, at the most, in bytes.
 const RESERVE_MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -67,7 +72,8 @@ impl Room {
     /// Makes room for `bytes` at `end` in a file that may grow to `limit`.
     pub(super) fn make(&mut self, file: &dyn File, end: u64, bytes: u64, limit: u64) {
         let unit = UNIT_BYTES.min(limit / UNITS_MIN);
-        if unit == 0 || end.saturating_sub(self.quiet_end) < FAST_UNITS * unit {
+        let grown = end.saturating_sub(self.quiet_end);
+        if unit == 0 || grown < RESERVE_AFTER_UNITS * unit {
             return;
         }
         let next = end.saturating_add(bytes);
@@ -76,7 +82,8 @@ impl Room {
             let length = end.min(RESERVE_MAX_BYTES);
             self.reserve(file, start, (start + length).min(limit));
         }
-        if self.can_fill && bytes < unit && next > self.filled {
+        let is_fast = grown >= FILL_AFTER_BYTES.min(limit / 2);
+        if self.can_fill && is_fast && bytes < unit && next > self.filled {
             let start = self.filled.max(end);
             self.fill(file, start, next.next_multiple_of(unit).min(limit));
         }
