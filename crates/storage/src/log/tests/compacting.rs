@@ -197,6 +197,54 @@ fn of_each_key_the_last_record_below_the_active_segment_stays() {
     }
 }
 
+/// A `.swap` tells by its last batch what it replaces.
+#[test]
+fn the_last_batch_of_each_new_segment_stays_though_it_may_be_empty() {
+    let (_fixture, mut log) = forty();
+    assert!(log.compact(2000).unwrap().bytes_after > 0);
+    let batches = batches(&log.view());
+    let headers = batches
+        .iter()
+        .map(|bytes| *BatchView::parse(bytes).unwrap().header());
+    let (mut ends, mut emptied) = (BTreeMap::new(), 0);
+    for header in headers {
+        ends.insert(header.next_offset(), header.records_count);
+        emptied += usize::from(header.records_count == 0);
+    }
+    assert!(log.sealed.len() > 1 && emptied > 0);
+    for segment in log.sealed.iter() {
+        assert!(ends.contains_key(&segment.end_offset), "{ends:?}");
+    }
+}
+
+/// The process is killed behind a swap, before the recovery point was checkpointed, and the topic
+/// is compacted no more: the gaps are no lost records.
+#[test]
+fn gaps_are_told_of_before_they_are_made() {
+    let (fixture, mut log) = forty();
+    log.set_config(large());
+    let source = log.compaction_source(None);
+    let dirty = source.dirty(&settings(), Millis(2000)).unwrap().unwrap();
+    let mut compaction = Compaction::new(source, dirty, &settings(), budget(1000), Millis(2000));
+    loop {
+        match compaction.step().unwrap() {
+            CompactionStep::Worked(_) => {}
+            CompactionStep::Cleaned(cleaned) => {
+                let swapped = log.swap_compacted(&cleaned).unwrap();
+                assert!(matches!(swapped, Swapped::Done(_)));
+                break;
+            }
+            CompactionStep::Ended(_) => panic!("nothing was compacted"),
+        }
+    }
+    let left = told(&log.view());
+    assert!(left.len() < 40);
+    drop((log, compaction));
+    let opened = fixture.open(small());
+    assert_eq!(opened.recovery.cut, None);
+    assert_eq!(told(&opened.log.view()), left);
+}
+
 #[test]
 fn an_old_view_reads_its_own_files_also_when_it_had_none_open() {
     let (mut fixture, log) = forty();
