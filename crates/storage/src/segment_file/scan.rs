@@ -74,13 +74,7 @@ pub fn scan_frames(
     range: Range<u64>,
     frames: &mut dyn Frames,
 ) -> Result<Scan, StorageError> {
-    let mut window = Window {
-        file,
-        path,
-        end: range.end,
-        start: 0,
-        bytes: Vec::new(),
-    };
+    let mut window = Window::new(file, path, range.end);
     let mut scan = Scan {
         frames: 0,
         end: range.start,
@@ -142,13 +136,7 @@ pub(super) fn is_zero(
     path: &Path,
     range: Range<u64>,
 ) -> Result<bool, StorageError> {
-    let mut window = Window {
-        file,
-        path,
-        end: range.end,
-        start: 0,
-        bytes: Vec::new(),
-    };
+    let mut window = Window::new(file, path, range.end);
     let mut at = range.start;
     while at < range.end {
         let length = usize::try_from(range.end - at).unwrap_or(usize::MAX);
@@ -172,7 +160,17 @@ struct Window<'a> {
     bytes: Vec<u8>,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    fn new(file: &'a dyn File, path: &'a Path, end: u64) -> Self {
+        Self {
+            file,
+            path,
+            end,
+            start: 0,
+            bytes: Vec::new(),
+        }
+    }
+
     /// The `length` bytes at `position`; `None` if the range ends before. What is not in memory is
     /// read, `read_bytes` at once if there are as many.
     fn get(
