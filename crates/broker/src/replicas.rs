@@ -152,7 +152,7 @@ impl Replicas {
         if image.last_applied() <= followed.last_applied() {
             return;
         }
-        for change in image.topic_changes(&followed) {
+        for change in removals_first(&image, &followed) {
             match change {
                 TopicChange::Added(topic) | TopicChange::Changed { now: topic, .. } => {
                     self.host(shared, topic);
@@ -264,6 +264,15 @@ impl HostedTopic {
         let index = usize::try_from(partition.get()).ok()?;
         self.places.get(index).cloned()
     }
+}
+
+/// What has changed since `former`. A topic may have been deleted since then and another one of its
+/// name made: who finds the new one must find the removal of the old one too, and open no log
+/// before it.
+fn removals_first<'a>(image: &'a Image, former: &'a Image) -> Vec<TopicChange<'a>> {
+    let mut changes: Vec<_> = image.topic_changes(former).collect();
+    changes.sort_by_key(|change| !matches!(change, TopicChange::Removed(_)));
+    changes
 }
 
 fn followed_config_of(broker: &BrokerConfig, image: &Image, topic: &TopicName) -> FollowedConfig {

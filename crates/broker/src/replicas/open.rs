@@ -30,6 +30,9 @@ pub(super) enum OpenError {
     /// What the disk says, or what is on it.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The partition is deleted.
+    #[error("the partition is deleted")]
+    Deleted,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopped,
@@ -40,7 +43,7 @@ impl OpenError {
     pub(super) fn passes(&self) -> bool {
         match self {
             Self::Storage(error) => error.severity() == Severity::Retriable,
-            Self::Stopped => true,
+            Self::Deleted | Self::Stopped => true,
         }
     }
 }
@@ -51,7 +54,9 @@ pub(super) async fn open(
     shared: &Arc<Shared>,
     place: &Arc<Place>,
 ) -> Result<(Arc<Replica>, FollowedConfig), OpenError> {
-    removals::remove_all_of(shared, &place.name).await;
+    if !removals::make_way_for(shared, place).await {
+        return Err(OpenError::Deleted);
+    }
     let config = shared.replicas.followed_config(shared, &place.name.topic);
     let work = {
         let (shared, place) = (Arc::clone(shared), Arc::clone(place));

@@ -33,7 +33,7 @@ use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicPartition};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::open;
+use super::open::{self, OpenError};
 use crate::node::Shared;
 use crate::replica::Replica;
 
@@ -164,6 +164,8 @@ impl Place {
                 }
                 Ok(replica)
             }
+            // Who asked has an old image.
+            Err(OpenError::Deleted) => Err(ErrorCode::NotLeaderOrFollower),
             Err(error) => {
                 tracing::error!(partition = %self.name, %error, "cannot open a log");
                 if error.passes() {

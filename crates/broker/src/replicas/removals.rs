@@ -12,7 +12,8 @@
 //! - a directory is renamed only after its log was taken from its replica and every write of it has
 //!   ended: nothing of a deleted topic is ever written below the name of a later one. A flush may
 //!   still run: it writes only to files that it holds open;
-//! - a place is opened only after every deleted place of its name is gone.
+//! - a place is opened only after every deleted place of its name is gone, and not at all once it
+//!   is deleted itself.
 //!
 //! Source: KIP-516; Kafka's `LogManager.asyncDelete`.
 
@@ -25,7 +26,7 @@ use skein_storage::{DeletedDirectory, StorageError};
 use skein_types::TopicPartition;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::Place;
 use crate::handlers::describe_configs::broker_config;
@@ -51,10 +52,11 @@ impl Removals {
         self.wake.notify_one();
     }
 
-    async fn next(&self) -> TopicPartition {
+    /// Waits for deleted places, and returns those of the first name.
+    async fn next(&self) -> Vec<Arc<Place>> {
         loop {
-            if let Some((name, _)) = self.pending.lock().first_key_value() {
-                return name.clone();
+            if let Some((_, deleted)) = self.pending.lock().first_key_value() {
+                return deleted.clone();
             }
             self.wake.notified().await;
         }
@@ -79,15 +81,39 @@ impl Removals {
 /// Removes what is deleted, one partition after the other, for ever.
 pub(crate) async fn remove_deleted(shared: Arc<Shared>) {
     loop {
-        let name = shared.replicas.removals.next().await;
-        remove_all_of(&shared, &name).await;
+        let deleted = shared.replicas.removals.next().await;
+        // In a task of its own: a stop ends this one, and after half a removal the next topic of
+        // that name would be opened while this one is still written.
+        let (sender, removed) = oneshot::channel();
+        let task_shared = Arc::clone(&shared);
+        let task = async move {
+            remove_each(&task_shared, deleted).await;
+            // The node may be stopping.
+            let _ = sender.send(());
+        };
+        let spawn = &shared.env.spawn;
+        spawn.spawn(Lane::Data, "remove-deleted", Box::pin(task));
+        if removed.await.is_err() {
+            return; // the node has ended
+        }
     }
 }
 
-/// Removes every deleted partition of that name; when this returns they are gone.
-pub(super) async fn remove_all_of(shared: &Arc<Shared>, name: &TopicPartition) {
+/// Removes every deleted partition that has the name of `place`, which is to be opened; `false` if
+/// it is deleted itself. Its end would wait for this opening, so the opening must not wait for it.
+pub(super) async fn make_way_for(shared: &Arc<Shared>, place: &Arc<Place>) -> bool {
+    let deleted = shared.replicas.removals.of(&place.name);
+    if deleted.iter().any(|deleted| Arc::ptr_eq(deleted, place)) {
+        return false;
+    }
+    remove_each(shared, deleted).await;
+    true
+}
+
+/// Removes deleted partitions; when this returns they are gone.
+async fn remove_each(shared: &Arc<Shared>, deleted: Vec<Arc<Place>>) {
     let removals = &shared.replicas.removals;
-    for place in removals.of(name) {
+    for place in deleted {
         place
             .close_and(shared, remove_directory(shared, &place))
             .await;

@@ -1,11 +1,14 @@
 //! Tests of [`super`], on a node in the simulated world.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use skein_env::sim::{Fault, Operation, SimWorld};
 use skein_partition::{Acks, Refusal};
 use skein_types::{Millis, Offset};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::testing::{
@@ -76,7 +79,7 @@ fn a_write_in_flight_ends_before_the_name_of_a_deleted_topic_is_used_again() {
             let ack = node.produce("topic", batch(1, b"new")).await.unwrap();
             assert_eq!(ack.base_offset, Offset(0));
             for reply in replies {
-                let result = tokio::time::timeout(SOON, reply.result()).await;
+                let result = timeout(SOON, reply.result()).await;
                 assert!(
                     result.is_ok(),
                     "a produce to a deleted topic is never answered"
@@ -117,6 +120,53 @@ fn an_image_that_others_have_left_behind_brings_no_deleted_topic_back() {
     });
 }
 
+/// The opening has begun and has not looked at the place when its topic is deleted. The removal
+/// waits for the opening; the opening of the next topic of that name waits for the removal.
+#[test]
+fn an_opening_that_a_deletion_overtakes_ends_and_hinders_no_later_one() {
+    for seed in 0..10 {
+        with_node(seed, &[], async |_, node| {
+            node.create("topic", &[]).await;
+            let replicas = &node.shared().replicas;
+            replicas.follow(node.shared());
+            let place = replicas.places().remove(0);
+            let mut opening = pin!(timeout(SOON, replicas.leading(&place)));
+            let is_open = poll_fn(|context| Poll::Ready(opening.as_mut().poll(context))).await;
+            assert!(is_open.is_pending(), "the opening was to take longer");
+            replicas.take_out(place.topic_id);
+            let opened = opening.await.expect("an opening waits for itself");
+            assert!(opened.is_err(), "a deleted partition was opened");
+            node.delete("topic").await;
+            node.create("topic", &[]).await;
+            let produced = timeout(SOON, node.produce("topic", batch(1, b"new"))).await;
+            assert!(produced.expect("the next topic is opened").is_ok());
+        });
+    }
+}
+
+#[test]
+fn what_is_deleted_goes_before_what_was_made_since_gets_its_name() {
+    with_node(1, &[], async |_, node| {
+        let names: Vec<_> = (0..8).map(|number| format!("topic{number}")).collect();
+        for name in &names {
+            node.create(name, &[]).await;
+        }
+        let former = node.shared().image();
+        for name in &names {
+            node.delete(name).await;
+            node.create(name, &[]).await;
+        }
+        let image = node.shared().image();
+        let is_removal = |change: &TopicChange| matches!(change, TopicChange::Removed(_));
+        let changes = removals_first(&image, &former);
+        assert_eq!(
+            changes.iter().filter(|change| is_removal(change)).count(),
+            8
+        );
+        assert!(changes.iter().take(8).all(is_removal));
+    });
+}
+
 #[test]
 fn a_log_that_a_full_disk_kept_closed_is_opened_when_there_is_room() {
     with_node(3, &[], async |world, node| {
@@ -140,7 +190,7 @@ fn whoever_opens_a_log_may_go_and_it_is_opened_once() {
         world
             .disk(HOST)
             .set_speed(speed(Duration::from_millis(50), Duration::ZERO));
-        let gone = tokio::time::timeout(Duration::from_millis(10), node.replica("topic")).await;
+        let gone = timeout(Duration::from_millis(10), node.replica("topic")).await;
         assert!(gone.is_err(), "the opening was to take longer");
         let (one, other) = tokio::join!(node.replica("topic"), node.replica("topic"));
         assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
