@@ -19,7 +19,7 @@
 //! 2020).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use skein_types::TopicPartition;
@@ -40,8 +40,9 @@ pub(crate) struct Flusher {
 
 #[derive(Default)]
 struct Waiting {
-    /// In the order of their names, so that a simulation repeats.
-    pending: BTreeMap<TopicPartition, Arc<Replica>>,
+    /// In the order of their names, so that a simulation repeats. Replicas know the flusher, so it
+    /// keeps none.
+    pending: BTreeMap<TopicPartition, Weak<Replica>>,
     /// Those that are being flushed apart.
     apart: BTreeSet<TopicPartition>,
 }
@@ -49,7 +50,7 @@ struct Waiting {
 impl Flusher {
     /// Asks for a flush of what the replica has written so far.
     pub(crate) fn request(&self, replica: &Arc<Replica>) {
-        let (name, replica) = (replica.name.clone(), Arc::clone(replica));
+        let (name, replica) = (replica.name.clone(), Arc::downgrade(replica));
         self.waiting.lock().pending.insert(name, replica);
         self.wake.notify_one();
     }
@@ -85,7 +86,9 @@ impl Waiting {
             .partition(|(name, _)| apart.contains(name));
         *pending = stay;
         let go: BTreeMap<_, _> = go;
-        go.into_values().collect()
+        go.into_values()
+            .filter_map(|replica| replica.upgrade())
+            .collect()
     }
 }
 

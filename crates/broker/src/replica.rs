@@ -50,7 +50,7 @@ pub(crate) use self::view::ReplicaView;
 use crate::fetch_wait::FetchWaiter;
 use crate::fetch_waits::FetchWaits;
 use crate::handoff::{Handoff, Submitted};
-use crate::node::Shared;
+use crate::node::ReplicaBasis;
 
 /// One replica of one partition, open.
 pub(crate) struct Replica {
@@ -65,12 +65,12 @@ pub(crate) struct Replica {
     /// The codec that the topic forces.
     compression: ArcSwapOption<Compression>,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
-    shared: Arc<Shared>,
+    basis: Arc<ReplicaBasis>,
 }
 
 impl Replica {
     /// Starts the runtime of a replica whose log is open.
-    pub(crate) fn new(opened: Opened, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(opened: Opened, basis: Arc<ReplicaBasis>) -> Arc<Self> {
         Arc::new_cyclic(|replica| {
             let view = opened.view();
             Self {
@@ -84,8 +84,8 @@ impl Replica {
                     settings::forced_compression(&opened.config.topic).map(Arc::new),
                 ),
                 waits: FetchWaits::new(),
-                handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&shared))),
-                shared,
+                handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&basis))),
+                basis,
             }
         })
     }
@@ -301,7 +301,7 @@ impl Replica {
             replica.go_on(submitted);
         };
         let lane = skein_env::Lane::Data;
-        self.shared
+        self.basis
             .env
             .spawn
             .spawn(lane, "replica-handover", Box::pin(successor));

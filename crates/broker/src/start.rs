@@ -35,10 +35,9 @@ use tokio::time::Instant;
 use crate::cleaner::Cleaner;
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
-use crate::flusher::{Flusher, REWRITES_MAX};
+use crate::flusher::REWRITES_MAX;
 use crate::metrics::Metrics;
-use crate::node::{Identity, Shared};
-use crate::offline_replicas::OfflineReplicas;
+use crate::node::{Identity, ReplicaBasis, Shared};
 use crate::producer_ids::ProducerIds;
 use crate::replicas::{Replicas, remove_left_behind};
 use crate::session::ClientService;
@@ -416,25 +415,33 @@ fn share(
     let disk_watch = DiskWatch::new(Arc::clone(&env.spawn));
     disk_watch.start();
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
-    Arc::new_cyclic(|shared| Shared {
+    let metrics = Metrics::new(
+        Arc::clone(&counters),
+        [budget.clone(), append_budget.clone()],
+    );
+    let basis = Arc::new(ReplicaBasis {
         started: Instant::now(),
+        env: env.clone(),
+        disk_watch,
+        flusher: Arc::default(),
+        offline_replicas: Arc::default(),
+        metrics: Arc::new(metrics),
+    });
+    Arc::new_cyclic(|shared| Shared {
         identity,
         controller,
         directory,
         replicas: Replicas::new(shared.clone()),
-        offline_replicas: OfflineReplicas::default(),
-        flusher: Flusher::default(),
+        offline_replicas: Arc::clone(&basis.offline_replicas),
+        flusher: Arc::clone(&basis.flusher),
         rewrites: Semaphore::new(REWRITES_MAX),
         cleaner: Cleaner::default(),
-        disk_watch,
         next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),
         producer_ids: ProducerIds::default(),
         pool: Arc::new(BufferPool::new()),
-        metrics: Metrics::new(
-            Arc::clone(&counters),
-            [budget.clone(), append_budget.clone()],
-        ),
+        metrics: Arc::clone(&basis.metrics),
+        basis,
         budget,
         append_budget,
         unpack_budget: Budget::new(UNPACKED_IN_FLIGHT_MAX_BYTES),

@@ -29,7 +29,7 @@ use crate::node::{NODE, Node};
 use crate::offline;
 use crate::plan::{Plan, TopicPlan};
 use crate::read_back::read_everything;
-use crate::witness::Witness;
+use crate::witness::{Violation, Witness};
 
 /// Simulated time in which everything must be answered and read, once the faults are over.
 const CONVERGE_MAX: Duration = Duration::from_secs(300);
@@ -96,6 +96,21 @@ pub struct Failure {
     pub history: Vec<String>,
 }
 
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        let Violation {
+            invariant,
+            text,
+            history,
+        } = violation;
+        Self {
+            invariant,
+            text,
+            history,
+        }
+    }
+}
+
 /// The run that goes on, for [`running`].
 static RUNNING: Mutex<Option<(u64, Weak<Witness>)>> = Mutex::new(None);
 
@@ -149,20 +164,24 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         }
         witness
     });
-    let failure = witness.violation().map(|violation| Failure {
-        invariant: violation.invariant,
-        text: violation.text,
-        history: violation.history,
-    });
     let simulated = world.block_on(async { witness.elapsed() });
-    Outcome {
+    let mut outcome = Outcome {
         seed,
         operations: witness.operations(),
         simulated,
         trace_hash: world.trace_hash(),
-        failure,
+        failure: None,
         world_log: world.log(),
-    }
+    };
+    let leaked = world.end().err();
+    outcome.failure = witness.violation().map(Failure::from).or_else(|| {
+        Some(Failure {
+            invariant: "nothing_is_left",
+            text: format!("after the run there are still {}", leaked?),
+            history: witness.tail(),
+        })
+    });
+    outcome
 }
 
 struct Run<'a> {

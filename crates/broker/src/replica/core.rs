@@ -40,7 +40,7 @@ use self::writing::Group;
 use super::reply::{AckResult, ReplySender};
 use super::{Replica, ReplicaView};
 use crate::handoff::Work;
-use crate::node::Shared;
+use crate::node::ReplicaBasis;
 
 mod input;
 mod log_access;
@@ -80,7 +80,7 @@ pub(super) struct Core {
     /// Where the log ended when it was last looked at for its age.
     aged_end: Offset,
     replica: Weak<Replica>,
-    shared: Arc<Shared>,
+    basis: Arc<ReplicaBasis>,
 }
 
 /// One task's hold of the state, and what it does when it has let go.
@@ -141,7 +141,7 @@ impl Work<Core, Input> for Step<'_> {
 }
 
 impl Core {
-    pub(super) fn new(opened: Opened, replica: Weak<Replica>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(opened: Opened, replica: Weak<Replica>, basis: Arc<ReplicaBasis>) -> Self {
         let ReplicaView {
             log, leader_epochs, ..
         } = opened.view();
@@ -161,7 +161,7 @@ impl Core {
             is_preparing: false,
             is_closed: false,
             replica,
-            shared,
+            basis,
         }
     }
 

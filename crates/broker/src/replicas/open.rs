@@ -93,7 +93,7 @@ pub(super) async fn open(
         log,
         config: config.clone(),
     };
-    Ok((Replica::new(opened, Arc::clone(shared)), config))
+    Ok((Replica::new(opened, Arc::clone(&shared.basis)), config))
 }
 
 fn open_log(

@@ -167,6 +167,38 @@ fn what_is_deleted_goes_before_what_was_made_since_gets_its_name() {
     });
 }
 
+/// Whatever a node has left running when it ends: the next process of its machine starts, and
+/// nothing of it is there any more.
+#[test]
+fn a_node_that_has_ended_leaves_nothing_behind() {
+    for is_killed in [true, false] {
+        let world = SimWorld::new(9);
+        let config = config(&world, &[]);
+        let shared = world.block_on(async {
+            let node = Node::start(world.node(HOST), &config).await;
+            node.create("topic", &[("durability", "flushed")]).await;
+            node.create("deleted", &[]).await;
+            node.produce("topic", batch(1, b"value")).await.unwrap();
+            node.produce("deleted", batch(1, b"value")).await.unwrap();
+            let replica = node.replica("topic").await.unwrap();
+            node.delete("deleted").await;
+            // A batch that is not written yet, and a flush that nobody comes to any more.
+            append(&replica, batch(1, b"value"), Acks::All);
+            node.shared().flusher.request(&replica);
+            drop(replica);
+            let shared = Arc::downgrade(node.shared());
+            match is_killed {
+                true => drop(node),
+                false => node.broker.stop().await,
+            }
+            world.kill(HOST);
+            shared
+        });
+        assert_eq!(world.end(), Ok(()));
+        assert_eq!(shared.strong_count(), 0);
+    }
+}
+
 #[test]
 fn a_log_that_a_full_disk_kept_closed_is_opened_when_there_is_room() {
     with_node(3, &[], async |world, node| {

@@ -81,7 +81,7 @@ impl Rot {
     }
 }
 
-struct Core {
+pub(super) struct Core {
     node: String,
     trace: Arc<Trace>,
     world: Weak<WorldState>,
@@ -134,6 +134,11 @@ impl SimDisk {
         Self {
             core: Arc::new(core),
         }
+    }
+
+    /// Tells whether something still uses the disk.
+    pub(super) fn downgrade(&self) -> Weak<Core> {
+        Arc::downgrade(&self.core)
     }
 
     /// The disk of the process that lives now.

@@ -187,6 +187,34 @@ impl SimWorld {
         })
     }
 
+    /// Ends the world and everything in it.
+    ///
+    /// # Errors
+    /// What is still there: something that lived in it holds it, and itself. A node that ended must
+    /// leave nothing behind, or a process that starts and ends many of them grows without end.
+    pub fn end(self) -> Result<(), String> {
+        let world = Arc::downgrade(&self.state);
+        let disks: Vec<_> = {
+            let nodes = self.state.nodes.lock();
+            let disks = nodes.iter().map(|(name, node)| (name, &node.disk));
+            disks
+                .map(|(name, disk)| (name.clone(), disk.downgrade()))
+                .collect()
+        };
+        drop(self);
+        let holders = world.strong_count();
+        if holders > 0 {
+            return Err(format!("{holders} parts of processes that have ended"));
+        }
+        for (name, disk) in disks {
+            let holders = disk.strong_count();
+            if holders > 0 {
+                return Err(format!("{holders} handles of the disk of {name}"));
+            }
+        }
+        Ok(())
+    }
+
     /// A hash over everything that happened so far; the same for the same seed.
     #[must_use]
     pub fn trace_hash(&self) -> u64 {

@@ -50,15 +50,15 @@ impl Core {
             self.held.push_front(Input::Errand(errand));
             return;
         };
-        let (replica, shared) = (Arc::clone(step.replica), Arc::clone(&self.shared));
-        let spawn = Arc::clone(&shared.env.spawn);
+        let (replica, env) = (Arc::clone(step.replica), self.basis.env.clone());
+        let spawn = Arc::clone(&env.spawn);
         let task = async move {
             let work = move || {
                 let event = errand(&mut log);
                 (Box::new(log), event)
             };
             // Without an answer the node has ended.
-            if let Some((log, event)) = shared.env.offload("errand", work).await {
+            if let Some((log, event)) = env.offload("errand", work).await {
                 replica.submit(Input::Returned(log, event));
             }
         };

@@ -83,8 +83,8 @@ impl Core {
 
     pub(super) fn step(&mut self, event: Event, step: &mut Step<'_>) {
         let now = Now {
-            time_of_day: self.shared.env.clock.now(),
-            monotonic: self.shared.monotonic(step.started),
+            time_of_day: self.basis.env.clock.now(),
+            monotonic: self.basis.monotonic(step.started),
         };
         let mut effects = std::mem::take(&mut self.effects);
         self.machine.step(event, now, &mut effects);
@@ -119,7 +119,7 @@ impl Core {
                     step.answers.push((reply, result));
                 }
             }
-            Effect::RequestFlush { .. } => self.shared.flusher.request(step.replica),
+            Effect::RequestFlush { .. } => self.basis.flusher.request(step.replica),
             // The log writes the file itself before the first batch of an epoch.
             Effect::CheckpointLeaderEpochs => {
                 self.leader_epochs = Arc::new(self.machine.leader_epochs().clone());
@@ -139,9 +139,9 @@ impl Core {
             }
             Effect::ReplicaOffline { reason } => {
                 tracing::error!(partition = %step.replica.name, ?reason, "a replica is offline");
-                self.shared.metrics.replicas_offline.inc();
+                self.basis.metrics.replicas_offline.inc();
                 let Replica { topic_id, name, .. } = &**step.replica;
-                let offline = &self.shared.offline_replicas;
+                let offline = &self.basis.offline_replicas;
                 offline.report(*topic_id, name.partition);
             }
         }

@@ -38,7 +38,7 @@ impl Core {
         {
             return;
         }
-        let now = self.shared.monotonic(Instant::now());
+        let now = self.basis.monotonic(Instant::now());
         let wait = u64::try_from(deadline.saturating_sub(now).get()).unwrap_or(0);
         // Not for as long as the timer runs: a client may ask for weeks.
         let replica = Weak::clone(&self.replica);
@@ -48,7 +48,7 @@ impl Core {
                 replica.submit(Input::TimerFired);
             }
         };
-        let spawn = &self.shared.env.spawn;
+        let spawn = &self.basis.env.spawn;
         let task = spawn.spawn(Lane::Data, "produce-timeout", Box::pin(task));
         self.timer = Some(Timer { deadline, task });
     }

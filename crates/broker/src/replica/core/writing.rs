@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Core, Errand, Input, Step, index};
-use crate::node::Shared;
+use crate::node::ReplicaBasis;
 use crate::replica::Replica;
 
 /// Batches that one `pwritev` takes.
@@ -75,19 +75,19 @@ impl Core {
             group,
             result: None,
         };
-        let shared = Arc::clone(&self.shared);
-        let Some(inline) = shared.disk_watch.begin() else {
-            shared.metrics.writes_offloaded.inc();
-            return writing.run_elsewhere(step.replica, &shared);
+        let basis = Arc::clone(&self.basis);
+        let Some(inline) = basis.disk_watch.begin() else {
+            basis.metrics.writes_offloaded.inc();
+            return writing.run_elsewhere(step.replica, &basis);
         };
-        writing.run(&shared);
+        writing.run(&basis);
         drop(inline);
-        let cost = shared.env.disk.take_cost();
+        let cost = basis.env.disk.take_cost();
         if cost.is_zero() {
             self.complete(writing, step);
         } else {
-            shared.disk_watch.took(cost);
-            writing.run_later(step.replica, &shared, cost);
+            basis.disk_watch.took(cost);
+            writing.run_later(step.replica, &basis, cost);
         }
     }
 
@@ -100,7 +100,7 @@ impl Core {
         } = writing;
         let event = match result {
             Some(Ok(outcome)) => {
-                let metrics = &self.shared.metrics;
+                let metrics = &self.basis.metrics;
                 metrics.writes.inc();
                 metrics.batches_appended.inc_by(group.batches.len() as u64);
                 metrics.appended_bytes.inc_by(outcome.bytes);
@@ -138,7 +138,7 @@ impl Core {
 
     /// Snapshots, flushes and files that are due.
     pub(super) fn after_write(&mut self, step: &mut Step<'_>) {
-        let now = self.shared.env.clock.now();
+        let now = self.basis.env.clock.now();
         let Some(log) = self.log.as_mut() else { return };
         if let Some(producers) = self.machine.producers()
             && log.is_snapshot_due()
@@ -147,7 +147,7 @@ impl Core {
             tracing::warn!(partition = %step.replica.name, %error, "no producer snapshot");
         }
         if log.is_flush_due(now) {
-            self.shared.flusher.request(step.replica);
+            self.basis.flusher.request(step.replica);
         }
         if log.wants_next_segment() && !self.is_preparing {
             self.is_preparing = true;
@@ -182,24 +182,24 @@ fn prepare_next_segment() -> Errand {
 }
 
 impl Writing {
-    fn run(&mut self, shared: &Shared) {
+    fn run(&mut self, basis: &ReplicaBasis) {
         let started = Instant::now();
         let batches: SmallVec<[&[u8]; 8]> =
             self.group.batches.iter().map(BatchBuf::as_slice).collect();
-        self.result = Some(append_all(&mut self.log, &batches, shared.env.clock.now()));
+        self.result = Some(append_all(&mut self.log, &batches, basis.env.clock.now()));
         let seconds = started.elapsed().as_secs_f64();
-        shared.metrics.write_seconds.observe(seconds);
+        basis.metrics.write_seconds.observe(seconds);
     }
 
     /// Runs on the offload pool.
-    fn run_elsewhere(mut self, replica: &Arc<Replica>, shared: &Arc<Shared>) {
-        let (replica, shared) = (Arc::clone(replica), Arc::clone(shared));
-        let spawn = Arc::clone(&shared.env.spawn);
+    fn run_elsewhere(mut self, replica: &Arc<Replica>, basis: &Arc<ReplicaBasis>) {
+        let (replica, basis) = (Arc::clone(replica), Arc::clone(basis));
+        let spawn = Arc::clone(&basis.env.spawn);
         let task = async move {
-            let env = shared.env.clone();
+            let env = basis.env.clone();
             let work = move || {
-                let watched = shared.disk_watch.begin_elsewhere();
-                self.run(&shared);
+                let watched = basis.disk_watch.begin_elsewhere();
+                self.run(&basis);
                 drop(watched);
                 self
             };
@@ -212,13 +212,13 @@ impl Writing {
     }
 
     /// Has run, and takes effect after `cost`: the simulated disk's way to be slow.
-    fn run_later(self, replica: &Arc<Replica>, shared: &Arc<Shared>, cost: Duration) {
+    fn run_later(self, replica: &Arc<Replica>, basis: &Arc<ReplicaBasis>, cost: Duration) {
         let replica = Arc::clone(replica);
         let task = async move {
             tokio::time::sleep(cost).await;
             replica.submit(Input::Completed(Box::new(self)));
         };
-        shared.env.spawn.spawn(Lane::Data, "append", Box::pin(task));
+        basis.env.spawn.spawn(Lane::Data, "append", Box::pin(task));
     }
 }
 
