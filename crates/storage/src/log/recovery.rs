@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Invariants:
-//! - nothing below the recovery point is cut: bad bytes there are an error, and a cut above it asks
-//!   the batch before it for its checksum first (`is_spoilt_below`);
+//! - nothing below the recovery point is cut: bad bytes there are an error, and a cut above it, of
+//!   zeros too, asks the batch before it for its checksum first (`is_spoilt_below`);
 //! - above it the log ends at the last whole batch before the first bad byte, and offsets have no
 //!   gap;
 //! - a gap is no fault where compaction may have made it: in a topic that is compacted, and in one
@@ -129,13 +129,14 @@ impl Run<'_> {
         let mut report = Recovery::default();
         let mut number = first;
         let active = loop {
-            let scanned = self.scan_segment(number)?;
+            let mut scanned = self.scan_segment(number)?;
             report.scanned_bytes += scanned.verified_bytes;
             let next = self.bases.get(number + 1).map(|(base, _)| *base);
             let fault = scanned.fault.or_else(|| self.gap_before(next, &scanned));
             let (base_offset, _) = self.bases[number];
             found.extend(scanned.found(base_offset));
             self.check_recovery_point(&scanned, fault, next)?;
+            scanned.drop_room()?;
             if let Some((position, reason)) = fault {
                 report.cut = Some(self.cut(number, &scanned, position, reason)?);
                 break self.active(base_offset, scanned, position)?;

@@ -36,6 +36,9 @@ pub(super) struct Scanned {
     gap: Range<Offset>,
     /// Where the first batch behind the recovery point begins, if there is one.
     found_from: Option<u64>,
+    /// Where zeros begin that end the file, if they do: room that was made ahead, or the rest of a
+    /// block that was written anew.
+    room_from: Option<u64>,
     /// Where the bytes go bad, if they do, and why.
     pub(super) fault: Option<(u64, &'static str)>,
 }
@@ -43,7 +46,16 @@ pub(super) struct Scanned {
 impl Scanned {
     /// End of the last batch that was taken for good.
     pub(super) fn end(&self) -> u64 {
-        self.fault.map_or(self.file.end(), |(position, _)| position)
+        let fault = self.fault.map(|(position, _)| position);
+        fault.or(self.room_from).unwrap_or(self.file.end())
+    }
+
+    /// Cuts off the zeros that end the file.
+    pub(super) fn drop_room(&mut self) -> Result<(), StorageError> {
+        match self.room_from.take() {
+            Some(position) => self.file.drop_zeros_from(position),
+            None => Ok(()),
+        }
     }
 
     /// The bytes behind the recovery point.
@@ -65,7 +77,7 @@ impl Run<'_> {
         let (base_offset, _) = self.bases[number];
         let next = self.bases.get(number + 1).map(|(base, _)| *base);
         let path = self.home.file(base_offset, FileKind::Log);
-        let mut file = SegmentFile::open(&**self.home.disk(), &path)?;
+        let file = SegmentFile::open(&**self.home.disk(), &path)?;
         let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
         let (mut first_timestamp, mut verified_bytes, mut found_from) = (None, 0, None);
         let (mut unverified, mut gap, mut before) = (None, base_offset..base_offset, base_offset);
@@ -91,11 +103,7 @@ impl Run<'_> {
         };
         let scan = file.scan(0, &mut walk)?;
         let end_offset = walk.expected;
-        // Room that was made ahead, or the rest of a block that was written anew.
         let is_room = scan.end < file.end() && file.is_zero_from(scan.end)?;
-        if is_room {
-            file.drop_zeros_from(scan.end)?;
-        }
         let fault = scan.fault.filter(|_| !is_room);
         let fault = fault.map(|reason| (scan.end, reason));
         Ok(Scanned {
@@ -107,6 +115,7 @@ impl Run<'_> {
             unverified,
             gap,
             found_from,
+            room_from: is_room.then_some(scan.end),
             fault,
         })
     }
@@ -118,12 +127,8 @@ impl Run<'_> {
         scanned: &Scanned,
     ) -> Option<(u64, &'static str)> {
         let dense_end = scanned.end_offset.max(self.dense_from());
-        next.is_some_and(|next| dense_end < next).then(|| {
-            (
-                scanned.file.end(),
-                "offsets are missing before the next segment",
-            )
-        })
+        next.is_some_and(|next| dense_end < next)
+            .then(|| (scanned.end(), "offsets are missing before the next segment"))
     }
 
     /// From here on a missing offset is a lost record.
@@ -150,10 +155,12 @@ impl Run<'_> {
         // A log that is being removed below its start may be found half removed.
         let is_kept = log_start_offset < recovery_point;
         let is_below = scanned.end_offset < recovery_point && is_kept;
+        let has_room = scanned.room_from.is_some();
         let (position, reason) = match (fault, next) {
             (Some(fault), _) if is_below || is_kept && self.is_spoilt_below(scanned)? => fault,
-            (None, None) if is_below => {
-                (scanned.file.end(), "the log ends before its recovery point")
+            (None, None) if is_below => (scanned.end(), "the log ends before its recovery point"),
+            (None, _) if has_room && is_kept && self.is_spoilt_below(scanned)? => {
+                (scanned.end(), "the last batch before zeros is bad")
             }
             _ => return Ok(()),
         };
@@ -164,8 +171,8 @@ impl Run<'_> {
         Err(StorageError::corrupt(scanned.file.path(), position, reason))
     }
 
-    /// Whether a fault at or above the recovery point comes from bytes below it: a length that went
-    /// bad leads the walk astray, an offset that did puts good batches in the wrong.
+    /// Whether a fault, or zeros, at or above the recovery point come from bytes below it: a length
+    /// that went bad leads the walk astray, an offset that did puts good batches in the wrong.
     fn is_spoilt_below(&self, scanned: &Scanned) -> Result<bool, StorageError> {
         let (file, path, end) = (scanned.file.file(), scanned.file.path(), scanned.end());
         let mut head = [0; HEADER_BYTES];

@@ -21,7 +21,8 @@ fn half_flushed(fixture: &Fixture) -> Log {
     log
 }
 
-/// Each bit of the base offset, the length and the magic byte of the last flushed batch flips.
+/// Each bit of the base offset, the length and the magic byte of the last flushed batch flips, all
+/// before it being of one size.
 fn flip_each_framing_bit(make: impl Fn(&Fixture)) {
     let size = batch_at(0, 1, 100, 1).len();
     let last = usize::try_from(FLUSHED - 1).unwrap() * size;
@@ -60,6 +61,31 @@ fn the_last_batch_of_a_closed_log_is_not_cut_when_it_went_bad() {
         log.append_all(&batches);
         shut_down(log, &batches);
     });
+}
+
+/// Room ahead of the end, and a record that ends in zeros: what is left behind a length that went
+/// bad looks like room, and a batch may reach into it.
+#[test]
+fn the_last_flushed_batch_is_not_cut_when_it_went_bad_in_front_of_zeros() {
+    for room in [0, 5_000] {
+        flip_each_framing_bit(|fixture| {
+            let mut log = fixture.log(LogConfig::default());
+            log.fill_to(FLUSHED - 1, 1, 100);
+            let mut builder = BatchBuilder::new(Codec::None);
+            builder.set_base_offset(Offset(FLUSHED - 1));
+            builder
+                .append(Millis(1), None, Some(&[0; 100]), &[])
+                .unwrap();
+            log.append_all(&[builder.build().unwrap().as_slice().to_vec()]);
+            log.flush(Millis(1)).unwrap();
+            checkpoint(&log);
+            drop(log);
+            let path = fixture.path("00000000000000000000.log");
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(length + room).unwrap();
+        });
+    }
 }
 
 /// Offsets are no part of the checksum, and a compacted topic may have gaps: batches that are in
