@@ -95,6 +95,45 @@ fn a_write_in_flight_ends_before_the_name_of_a_deleted_topic_is_used_again() {
     }
 }
 
+/// The node stops while a deleted topic is still written and the next one of its name is asked for.
+#[test]
+fn a_stop_does_not_end_the_wait_for_a_deleted_topics_writes() {
+    for seed in 0..20 {
+        with_node(seed, &[], async |world, node| {
+            node.create("topic", &[("segment.bytes", "1048576")]).await;
+            node.produce("topic", batch(1, &[7; 1_000_000]))
+                .await
+                .unwrap();
+            let old = node.replica("topic").await.unwrap();
+            let slow = speed(Duration::from_millis(20), Duration::ZERO);
+            world.disk(HOST).set_speed(slow);
+            // Each of them needs another segment.
+            for _ in 0..4 {
+                append(&old, batch(1, &[8; 1_000_000]), Acks::All);
+            }
+            node.delete("topic").await;
+            node.create("topic", &[]).await;
+            sleep(Duration::from_millis(seed)).await;
+            let shared = Arc::clone(node.shared());
+            let next = shared.replicas.by_name("topic", PartitionIndex(0));
+            let (_, opened) = tokio::join!(node.broker.stop(), timeout(SOON, next));
+            if let Ok(Ok(_)) = opened {
+                sleep(SOON).await;
+                let disk = &shared.env.disk;
+                let files = disk.read_directory(&partition_path("topic")).unwrap();
+                let logs = files
+                    .iter()
+                    .filter(|(name, _)| name.to_string_lossy().ends_with(".log"));
+                assert_eq!(
+                    logs.count(),
+                    1,
+                    "seed {seed}: of the deleted topic: {files:?}"
+                );
+            }
+        });
+    }
+}
+
 /// A task that has loaded the image, and is overtaken by one that follows the next.
 #[test]
 fn an_image_that_others_have_left_behind_brings_no_deleted_topic_back() {
