@@ -20,7 +20,11 @@ pub(super) fn compress(
     level: Option<i32>,
     out: &mut Vec<u8>,
 ) -> Result<(), CompressionError> {
-    ::zstd::stream::copy_encode(data, out, level.unwrap_or(LEVEL)).map_err(corrupt)
+    // At once, not as a stream: of a known length, tables and window are no larger than a batch
+    // needs, for its readers too.
+    let frame = ::zstd::bulk::compress(data, level.unwrap_or(LEVEL)).map_err(corrupt)?;
+    out.extend_from_slice(&frame);
+    Ok(())
 }
 
 pub(super) fn decompress(data: &[u8], max_bytes: usize) -> Result<Vec<u8>, CompressionError> {
