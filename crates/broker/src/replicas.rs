@@ -12,7 +12,9 @@
 //! - a lookup takes no lock: topics are in concurrent maps, an open replica in a `OnceLock`;
 //! - images are followed in their order, one at a time: an older one, loaded before another task
 //!   followed a newer one, changes nothing;
-//! - following costs what has changed, not what there is.
+//! - following costs what has changed, not what there is;
+//! - once the node stops there are no new places: all logs that may be open are those that the stop
+//!   closes ([`Replicas::end`]).
 //!
 //! Source: KIP-516 (a topic of the same name is another topic), Kafka's lazy log loading does not
 //! exist.
@@ -45,10 +47,17 @@ pub(crate) use removals::{remove_deleted, remove_left_behind};
 pub(crate) struct Replicas {
     by_name: papaya::HashMap<TopicName, Arc<HostedTopic>>,
     by_id: papaya::HashMap<TopicId, Arc<HostedTopic>>,
-    /// The image that the maps show; held by who changes them.
-    followed: Mutex<Arc<Image>>,
+    /// Held by who changes the maps.
+    followed: Mutex<Followed>,
     removals: Removals,
     shared: Weak<Shared>,
+}
+
+/// What the maps show.
+struct Followed {
+    image: Arc<Image>,
+    /// No later image is followed.
+    has_ended: bool,
 }
 
 /// A topic of the image.
@@ -63,7 +72,10 @@ impl Replicas {
         Self {
             by_name: papaya::HashMap::new(),
             by_id: papaya::HashMap::new(),
-            followed: Mutex::new(Arc::new(Image::new())),
+            followed: Mutex::new(Followed {
+                image: Arc::new(Image::new()),
+                has_ended: false,
+            }),
             removals: Removals::default(),
             shared,
         }
@@ -102,11 +114,16 @@ impl Replicas {
             None => {
                 // The image may know what this has not followed yet.
                 let shared = self.shared()?;
-                self.follow(&shared);
-                let topic = find().ok_or(unknown_topic)?;
+                let is_known = self.follow(&shared);
+                let unknown = |code| match is_known {
+                    true => code,
+                    // Another node may lead it by now.
+                    false => ErrorCode::NotLeaderOrFollower,
+                };
+                let topic = find().ok_or(unknown(unknown_topic))?;
                 topic
                     .place(partition)
-                    .ok_or(ErrorCode::UnknownTopicOrPartition)?
+                    .ok_or(unknown(ErrorCode::UnknownTopicOrPartition))?
             }
         };
         self.leading(&place).await
@@ -141,18 +158,28 @@ impl Replicas {
         places
     }
 
-    /// Brings the maps to what the present image says.
-    pub(crate) fn follow(&self, shared: &Shared) {
-        self.follow_to(shared, shared.image());
+    /// Follows no image any more; all places that there will ever be. A log that was opened after
+    /// the others were closed would be in use behind the mark of a clean stop.
+    pub(crate) fn end(&self) -> Vec<Arc<Place>> {
+        self.followed.lock().has_ended = true;
+        self.places()
     }
 
-    fn follow_to(&self, shared: &Shared, image: Arc<Image>) {
+    /// Brings the maps to what the present image says; `false` if they are followed no more.
+    pub(crate) fn follow(&self, shared: &Shared) -> bool {
+        self.follow_to(shared, shared.image())
+    }
+
+    fn follow_to(&self, shared: &Shared, image: Arc<Image>) -> bool {
         let mut followed = self.followed.lock();
-        // Another may have followed a newer one since this one was loaded.
-        if image.last_applied() <= followed.last_applied() {
-            return;
+        if followed.has_ended {
+            return false;
         }
-        for change in removals_first(&image, &followed) {
+        // Another may have followed a newer one since this one was loaded.
+        if image.last_applied() <= followed.image.last_applied() {
+            return true;
+        }
+        for change in removals_first(&image, &followed.image) {
             match change {
                 TopicChange::Added(topic) | TopicChange::Changed { now: topic, .. } => {
                     self.host(shared, topic);
@@ -160,8 +187,9 @@ impl Replicas {
                 TopicChange::Removed(topic) => self.take_out(topic.id),
             }
         }
-        self.follow_configs(shared, &image, &followed);
-        *followed = image;
+        self.follow_configs(shared, &image, &followed.image);
+        followed.image = image;
+        true
     }
 
     /// Has topics, and the limits of connections, take the configuration that has changed.
@@ -249,8 +277,8 @@ impl Replicas {
 
     /// The configuration of a topic's replicas in the image that was followed last.
     fn followed_config(&self, shared: &Shared, topic: &TopicName) -> FollowedConfig {
-        let followed = self.followed.lock();
-        followed_config_of(&broker_config(shared, &followed), &followed, topic)
+        let image = &self.followed.lock().image;
+        followed_config_of(&broker_config(shared, image), image, topic)
     }
 
     fn shared(&self) -> Result<Arc<Shared>, ErrorCode> {

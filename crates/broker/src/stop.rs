@@ -9,7 +9,7 @@
 //!
 //! Invariants:
 //! - the clean marker is written last, and only if every log was closed in order, or was never
-//!   touched since a clean stop;
+//!   touched since a clean stop; none is opened after it;
 //! - a stop takes less than two seconds; what is not closed by then is recovered at the next start.
 //!
 //! Source: KIP-966 (clean shutdown).
@@ -50,7 +50,7 @@ pub(crate) async fn stop(shared: &Arc<Shared>) {
 async fn close_logs(shared: &Arc<Shared>) -> bool {
     let closings: Vec<_> = shared
         .replicas
-        .places()
+        .end()
         .into_iter()
         .map(|place| {
             let (sender, closed) = oneshot::channel();

@@ -94,21 +94,7 @@ impl Node {
     }
 
     pub(crate) async fn create(&self, topic: &str, configs: &[(&str, &str)]) -> TopicId {
-        let create = CreateTopics {
-            topics: vec![NewTopic {
-                name: topic.to_owned(),
-                num_partitions: 1,
-                replication_factor: -1,
-                assignments: Vec::new(),
-                configs: configs
-                    .iter()
-                    .map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned())))
-                    .collect(),
-            }],
-            validate_only: false,
-        };
-        let mut results = self.shared().controller.propose(create).await.unwrap();
-        results.remove(0).result.unwrap().topic_id
+        create(self.shared(), topic, configs).await.unwrap()
     }
 
     pub(crate) async fn delete(&self, topic: &str) {
@@ -161,6 +147,31 @@ impl Node {
         let replica = self.replica(topic).await.unwrap();
         append(&replica, batch, Acks::All).result().await
     }
+}
+
+/// Asks the controller for a topic of one partition.
+pub(crate) async fn create(
+    shared: &Shared,
+    topic: &str,
+    configs: &[(&str, &str)],
+) -> Result<TopicId, ErrorCode> {
+    let create = CreateTopics {
+        topics: vec![NewTopic {
+            name: topic.to_owned(),
+            num_partitions: 1,
+            replication_factor: -1,
+            assignments: Vec::new(),
+            configs: configs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), Some((*value).to_owned())))
+                .collect(),
+        }],
+        validate_only: false,
+    };
+    let proposed = shared.controller.propose(create).await;
+    let mut results = proposed.map_err(|refusal| refusal.code)?;
+    let created = results.remove(0).result.map_err(|refusal| refusal.code)?;
+    Ok(created.topic_id)
 }
 
 /// Appends as the handler does.

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::testing::{
-    HOST, LOG_DIR, Node, append, batch, batch_of, config, partition_path, read_all, speed,
+    HOST, LOG_DIR, Node, append, batch, batch_of, config, create, partition_path, read_all, speed,
     with_node,
 };
 
@@ -298,6 +298,39 @@ fn a_restart_keeps_records_sequences_and_configurations() {
             assert_eq!(replica.policy().max_message_bytes, 500);
         });
     }
+}
+
+/// A request that is still served while the node stops, for a topic that is made meanwhile.
+#[test]
+fn no_log_is_opened_behind_the_mark_of_a_clean_stop() {
+    let mut made = 0;
+    for seed in 0..20 {
+        let world = SimWorld::new(seed);
+        let config = config(&world, &[]);
+        world.block_on(async {
+            let node = Node::start(world.node(HOST), &config).await;
+            node.create("topic", &[]).await;
+            node.produce("topic", batch(1, b"value")).await.unwrap();
+            world
+                .disk(HOST)
+                .set_speed(speed(Duration::from_millis(2), Duration::ZERO));
+            let shared = Arc::clone(node.shared());
+            let create = timeout(SOON, create(&shared, "late", &[]));
+            let ((), created) = tokio::join!(node.broker.stop(), create);
+            made += u32::from(created.is_ok_and(|created| created.is_ok()));
+            let opened = shared.replicas.by_name("late", PartitionIndex(0)).await;
+            let is_in_use = match opened {
+                Ok(replica) => replica.ask_log(|_| ()).await.is_some(),
+                Err(code) => {
+                    assert_eq!(code, ErrorCode::NotLeaderOrFollower);
+                    false
+                }
+            };
+            world.kill(HOST);
+            assert!(!is_in_use || !has_marker(&world), "seed {seed}");
+        });
+    }
+    assert!(made > 0, "no topic was made while the node stopped");
 }
 
 #[test]
