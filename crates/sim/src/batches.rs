@@ -4,12 +4,14 @@
 //! the batch that the bytes are, if they are one, to the last byte.
 //!
 //! A batch's content follows from its number: the first record begins with it, and everything else
-//! is drawn from it. So a reader can compare every byte without a copy of what was sent.
+//! is drawn from it. So a reader can compare every byte without a copy of what was sent. Most
+//! batches come back as they were sent, which a fingerprint tells without unpacking them.
 //!
 //! Invariant: no two batches of a run are equal, and no part of one is a batch.
 //!
 //! Source: none.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -78,18 +80,21 @@ pub(crate) struct Batches {
     batches: Vec<Batch>,
     /// Bytes of each, as far as they were encoded.
     sizes: Vec<u64>,
+    /// Of each, as far as they were encoded.
+    fingerprints: BTreeMap<u64, BatchId>,
 }
 
 impl Batches {
-    /// Adds a batch and gives it its number.
-    pub(crate) fn add(&mut self, batch: Batch) -> BatchId {
+    /// Adds a batch, and gives its number and its bytes, as a producer sends them.
+    pub(crate) fn make(&mut self, batch: Batch) -> (BatchId, Bytes) {
+        let id = BatchId(self.batches.len() as u64);
         self.batches.push(batch);
-        BatchId(self.batches.len() as u64 - 1)
-    }
-
-    /// Notes how large the latest batch is.
-    pub(crate) fn note_size(&mut self, bytes: u64) {
-        self.sizes.push(bytes);
+        let bytes = self.encode(id);
+        self.sizes.push(bytes.len() as u64);
+        if let Ok(view) = BatchView::parse(&bytes) {
+            self.fingerprints.insert(fingerprint(&view), id);
+        }
+        (id, bytes)
     }
 
     /// The size of a batch, in bytes.
@@ -102,8 +107,7 @@ impl Batches {
         &self.batches[usize::try_from(id.0).unwrap_or(usize::MAX)]
     }
 
-    /// The bytes of a batch, as a producer sends them.
-    pub(crate) fn encode(&self, id: BatchId) -> Bytes {
+    fn encode(&self, id: BatchId) -> Bytes {
         let batch = self.get(id);
         let mut builder = BatchBuilder::new(batch.codec);
         if let Some((identity, sequence)) = batch.origin {
@@ -132,6 +136,11 @@ impl Batches {
         view: &BatchView<'_>,
     ) -> Result<BatchId, String> {
         view.check_crc().map_err(|error| error.to_string())?;
+        if let Some(id) = self.fingerprints.get(&fingerprint(view))
+            && self.get(*id).partition == partition
+        {
+            return Ok(*id);
+        }
         let records = view
             .records(UNPACKED_MAX)
             .map_err(|error| error.to_string())?;
@@ -191,6 +200,22 @@ impl Batches {
         let mut content = Content::new(id, batch);
         (0..batch.records).map(move |_| content.next_record().0)
     }
+}
+
+/// A hash over all of a batch but what the broker writes into it: base offset and leader epoch.
+fn fingerprint(view: &BatchView<'_>) -> u64 {
+    const LEADER_EPOCH: std::ops::Range<usize> = 12..16;
+    const BASE_OFFSET_END: usize = 8;
+    let (head, rest) = view.as_slice().split_at(LEADER_EPOCH.end);
+    let length = &head[BASE_OFFSET_END..LEADER_EPOCH.start];
+    [length]
+        .into_iter()
+        .chain(rest.chunks(8))
+        .fold(0, |hash: u64, part| {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            (hash.rotate_left(29) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        })
 }
 
 /// The records of a batch, one after the other.

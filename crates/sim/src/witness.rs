@@ -199,11 +199,7 @@ impl Witness {
 
     /// Makes a batch.
     pub(crate) fn make(&self, batch: Batch) -> (BatchId, Bytes) {
-        let mut state = self.state.lock();
-        let id = state.batches.add(batch);
-        let bytes = state.batches.encode(id);
-        state.batches.note_size(bytes.len() as u64);
-        (id, bytes)
+        self.state.lock().batches.make(batch)
     }
 
     /// Which batch these bytes are, and how many records it has.
