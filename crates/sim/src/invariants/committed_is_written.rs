@@ -136,3 +136,124 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use skein_env::sim::SimRng;
+    use skein_record::Codec;
+    use skein_types::Millis;
+
+    use super::*;
+    use crate::batches::{Batch, Batches};
+    use crate::event::PartitionId;
+    use crate::history::Actor;
+
+    const PARTITION: PartitionId = PartitionId(0);
+
+    /// A run of one partition, in which each event is told after the other.
+    struct Story {
+        invariant: CommittedIsWritten,
+        batches: Batches,
+        now: Stamp,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            Self {
+                invariant: CommittedIsWritten::new(&Plan::draw(&mut SimRng::new(1))),
+                batches: Batches::default(),
+                now: Stamp {
+                    era: 0,
+                    life: 1,
+                    told: 0,
+                },
+            }
+        }
+
+        fn tell(&mut self, event: Event) -> Result<(), String> {
+            self.now.told += 1;
+            let facts = Facts {
+                batches: &self.batches,
+                actor: Actor::Reader,
+                now: self.now,
+                node_time: Millis(0),
+            };
+            self.invariant.observe(&event, &facts)
+        }
+
+        /// A batch of three records is sent.
+        fn send(&mut self) -> BatchId {
+            let (batch, _) = self.batches.make(Batch {
+                partition: PARTITION,
+                records: 3,
+                value_max: 10,
+                base_timestamp: Millis(0),
+                timestamp_spread: 0,
+                codec: Codec::None,
+                acks: -1,
+                origin: None,
+            });
+            let event = Event::Sent {
+                batch,
+                attempt: 1,
+                is_head: true,
+            };
+            self.tell(event).unwrap();
+            batch
+        }
+
+        fn tell_high_watermark(&mut self, high_watermark: i64) {
+            let event = Event::Ends {
+                partition: PARTITION,
+                log_start_offset: None,
+                high_watermark: Offset(high_watermark),
+                asked: self.now,
+            };
+            self.tell(event).unwrap();
+        }
+
+        fn acknowledge(&mut self, batch: BatchId, base_offset: i64) -> Result<(), String> {
+            self.tell(Event::Acked {
+                batch,
+                base_offset: Some(Offset(base_offset)),
+                sent: self.now,
+            })
+        }
+    }
+
+    /// What a node does that publishes a view before it has written: the write fails, and another
+    /// batch gets the offsets.
+    #[test]
+    fn a_view_before_its_write_is_found_when_the_write_fails() {
+        let mut story = Story::new();
+        let first = story.send();
+        story.acknowledge(first, 0).unwrap();
+        story.send();
+        story.tell_high_watermark(6);
+        let instead = story.send();
+        let found = story.acknowledge(instead, 3);
+        assert!(found.is_err_and(|text| text.contains("was sent after 6 was told")));
+    }
+
+    #[test]
+    fn a_view_before_its_write_is_found_when_the_log_ends_below_it() {
+        let mut story = Story::new();
+        story.send();
+        story.tell_high_watermark(3);
+        let found = story.tell(Event::ReadBack {
+            partition: PARTITION,
+            start: Offset(0),
+            end: Offset(0),
+        });
+        assert!(found.is_err_and(|text| text.contains("the log ends at 0")));
+    }
+
+    #[test]
+    fn what_was_sent_before_the_high_watermark_was_told_may_be_below_it() {
+        let mut story = Story::new();
+        let (first, second) = (story.send(), story.send());
+        story.tell_high_watermark(6);
+        story.acknowledge(second, 0).unwrap();
+        story.acknowledge(first, 3).unwrap();
+    }
+}
