@@ -259,13 +259,24 @@ impl Caller {
             // Whoever makes a request has its records in memory.
             Part::External { len, .. } => Err(EncodeError::TooLong(len as usize)),
         });
-        permit.send(Call {
+        let call = Call {
             pieces: pieces.collect::<Result<_, _>>()?,
             api_key: R::KEY,
             correlation_id,
             timeout,
             answer,
-        });
+        };
+        self.hand_over(permit, call)
+    }
+
+    /// A call that takes its place when the driver has just gone would stay in the channel, without
+    /// an end, for as long as there is a caller.
+    fn hand_over(&self, permit: mpsc::Permit<'_, Call>, call: Call) -> Result<(), CallError> {
+        permit.send(call);
+        // If it is open now, whoever closes it later finds the call, and drops it.
+        if self.calls.is_closed() {
+            return Err(self.shared.end());
+        }
         Ok(())
     }
 }

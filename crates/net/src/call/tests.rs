@@ -203,3 +203,22 @@ async fn a_request_without_answer_is_done_when_it_is_written() {
     .await;
     assert!(caller.tell(&request, 3, PATIENCE).await.is_err());
 }
+
+#[tokio::test]
+async fn a_call_that_takes_its_place_as_the_connection_ends_has_an_end_too() {
+    let (ours, peers) = duplex(7);
+    let (caller, driver) = Caller::new(Box::new(Pipe(ours)), None, CallLimits::default());
+    let permit = caller.calls.reserve().await.unwrap();
+    drop(peers);
+    driver.run().await;
+    let (answer, _answered) = oneshot::channel();
+    let call = Call {
+        pieces: Vec::new(),
+        api_key: ApiKey::ApiVersions,
+        correlation_id: 0,
+        timeout: PATIENCE,
+        answer: Answer::Response(answer),
+    };
+    let refused = caller.hand_over(permit, call).unwrap_err();
+    assert!(matches!(refused, CallError::ClosedByPeer), "{refused}");
+}
