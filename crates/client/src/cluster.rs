@@ -17,6 +17,8 @@ use skein_types::{
     BrokerId, ErrorCode, LeaderEpoch, PartitionIndex, TopicId, TopicName, TopicPartition,
 };
 
+use crate::error::ClientError;
+
 /// What the client knows of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
@@ -71,6 +73,16 @@ pub struct Partition {
     pub offline_replicas: Vec<BrokerId>,
 }
 
+impl Partition {
+    /// Whether it has no leader and none of its replicas is there to become it. One that has some
+    /// gets a leader soon.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        let is_gone = |id| self.offline_replicas.contains(id);
+        self.leader.is_none() && !self.replicas.is_empty() && self.replicas.iter().all(is_gone)
+    }
+}
+
 impl ClusterView {
     /// The topic's partition; `None` if either is unknown.
     #[must_use]
@@ -84,6 +96,15 @@ impl ClusterView {
     pub fn leader(&self, partition: &TopicPartition) -> Option<BrokerId> {
         let leader = self.partition(partition)?.leader?;
         self.brokers.contains_key(&leader).then_some(leader)
+    }
+
+    /// Why a partition cannot be led for now, if none of its replicas is online.
+    pub(crate) fn offline(&self, partition: &TopicPartition) -> Option<ClientError> {
+        let known = self.partition(partition)?;
+        known.is_offline().then(|| ClientError::Offline {
+            partition: partition.clone(),
+            replicas: known.replicas.clone(),
+        })
     }
 
     /// Id of a topic; zero if unknown.
@@ -233,5 +254,26 @@ mod tests {
         assert!(view.topics.is_empty());
         let code = view.refused[&partition.topic];
         assert_eq!(code, ErrorCode::UnknownTopicOrPartition);
+    }
+
+    #[test]
+    fn a_partition_is_offline_when_no_replica_is_left_to_lead_it() {
+        let named = TopicPartition {
+            topic: TopicName::new("t").unwrap(),
+            partition: PartitionIndex(0),
+        };
+        let view = |leader: i32, offline: &[i32]| {
+            let mut response = response(1, leader, 7);
+            let partition = &mut response.topics[0].partitions[0];
+            partition.replica_nodes = vec![1, 2];
+            partition.offline_replicas = offline.to_vec();
+            ClusterView::default().merge(&response)
+        };
+        let told = view(-1, &[1, 2]).offline(&named).unwrap().to_string();
+        assert!(told.contains("t-0 has no leader"), "{told}");
+        assert!(told.contains("brokers 1, 2"), "{told}");
+        // An election is under way, or done.
+        assert!(view(-1, &[1]).offline(&named).is_none());
+        assert!(view(2, &[1]).offline(&named).is_none());
     }
 }

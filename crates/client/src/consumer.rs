@@ -29,7 +29,7 @@ use crate::consumer::fetch::{Ask, Event, Fetched};
 use crate::error::{ClientError, is_stale_metadata};
 use crate::list_offsets::{OffsetSpec, list_offsets};
 use crate::pool::Pool;
-use crate::retry::backoff;
+use crate::retry::{Absence, backoff};
 
 mod chunk;
 mod fetch;
@@ -55,6 +55,20 @@ pub struct Consumer {
     events: mpsc::Receiver<Event>,
     events_sender: mpsc::Sender<Event>,
     next_generation: u64,
+    /// Why the last attempt failed; `None` when the last one succeeded.
+    trouble: Option<ClientError>,
+    statistics: ConsumerStatistics,
+}
+
+/// What a consumer has received so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerStatistics {
+    /// Fetch responses that had records.
+    pub fetches: u64,
+    /// Those that had none: the broker had waited in vain.
+    pub empty_fetches: u64,
+    /// Bytes of the batches in them, compressed.
+    pub bytes: u64,
 }
 
 struct Assigned {
@@ -64,6 +78,7 @@ struct Assigned {
     generation: u64,
     has_chunk: bool,
     high_watermark: Option<Offset>,
+    absence: Absence,
 }
 
 #[derive(Default)]
@@ -95,6 +110,8 @@ impl Consumer {
             events,
             events_sender,
             next_generation: 0,
+            trouble: None,
+            statistics: ConsumerStatistics::default(),
         }
     }
 
@@ -119,6 +136,7 @@ impl Consumer {
             generation: self.next_generation,
             has_chunk: false,
             high_watermark: None,
+            absence: Absence::default(),
         };
         self.partitions.insert(partition, assigned);
     }
@@ -153,6 +171,19 @@ impl Consumer {
         self.partitions.get(partition)?.high_watermark
     }
 
+    /// Why the last attempt to reach a broker or to read a partition failed, until one succeeds:
+    /// what a program that waits for long may want to tell.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<&ClientError> {
+        self.trouble.as_ref()
+    }
+
+    /// What was received so far.
+    #[must_use]
+    pub fn statistics(&self) -> ConsumerStatistics {
+        self.statistics
+    }
+
     /// The next records, at most [`ConsumerOptions::max_poll_records`]. Returns as soon as there
     /// are any; after `timeout`, none. May be cancelled: nothing is lost.
     ///
@@ -171,7 +202,7 @@ impl Consumer {
                 Err(_) => return Ok(Vec::new()),
             }
             let next = self
-                .start_fetches()
+                .start_fetches()?
                 .map_or(deadline, |next| next.min(deadline));
             tokio::select! {
                 biased;
@@ -245,7 +276,10 @@ impl Consumer {
     }
 
     /// Starts a fetch from every leader that has none under way; says when to look again.
-    fn start_fetches(&mut self) -> Option<Instant> {
+    ///
+    /// # Errors
+    /// A partition has been offline for too long.
+    fn start_fetches(&mut self) -> Result<Option<Instant>, ClientError> {
         let now = Instant::now();
         let view = self.pool.metadata.view();
         let mut asks: BTreeMap<BrokerId, Vec<Ask>> = BTreeMap::new();
@@ -256,6 +290,10 @@ impl Consumer {
             if assigned.has_chunk {
                 continue;
             }
+            let absence_max = self.pool.metadata.options.absence_max;
+            assigned
+                .absence
+                .check(view.offline(partition), absence_max)?;
             let Some(leader) = view.leader(partition) else {
                 self.refresh.is_wanted = true;
                 continue;
@@ -305,7 +343,7 @@ impl Consumer {
                 }
             }
         }
-        next
+        Ok(next)
     }
 
     fn take_event(&mut self, event: Event) -> Result<(), ClientError> {
@@ -318,6 +356,7 @@ impl Consumer {
                     Err(error) => {
                         tracing::debug!(%error, "the leaders are not known");
                         refresh.is_wanted = true;
+                        self.trouble = Some(error);
                         refresh.failures.saturating_add(1)
                     }
                 };
@@ -343,9 +382,15 @@ impl Consumer {
                 let link = self.links.entry(broker).or_default();
                 link.is_fetching = false;
                 link.failures = 0;
+                self.trouble = None;
                 let pause = (throttle > 0).then(|| Duration::from_millis(throttle));
                 link.not_before = pause.map(|pause| Instant::now() + pause);
                 let (chunks, failures) = fetch::split(&view, &asks, *response);
+                let bytes = chunks
+                    .iter()
+                    .map(|chunk| chunk.size_in_bytes() as u64)
+                    .sum();
+                self.statistics.count(bytes);
                 for chunk in chunks {
                     self.take_chunk(chunk, &asks);
                 }
@@ -367,6 +412,7 @@ impl Consumer {
         self.refresh.is_wanted = true;
         if error.is_retriable() {
             tracing::debug!(%broker, %error, "a fetch failed");
+            self.trouble = Some(error);
             return Ok(());
         }
         Err(error)
@@ -415,10 +461,12 @@ impl Consumer {
                 continue;
             }
             self.refresh.is_wanted |= is_stale_metadata(failure.code);
+            let subject = failure.partition.to_string();
+            let error = ClientError::refused(subject, failure.code, None);
             if !failure.code.is_retriable() {
-                let subject = failure.partition.to_string();
-                return Err(ClientError::refused(subject, failure.code, None));
+                return Err(error);
             }
+            self.trouble = Some(error);
             let not_before = Some(self.not_before(1));
             self.links.entry(broker).or_default().not_before = not_before;
         }
@@ -428,6 +476,18 @@ impl Consumer {
     fn not_before(&self, failures: u32) -> Instant {
         let metadata = &self.pool.metadata;
         Instant::now() + backoff(&metadata.options, &metadata.env, failures)
+    }
+}
+
+impl ConsumerStatistics {
+    fn count(&mut self, bytes: u64) {
+        let fetches = if bytes > 0 {
+            &mut self.fetches
+        } else {
+            &mut self.empty_fetches
+        };
+        *fetches += 1;
+        self.bytes += bytes;
     }
 }
 

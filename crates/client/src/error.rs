@@ -10,7 +10,7 @@ use std::time::Duration;
 use skein_net::CallError;
 use skein_protocol::ApiKey;
 use skein_record::BatchError;
-use skein_types::{ErrorCode, Offset, TopicPartition};
+use skein_types::{BrokerId, ErrorCode, Offset, TopicPartition};
 use thiserror::Error;
 
 /// Why the client could not do what it was asked. Cheap to clone: many records share one.
@@ -87,6 +87,17 @@ pub enum ClientError {
         /// The highest there is.
         last: i32,
     },
+    /// A partition has no leader, and none of its replicas is there to become it.
+    #[error(
+        "partition {partition} has no leader: its replicas are offline (on {})",
+        on(replicas)
+    )]
+    Offline {
+        /// The partition.
+        partition: TopicPartition,
+        /// The brokers that have a replica.
+        replicas: Vec<BrokerId>,
+    },
     /// A batch cannot be made.
     #[error("a batch for {partition} cannot be made: {source}")]
     Encode {
@@ -154,6 +165,24 @@ impl ClientError {
         }
     }
 
+    /// Whether somebody answers who does not speak Kafka's protocol, or not in plain text, as far
+    /// as that can be told.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        match self {
+            Self::Connection { source, .. } => matches!(
+                source,
+                CallError::ResponseLength { .. }
+                    | CallError::WrongCorrelationId { .. }
+                    | CallError::Decode { .. }
+                    | CallError::ClosedByPeer
+            ),
+            Self::Unreachable { last, .. } => last.is_foreign(),
+            Self::TimedOut { last, .. } => last.as_ref().is_some_and(|last| last.is_foreign()),
+            _ => false,
+        }
+    }
+
     /// Whether the same may succeed when it is tried again.
     #[must_use]
     pub fn is_retriable(&self) -> bool {
@@ -197,6 +226,12 @@ fn refusal(code: ErrorCode, message: Option<&str>) -> String {
         Some(message) => format!("{message} ({code})"),
         None => code.name().to_owned(),
     }
+}
+
+fn on(replicas: &[BrokerId]) -> String {
+    let ids: Vec<_> = replicas.iter().map(BrokerId::to_string).collect();
+    let noun = if ids.len() == 1 { "broker" } else { "brokers" };
+    format!("{noun} {}", ids.join(", "))
 }
 
 fn because(last: Option<&ClientError>) -> String {

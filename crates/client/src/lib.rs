@@ -43,7 +43,8 @@ pub use admin::{
 pub use client::Client;
 pub use cluster::{Broker, ClusterView, Partition, Topic};
 pub use consumer::{
-    Consumer, ConsumerOptions, ConsumerRecord, IsolationLevel, RecordHeader, StartAt,
+    Consumer, ConsumerOptions, ConsumerRecord, ConsumerStatistics, IsolationLevel, RecordHeader,
+    StartAt,
 };
 pub use error::ClientError;
 pub use list_offsets::{FoundOffset, OffsetSpec};

@@ -22,7 +22,7 @@ use crate::cluster::ClusterView;
 use crate::consumer::IsolationLevel;
 use crate::error::{ClientError, is_stale_metadata};
 use crate::pool::Pool;
-use crate::retry::Retry;
+use crate::retry::{Absence, Retry};
 
 /// Which offset is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,20 +79,24 @@ pub(crate) async fn list_offsets(
     }
     let mut retry = Retry::within(&metadata.env, &metadata.options, "offsets", timeout);
     let mut found = BTreeMap::new();
+    let mut absence = Absence::default();
     loop {
         let view = metadata.view();
         let missing = wanted
             .iter()
             .filter(|(partition, _)| !found.contains_key(*partition));
+        let mut missing = missing.peekable();
+        if missing.peek().is_none() {
+            return Ok(found);
+        }
+        let mut offline = missing.clone().filter_map(|(one, _)| view.offline(one));
+        absence.check(offline.next(), metadata.options.absence_max)?;
         let mut by_leader: BTreeMap<Option<BrokerId>, Vec<_>> = BTreeMap::new();
         for (partition, spec) in missing {
             by_leader
                 .entry(view.leader(partition))
                 .or_default()
                 .push((partition, *spec));
-        }
-        if by_leader.is_empty() {
-            return Ok(found);
         }
         let mut failed = None;
         for (leader, partitions) in by_leader {

@@ -27,7 +27,7 @@ use crate::cluster::{ClusterView, Topic};
 use crate::connection::Connection;
 use crate::error::ClientError;
 use crate::options::ClientOptions;
-use crate::retry::Retry;
+use crate::retry::{Absence, Retry};
 
 /// The client's cache of the cluster's state.
 pub(crate) struct Metadata {
@@ -120,6 +120,7 @@ impl Metadata {
         let subject = format!("topic {name}");
         let mut retry = Retry::within(&self.env, &self.options, &*subject, timeout);
         let mut asked = false;
+        let mut absence = Absence::default();
         loop {
             if let Some(topic) = view
                 .topics
@@ -132,8 +133,11 @@ impl Metadata {
             let code = view.refused.get(name).copied();
             if let Some(code) = code.filter(|_| asked) {
                 let error = ClientError::refused(&*subject, code, None);
-                if code == ErrorCode::UnknownTopicOrPartition && !auto_create {
-                    return Err(error);
+                if code == ErrorCode::UnknownTopicOrPartition {
+                    if !auto_create {
+                        return Err(error);
+                    }
+                    absence.check(Some(error.clone()), self.options.absence_max)?;
                 }
                 retry.pause(error).await?;
             }

@@ -31,6 +31,10 @@ pub struct ClientOptions {
     pub retry_backoff_max: Duration,
     /// `metadata.max.age.ms`: leaders are asked for again after this time even if nothing failed.
     pub metadata_max_age: Duration,
+    /// How long what is asked for may be absent before that is the answer: a topic that no broker
+    /// makes, a partition that has no leader because all of its replicas are offline. `None`: for
+    /// as long as any other failure is borne, as Kafka's clients do.
+    pub absence_max: Option<Duration>,
 }
 
 impl Default for ClientOptions {
@@ -43,6 +47,7 @@ impl Default for ClientOptions {
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(300),
+            absence_max: None,
         }
     }
 }

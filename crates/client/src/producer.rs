@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     /// Ordinal below which every batch has its outcome.
     finished_end: watch::Sender<u64>,
     statistics: Counters,
+    /// Why the last attempt failed; `None` when the last one succeeded.
+    trouble: Mutex<Option<ClientError>>,
 }
 
 struct State {
@@ -127,6 +129,7 @@ impl Producer {
             wake: Notify::new(),
             finished_end: watch::Sender::new(0),
             statistics: Counters::default(),
+            trouble: Mutex::new(None),
             pool,
             options,
         });
@@ -199,6 +202,13 @@ impl Producer {
             records: read(&counters.records),
             bytes: read(&counters.bytes),
         }
+    }
+
+    /// Why the last attempt to reach a broker or to write a batch failed, until one succeeds: what
+    /// a program that waits for long may want to tell.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<ClientError> {
+        self.shared.trouble.lock().clone()
     }
 
     async fn view_with(&self, topic: &TopicName) -> Result<Arc<ClusterView>, ClientError> {

@@ -28,6 +28,34 @@ pub(crate) fn backoff(options: &ClientOptions, env: &Env, failures: u32) -> Dura
     pause.saturating_mul(spread) / 1000
 }
 
+/// Since when something that is asked for is not there.
+#[derive(Debug, Default)]
+pub(crate) struct Absence {
+    since: Option<Instant>,
+}
+
+impl Absence {
+    /// Takes note that it is not there, and why; or that it is.
+    ///
+    /// # Errors
+    /// `why`, when it has been absent for `absence_max`.
+    pub(crate) fn check(
+        &mut self,
+        why: Option<ClientError>,
+        absence_max: Option<Duration>,
+    ) -> Result<(), ClientError> {
+        let Some(why) = why else {
+            self.since = None;
+            return Ok(());
+        };
+        let since = *self.since.get_or_insert_with(Instant::now);
+        match absence_max {
+            Some(max) if since.elapsed() >= max => Err(why),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// One operation and its attempts.
 pub(crate) struct Retry<'a> {
     env: &'a Env,

@@ -105,6 +105,11 @@ impl Chunk {
         self.high_watermark
     }
 
+    /// Bytes that are not decoded yet.
+    pub(crate) fn size_in_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.len() < LENGTH_PREFIX_BYTES
     }

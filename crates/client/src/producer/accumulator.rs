@@ -204,12 +204,30 @@ impl Accumulator {
     }
 
     /// Fails what has waited too long. Returns the bytes of memory that are free now.
-    pub(crate) fn expire(&mut self, now: Instant) -> usize {
+    /// `why` is what the last attempt of all came to.
+    pub(crate) fn expire(&mut self, now: Instant, why: Option<&ClientError>) -> usize {
         let mut finished = Finished::new();
         for queue in self.partitions.values_mut() {
-            queue.expire(now, self.pace, &mut finished);
+            queue.expire(now, self.pace, why, &mut finished);
         }
         self.finish(finished)
+    }
+
+    /// Fails what waits for a partition that has been offline for `absence_max`; `why` says that it
+    /// is. Returns the bytes of memory that are free now, and when to look again.
+    pub(crate) fn fail_offline(
+        &mut self,
+        now: Instant,
+        absence_max: Duration,
+        why: impl Fn(&TopicPartition) -> Option<ClientError>,
+    ) -> (usize, Option<Instant>) {
+        let mut finished = Finished::new();
+        let looks = self.partitions.iter_mut().filter_map(|(partition, queue)| {
+            let why = why(partition);
+            queue.fail_offline(now, absence_max, why.as_ref(), &mut finished)
+        });
+        let next = looks.min();
+        (self.finish(finished), next)
     }
 
     /// Has everything sent that was taken before. Returns the ordinal below which all is meant.

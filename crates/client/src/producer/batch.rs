@@ -23,6 +23,13 @@ use crate::producer::record::{Delivery, ProducerRecord};
 /// What became of a batch.
 pub(crate) type Outcome = Result<Ack, ClientError>;
 
+/// An outcome, and when it was known.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    pub(crate) outcome: Outcome,
+    pub(crate) at: Instant,
+}
+
 /// A batch that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ack {
@@ -65,7 +72,7 @@ pub(crate) struct Batch {
     codec: Codec,
     records_count: u32,
     content: Content,
-    outcome: watch::Sender<Option<Outcome>>,
+    outcome: watch::Sender<Option<Settled>>,
 }
 
 #[derive(Debug)]
@@ -197,7 +204,8 @@ impl Batch {
     /// Tells everybody who waits. Returns the bytes of memory that are free now.
     pub(crate) fn finish(self, outcome: Outcome) -> usize {
         // Nobody may be interested.
-        let _ = self.outcome.send(Some(outcome));
+        let at = Instant::now();
+        let _ = self.outcome.send(Some(Settled { outcome, at }));
         self.charged
     }
 

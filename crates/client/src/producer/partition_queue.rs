@@ -64,6 +64,8 @@ pub(crate) struct PartitionQueue {
     is_recovering: bool,
     is_voided: bool,
     retry_at: Option<Instant>,
+    /// Since when something waits for it though it is offline.
+    offline_since: Option<Instant>,
 }
 
 impl PartitionQueue {
@@ -186,7 +188,14 @@ impl PartitionQueue {
     }
 
     /// Fails the batches that have waited too long.
-    pub(crate) fn expire(&mut self, now: Instant, pace: Pace, finished: &mut Finished) {
+    /// `why` is what the producer's last attempt came to, for those that were in none.
+    pub(crate) fn expire(
+        &mut self,
+        now: Instant,
+        pace: Pace,
+        why: Option<&ClientError>,
+        finished: &mut Finished,
+    ) {
         while self.expires_at(pace).is_some_and(|at| at <= now) {
             let Some(mut batch) = self.queued.pop_front() else {
                 break;
@@ -194,11 +203,40 @@ impl PartitionQueue {
             let error = ClientError::TimedOut {
                 subject: format!("a batch for {}", batch.partition),
                 timeout: pace.delivery_timeout,
-                last: batch.last_error.take().map(Box::new),
+                last: batch
+                    .last_error
+                    .take()
+                    .or_else(|| why.cloned())
+                    .map(Box::new),
             };
             self.fail(batch, error, finished);
         }
         self.settle(finished);
+    }
+
+    /// Fails all that waits, if the partition has been offline for `absence_max`. `why`: it is
+    /// offline now. Returns when that is the case, unless something happens before.
+    pub(crate) fn fail_offline(
+        &mut self,
+        now: Instant,
+        absence_max: Duration,
+        why: Option<&ClientError>,
+        finished: &mut Finished,
+    ) -> Option<Instant> {
+        let Some(why) = why.filter(|_| !self.queued.is_empty()) else {
+            self.offline_since = None;
+            return None;
+        };
+        let end = *self.offline_since.get_or_insert(now) + absence_max;
+        if now < end {
+            return Some(end);
+        }
+        self.offline_since = None;
+        for batch in std::mem::take(&mut self.queued) {
+            self.fail(batch, why.clone(), finished);
+        }
+        self.settle(finished);
+        None
     }
 
     fn fail(&mut self, batch: Batch, error: ClientError, finished: &mut Finished) {

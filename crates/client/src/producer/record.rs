@@ -7,9 +7,10 @@ use bytes::Bytes;
 use skein_record::Header;
 use skein_types::{Millis, Offset, PartitionIndex, TopicName, TopicPartition};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::error::ClientError;
-use crate::producer::batch::Outcome;
+use crate::producer::batch::{Ack, Settled};
 
 /// Bytes of a record beside its key, value and headers, at most: length, attributes, two deltas,
 /// and the lengths of key, value and headers.
@@ -48,8 +49,9 @@ impl ProducerRecord {
         }
     }
 
-    /// Bytes that the record takes in a batch, at most.
-    pub(crate) fn size_max(&self) -> usize {
+    /// Bytes that the record takes in a batch, at most; a batch has a header beside.
+    #[must_use]
+    pub fn size_max(&self) -> usize {
         let bytes = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len);
         let headers = self.headers.iter().map(|(name, value)| {
             HEADER_OVERHEAD_MAX
@@ -88,23 +90,46 @@ pub struct RecordMetadata {
 /// A record on its way. Dropping it changes nothing for the record.
 #[derive(Debug)]
 pub struct Delivery {
-    pub(crate) outcome: watch::Receiver<Option<Outcome>>,
+    pub(crate) outcome: watch::Receiver<Option<Settled>>,
     pub(crate) partition: TopicPartition,
     pub(crate) index: u32,
     pub(crate) timestamp: Millis,
 }
 
 impl Delivery {
+    /// Whether [`Delivery::wait`] returns at once.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.outcome.borrow().is_some() || self.outcome.has_changed().is_err()
+    }
+
+    /// Waits until [`Delivery::wait`] returns at once. May be cancelled.
+    pub async fn settled(&mut self) {
+        // Where the producer has gone, that is the outcome.
+        let _ = self.outcome.wait_for(Option::is_some).await;
+    }
+
     /// Waits until the record is written, or has failed for good.
     ///
     /// # Errors
     /// Why it was not written, or that it is unknown whether it was.
-    pub async fn wait(mut self) -> Result<RecordMetadata, ClientError> {
-        let outcome = match self.outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone(),
+    pub async fn wait(self) -> Result<RecordMetadata, ClientError> {
+        self.wait_timed().await.0
+    }
+
+    /// As [`Delivery::wait`], and when that was known: earlier than now if it was waited for late.
+    pub async fn wait_timed(mut self) -> (Result<RecordMetadata, ClientError>, Instant) {
+        let settled = match self.outcome.wait_for(Option::is_some).await {
+            Ok(settled) => settled.clone(),
             Err(_) => None,
         };
-        let ack = outcome.unwrap_or(Err(ClientError::Closed))?;
+        match settled {
+            None => (Err(ClientError::Closed), Instant::now()),
+            Some(Settled { outcome, at }) => (outcome.map(|ack| self.metadata(ack)), at),
+        }
+    }
+
+    fn metadata(self, ack: Ack) -> RecordMetadata {
         let offset = match ack.base_offset {
             Offset::NONE => Offset::NONE,
             base => Offset(base.0.saturating_add(i64::from(self.index))),
@@ -113,11 +138,11 @@ impl Delivery {
             Millis::NONE => self.timestamp,
             time => time,
         };
-        Ok(RecordMetadata {
+        RecordMetadata {
             partition: self.partition,
             offset,
             timestamp,
-        })
+        }
     }
 }
 

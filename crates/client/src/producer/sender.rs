@@ -95,10 +95,21 @@ fn plan(shared: &Shared, view: &ClusterView) -> Plan {
     let is_pressed = shared.waiting_for_memory.load(Ordering::Relaxed) > 0;
     let mut guard = shared.state.lock();
     let state = &mut *guard;
-    let released = state.accumulator.expire(now);
+    let trouble = shared.trouble.lock().clone();
+    let mut released = state.accumulator.expire(now, trouble.as_ref());
+    let mut look_again = None;
+    if let Some(absence_max) = shared.pool.metadata.options.absence_max {
+        let offline = |partition: &_| view.offline(partition);
+        let failed = state.accumulator.fail_offline(now, absence_max, offline);
+        released += failed.0;
+        look_again = failed.1;
+    }
     shared.release(released, state);
     let leader = |partition: &_| view.leader(partition);
     let mut schedule = state.accumulator.schedule(now, is_pressed, leader);
+    if let Some(at) = look_again {
+        schedule.look_again_at(at);
+    }
     state.refresh.is_wanted |= schedule.lacks_leader || shared.pool.metadata.is_old();
     let (mut sends, mut connects) = (Vec::new(), Vec::new());
     for broker in std::mem::take(&mut schedule.brokers) {
@@ -240,6 +251,7 @@ fn complete(
     }
     let mut released = 0;
     for (batch, result) in results {
+        *shared.trouble.lock() = result.as_ref().err().cloned();
         if let Err(error) = &result {
             tracing::debug!(partition = %batch.partition, %error, "a batch was not written");
             // A view that is newer than the one that misled us may be right.
@@ -267,6 +279,7 @@ fn spawn_connect(shared: &Arc<Shared>, broker: BrokerId) {
                 Ok(_) => link.failures = 0,
                 Err(error) => {
                     tracing::debug!(%broker, %error, "no connection");
+                    *task.trouble.lock() = Some(error);
                     link.failures = link.failures.saturating_add(1);
                     let pause = backoff(&metadata.options, &metadata.env, link.failures);
                     link.not_before = Some(Instant::now() + pause);
@@ -302,6 +315,7 @@ fn spawn_refresh(shared: &Arc<Shared>, view: &ClusterView) {
             if let Err(error) = refreshed {
                 tracing::debug!(%error, "the leaders are not known");
                 refresh.is_wanted = true;
+                *task.trouble.lock() = Some(error);
             } else if !refresh.is_wanted {
                 refresh.failures = 0;
             }

@@ -134,7 +134,10 @@ fn without_a_leader_a_batch_waits_and_says_so() {
     let schedule = accumulator.schedule(now, false, |_| None);
     assert!(schedule.lacks_leader && schedule.brokers.is_empty());
     let late = now + ProducerOptions::default().delivery_timeout;
-    assert!(accumulator.expire(late) > 0, "its memory is free again");
+    assert!(
+        accumulator.expire(late, None) > 0,
+        "its memory is free again"
+    );
     assert_eq!(accumulator.unfinished_from(), 1);
 }
 

@@ -167,12 +167,49 @@ fn what_waits_too_long_fails_with_the_last_reason() {
     let mut finished = Finished::new();
     let refusal = refused(ErrorCode::NotLeaderOrFollower);
     queue.complete(taken, refusal, now, PAUSE, pace(), &mut finished);
-    queue.expire(now + Duration::from_secs(99), pace(), &mut finished);
+    queue.expire(now + Duration::from_secs(99), pace(), None, &mut finished);
     assert!(finished.is_empty());
-    queue.expire(now + Duration::from_secs(100), pace(), &mut finished);
+    queue.expire(now + Duration::from_secs(100), pace(), None, &mut finished);
     let error = finished[0].1.as_ref().unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::NotLeaderOrFollower));
     assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
+}
+
+#[test]
+fn what_was_in_no_attempt_fails_with_the_reason_of_the_producer() {
+    let now = Instant::now();
+    let mut queue = queue_of(1, now);
+    let mut finished = Finished::new();
+    let why = ClientError::Closed;
+    queue.expire(
+        now + pace().delivery_timeout,
+        pace(),
+        Some(&why),
+        &mut finished,
+    );
+    let told = finished[0].1.as_ref().unwrap_err().to_string();
+    assert!(told.contains("the producer is closed"), "{told}");
+}
+
+#[test]
+fn what_waits_for_an_offline_partition_fails_after_a_while_and_not_if_it_comes_back() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut queue = queue_of(2, now);
+    let mut finished = Finished::new();
+    let why = ClientError::Closed;
+    let mut look = |queue: &mut PartitionQueue, at: u32, is_offline: bool| {
+        let why = is_offline.then_some(&why);
+        let next = queue.fail_offline(now + at * second, 2 * second, why, &mut finished);
+        (next.map(|next| (next - now).as_secs()), finished.len())
+    };
+    assert_eq!(look(&mut queue, 0, true), (Some(2), 0));
+    // A leader was there meanwhile: the time counts anew.
+    assert_eq!(look(&mut queue, 1, false), (None, 0));
+    assert_eq!(look(&mut queue, 2, true), (Some(4), 0));
+    assert_eq!(look(&mut queue, 3, true), (Some(4), 0));
+    assert_eq!(look(&mut queue, 4, true), (None, 2));
+    assert_eq!(look(&mut queue, 9, true), (None, 2), "nothing waits");
 }
 
 /// One partition of a broker, as far as it looks at sequences.
