@@ -25,6 +25,8 @@ mod kafka;
 mod ports;
 mod skein;
 
+pub use skein::binary as skein_binary;
+
 /// A JVM on a busy machine needs some seconds; nothing needs this.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// From SIGTERM to SIGKILL.

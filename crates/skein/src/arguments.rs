@@ -21,6 +21,7 @@ Examples:
   echo 'hello' | skein produce orders
   skein consume orders                               everything that is there
   skein consume orders --from latest --follow        what comes from now on
+  skein produce logs --follow /var/log/app.log       a log file as it grows
   skein config doc                                   every key, explained
   skein log verify skein-data                        whether the files agree
 
@@ -41,7 +42,7 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     /// Create, list, describe, change and delete topics.
     Topic(TopicArguments),
-    /// Write lines of standard input as records.
+    /// Write lines of standard input, or of a log file that grows, as records.
     Produce(ProduceArguments),
     /// Read records.
     Consume(ConsumeArguments),
@@ -126,14 +127,14 @@ mod tests {
         fn check(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());
             let help = command.get_after_help().map(ToString::to_string);
-            if command.has_subcommands() {
-                for command in command.get_subcommands() {
-                    check(command, &path);
-                }
-            } else {
-                let help = help.unwrap_or_default();
-                assert!(help.contains("Examples:\n "), "{path}");
-                assert!(help.contains(path.trim()), "{path}: {help}");
+            let help = help.unwrap_or_default();
+            assert!(help.contains("Examples:\n "), "{path}");
+            assert!(help.contains(path.trim()), "{path}: {help}");
+            // What is wider is broken by clap, where it should not be.
+            let width = help.lines().map(str::len).max().unwrap_or(0);
+            assert!(width <= 100, "{path}: {width} columns");
+            for command in command.get_subcommands() {
+                check(command, &path);
             }
         }
         check(&Arguments::command(), "");

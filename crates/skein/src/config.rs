@@ -24,6 +24,15 @@ use crate::serve::read_file;
 use crate::session::{Session, with_client};
 use crate::topic::topic_name;
 
+const EXAMPLES: &str = "\
+Examples:
+  skein config describe --topic orders               what is set for the topic
+  skein config alter --topic orders --set retention.ms=86400000
+  skein config check server.properties               would a node start with it?
+  skein config doc retention.ms                      what a key means
+
+'skein config COMMAND --help' has more examples. 'check' and 'doc' need no node.";
+
 const DESCRIBE_EXAMPLES: &str = "\
 Examples:
   skein config describe --topic orders               what is set for the topic
@@ -60,6 +69,7 @@ Examples:
 
 /// Arguments of `skein config`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ConfigArguments {
     #[command(subcommand)]
     command: ConfigCommand,

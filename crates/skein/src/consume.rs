@@ -12,14 +12,17 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 use skein_client::{
-    ConsumerOptions, ConsumerRecord, FoundOffset, IsolationLevel, OffsetSpec, Partition, StartAt,
+    ClientError, ConsumerOptions, ConsumerRecord, FoundOffset, IsolationLevel, OffsetSpec,
+    Partition, StartAt,
 };
 use skein_types::{Offset, PartitionIndex, TopicName, TopicPartition};
+use tokio::time::Instant;
 
 use crate::arguments::ClusterArguments;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, notice, warning};
 use crate::produce::time;
+use crate::reminder::Reminder;
 use crate::session::{Session, with_client};
 use crate::template::Template;
 use crate::time::{Time, rfc3339};
@@ -27,6 +30,8 @@ use crate::topic::topic_name;
 
 /// How long one look at the cluster waits for records.
 const POLL: Duration = Duration::from_millis(500);
+/// How long a cluster may be silent before whoever follows is told.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Records that are taken at once.
 const POLL_RECORDS: usize = 1000;
 
@@ -47,7 +52,7 @@ Fields of --format: {topic} {partition} {offset} {timestamp} {time} {key} {value
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ConsumeArguments {
-    /// Where from
+    /// The topic to read
     #[arg(value_name = "TOPIC", value_parser = topic_name)]
     topic: TopicName,
     /// Which partitions, separated by commas; all if not given
@@ -172,8 +177,7 @@ fn refuse_offline(
     index: PartitionIndex,
     partition: &Partition,
 ) -> Result<(), Failure> {
-    let is_offline = |id| partition.offline_replicas.contains(id);
-    if partition.leader.is_some() || !partition.replicas.iter().all(is_offline) {
+    if !partition.is_offline() {
         return Ok(());
     }
     let message = format!("partition {topic}-{index} has no leader: its replicas are offline");
@@ -302,8 +306,21 @@ async fn read(
     consumer.assign(begin);
     let mut left = arguments.count.unwrap_or(u64::MAX);
     let mut out = output::stdout();
+    let mut silence = Silence::new(session.timeout, arguments.follow);
     while left > 0 && !open.is_empty() {
-        for record in consumer.poll(POLL).await? {
+        let records = match consumer.poll(POLL).await {
+            Ok(records) => {
+                silence.check(consumer.last_failure())?;
+                records
+            }
+            Err(error @ ClientError::Offline { .. }) if arguments.follow => {
+                silence.check(Some(&error))?;
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for record in records {
             if left == 0 || is_over(&record.partition, record.offset) {
                 continue;
             }
@@ -323,6 +340,53 @@ async fn read(
         });
     }
     Ok(())
+}
+
+/// How long the cluster has not answered.
+struct Silence {
+    since: Option<Instant>,
+    timeout: Duration,
+    /// Whoever follows waits for as long as it takes, and wants to know.
+    is_endless: bool,
+    reminder: Reminder,
+}
+
+impl Silence {
+    fn new(timeout: Duration, is_endless: bool) -> Self {
+        Self {
+            since: None,
+            timeout,
+            is_endless,
+            reminder: Reminder::new(PATIENCE),
+        }
+    }
+
+    /// Takes note of the last failure, if nothing succeeded since.
+    fn check(&mut self, failure: Option<&ClientError>) -> Result<(), Failure> {
+        let Some(error) = failure else {
+            self.since = None;
+            if self.reminder.calm().is_some() {
+                notice("the cluster answers again");
+            }
+            return Ok(());
+        };
+        let lasts = self.since.get_or_insert_with(Instant::now).elapsed();
+        if !self.is_endless && lasts >= self.timeout {
+            let error = ClientError::TimedOut {
+                subject: "reading".into(),
+                timeout: self.timeout,
+                last: Some(Box::new(error.clone())),
+            };
+            return Err(error.into());
+        }
+        if self.is_endless && self.reminder.is_due(lasts) {
+            let seconds = lasts.as_secs();
+            warning(&format!(
+                "nothing was read for {seconds} s; trying on: {error}"
+            ));
+        }
+        Ok(())
+    }
 }
 
 fn print(

@@ -62,6 +62,14 @@ impl Failure {
         }
     }
 
+    /// What happened.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::ReaderGone => "nobody reads the output",
+            Self::Told { message, .. } => message,
+        }
+    }
+
     /// Writes it to standard error.
     pub(crate) fn report(self) -> ExitCode {
         let Self::Told {
@@ -113,12 +121,20 @@ impl From<ClientError> for Failure {
 
 fn hint(error: &ClientError) -> Option<&'static str> {
     match error {
+        ClientError::Unreachable { last, .. } if last.is_foreign() => Some(
+            "Something listens there, but not a Kafka broker in plain text: another service, or a \
+             port for TLS? --bootstrap names another address.",
+        ),
         ClientError::Unreachable { .. } => {
             Some("Is a node running? 'skein serve' starts one; --bootstrap names another address.")
         }
         ClientError::TimedOut {
             last: Some(last), ..
         } => hint(last),
+        ClientError::Offline { .. } => Some(
+            "The logs of their nodes say why; 'skein topic describe' shows which partitions have a \
+             leader.",
+        ),
         ClientError::RecordTooLarge { .. } => Some("--max-request-size raises the limit."),
         _ => match error.code()? {
             ErrorCode::UnknownTopicOrPartition => {
@@ -128,6 +144,9 @@ fn hint(error: &ClientError) -> Option<&'static str> {
             ErrorCode::MessageTooLarge => {
                 Some("The topic's max.message.bytes is the limit; 'skein topic alter' raises it.")
             }
+            ErrorCode::KafkaStorageError => Some(
+                "The broker cannot write to its disk, or read from it: is it full? Its log says.",
+            ),
             ErrorCode::NotEnoughReplicas | ErrorCode::NotEnoughReplicasAfterAppend => {
                 Some("Fewer replicas are in sync than min.insync.replicas; is a node down?")
             }

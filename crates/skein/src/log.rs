@@ -24,6 +24,14 @@ mod verify;
 /// Bytes of a batch, packed and unpacked, that are taken into memory.
 const UNPACKED_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+const EXAMPLES: &str = "\
+Examples:
+  skein log dump skein-data/orders-0 --records       what is in the files
+  skein log locate skein-data/orders-0 --offset 42   where a record lies
+  skein log verify skein-data                        whether the files agree
+
+'skein log COMMAND --help' has more examples.";
+
 const DUMP_EXAMPLES: &str = "\
 Examples:
   skein log dump skein-data/orders-0                       every file of the partition
@@ -52,6 +60,7 @@ such as a torn batch behind the recovery point. A node may go on writing meanwhi
 
 /// Arguments of `skein log`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct LogArguments {
     #[command(subcommand)]
     command: LogCommand,

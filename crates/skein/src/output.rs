@@ -104,6 +104,17 @@ pub(crate) fn json(out: &mut impl Write, value: &Value) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says on standard error that something is not as it should be, and that it goes on.
+pub(crate) fn warning(text: &str) {
+    notice(&format!("warning: {text}"));
+}
+
+/// Says on standard error what a person may want to know.
+pub(crate) fn notice(text: &str) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(io::stderr().lock(), "skein: {text}");
+}
+
 /// `1 record`, `2 records`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 {

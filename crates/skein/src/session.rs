@@ -15,6 +15,9 @@ use crate::logs::{self, LogFormat};
 /// How long a command waits for the first broker at most. Who names a wrong address should not
 /// wait.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// How long a topic or the leader of a partition may be absent. A node that is started again, or a
+/// topic that a broker makes for its first record, needs no longer.
+const ABSENCE_MAX: Duration = Duration::from_secs(2);
 /// How long the end waits for tasks that are still at work.
 const SHUTDOWN: Duration = Duration::from_millis(100);
 
@@ -38,6 +41,27 @@ pub(crate) fn with_client<F>(
 where
     F: Future<Output = Result<(), Failure>>,
 {
+    with_env(arguments, |env| async move {
+        let options = client_options(arguments);
+        let client = Client::connect(env.clone(), &arguments.bootstrap, options).await?;
+        work(Session {
+            env,
+            client,
+            timeout: arguments.timeout,
+            json: arguments.json,
+        })
+        .await
+    })
+}
+
+/// Runs `work` to its end, which connects by itself.
+pub(crate) fn with_env<F>(
+    arguments: &ClusterArguments,
+    work: impl FnOnce(Env) -> F,
+) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
     if arguments.verbose {
         logs::start("skein_client=debug,skein_net=debug", LogFormat::Text)?;
     }
@@ -47,26 +71,21 @@ where
     };
     let world = RealWorld::new(options)
         .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
-    let env = world.env();
+    let result = world.block_on(work(world.env()));
+    // Nothing is at stake any more; a thread may stand in a read of standard input.
+    let _ = world.shutdown(SHUTDOWN);
+    result
+}
+
+/// What the shared options mean to the client.
+pub(crate) fn client_options(arguments: &ClusterArguments) -> ClientOptions {
     let timeout = arguments.timeout;
-    let options = ClientOptions {
+    ClientOptions {
         client_id: "skein".into(),
         connect_timeout: timeout.min(CONNECT_MAX),
         request_timeout: timeout,
         api_timeout: timeout,
+        absence_max: Some(timeout.min(ABSENCE_MAX)),
         ..ClientOptions::default()
-    };
-    let result = world.block_on(async {
-        let client = Client::connect(env.clone(), &arguments.bootstrap, options).await?;
-        work(Session {
-            env,
-            client,
-            timeout,
-            json: arguments.json,
-        })
-        .await
-    });
-    // Nothing is at stake any more; a thread may stand in a read of standard input.
-    let _ = world.shutdown(SHUTDOWN);
-    result
+    }
 }

@@ -8,8 +8,8 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use skein_client::{
-    Admin, ConfigChange, ConfigDescription, ConfigOrigin, ConfigResource, IsolationLevel, NewTopic,
-    OffsetSpec, Topic,
+    Admin, ClientError, ConfigChange, ConfigDescription, ConfigOrigin, ConfigResource,
+    IsolationLevel, NewTopic, OffsetSpec, Topic,
 };
 use skein_types::{BrokerId, Offset, TopicName, TopicPartition};
 
@@ -17,6 +17,16 @@ use crate::arguments::{ClusterArguments, pair};
 use crate::failure::Failure;
 use crate::output::{self, Table, count};
 use crate::session::{Session, with_client};
+
+const EXAMPLES: &str = "\
+Examples:
+  skein topic create orders --partitions 6
+  skein topic list
+  skein topic describe orders                        leaders, replicas, offsets
+  skein topic alter orders --partitions 12 --config retention.ms=86400000
+  skein topic delete orders
+
+'skein topic COMMAND --help' has more examples.";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -52,6 +62,7 @@ Examples:
 
 /// Arguments of `skein topic`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct TopicArguments {
     #[command(subcommand)]
     command: TopicCommand,
@@ -314,34 +325,60 @@ struct Described {
     configs: Vec<ConfigDescription>,
 }
 
+/// Offsets by partition.
+type Offsets = BTreeMap<TopicPartition, Offset>;
+
+/// First and next offset of the partitions that have a leader.
+async fn offsets(
+    admin: &Admin,
+    name: &TopicName,
+    topic: &Topic,
+) -> Result<(Offsets, Offsets), ClientError> {
+    let ask = async |spec: OffsetSpec| {
+        let led = topic.partitions.iter();
+        let led = led.filter(|(_, partition)| partition.leader.is_some());
+        let wanted = led.map(|(index, _)| {
+            let partition = TopicPartition {
+                topic: name.clone(),
+                partition: *index,
+            };
+            (partition, spec)
+        });
+        let level = IsolationLevel::ReadUncommitted;
+        let found = admin.list_offsets(&wanted.collect(), level).await?;
+        let offsets = found.into_iter();
+        Ok(offsets
+            .map(|(partition, found)| (partition, found.offset))
+            .collect())
+    };
+    Ok((
+        ask(OffsetSpec::Earliest).await?,
+        ask(OffsetSpec::Latest).await?,
+    ))
+}
+
 impl Described {
     async fn of(admin: &Admin, name: &TopicName, all_configs: bool) -> Result<Self, Failure> {
-        let topic = admin.describe_topic(name).await?;
         let mut configs = admin
             .describe_configs(&ConfigResource::Topic(name.clone()))
             .await?;
         configs.retain(|key| all_configs || key.origin == ConfigOrigin::Topic);
-        let offsets = async |spec: OffsetSpec| -> Result<BTreeMap<_, _>, Failure> {
-            let led = topic
-                .partitions
-                .iter()
-                .filter(|(_, partition)| partition.leader.is_some());
-            let wanted = led.map(|(index, _)| {
-                let partition = TopicPartition {
-                    topic: name.clone(),
-                    partition: *index,
-                };
-                (partition, spec)
-            });
-            let level = IsolationLevel::ReadUncommitted;
-            let found = admin.list_offsets(&wanted.collect(), level).await?;
-            Ok(found
-                .into_iter()
-                .map(|(partition, found)| (partition, found.offset))
-                .collect())
+        let mut topic = admin.describe_topic(name).await?;
+        let (earliest, latest) = loop {
+            let error = match offsets(admin, name, &topic).await {
+                Ok(offsets) => break offsets,
+                Err(error) => error,
+            };
+            // It had a leader a moment ago. What there is of the others is told all the same.
+            let lost = match &error {
+                ClientError::Offline { partition, .. } => partition.partition,
+                _ => return Err(error.into()),
+            };
+            match topic.partitions.get_mut(&lost) {
+                Some(partition) if partition.leader.is_some() => partition.leader = None,
+                _ => return Err(error.into()),
+            }
         };
-        let earliest = offsets(OffsetSpec::Earliest).await?;
-        let latest = offsets(OffsetSpec::Latest).await?;
         Ok(Self {
             name: name.clone(),
             earliest,

@@ -43,7 +43,12 @@ pub(super) fn serve(node: &Node) -> Command {
 }
 
 /// The binary under test.
-fn binary() -> PathBuf {
+///
+/// # Panics
+///
+/// When there is none.
+#[must_use]
+pub fn binary() -> PathBuf {
     let binary = std::env::var_os("SKEIN_BIN").map_or_else(
         || toolchain::workspace().join("target/release/skein"),
         PathBuf::from,
