@@ -1,9 +1,11 @@
-//! The `skein` command as its users meet it: files that are followed, what goes wrong.
+//! The `skein` command as its users meet it: files that are followed, benches, what goes wrong.
 //!
 //! Input: nodes of their own, processes, real files. Output: records that are there once, and
 //! messages that say what to do.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+#[path = "command/bench.rs"]
+mod bench;
 #[path = "command/failures.rs"]
 mod failures;
 #[path = "command/follow.rs"]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArguments;
 use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::consume::ConsumeArguments;
@@ -22,6 +23,7 @@ Examples:
   skein consume orders                               everything that is there
   skein consume orders --from latest --follow        what comes from now on
   skein produce logs --follow /var/log/app.log       a log file as it grows
+  skein bench produce                                how fast is it?
   skein config doc                                   every key, explained
   skein log verify skein-data                        whether the files agree
 
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Produce(ProduceArguments),
     /// Read records.
     Consume(ConsumeArguments),
+    /// Measure how fast a cluster writes, reads and answers.
+    Bench(BenchArguments),
     /// Describe, change, check and explain the configuration.
     Config(ConfigArguments),
     /// Look at the files of a node, without a node.

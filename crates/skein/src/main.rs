@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod arguments;
+mod bench;
 mod completions;
 mod config;
 mod consume;
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Topic(topic) => topic::run(topic),
         Command::Produce(produce) => produce::run(produce),
         Command::Consume(consume) => consume::run(consume),
+        Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => completions::run(&completions),
         Command::Config(config) => config::run(config),
         Command::Log(log) => log::run(log),
