@@ -49,7 +49,14 @@ fn a_follower_told_to_stop_while_the_node_is_down_sends_the_rest_at_its_next_sta
     log.wait_for(&node, &["one"]);
     node.kill();
     log.append("two\n");
+    // It has read the line, and tells that it is stuck with it.
+    eventually("it is stuck", || log.told().contains("(1 line on the way)"));
     assert!(log.end(Signal::TERM).success(), "{}", log.told());
+    assert!(
+        log.told().contains("1 line not acknowledged"),
+        "{}",
+        log.told()
+    );
     // It starts before the node does, too.
     log.start(&node, "");
     eventually("it waits", || log.told().contains("trying on"));

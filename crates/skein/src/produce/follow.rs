@@ -430,7 +430,7 @@ impl<'a> Follower<'a> {
         if unacknowledged > 0 {
             let lines = count(unacknowledged, "line");
             warning(&format!(
-                "{lines} not acknowledged; the next start sends them again"
+                "{lines} not acknowledged: sent again at the next start"
             ));
         }
         Ok(())

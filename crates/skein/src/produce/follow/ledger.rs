@@ -194,7 +194,7 @@ impl Ledger {
             .last_failure()
             .map_or_else(String::new, |error| format!(": {error}"));
         output::warning(&format!(
-            "nothing was acknowledged for {waited} s, {lines} wait; trying on{why}"
+            "nothing was acknowledged for {waited} s ({lines} on the way); trying on{why}"
         ));
     }
 }
