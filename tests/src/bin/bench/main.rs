@@ -21,6 +21,7 @@
 
 use std::error::Error;
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,10 +52,12 @@ const IDLE_LOAD_MAX: f64 = 0.5;
 /// Room for a table that is cut nowhere.
 const PAIRS_MAX: i64 = 99;
 const GIB_MAX: f64 = 64.0;
+/// The default of Kafka's own producer.
+const KAFKA_BATCH_BYTES: u32 = 16_384;
 /// What `max.message.bytes` allows without its header: franz-go's default.
-const BATCH_BYTES: u32 = 1_000_012;
+const FRANZ_BATCH_BYTES: u32 = 1_000_012;
 /// A record of 1 KiB must fit.
-const BATCH_BYTES_MIN: i64 = 2 << 10;
+const BATCH_BYTES_RANGE: RangeInclusive<i64> = 2 << 10..=FRANZ_BATCH_BYTES as i64;
 
 /// A result, or a reason for people. This program only reports; nobody handles its errors.
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -69,10 +72,12 @@ struct Options {
     /// GiB of values per produce and consume [default: 1; quick: 0.03].
     #[arg(long, value_parser = gib)]
     gib: Option<f64>,
-    /// Bytes of a batch at most; the default is franz-go's, Kafka's own producer has 16384.
-    #[arg(long, value_name = "BYTES", default_value_t = BATCH_BYTES)]
-    #[arg(value_parser = clap::value_parser!(u32).range(BATCH_BYTES_MIN..=i64::from(BATCH_BYTES)))]
-    batch_bytes: u32,
+    /// Bytes of a batch at most, or several sizes, separated by commas: each produce is measured
+    /// with each. The defaults are those of Kafka's own producer and of franz-go.
+    #[arg(long, value_name = "BYTES", value_delimiter = ',')]
+    #[arg(default_values_t = [KAFKA_BATCH_BYTES, FRANZ_BATCH_BYTES])]
+    #[arg(value_parser = clap::value_parser!(u32).range(BATCH_BYTES_RANGE))]
+    batch_bytes: Vec<u32>,
     /// Only these, separated by commas.
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Part>,
@@ -106,7 +111,7 @@ impl Options {
             },
             pairs: self.pairs.map_or(pairs, usize::from),
             bytes: bytes(self.gib.unwrap_or(gib)),
-            batch_bytes: self.batch_bytes,
+            batch_bytes: self.batch_bytes.clone(),
             side: Duration::from_secs(side_seconds),
             latency_records,
             directory,
@@ -188,7 +193,7 @@ fn settings(plan: &Plan) -> Outcome<Vec<(&'static str, String)>> {
             "client",
             format!(
                 "franz-go {client}: acks=all, idempotent, no compression, linger 5 ms, batches of \
-                 up to {} bytes, 50,000 waiting records; on the same cores",
+                 up to {:?} bytes, 50,000 waiting records; on the same cores",
                 plan.batch_bytes
             ),
         ),

@@ -3,6 +3,7 @@
 //! Input: measurements, one per pair, metric and system. Output: the table for people and the
 //! report for programs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -25,12 +26,8 @@ const NOTHING: &str = "–";
 /// One row of the table. The order is that of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Metric {
-    Produce100Rate,
-    Produce100Cpu,
-    Produce100Batch,
-    Produce1kRate,
-    Produce1kCpu,
-    Produce1kBatch,
+    /// Of a produce at full rate: bytes of a record's value, bytes of a batch at most.
+    Produce(u32, u32, OfProduce),
     Consume1kRate,
     Consume1kCpu,
     LatencyP50,
@@ -42,6 +39,14 @@ pub(crate) enum Metric {
     StartToFirstProduce,
     MemoryIdle,
     MemoryLoaded,
+}
+
+/// What is measured of a produce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfProduce {
+    Rate,
+    Cpu,
+    MeanBatch,
 }
 
 /// What a bar is held against.
@@ -57,15 +62,16 @@ pub(crate) enum Bar {
 
 impl Metric {
     /// Name, unit and bar.
-    pub(crate) fn definition(self) -> (&'static str, &'static str, Bar) {
+    pub(crate) fn definition(self) -> (Cow<'static, str>, &'static str, Bar) {
         use Bar::{None, RatioAtMost, SkeinAtMost};
-        match self {
-            Self::Produce100Rate => ("produce 100 B", "records/s", None),
-            Self::Produce100Cpu => ("  broker CPU", "s/GiB", RatioAtMost(0.35)),
-            Self::Produce100Batch => ("  mean batch", "KiB", None),
-            Self::Produce1kRate => ("produce 1 KiB", "records/s", None),
-            Self::Produce1kCpu => ("  broker CPU", "s/GiB", RatioAtMost(0.35)),
-            Self::Produce1kBatch => ("  mean batch", "KiB", None),
+        let (name, unit, bar) = match self {
+            Self::Produce(record, batch, OfProduce::Rate) => {
+                let [record, batch] = [record, batch].map(table::size);
+                let name = format!("produce {record}, batches up to {batch}");
+                return (name.into(), "records/s", None);
+            }
+            Self::Produce(_, _, OfProduce::Cpu) => ("  broker CPU", "s/GiB", RatioAtMost(0.35)),
+            Self::Produce(_, _, OfProduce::MeanBatch) => ("  mean batch", "KiB", None),
             Self::Consume1kRate => ("consume 1 KiB, hot", "records/s", None),
             Self::Consume1kCpu => ("  broker CPU", "s/GiB", None),
             Self::LatencyP50 => ("end to end, one at a time, p50", "ms", None),
@@ -77,7 +83,8 @@ impl Metric {
             Self::StartToFirstProduce => ("start to first produce", "ms", SkeinAtMost(200.0)),
             Self::MemoryIdle => ("resident memory, idle", "MB", SkeinAtMost(40.0)),
             Self::MemoryLoaded => ("  after load", "MB", None),
-        }
+        };
+        (name.into(), unit, bar)
     }
 }
 
@@ -109,7 +116,7 @@ impl Results {
         for row in self.rows() {
             let (name, unit, bar) = row.metric.definition();
             table.row(vec![
-                name.to_owned(),
+                name.into_owned(),
                 unit.to_owned(),
                 show(Spread::of(row.kafka)),
                 show(Spread::of(row.skein)),
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_relative_bar_is_held_against_the_ratios_of_pairs() {
-        let metric = Metric::Produce1kCpu;
+        let metric = Metric::Produce(1024, 16_384, OfProduce::Cpu);
         // Both sides double from pair to pair: the ratio stays.
         let results = measured(metric, &[2.0, 4.0, 8.0], &[0.6, 1.2, 2.4]);
         let row = results.table().lines().last().unwrap().to_owned();
@@ -218,7 +225,11 @@ mod tests {
 
     #[test]
     fn without_the_other_system_a_relative_bar_has_no_verdict() {
-        let results = measured(Metric::Produce100Cpu, &[2.0, 2.0, 2.0], &[]);
+        let results = measured(
+            Metric::Produce(100, 16_384, OfProduce::Cpu),
+            &[2.0, 2.0, 2.0],
+            &[],
+        );
         assert_eq!(results.json()[0]["verdict"], "");
         assert_eq!(results.json()[0]["kafka"][2], 2.0);
     }

@@ -15,7 +15,7 @@ use skein_tests::System;
 
 use crate::broker::{Broker, FIRST_OFFSET};
 use crate::loader::{Loader, Seen};
-use crate::metrics::{Metric, Results};
+use crate::metrics::{Metric, OfProduce, Results};
 use crate::process::float;
 use crate::{Outcome, machine, side, statistics, table};
 
@@ -62,8 +62,8 @@ pub(crate) struct Plan {
     pub(crate) pairs: usize,
     /// Bytes of values per produce and consume.
     pub(crate) bytes: u64,
-    /// Of a batch, at most.
-    pub(crate) batch_bytes: u32,
+    /// Of a batch, at most: each produce is measured with each of them.
+    pub(crate) batch_bytes: Vec<u32>,
     /// Of the side requests.
     pub(crate) side: Duration,
     /// Records that are measured one at a time.
@@ -75,6 +75,11 @@ pub(crate) struct Plan {
 impl Plan {
     fn wants(&self, part: Part) -> bool {
         self.parts.contains(&part)
+    }
+
+    /// Of the writer beside the side requests: the largest, which are in their way longest.
+    fn side_batch_bytes(&self) -> u32 {
+        self.batch_bytes.iter().copied().max().unwrap_or_default()
     }
 
     /// More than the loads leave in the page cache at any time: what each system holds of one
@@ -151,22 +156,26 @@ impl Run<'_> {
     fn pair_of_loads(&mut self, brokers: &[Broker]) -> Outcome<()> {
         let plan = self.plan;
         let topic = |name: &str, pair: usize| format!("{name}-of-pair-{pair}");
-        if plan.wants(Part::Produce100) {
-            let topic = topic("produce-100", self.pair);
-            for broker in brokers {
-                broker.explain(self.produce_100(broker, &topic))?;
+        for batch_bytes in plan.batch_bytes.iter().copied() {
+            if plan.wants(Part::Produce100) {
+                let topic = topic(&format!("produce-100-by-{batch_bytes}"), self.pair);
+                for broker in brokers {
+                    broker.explain(self.produce(broker, &topic, 100, batch_bytes))?;
+                }
+                delete(brokers, &topic)?;
             }
-            delete(brokers, &topic)?;
-        }
-        if plan.wants(Part::Produce1k) || plan.wants(Part::Consume1k) {
-            let topic = topic("produce-1k", self.pair);
-            for broker in brokers {
-                broker.explain(self.produce_1k(broker, &topic))?;
+            let consumes =
+                plan.wants(Part::Consume1k) && plan.batch_bytes.last() == Some(&batch_bytes);
+            if plan.wants(Part::Produce1k) || consumes {
+                let topic = topic(&format!("produce-1k-by-{batch_bytes}"), self.pair);
+                for broker in brokers {
+                    broker.explain(self.produce(broker, &topic, 1024, batch_bytes))?;
+                }
+                for broker in brokers.iter().filter(|_| consumes) {
+                    broker.explain(self.consume_1k(broker, &topic))?;
+                }
+                delete(brokers, &topic)?;
             }
-            for broker in brokers.iter().filter(|_| plan.wants(Part::Consume1k)) {
-                broker.explain(self.consume_1k(broker, &topic))?;
-            }
-            delete(brokers, &topic)?;
         }
         if plan.wants(Part::Latency) {
             let topic = topic("latency", self.pair);
@@ -186,32 +195,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn produce_100(&mut self, broker: &Broker, topic: &str) -> Outcome<()> {
+    fn produce(
+        &mut self,
+        broker: &Broker,
+        topic: &str,
+        record_bytes: u32,
+        batch_bytes: u32,
+    ) -> Outcome<()> {
         broker.create_topic(topic, PARTITIONS)?;
-        let (seen, cpu) = load(
-            broker,
-            "produce",
-            topic,
-            &self.produce(100, self.plan.bytes),
-        )?;
-        self.add(Metric::Produce100Rate, broker.system(), rate(seen));
-        self.add(Metric::Produce100Cpu, broker.system(), per_gib(cpu, seen));
-        self.add(Metric::Produce100Batch, broker.system(), mean_batch(seen));
-        Ok(())
-    }
-
-    fn produce_1k(&mut self, broker: &Broker, topic: &str) -> Outcome<()> {
-        broker.create_topic(topic, PARTITIONS)?;
-        let (seen, cpu) = load(
-            broker,
-            "produce",
-            topic,
-            &self.produce(1024, self.plan.bytes),
-        )?;
-        if self.plan.wants(Part::Produce1k) {
-            self.add(Metric::Produce1kRate, broker.system(), rate(seen));
-            self.add(Metric::Produce1kCpu, broker.system(), per_gib(cpu, seen));
-            self.add(Metric::Produce1kBatch, broker.system(), mean_batch(seen));
+        let arguments = producer(record_bytes, batch_bytes, self.plan.bytes);
+        let (seen, cpu) = load(broker, "produce", topic, &arguments)?;
+        let measured = [
+            (OfProduce::Rate, rate(seen)),
+            (OfProduce::Cpu, per_gib(cpu, seen)),
+            (OfProduce::MeanBatch, mean_batch(seen)),
+        ];
+        for (what, value) in measured {
+            let metric = Metric::Produce(record_bytes, batch_bytes, what);
+            self.add(metric, broker.system(), value);
         }
         Ok(())
     }
@@ -247,7 +248,8 @@ impl Run<'_> {
     fn side(&mut self, broker: &Broker, writer: &str, side: &str) -> Outcome<()> {
         broker.create_topic(writer, PARTITIONS)?;
         broker.create_topic(side, side::CONNECTIONS)?;
-        let mut loader = Loader::prepare(broker, "produce", writer, &self.produce(1024, 0))?;
+        let arguments = producer(1024, self.plan.side_batch_bytes(), 0);
+        let mut loader = Loader::prepare(broker, "produce", writer, &arguments)?;
         loader.start()?;
         thread::sleep(WRITER_LEAD);
         let latencies = side::latencies(broker.port(), side, self.plan.side)?;
@@ -267,16 +269,6 @@ impl Run<'_> {
             );
         }
         Ok(())
-    }
-
-    /// The producer's arguments; no bytes mean until it is told to stop.
-    fn produce(&self, record_bytes: u64, bytes: u64) -> Vec<String> {
-        let arguments = [
-            argument("-record-bytes", record_bytes),
-            argument("-batch-bytes", self.plan.batch_bytes),
-            argument("-bytes", bytes),
-        ];
-        arguments.concat()
     }
 
     fn add(&mut self, metric: Metric, system: System, value: f64) {
@@ -302,6 +294,16 @@ fn load(broker: &Broker, load: &str, topic: &str, arguments: &[String]) -> Outco
     loader.start()?;
     let seen = loader.finish()?;
     Ok((seen, broker.cpu_seconds()? - before))
+}
+
+/// The producer's arguments; no bytes mean until it is told to stop.
+fn producer(record_bytes: u32, batch_bytes: u32, bytes: u64) -> Vec<String> {
+    let arguments = [
+        argument("-record-bytes", record_bytes),
+        argument("-batch-bytes", batch_bytes),
+        argument("-bytes", bytes),
+    ];
+    arguments.concat()
 }
 
 fn argument(name: &str, value: impl ToString) -> Vec<String> {
@@ -354,7 +356,7 @@ mod tests {
             parts: vec![Part::Produce1k, Part::Side],
             pairs: 1,
             bytes: 1 << 30,
-            batch_bytes: 16_384,
+            batch_bytes: vec![16_384],
             side: Duration::from_secs(4),
             latency_records: 1,
             directory: PathBuf::new(),

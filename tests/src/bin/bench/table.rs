@@ -60,6 +60,15 @@ impl Table {
     }
 }
 
+/// A size for people, in whole units.
+pub(crate) fn size(bytes: u32) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_000_000 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MB", bytes / 1_000_000),
+    }
+}
+
 /// A number for people: about three digits, and thousands apart.
 pub(crate) fn number(value: f64) -> String {
     let decimals = match value.abs() {
