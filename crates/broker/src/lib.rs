@@ -35,6 +35,7 @@ mod offline_replicas;
 mod producer_ids;
 mod replica;
 mod replicas;
+mod rooms;
 mod router;
 mod session;
 mod start;

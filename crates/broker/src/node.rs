@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::offline_replicas::OfflineReplicas;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
+use crate::rooms::Rooms;
 
 /// A node's parts.
 pub(crate) struct Shared {
@@ -96,6 +97,8 @@ pub(crate) struct ReplicaBasis {
     pub(crate) disk_watch: Arc<DiskWatch>,
     /// Flushes logs in groups.
     pub(crate) flusher: Arc<Flusher>,
+    /// Has logs give back the room ahead of their ends.
+    pub(crate) rooms: Rooms,
     /// Tells the controller of replicas whose storage has failed.
     pub(crate) offline_replicas: Arc<OfflineReplicas>,
     /// What is counted.

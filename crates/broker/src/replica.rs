@@ -238,6 +238,11 @@ impl Replica {
         self.submit(Input::Aged);
     }
 
+    /// Has the log give back the room ahead of its end if it is quiet.
+    pub(crate) fn look_at_room(self: &Arc<Self>) {
+        self.submit(Input::RoomLookedAt);
+    }
+
     /// Runs `errand` with the log on the offload pool, as soon as no write is in flight.
     pub(crate) fn send_on_errand(self: &Arc<Self>, errand: Errand) {
         self.submit(Input::Errand(errand));

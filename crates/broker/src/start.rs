@@ -40,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::node::{Identity, ReplicaBasis, Shared};
 use crate::producer_ids::ProducerIds;
 use crate::replicas::{Replicas, remove_left_behind};
+use crate::rooms::Rooms;
 use crate::session::ClientService;
 use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
 use crate::{accept_limits, http, stop, tasks};
@@ -424,6 +425,7 @@ fn share(
         env: env.clone(),
         disk_watch,
         flusher: Arc::default(),
+        rooms: Rooms::default(),
         offline_replicas: Arc::default(),
         metrics: Arc::new(metrics),
     });

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use crate::node::Shared;
 use crate::replica::Replica;
 use crate::replicas::remove_deleted;
-use crate::{accept_limits, cleaner, offline_replicas};
+use crate::{accept_limits, cleaner, offline_replicas, rooms};
 
 /// Logs that are opened in the background at the same time.
 const OPENERS: usize = 4;
@@ -64,6 +64,7 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     spawn(shared, stop, "directory", directory);
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
+    spawn(shared, stop, "rooms", rooms::watch(Arc::clone(shared)));
     let interval = duration(log.retention_check_interval_ms);
     spawn(shared, stop, "retain", every(shared, interval, retain));
     if log.cleaner_enable {

@@ -62,6 +62,8 @@ pub struct TopicConfig {
     pub retention_ms: Option<Millis>,
     /// `internal.segment.bytes`, else `segment.bytes`.
     pub segment_bytes: u32,
+    /// `segment.fill.after.bytes`; `None`: never.
+    pub segment_fill_after_bytes: Option<u64>,
     /// `segment.index.bytes`.
     pub segment_index_bytes: u32,
     /// `segment.jitter.ms`.
@@ -172,6 +174,7 @@ impl TopicConfig {
             retention_bytes: reader.limit("retention.bytes").map(clamped),
             retention_ms: reader.limit("retention.ms").map(Millis),
             segment_bytes: clamped(segment_bytes),
+            segment_fill_after_bytes: (reader.limit("segment.fill.after.bytes")).map(clamped),
             segment_index_bytes: clamped(reader.int("segment.index.bytes")),
             segment_jitter_ms: reader.millis("segment.jitter.ms"),
             segment_ms: reader.millis("segment.ms"),

@@ -15,6 +15,9 @@ use skein_types::Millis;
 pub struct LogConfig {
     /// `segment.bytes`: a segment file does not grow beyond it.
     pub segment_bytes: u64,
+    /// `segment.fill.after.bytes`: what a segment file grows by without a pause before it is
+    /// filled ahead of its end. `None` for never.
+    pub segment_fill_after_bytes: Option<u64>,
     /// `segment.ms`: records of one segment lie no further apart in time.
     pub segment_ms: Millis,
     /// `segment.jitter.ms`: up to this much is taken off `segment_ms`, so that logs which began
@@ -60,6 +63,7 @@ impl From<&TopicConfig> for LogConfig {
     fn from(topic: &TopicConfig) -> Self {
         Self {
             segment_bytes: u64::from(topic.segment_bytes),
+            segment_fill_after_bytes: topic.segment_fill_after_bytes,
             segment_ms: segment_ms(topic),
             segment_jitter_ms: topic.segment_jitter_ms,
             segment_index_bytes: u64::from(topic.segment_index_bytes),

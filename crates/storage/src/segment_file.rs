@@ -32,7 +32,7 @@ use crate::StorageError;
 mod room;
 mod scan;
 
-use room::Room;
+use room::{Append, Room};
 pub use scan::{Frames, Head, Scan, scan_frames};
 
 /// What is rewritten at once, in bytes: a multiple of any block.
@@ -199,11 +199,15 @@ impl SegmentFile {
         Err(AppendError { cause, cut_back })
     }
 
-    /// Makes an append of `bytes` cheaper if the file grows fast; it may grow to `limit`. See
-    /// `room.rs`.
-    pub(crate) fn make_room(&mut self, bytes: u64, limit: u64) {
+    /// Makes an append of `bytes` cheaper if the file grows fast; it may grow to `limit`, and is
+    /// filled ahead once it has grown by `fill_after`. See `room.rs`.
+    pub(crate) fn make_room(&mut self, bytes: u64, limit: u64, fill_after: Option<u64>) {
         if self.condition == Condition::Open {
-            self.room.make(&*self.file, self.end, bytes, limit);
+            let append = Append {
+                end: self.end,
+                bytes,
+            };
+            self.room.make(&*self.file, append, limit, fill_after);
         }
     }
 

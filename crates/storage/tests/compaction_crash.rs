@@ -49,6 +49,7 @@ fn partition() -> TopicPartition {
 fn config(is_compacting: bool) -> LogConfig {
     LogConfig {
         segment_bytes: 900,
+        segment_fill_after_bytes: Some(450),
         index_interval_bytes: 150,
         retention_ms: None,
         is_compacting,

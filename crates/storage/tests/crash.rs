@@ -48,6 +48,7 @@ fn partition() -> TopicPartition {
 fn config() -> LogConfig {
     LogConfig {
         segment_bytes: 1200,
+        segment_fill_after_bytes: Some(600),
         index_interval_bytes: 150,
         retention_ms: None,
         ..LogConfig::default()

@@ -77,8 +77,8 @@ pub(super) struct Core {
     timer: Option<Timer>,
     /// The file of the next segment was asked for; once in a while is enough.
     is_preparing: bool,
-    /// Where the log ended when it was last looked at for its age.
-    aged_end: Offset,
+    /// Where the log ended when its room was last looked at; `None` if that is not watched.
+    room_seen_at: Option<Offset>,
     replica: Weak<Replica>,
     basis: Arc<ReplicaBasis>,
 }
@@ -148,7 +148,7 @@ impl Core {
         Self {
             machine: opened.machine,
             leader_epochs,
-            aged_end: log.log_end_offset,
+            room_seen_at: None,
             view: log,
             log: Some(opened.log),
             effects: Vec::new(),
@@ -174,6 +174,7 @@ impl Core {
             | Input::Returned(..)
             | Input::TimerFired
             | Input::Aged
+            | Input::RoomLookedAt
             | Input::DeleteRecords { .. } => false,
         };
         needs_log && (self.log.is_none() || !self.held.is_empty())
@@ -227,10 +228,10 @@ impl Core {
             }
             Input::Aged => {
                 self.is_preparing = false;
-                self.release_room();
                 self.after_write(step);
                 self.step(Event::TimePassed, step);
             }
+            Input::RoomLookedAt => self.look_at_room(step),
             Input::Completed(writing) => self.complete(*writing, step),
             Input::Returned(log, event) => {
                 self.log = Some(*log);

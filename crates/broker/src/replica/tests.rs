@@ -582,13 +582,14 @@ fn a_log_that_has_grown_quiet_gives_its_room_back() {
     let config = config(&world, &[]);
     world.block_on(async {
         let node = Node::start(world.node(HOST), &config).await;
-        node.create("topic", &[("segment.bytes", "1048576")]).await;
+        node.create("topic", &[("segment.fill.after.bytes", "100000")])
+            .await;
         let replica = node.replica("topic").await.unwrap();
         for _ in 0..600 {
             node.produce("topic", batch(1, &[7; 1000])).await.unwrap();
         }
         assert_eq!(replica.ask_log(|log| log.has_room()).await, Some(true));
-        sleep(Duration::from_secs(3)).await;
+        sleep(Duration::from_millis(501)).await;
         assert_eq!(replica.ask_log(|log| log.has_room()).await, Some(false));
         assert_eq!(read_all(&replica).len(), 600);
     });

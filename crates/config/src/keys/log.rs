@@ -44,6 +44,11 @@ pub(super) const KEYS: &[Key] = &[
         .between(1_048_576, INT_MAX)
         .dynamic()
         .doc("Default of the topics' segment.bytes."),
+    Key::broker("log.segment.fill.after.bytes", Long)
+        .default("16777216")
+        .between(-1, LONG_MAX)
+        .dynamic()
+        .doc("Default of the topics' segment.fill.after.bytes. Skein's own key."),
     Key::broker("log.roll.ms", Long)
         .between(1, LONG_MAX)
         .dynamic()

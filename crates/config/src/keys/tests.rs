@@ -143,7 +143,7 @@ fn kafkas() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &
 }
 
 #[test]
-fn topics_have_all_of_kafkas_keys_and_durability() {
+fn topics_have_all_of_kafkas_keys_and_some_of_our_own() {
     let kafkas: BTreeSet<_> = kafkas()
         .filter(|(scope, ..)| *scope == "topic")
         .map(|(_, name, ..)| name)
@@ -151,7 +151,7 @@ fn topics_have_all_of_kafkas_keys_and_durability() {
     let ours: BTreeSet<_> = of_topics().map(|key| key.name).collect();
     assert_eq!(
         ours.difference(&kafkas).collect::<Vec<_>>(),
-        [&"durability"]
+        [&"durability", &"segment.fill.after.bytes"]
     );
     assert_eq!(kafkas.difference(&ours).count(), 0);
 }

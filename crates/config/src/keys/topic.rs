@@ -221,6 +221,16 @@ pub(super) const KEYS: &[Key] = &[
         .doc(
             "The size at which a log goes on in a new segment. Retention works by whole segments.",
         ),
+    Key::topic("segment.fill.after.bytes", Long)
+        .default("16777216")
+        .between(-1, LONG_MAX)
+        .synonyms(&[from("log.segment.fill.after.bytes")])
+        .doc(
+            "Bytes that a partition grows by without a pause before the file of its last segment \
+             is filled with zeros a little ahead of its end, which makes small writes cheaper. \
+             Tools that read the file meanwhile meet these zeros; they go as soon as the partition \
+             is quiet. -1: never. Skein's own key.",
+        ),
     Key::topic("segment.index.bytes", Int)
         .default("10485760")
         .between(12, INT_MAX)

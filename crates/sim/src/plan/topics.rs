@@ -191,6 +191,9 @@ fn draw_configs(
             pick(rng, &[24, 120, 1200, 1_048_576]).to_string(),
         ),
     ];
+    // Zeros ahead of the end from the first batch on, soon, or never in a run as short as this.
+    let fill_after_bytes = pick(rng, &[0, 5_000, -1]);
+    configs.push(("segment.fill.after.bytes", fill_after_bytes.to_string()));
     if let Some(bytes) = retention.bytes {
         configs.push(("retention.bytes", bytes.to_string()));
     }

@@ -104,7 +104,8 @@ impl ActiveSegment {
         config: &LogConfig,
     ) -> Result<(), AppendError> {
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        self.file.make_room(bytes, config.segment_bytes);
+        let fill_after = config.segment_fill_after_bytes;
+        self.file.make_room(bytes, config.segment_bytes, fill_after);
         let mut position = self.file.append(pieces)?;
         if self.first_timestamp.is_none() {
             self.first_timestamp = headers.first().map(|header| header.max_timestamp);

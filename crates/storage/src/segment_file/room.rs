@@ -33,11 +33,6 @@ const UNITS_MIN: u64 = 16;
 /// What a file must have grown by before blocks are reserved for it, in units.
 const RESERVE_AFTER_UNITS: u64 = 8;
 
-/// What a file must have grown by before zeros are written, in bytes: who looks at the files of a
-/// live node with a tool is not to meet them after the first few megabytes. Half of what the file
-/// may grow to does too.
-const FILL_AFTER_BYTES: u64 = 16 * 1024 * 1024;
-
 /// What is reserved at once, at the most, in bytes.
 const RESERVE_MAX_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -50,6 +45,13 @@ pub(super) struct Room {
     reserved: u64,
     can_fill: bool,
     can_reserve: bool,
+}
+
+/// Bytes that come next.
+pub(super) struct Append {
+    /// Where they go.
+    pub(super) end: u64,
+    pub(super) bytes: u64,
 }
 
 impl Room {
@@ -69,20 +71,30 @@ impl Room {
         self.filled.max(self.reserved) > end
     }
 
-    /// Makes room for `bytes` at `end` in a file that may grow to `limit`.
-    pub(super) fn make(&mut self, file: &dyn File, end: u64, bytes: u64, limit: u64) {
+    /// Makes room for `append` in a file that may grow to `limit`. Zeros are written once it has
+    /// grown by `fill_after`: who looks at the files of a live node with a tool is not to meet them
+    /// after the first few megabytes.
+    pub(super) fn make(
+        &mut self,
+        file: &dyn File,
+        append: Append,
+        limit: u64,
+        fill_after: Option<u64>,
+    ) {
+        let Append { end, bytes } = append;
         let unit = UNIT_BYTES.min(limit / UNITS_MIN);
         let grown = end.saturating_sub(self.quiet_end);
-        if unit == 0 || grown < RESERVE_AFTER_UNITS * unit {
+        if unit == 0 {
             return;
         }
         let next = end.saturating_add(bytes);
-        if self.can_reserve && next.saturating_add(unit) > self.reserved {
+        let is_growing = grown >= RESERVE_AFTER_UNITS * unit;
+        if is_growing && self.can_reserve && next.saturating_add(unit) > self.reserved {
             let start = self.reserved.max(end);
             let length = end.min(RESERVE_MAX_BYTES);
             self.reserve(file, start, (start + length).min(limit));
         }
-        let is_fast = grown >= FILL_AFTER_BYTES.min(limit / 2);
+        let is_fast = fill_after.is_some_and(|fill_after| grown >= fill_after);
         if self.can_fill && is_fast && bytes < unit && next > self.filled {
             let start = self.filled.max(end);
             self.fill(file, start, next.next_multiple_of(unit).min(limit));

@@ -264,9 +264,10 @@ proptest! {
 
 /// What these files may grow to; their rooms are of 1 KiB.
 const LIMIT: u64 = 16 * 1024;
+const FILL_AFTER: u64 = LIMIT / 2;
 
 fn append_with_room(file: &mut SegmentFile, bytes: &[u8]) -> Result<u64, AppendError> {
-    file.make_room(bytes.len() as u64, LIMIT);
+    file.make_room(bytes.len() as u64, LIMIT, Some(FILL_AFTER));
     append(file, &[bytes])
 }
 
@@ -301,6 +302,18 @@ fn a_fast_file_grows_into_zeros_and_a_sealed_one_has_none() {
     assert!(!file.has_room());
     file.seal();
     assert_eq!(fixture.content().len(), 8540);
+}
+
+#[test]
+fn without_a_threshold_nothing_is_filled() {
+    let fixture = fixture();
+    let mut file = fixture.create();
+    for _ in 0..150 {
+        file.make_room(103, LIMIT, None);
+        append(&mut file, &[&[7; 103]]).unwrap();
+    }
+    assert!(file.has_room(), "blocks are reserved all the same");
+    assert_eq!(fixture.content(), vec![7; 150 * 103]);
 }
 
 #[test]

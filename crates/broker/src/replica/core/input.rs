@@ -51,6 +51,8 @@ pub(crate) enum Input {
     TimerFired,
     /// Time for what is due by age alone.
     Aged,
+    /// Time to see whether the room ahead of the log's end is still for anything.
+    RoomLookedAt,
     TakeLog {
         reply: oneshot::Sender<(Log, ProducerStates)>,
     },

@@ -149,25 +149,38 @@ impl Core {
         if log.is_flush_due(now) {
             self.basis.flusher.request(step.replica);
         }
+        if self.room_seen_at.is_none() && log.has_room() {
+            self.room_seen_at = Some(log.log_end_offset());
+            self.basis.rooms.watch(step.replica);
+        }
         if log.wants_next_segment() && !self.is_preparing {
             self.is_preparing = true;
             self.held.push_back(Input::Errand(prepare_next_segment()));
         }
     }
 
-    /// A log that has not grown since it was last looked at gives back the room ahead of its end.
-    pub(super) fn release_room(&mut self) {
-        let Some(log) = &self.log else { return };
-        let end = log.log_end_offset();
-        let is_quiet = std::mem::replace(&mut self.aged_end, end) == end;
-        if is_quiet && log.has_room() {
-            self.held.push_back(Input::Errand(Box::new(|log| {
-                if let Err(error) = log.release_room() {
-                    tracing::warn!(partition = %log.partition(), %error, "cannot release room");
-                }
-                None
-            })));
+    /// A log that has not grown since it was last looked at gives back the room ahead of its end;
+    /// one that has is watched on.
+    pub(super) fn look_at_room(&mut self, step: &mut Step<'_>) {
+        let seen_at = self.room_seen_at.take();
+        let Some(log) = &self.log else {
+            // It is being written to: `after_write` has it watched again.
+            return;
+        };
+        if !log.has_room() {
+            return;
         }
+        if seen_at != Some(log.log_end_offset()) {
+            self.room_seen_at = Some(log.log_end_offset());
+            self.basis.rooms.watch(step.replica);
+            return;
+        }
+        self.held.push_back(Input::Errand(Box::new(|log| {
+            if let Err(error) = log.release_room() {
+                tracing::warn!(partition = %log.partition(), %error, "cannot release room");
+            }
+            None
+        })));
     }
 }
 

@@ -145,6 +145,7 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch() {
 fn roomy() -> LogConfig {
     LogConfig {
         segment_bytes: 8000,
+        segment_fill_after_bytes: Some(4000),
         ..LogConfig::default()
     }
 }
