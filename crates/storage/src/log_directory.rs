@@ -184,6 +184,16 @@ impl LogDirectory {
         &self.disk
     }
 
+    /// How many files of cold segments are open now, and how many of their indexes mapped; never
+    /// more than the limits.
+    #[must_use]
+    pub fn cold_files(&self) -> CacheLimits {
+        CacheLimits {
+            descriptors: self.descriptors.len(),
+            maps: self.maps.len(),
+        }
+    }
+
     /// Whether it takes appends.
     #[must_use]
     pub fn state(&self) -> DirectoryState {

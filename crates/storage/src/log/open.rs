@@ -51,8 +51,12 @@ pub struct OpenedLog {
 pub struct Recovery {
     /// Whether the log was shut down cleanly.
     pub was_clean: bool,
+    /// Segments whose batches were walked over to find the log's end.
+    pub scanned_segments: usize,
     /// Log bytes whose checksums were compared.
     pub scanned_bytes: u64,
+    /// Log bytes below them that a walk over their headers passed.
+    pub walked_bytes: u64,
     /// What was cut off at the end.
     pub cut: Option<Cut>,
 }

@@ -6,7 +6,8 @@
 //! ```text
 //!   segments     [ 0 ───── ][ 120 ────────────── ][ 200 ──── torn
 //!   recovery point                     ▲ 170
-//!   opened                  └ indexes made anew, checksums from 170 on
+//!   opened                           └ headers from the batch before it that the index names,
+//!                                      checksums from 170 on, indexes made anew behind it
 //!                  not opened
 //! ```
 //!
@@ -104,6 +105,7 @@ pub(super) fn recover(
     recovery.scan()
 }
 
+mod anchor;
 mod reopen;
 mod scan;
 
@@ -130,7 +132,9 @@ impl Run<'_> {
         let mut number = first;
         let active = loop {
             let mut scanned = self.scan_segment(number)?;
+            report.scanned_segments += 1;
             report.scanned_bytes += scanned.verified_bytes;
+            report.walked_bytes += scanned.walked_bytes;
             let next = self.bases.get(number + 1).map(|(base, _)| *base);
             let fault = scanned.fault.or_else(|| self.gap_before(next, &scanned));
             let (base_offset, _) = self.bases[number];

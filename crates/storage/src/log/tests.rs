@@ -15,6 +15,7 @@ use super::*;
 use crate::log_directory::{CacheLimits, CheckpointFile, LogDirectory};
 use crate::testing::FaultyDisk;
 
+mod anchors;
 mod append;
 mod bad_indexes;
 mod compacting;

@@ -36,6 +36,11 @@ impl Cache {
         }
     }
 
+    /// How many slots are full at most: those that were emptied otherwise still count.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.lock().len()
+    }
+
     /// Notes that `slot` has become full, and empties others while there are too many.
     fn admit(&self, slot: Weak<dyn Evict>) {
         let mut slots = self.slots.lock();

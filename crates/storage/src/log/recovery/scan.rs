@@ -30,6 +30,8 @@ pub(super) struct Scanned {
     pub(super) end_offset: Offset,
     pub(super) first_timestamp: Option<Millis>,
     pub(super) verified_bytes: u64,
+    /// Bytes of the batches below the recovery point whose headers were read on the way to it.
+    pub(super) walked_bytes: u64,
     /// Where the last batch begins, unless its checksum was compared.
     unverified: Option<u64>,
     /// Offsets that are missing before the last batch.
@@ -72,18 +74,26 @@ impl Scanned {
 }
 
 impl Run<'_> {
-    /// Makes the segment's indexes anew and compares the checksums above the recovery point.
+    /// Makes the segment's indexes anew, behind what is left of them below the recovery point, and
+    /// compares the checksums above it.
     pub(super) fn scan_segment(&self, number: usize) -> Result<Scanned, StorageError> {
         let (base_offset, _) = self.bases[number];
         let next = self.bases.get(number + 1).map(|(base, _)| *base);
         let path = self.home.file(base_offset, FileKind::Log);
         let file = SegmentFile::open(&**self.home.disk(), &path)?;
+        let anchor = self.anchor(base_offset, &file)?;
         let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
-        let (mut first_timestamp, mut verified_bytes, mut found_from) = (None, 0, None);
-        let (mut unverified, mut gap, mut before) = (None, base_offset..base_offset, base_offset);
+        let (mut first_timestamp, mut from, mut before) = (None, 0, base_offset);
+        if let Some(anchor) = &anchor {
+            anchor.fill(&mut indexer)?;
+            first_timestamp = Some(anchor.first_timestamp);
+            (from, before) = (anchor.position, anchor.base_offset);
+        }
+        let (mut verified_bytes, mut walked_bytes, mut found_from) = (0, 0, None);
+        let (mut unverified, mut gap) = (None, before..before);
         let recovery_point = self.start.recovery_point;
         let mut walk = BatchWalk {
-            expected: base_offset,
+            expected: before,
             dense_from: self.dense_from(),
             end: next.unwrap_or(Offset(i64::MAX)),
             verify_from: recovery_point,
@@ -94,14 +104,17 @@ impl Run<'_> {
                 unverified = (header.last_offset() < recovery_point).then_some(visited.position);
                 gap = before..header.base_offset;
                 before = header.next_offset();
+                let bytes = header.size_in_bytes() as u64;
                 if header.last_offset() >= recovery_point {
                     found_from.get_or_insert(visited.position);
-                    verified_bytes += header.size_in_bytes() as u64;
+                    verified_bytes += bytes;
+                } else {
+                    walked_bytes += bytes;
                 }
                 Ok(())
             },
         };
-        let scan = file.scan(0, &mut walk)?;
+        let scan = file.scan(from, &mut walk)?;
         let end_offset = walk.expected;
         let is_room = scan.end < file.end() && file.is_zero_from(scan.end)?;
         let fault = scan.fault.filter(|_| !is_room);
@@ -112,6 +125,7 @@ impl Run<'_> {
             end_offset,
             first_timestamp,
             verified_bytes,
+            walked_bytes,
             unverified,
             gap,
             found_from,

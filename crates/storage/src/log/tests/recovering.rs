@@ -76,7 +76,9 @@ fn a_clean_shutdown_scans_nothing_and_counts_once() {
         opened.recovery,
         Recovery {
             was_clean: true,
+            scanned_segments: 0,
             scanned_bytes: 0,
+            walked_bytes: 0,
             cut: None
         }
     );
