@@ -15,6 +15,8 @@ mod full_disk;
 mod retention;
 #[path = "lifecycle/run.rs"]
 mod run;
+#[path = "lifecycle/segments.rs"]
+mod segments;
 #[path = "lifecycle/start.rs"]
 mod start;
 

@@ -4,8 +4,6 @@
 //! memory and threads.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use skein_tests::wire::{Connection, Frame, api, error};
@@ -96,29 +94,14 @@ fn health_and_metrics_are_served_over_http() {
     create(&node, "counted", &[]);
     append(&node, "counted", 0..10, 100);
     for path in ["/healthz", "/readyz"] {
-        let answer = get(&node, path);
+        let answer = node.get(path).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
     }
-    let metrics = get(&node, "/metrics");
+    let metrics = node.get("/metrics").unwrap();
     assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
     assert!(metrics.contains("# TYPE"), "{metrics}");
-    let absent = get(&node, "/absent");
+    let absent = node.get("/absent").unwrap();
     assert!(absent.starts_with("HTTP/1.1 404"), "{absent}");
-}
-
-fn get(node: &Node, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", node.ports().http)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[test]

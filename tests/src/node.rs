@@ -21,6 +21,7 @@ use rustix::process::Signal;
 use crate::guardian::{self, Guarded};
 use crate::wire;
 
+mod http;
 mod kafka;
 mod ports;
 mod skein;

@@ -20,8 +20,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use skein_net::{Budget, Counters};
 use skein_protocol::ApiKey;
+use skein_storage::LogDirectory;
 
 use crate::apis;
+
+mod directory;
 
 /// Histograms begin here, in seconds, and double.
 const FIRST_BUCKET_SECONDS: f64 = 0.000_02;
@@ -72,6 +75,12 @@ pub(crate) struct Metrics {
     pub(crate) compaction_reclaimed_bytes: Counter,
     /// Partitions that cannot be compacted.
     pub(crate) uncleanable_partitions: Gauge,
+    /// Logs that were opened.
+    pub(crate) logs_opened: Counter,
+    /// Segments that were walked over to find the end of their log.
+    pub(crate) recovery_scanned_segments: Counter,
+    /// Bytes of batches that were walked over then.
+    pub(crate) recovery_scanned_bytes: Counter,
     /// Record batches that the broker unpacked and packed again.
     pub(crate) batches_reencoded: Counter,
     /// Record batches that the broker decompressed.
@@ -102,16 +111,26 @@ impl Metrics {
             compaction_io_bytes: Counter::default(),
             compaction_reclaimed_bytes: Counter::default(),
             uncleanable_partitions: Gauge::default(),
+            logs_opened: Counter::default(),
+            recovery_scanned_segments: Counter::default(),
+            recovery_scanned_bytes: Counter::default(),
             batches_reencoded: Counter::default(),
             decompressions: Counter::default(),
         };
         metrics.register();
         metrics.register_compaction();
+        metrics.register_recovery();
         metrics.register_apis();
         metrics
             .registry
             .register_collector(Box::new(Connections { counters, budgets }));
         metrics
+    }
+
+    /// Tells of the log directory too.
+    pub(crate) fn observe(&mut self, directory: Arc<LogDirectory>) {
+        let directory = directory::Directory(directory);
+        self.registry.register_collector(Box::new(directory));
     }
 
     /// A request was answered, or appended where there is no answer.
@@ -199,6 +218,24 @@ impl Metrics {
             "uncleanable_partitions",
             "Partitions that cannot be compacted until the node restarts",
             uncleanable,
+        );
+    }
+
+    fn register_recovery(&mut self) {
+        let registry = &mut self.registry;
+        let opened = self.logs_opened.clone();
+        registry.register("logs_opened", "Logs opened", opened);
+        let segments = self.recovery_scanned_segments.clone();
+        registry.register(
+            "recovery_scanned_segments",
+            "Segments that were walked over to find the ends of logs",
+            segments,
+        );
+        let bytes = self.recovery_scanned_bytes.clone();
+        registry.register(
+            "recovery_scanned_bytes",
+            "Bytes of batches that were walked over to find the ends of logs",
+            bytes,
         );
     }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use skein_config::{Address, BrokerConfig, Listener as ListenerConfig};
 use skein_controller::{DiskState, Heartbeat, Refusal, RegisterBroker, SUPPORTED_FEATURES};
-use skein_env::{Disk, Env, Lane, Listener};
+use skein_env::{Disk, Env, Lane, ListenOptions, Listener};
 use skein_metadata::Endpoint;
 use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
 use skein_quorum::{Controller, QuorumError, QuorumOptions};
@@ -135,7 +135,10 @@ impl Broker {
         let directory = open_directory(&env, &config).await?;
         let bound = bind_all(&env, &config)?;
         let http_listener = match &config.network.http_listener {
-            Some(address) => Some(bind(&env, address, "http.listener")?),
+            Some(address) => {
+                let options = ListenOptions::default();
+                Some(listen(&env, address, "http.listener", &options)?)
+            }
             None => None,
         };
         // A new cluster starts with all that this version has.
@@ -269,10 +272,15 @@ fn owner(meta: &MetaProperties) -> String {
 
 fn bind_all(env: &Env, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> {
     let network = &config.network;
+    let options = ListenOptions {
+        backlog: network.socket_listen_backlog_size,
+        send_buffer_bytes: network.socket_send_buffer_bytes,
+        receive_buffer_bytes: network.socket_receive_buffer_bytes,
+    };
     let listeners = network.listeners.iter().zip(&network.advertised_listeners);
     listeners
         .map(|(listener, advertised)| {
-            let bound = bind(env, &listener.address(), "listeners")?;
+            let bound = listen(env, &listener.address(), "listeners", &options)?;
             let address = bound.local_address().map_err(|source| StartError::Bind {
                 address: listener.address().to_string(),
                 key: "listeners",
@@ -288,7 +296,12 @@ fn bind_all(env: &Env, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> 
         .collect()
 }
 
-fn bind(env: &Env, address: &Address, key: &'static str) -> Result<Box<dyn Listener>, StartError> {
+fn listen(
+    env: &Env,
+    address: &Address,
+    key: &'static str,
+    options: &ListenOptions,
+) -> Result<Box<dyn Listener>, StartError> {
     let host = match address.host.as_str() {
         "localhost" => "127.0.0.1",
         "" => "0.0.0.0",
@@ -302,7 +315,7 @@ fn bind(env: &Env, address: &Address, key: &'static str) -> Result<Box<dyn Liste
             key,
         })?;
     env.net
-        .bind(SocketAddr::new(ip, address.port))
+        .listen(SocketAddr::new(ip, address.port), options)
         .map_err(|source| StartError::Bind {
             address: address.to_string(),
             key,
@@ -415,11 +428,12 @@ fn share(
     let budget = Budget::new(in_flight_max / 4);
     let disk_watch = DiskWatch::new(Arc::clone(&env.spawn));
     disk_watch.start();
-    let slots = network.max_incremental_fetch_session_cache_slots as usize;
-    let metrics = Metrics::new(
+    let mut metrics = Metrics::new(
         Arc::clone(&counters),
         [budget.clone(), append_budget.clone()],
     );
+    metrics.observe(Arc::clone(&directory));
+    let slots = network.max_incremental_fetch_session_cache_slots as usize;
     let basis = Arc::new(ReplicaBasis {
         started: Instant::now(),
         env: env.clone(),

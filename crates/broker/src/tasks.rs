@@ -42,9 +42,6 @@ use crate::replica::Replica;
 use crate::replicas::remove_deleted;
 use crate::{accept_limits, cleaner, offline_replicas, rooms};
 
-/// Logs that are opened in the background at the same time.
-const OPENERS: usize = 4;
-
 /// A flush that could not be planned is asked for again after this.
 const FLUSH_RETRY: Duration = Duration::from_secs(1);
 
@@ -151,7 +148,7 @@ async fn follow_image(shared: Arc<Shared>) {
 async fn open_all(shared: Arc<Shared>) {
     shared.replicas.follow(&shared);
     let places = Arc::new(Mutex::new(shared.replicas.places().into_iter()));
-    for _ in 0..OPENERS {
+    for _ in 0..shared.config.log.num_recovery_threads_per_data_dir {
         let (task_shared, places) = (Arc::clone(&shared), Arc::clone(&places));
         let opener = async move {
             loop {

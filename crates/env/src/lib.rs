@@ -30,7 +30,7 @@ mod spawn;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
-pub use net::{Listener, Net, Stream};
+pub use net::{ListenOptions, Listener, Net, Stream};
 pub use rng::Rng;
 pub use spawn::{Lane, Spawn, TaskHandle, ThreadNumber};
 

@@ -18,13 +18,47 @@ use bytes::BytesMut;
 
 use crate::{BoxFuture, File};
 
+/// Connections that wait to be accepted, if nothing else is said; the kernel lowers it to
+/// `net.core.somaxconn`.
+const BACKLOG: u32 = 1024;
+
+/// What a listener asks of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Connections that wait to be accepted.
+    pub backlog: u32,
+    /// `SO_SNDBUF` of accepted connections, in bytes; `None` lets the kernel adapt it.
+    pub send_buffer_bytes: Option<u32>,
+    /// `SO_RCVBUF` of accepted connections, in bytes; `None` lets the kernel adapt it.
+    pub receive_buffer_bytes: Option<u32>,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            backlog: BACKLOG,
+            send_buffer_bytes: None,
+            receive_buffer_bytes: None,
+        }
+    }
+}
+
 /// Opens connections, from and to a node.
 pub trait Net: Send + Sync {
     /// Listens at `address`; port 0 takes a free one.
     ///
     /// # Errors
     /// What the system says: the port is in use, the address is not this machine's.
-    fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>>;
+    fn listen(&self, address: SocketAddr, options: &ListenOptions)
+    -> io::Result<Box<dyn Listener>>;
+
+    /// As [`Net::listen`], and asks nothing of the kernel.
+    ///
+    /// # Errors
+    /// As there.
+    fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        self.listen(address, &ListenOptions::default())
+    }
 
     /// Resolves `host` and connects to it, trying each of its addresses.
     ///

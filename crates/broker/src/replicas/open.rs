@@ -68,7 +68,7 @@ pub(super) async fn open(
         .offload("open-log", work)
         .await
         .ok_or(OpenError::Stopped)??;
-    report(place, &opened);
+    report(shared, place, &opened);
     let OpenedLog {
         log,
         producers,
@@ -121,7 +121,13 @@ fn open_log(
     )
 }
 
-fn report(place: &Place, opened: &OpenedLog) {
+fn report(shared: &Shared, place: &Place, opened: &OpenedLog) {
+    let (metrics, recovery) = (&shared.metrics, &opened.recovery);
+    metrics.logs_opened.inc();
+    let scanned_segments = recovery.scanned_segments as u64;
+    metrics.recovery_scanned_segments.inc_by(scanned_segments);
+    let scanned_bytes = recovery.scanned_bytes + recovery.walked_bytes;
+    metrics.recovery_scanned_bytes.inc_by(scanned_bytes);
     if let Some(cut) = &opened.recovery.cut {
         tracing::warn!(
             partition = %place.name,

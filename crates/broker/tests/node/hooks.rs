@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use skein_env::{
-    BoxFuture, Disk, DiskSpace, EntryKind, Env, File, IndexMap, Listener, LockGuard, Net, OpenMode,
-    Residency, Stream,
+    BoxFuture, Disk, DiskSpace, EntryKind, Env, File, IndexMap, ListenOptions, Listener, LockGuard,
+    Net, OpenMode, Residency, Stream,
 };
 
 /// What a test sees of the node's world, before the call that is told of is made.
@@ -175,8 +175,13 @@ struct HookedNet {
 }
 
 impl Net for HookedNet {
-    fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        let (listener, hooks) = (self.net.bind(address)?, Arc::clone(&self.hooks));
+    fn listen(
+        &self,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<Box<dyn Listener>> {
+        let listener = self.net.listen(address, options)?;
+        let hooks = Arc::clone(&self.hooks);
         Ok(Box::new(HookedListener { listener, hooks }))
     }
 

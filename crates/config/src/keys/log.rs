@@ -172,8 +172,10 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("num.recovery.threads.per.data.dir", Int)
         .default("2")
         .between(1, MAX_THREADS as i64)
-        .not_yet()
-        .doc("Logs that are recovered at the same time after a crash."),
+        .doc(
+            "Logs that are opened at the same time in the background after a start, and recovered \
+             if the node did not stop cleanly. One that a client asks for is opened at once.",
+        ),
     Key::broker("log.cleaner.enable", Boolean)
         .default("true")
         .doc("Whether logs with the cleanup policy compact are compacted."),

@@ -32,7 +32,7 @@ pub(super) const KEYS: &[Key] = &[
         .default("104857600")
         .between(1, INT_MAX)
         .doc("The largest request. A longer one closes its connection."),
-    Key::broker("socket.send.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1).not_yet()
+    Key::broker("socket.send.buffer.bytes", Int).default("-1").between_or(1, INT_MAX, -1)
         .doc(
         "The send buffer of a client's socket; -1 leaves it to the system, which adapts it. \
          Kafka's default is 102400.",
@@ -40,16 +40,18 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("socket.receive.buffer.bytes", Int)
         .default("-1")
         .between_or(1, INT_MAX, -1)
-        .not_yet()
         .doc(
         "The receive buffer of a client's socket; -1 leaves it to the system, which adapts it. \
          Kafka's default is 102400.",
     ),
     Key::broker("socket.listen.backlog.size", Int)
-        .default("50")
+        .default("1024")
         .between(1, INT_MAX)
-        .not_yet()
-        .doc("How many connections may wait to be accepted; the system may cut it."),
+        .doc(
+            "How many connections may wait to be accepted; the system may cut it. All clients \
+             come back at once after a restart, and who does not fit waits for a second. Kafka's \
+             default is 50.",
+        ),
     Key::broker("queued.max.requests", Int)
         .default("500")
         .between(1, INT_MAX)

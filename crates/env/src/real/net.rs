@@ -25,10 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
-use crate::{BoxFuture, File, Listener, Net, Stream};
-
-/// Connections that wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
+use crate::{BoxFuture, File, ListenOptions, Listener, Net, Stream};
 
 /// The kernel's limit of pieces in one call (`IOV_MAX`).
 const SEND_PIECES_MAX: usize = 1024;
@@ -51,19 +48,13 @@ impl RealNet {
 }
 
 impl Net for RealNet {
-    fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        // A restart must not wait for the connections of the last run to leave TIME_WAIT.
-        socket.set_reuse_address(true)?;
+    fn listen(
+        &self,
+        address: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<Box<dyn Listener>> {
+        let socket = listening_socket(address, options)?;
         socket.set_nonblocking(true)?;
-        socket
-            .bind(&address.into())
-            .and_then(|()| socket.listen(BACKLOG))
-            .map_err(|error| explain_bind_error(&error, address))?;
         let handle = Handle::try_current().unwrap_or_else(|_| self.runtime.clone());
         let _guard = handle.enter();
         Ok(Box::new(RealListener {
@@ -89,6 +80,26 @@ impl Net for RealNet {
             Ok(found.map(|address| address.ip()).collect())
         })
     }
+}
+
+pub(super) fn listening_socket(address: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the connections of the last run to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Accepted connections inherit these.
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    socket
+        .bind(&address.into())
+        .and_then(|()| socket.listen(backlog))
+        .map_err(|error| explain_bind_error(&error, address))?;
+    Ok(socket)
 }
 
 fn explain_bind_error(error: &io::Error, address: SocketAddr) -> io::Error {

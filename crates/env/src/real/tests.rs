@@ -1,5 +1,6 @@
 //! What only the real world has: threads, the pool, the port in use.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use super::io_pool::IoPool;
 use super::*;
-use crate::Lane;
+use crate::{Lane, ListenOptions};
 
 fn world() -> RealWorld {
     RealWorld::new(RealOptions {
@@ -184,6 +185,51 @@ fn a_port_in_use_is_a_clear_error() {
     drop(first);
     net.bind(address).unwrap();
     finish(world);
+}
+
+/// The connections to `address` that the kernel accepts on behalf of a listener which does not.
+fn accepted_early(address: SocketAddr, tries: usize) -> usize {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let connections: Vec<_> = (0..tries)
+        .map(|_| std::net::TcpStream::connect_timeout(&address, PATIENCE))
+        .collect();
+    connections.iter().filter(|tried| tried.is_ok()).count()
+}
+
+#[test]
+fn a_backlog_takes_as_many_connections_as_it_was_asked_for() {
+    let world = world();
+    let net = world.env().net;
+    let listen = |backlog| {
+        let options = ListenOptions {
+            backlog,
+            ..ListenOptions::default()
+        };
+        net.listen("127.0.0.1:0".parse().unwrap(), &options)
+            .unwrap()
+    };
+    let (small, large) = (listen(2), listen(100));
+    // The kernel takes one more than it was asked for.
+    assert_eq!(accepted_early(small.local_address().unwrap(), 5), 3);
+    assert_eq!(accepted_early(large.local_address().unwrap(), 5), 5);
+    finish(world);
+}
+
+#[test]
+fn accepted_connections_have_the_buffers_that_were_asked_for() {
+    const BYTES: u32 = 100_000;
+    let options = ListenOptions {
+        send_buffer_bytes: Some(BYTES),
+        receive_buffer_bytes: Some(BYTES),
+        ..ListenOptions::default()
+    };
+    let socket = net::listening_socket("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let _client = std::net::TcpStream::connect(address).unwrap();
+    let (accepted, _) = socket.accept().unwrap();
+    // The kernel doubles what it is asked for, for its own bookkeeping.
+    assert_eq!(accepted.send_buffer_size().unwrap(), 2 * BYTES as usize);
+    assert_eq!(accepted.recv_buffer_size().unwrap(), 2 * BYTES as usize);
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod machine;
 mod metrics;
 mod process;
 mod run;
+mod segments;
 mod side;
 mod statistics;
 mod table;
@@ -94,18 +95,21 @@ struct Options {
 
 impl Options {
     fn plan(&self, directory: PathBuf) -> Plan {
-        let (pairs, gib, side_seconds, latency_records) = if self.quick {
-            (1, 0.03, 1, 200)
+        let (pairs, gib, side_seconds, latency_records, segments) = if self.quick {
+            (1, 0.03, 1, 200, 100)
         } else {
-            (5, 1.0, 4, 4_000)
+            (5, 1.0, 4, 4_000, 10_000)
         };
+        let by_default = Part::value_variants()
+            .iter()
+            .filter(|part| **part != Part::Segments);
         Plan {
             systems: match self.system {
                 Some(system) => vec![system],
                 None => vec![System::Kafka, System::Skein],
             },
             parts: if self.only.is_empty() {
-                Part::value_variants().to_vec()
+                by_default.copied().collect()
             } else {
                 self.only.clone()
             },
@@ -114,6 +118,7 @@ impl Options {
             batch_bytes: self.batch_bytes.clone(),
             side: Duration::from_secs(side_seconds),
             latency_records,
+            segments,
             directory,
         }
     }

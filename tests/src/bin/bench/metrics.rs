@@ -39,6 +39,67 @@ pub(crate) enum Metric {
     StartToFirstProduce,
     MemoryIdle,
     MemoryLoaded,
+    Segments(OfSegments, Where),
+}
+
+/// What is measured of a node with very many segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfSegments {
+    KilledFirst,
+    KilledAll,
+    KilledRead,
+    KilledScanned,
+    Stop,
+    StoppedAll,
+    StoppedRead,
+    StoppedScanned,
+    Idle,
+    OffsetFirst,
+    Offset,
+    TimeFirst,
+    Time,
+}
+
+/// Where the segments are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Where {
+    /// In a hundred partitions.
+    Wide,
+    /// In one.
+    Deep,
+}
+
+impl OfSegments {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, SkeinAtMost};
+        match self {
+            Self::KilledFirst => (
+                "10,000 segments, killed: first answer",
+                "ms",
+                SkeinAtMost(2e3),
+            ),
+            Self::KilledAll => ("killed: all partitions answer", "ms", SkeinAtMost(2e3)),
+            Self::KilledRead => ("killed: read until then", "MB", None),
+            Self::KilledScanned => ("killed: segments scanned", "", None),
+            Self::Stop => ("clean stop", "ms", SkeinAtMost(2e3)),
+            Self::StoppedAll => ("stopped: all partitions answer", "ms", SkeinAtMost(2e3)),
+            Self::StoppedRead => ("stopped: read until then", "MB", None),
+            Self::StoppedScanned => ("stopped: segments scanned", "", SkeinAtMost(0.0)),
+            Self::Idle => ("resident memory, idle", "MB", SkeinAtMost(80.0)),
+            Self::OffsetFirst => ("cold lookup of an offset, CPU, the first", "µs", None),
+            Self::Offset => (
+                "cold lookup of an offset, CPU, the next ones",
+                "µs",
+                SkeinAtMost(1e3),
+            ),
+            Self::TimeFirst => ("cold lookup of a time, CPU, the first", "µs", None),
+            Self::Time => (
+                "cold lookup of a time, CPU, the next ones",
+                "µs",
+                SkeinAtMost(1e3),
+            ),
+        }
+    }
 }
 
 /// What is measured of a produce.
@@ -83,6 +144,11 @@ impl Metric {
             Self::StartToFirstProduce => ("start to first produce", "ms", SkeinAtMost(200.0)),
             Self::MemoryIdle => ("resident memory, idle", "MB", SkeinAtMost(40.0)),
             Self::MemoryLoaded => ("  after load", "MB", None),
+            Self::Segments(what, Where::Wide) => what.definition(),
+            Self::Segments(what, Where::Deep) => {
+                let (_, unit, bar) = what.definition();
+                ("  in one partition", unit, bar)
+            }
         };
         (name.into(), unit, bar)
     }

@@ -17,6 +17,7 @@ use crate::broker::{Broker, FIRST_OFFSET};
 use crate::loader::{Loader, Seen};
 use crate::metrics::{Metric, OfProduce, Results};
 use crate::process::float;
+use crate::segments::{self, Shape};
 use crate::{Outcome, machine, side, statistics, table};
 
 /// Partitions of the loaded topics.
@@ -51,6 +52,8 @@ pub(crate) enum Part {
     Side,
     /// End-to-end latency of one record at a time.
     Latency,
+    /// Starts, stops, memory and lookups of a node with 10,000 segments; only if it is named.
+    Segments,
 }
 
 /// What to measure, and how much of it.
@@ -68,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) side: Duration,
     /// Records that are measured one at a time.
     pub(crate) latency_records: u64,
+    /// Of the node with many.
+    pub(crate) segments: u32,
     /// Below which all data goes.
     pub(crate) directory: PathBuf,
 }
@@ -105,8 +110,12 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     if plan.wants(Part::Start) {
         run.starts()?;
     }
-    if plan.parts.iter().any(|part| *part != Part::Start) {
+    let no_loads = [Part::Start, Part::Segments];
+    if plan.parts.iter().any(|part| !no_loads.contains(part)) {
         run.loads()?;
+    }
+    if plan.wants(Part::Segments) {
+        run.segments()?;
     }
     Ok(run.results)
 }
@@ -130,6 +139,26 @@ impl Run<'_> {
                 let took = took.as_secs_f64() * 1e3;
                 self.add(Metric::StartToFirstProduce, system, took);
                 self.add(Metric::MemoryIdle, system, idle);
+            }
+        }
+        Ok(())
+    }
+
+    /// Each pair makes its data anew, which takes far longer than what is measured: none warms up.
+    fn segments(&mut self) -> Outcome<()> {
+        for pair in 1..=self.plan.pairs {
+            self.pair = pair;
+            for system in self.plan.systems.clone() {
+                for (place, shape) in Shape::both(self.plan.segments) {
+                    let directory = &self.plan.directory;
+                    let mut measured = Vec::new();
+                    segments::measure(system, directory, shape, |what, value| {
+                        measured.push((what, value));
+                    })?;
+                    for (what, value) in measured {
+                        self.add(Metric::Segments(what, place), system, value);
+                    }
+                }
             }
         }
         Ok(())
@@ -359,6 +388,7 @@ mod tests {
             batch_bytes: vec![16_384],
             side: Duration::from_secs(4),
             latency_records: 1,
+            segments: 1,
             directory: PathBuf::new(),
         };
         assert_eq!(plan.touched_bytes(), 8 << 30);

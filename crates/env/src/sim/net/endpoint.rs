@@ -23,7 +23,7 @@ use crate::sim::net::pipe::Pipe;
 use crate::sim::net::stream::SimStream;
 use crate::sim::net::{Fabric, HostId, NetState};
 use crate::sim::world::Process;
-use crate::{BoxFuture, Listener, Net, Stream};
+use crate::{BoxFuture, ListenOptions, Listener, Net, Stream};
 
 /// Connections that wait to be accepted.
 const BACKLOG: usize = 128;
@@ -62,7 +62,7 @@ impl SimNet {
 }
 
 impl Net for SimNet {
-    fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+    fn listen(&self, address: SocketAddr, _: &ListenOptions) -> io::Result<Box<dyn Listener>> {
         if !self.process.is_alive() {
             return Err(killed());
         }
