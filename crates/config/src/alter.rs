@@ -202,13 +202,12 @@ fn edit_list(
         Some(Value::List(items)) => items,
         _ => Vec::new(),
     };
-    items.retain(|item| !edits.contains(item) || append);
     if append {
-        let new: Vec<_> = edits
-            .into_iter()
-            .filter(|item| !items.contains(item))
-            .collect();
-        items.extend(new);
+        let known: BTreeSet<_> = items.iter().cloned().collect();
+        items.extend(edits.into_iter().filter(|item| !known.contains(item)));
+    } else {
+        let gone: BTreeSet<_> = edits.into_iter().collect();
+        items.retain(|item| !gone.contains(item));
     }
     Ok(Value::List(items).to_string())
 }

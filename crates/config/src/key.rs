@@ -39,6 +39,9 @@ pub struct Key {
     pub allowed: AllowedValues,
     /// Whether a running broker takes a new value. Topic keys always do.
     pub dynamic: bool,
+    /// Whether its value stays where AlterConfigs replaces a whole configuration and does not name
+    /// it.
+    pub kept_by_replace: bool,
     /// Kafka's "internal": accepted, but described only where it was set.
     pub internal: bool,
     /// Whether this version acts on it. If not, it is accepted and checked, and a warning says so.
@@ -151,6 +154,7 @@ impl Key {
             default: DefaultValue::Null,
             allowed: AllowedValues::Any,
             dynamic: matches!(scope, Scope::Topic),
+            kept_by_replace: false,
             internal: false,
             in_effect: true,
             synonyms: &[],
@@ -215,6 +219,11 @@ impl Key {
 
     pub(crate) const fn dynamic(mut self) -> Self {
         self.dynamic = true;
+        self
+    }
+
+    pub(crate) const fn kept_by_replace(mut self) -> Self {
+        self.kept_by_replace = true;
         self
     }
 

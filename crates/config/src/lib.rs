@@ -32,6 +32,7 @@ mod layers;
 mod listener;
 mod nearest;
 pub mod properties;
+mod redacted_records;
 mod settings;
 mod topic_config;
 mod value;
@@ -51,6 +52,9 @@ pub use error::{ConfigError, ConfigErrors, Origin};
 pub use key::{AllowedValues, ConfigType, DefaultValue, Facts, Key, Rule, Scope, Synonym};
 pub use layers::{ConfigWarning, Layers};
 pub use listener::{Address, Listener, SecurityProtocol};
+pub use redacted_records::{
+    REDACTED_RECORDS, REDACTED_RECORDS_MAX, RedactedOffsets, RedactedRecord, RedactedRecords,
+};
 pub use settings::Settings;
 pub use topic_config::{CleanupPolicy, CompressionType, Durability, TimestampType, TopicConfig};
 pub use value::Value;

@@ -16,10 +16,11 @@ use crate::broker_config::{BrokerConfig, clamped};
 use crate::error::ConfigError;
 use crate::key::min_insync_replicas;
 use crate::keys;
+use crate::redacted_records::{REDACTED_RECORDS, REDACTED_RECORDS_MAX, RedactedRecords};
 use crate::settings::{Overrides, Settings};
 use crate::value::Value;
 
-/// What a topic's partitions obey. Small, and without pointers to share: keep it behind an `Arc`.
+/// What a topic's partitions obey. Small where nothing is redacted: keep it behind an `Arc`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
     /// `cleanup.policy`.
@@ -56,6 +57,8 @@ pub struct TopicConfig {
     pub min_insync_replicas: Option<u16>,
     /// `preallocate`.
     pub preallocate: bool,
+    /// `redacted.records`.
+    pub redacted_records: RedactedRecords,
     /// `retention.bytes`; `None`: no limit.
     pub retention_bytes: Option<u64>,
     /// `retention.ms`; `None`: for ever.
@@ -171,6 +174,10 @@ impl TopicConfig {
             min_compaction_lag_ms: reader.millis("min.compaction.lag.ms"),
             min_insync_replicas: reader.optional_int("min.insync.replicas").map(clamped),
             preallocate: reader.bool("preallocate"),
+            redacted_records: overrides
+                .get(REDACTED_RECORDS)
+                .map(|text| RedactedRecords::read(text))
+                .unwrap_or_default(),
             retention_bytes: reader.limit("retention.bytes").map(clamped),
             retention_ms: reader.limit("retention.ms").map(Millis),
             segment_bytes: clamped(segment_bytes),
@@ -194,6 +201,13 @@ impl TopicConfig {
 
     /// What does not go together.
     pub(crate) fn conflict(&self) -> Option<ConfigError> {
+        let hidden = self.redacted_records.len();
+        if hidden > REDACTED_RECORDS_MAX {
+            return Some(ConfigError::Conflict(format!(
+                "{REDACTED_RECORDS} would name {hidden} records, and a topic hides at most \
+                 {REDACTED_RECORDS_MAX}"
+            )));
+        }
         let max = self.max_compaction_lag_ms?;
         (self.min_compaction_lag_ms > max).then(|| {
             ConfigError::Conflict(format!(

@@ -8,6 +8,7 @@
 //! Source: Kafka's `ConfigDef.parseType`: white space around a value does not count; lists are
 //! split at commas.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::key::ConfigType;
@@ -100,17 +101,12 @@ impl fmt::Display for Value {
 
 /// The items between commas. An empty one says nothing, and neither does one that was there before.
 fn split_list(text: &str) -> Vec<String> {
-    let mut items: Vec<String> = Vec::new();
-    for item in text
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-    {
-        if !items.iter().any(|known| known == item) {
-            items.push(item.to_owned());
-        }
-    }
+    let items = text.split(',').map(str::trim);
+    let mut known = BTreeSet::new();
     items
+        .filter(|item| !item.is_empty() && known.insert(*item))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -4,14 +4,18 @@
 //! what really changes, or why nothing does.
 //!
 //! Invariants: a resource's changes are made all or none; what results passes the table of
-//! `skein-config`; a smaller `min.insync.replicas` empties the ELR of its partitions in the same
-//! entry, because from then on a leader goes on without its members.
+//! `skein-config`, and there are the partitions of redacted records; a smaller
+//! `min.insync.replicas` empties the ELR of its partitions in the same entry, because from then on
+//! a leader goes on without its members.
 //!
 //! Source: KIP-339, KIP-966; `ConfigurationControlManager` of Kafka 4.1.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skein_config::{AlterOp, Alteration, BrokerConfig, TopicConfig, alter_broker, alter_topic};
+use skein_config::{
+    AlterOp, Alteration, BrokerConfig, REDACTED_RECORDS, RedactedRecords, TopicConfig,
+    alter_broker, alter_topic,
+};
 use skein_metadata::{ConfigResource, Image, Record, ResourceType};
 use skein_types::{BrokerId, ErrorCode, TopicName};
 
@@ -177,6 +181,7 @@ fn alter_one_topic(
         TopicConfig::new(&config, &current),
         TopicConfig::new(&config, &altered),
     );
+    check_redacted(&to.redacted_records, topic.partitions.len())?;
     forget_eligible(topic, &from, &to, &mut records);
     Ok(records)
 }
@@ -233,6 +238,18 @@ fn forget_eligible(
         |change| change.forget_eligible(),
         records,
     );
+}
+
+/// Whether the topic has the partitions of which it hides records.
+pub(crate) fn check_redacted(records: &RedactedRecords, partitions: usize) -> Result<(), Refusal> {
+    let Some(last) = records.last_partition() else {
+        return Ok(());
+    };
+    if usize::try_from(last.get()).is_ok_and(|last| last < partitions) {
+        return Ok(());
+    }
+    let message = format!("{REDACTED_RECORDS}: the topic has no partition {last}");
+    refuse(ErrorCode::InvalidConfig, message)
 }
 
 fn difference(resource: &ConfigResource, from: &Overrides, to: &Overrides) -> Vec<Record> {

@@ -12,10 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skein_config::{BrokerConfig, validate_topic_overrides};
+use skein_config::{BrokerConfig, TopicConfig, validate_topic_overrides};
 use skein_metadata::{ConfigResource, Image, Partition, Record};
 use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicId, TopicName};
 
+use crate::alter_configs::check_redacted;
 use crate::batch::{Context, Decision, effective_config};
 use crate::{RandomBits, Refusal, Response, assignment, placement};
 
@@ -160,6 +161,8 @@ fn create(
     } else {
         assign(image, topic)?
     };
+    let redacted = TopicConfig::new(config, &overrides).redacted_records;
+    check_redacted(&redacted, partitions.len())?;
     let count = |length: usize| i32::try_from(length).unwrap_or(i32::MAX);
     let replicas = partitions
         .first()

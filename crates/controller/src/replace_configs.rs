@@ -3,14 +3,17 @@
 //! Input: resources, each with all keys that shall be set from now on. Output: for each resource
 //! the records of what really changes, or why nothing does.
 //!
-//! Invariant: decided as the changes of single keys that lead there (`alter_configs.rs`), so that
-//! the same values are taken and the same are refused.
+//! Invariants:
+//! - decided as the changes of single keys that lead there (`alter_configs.rs`), so that the same
+//!   values are taken and the same are refused;
+//! - a key that is kept when it is not named (`kept_by_replace` in the table) stays as it is: who
+//!   sets the configurations that he knows must not bring back a record that another has hidden.
 //!
 //! Source: KIP-133; `ConfigurationControlManager.legacyAlterConfigs` of Kafka 4.1.
 
 use std::collections::BTreeSet;
 
-use skein_config::AlterOp;
+use skein_config::{AlterOp, keys};
 use skein_metadata::{ConfigResource, Image, ResourceType};
 
 use crate::alter_configs::{self, AlterConfigsResult, ConfigAlteration, ResourceAlterations};
@@ -26,7 +29,7 @@ pub struct AlterConfigs {
     pub validate_only: bool,
 }
 
-/// What is set of one resource; every other key gets its default again.
+/// What is set of one resource; every other key gets its default again, unless it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceConfigs {
     /// Kafka's number of the kind of resource, not checked yet.
@@ -66,7 +69,7 @@ fn alterations(image: &Image, request: &ResourceConfigs) -> ResourceAlterations 
         value: value.clone(),
     });
     let gone = current.into_iter().flatten();
-    let gone = gone.filter(|(key, _)| !named.contains(key));
+    let gone = gone.filter(|(key, _)| !named.contains(key) && !is_kept(request, key));
     let delete = gone.map(|(key, _)| ConfigAlteration {
         key,
         operation: AlterOp::Delete.code(),
@@ -77,6 +80,11 @@ fn alterations(image: &Image, request: &ResourceConfigs) -> ResourceAlterations 
         name: request.name.clone(),
         alterations: set.chain(delete).collect(),
     }
+}
+
+fn is_kept(request: &ResourceConfigs, key: &str) -> bool {
+    let is_topic = ResourceType::from_code(request.resource_type) == Some(ResourceType::Topic);
+    is_topic && keys::topic(key).is_some_and(|key| key.kept_by_replace)
 }
 
 #[cfg(test)]
@@ -144,6 +152,33 @@ mod tests {
             assert_eq!(overrides(&world, ResourceType::Broker, name).len(), 1);
             replace(&mut world, &[(BROKER, name, &[])]);
             assert_eq!(overrides(&world, ResourceType::Broker, name), []);
+        }
+    }
+
+    #[test]
+    fn redacted_records_stay_hidden_unless_they_are_named() {
+        let mut world = World::with_topics(1, &["t"]);
+        let hidden = ("redacted.records".to_owned(), "0:7".to_owned());
+        let value: Configs<'_> = &[("redacted.records", Some("0:7"))];
+        assert_eq!(
+            replace(&mut world, &[(TOPIC, "t", value)]),
+            [ErrorCode::None]
+        );
+        let other: Configs<'_> = &[("retention.ms", Some("1"))];
+        for (configs, expected) in [
+            (
+                other,
+                vec![hidden.clone(), ("retention.ms".to_owned(), "1".to_owned())],
+            ),
+            (&[], vec![hidden]),
+            (
+                &[("redacted.records", Some(""))],
+                vec![("redacted.records".to_owned(), String::new())],
+            ),
+        ] {
+            let results = replace(&mut world, &[(TOPIC, "t", configs)]);
+            assert_eq!(results, [ErrorCode::None]);
+            assert_eq!(overrides(&world, ResourceType::Topic, "t"), expected);
         }
     }
 

@@ -82,6 +82,52 @@ fn lists_grow_and_shrink_from_their_effective_value() {
 }
 
 #[test]
+fn redacted_records_are_added_and_taken_back_one_by_one_up_to_their_limit() {
+    let key = crate::REDACTED_RECORDS;
+    let one = overrides(&[(key, "0:7")]);
+    assert_eq!(topic(&[], &[(key, Append, "0:7")]), Ok(one.clone()));
+    assert_eq!(
+        topic(&[(key, "0:7")], &[(key, Append, "0:7")]),
+        Ok(one.clone())
+    );
+    let both = [(key, "0:7,1:9")];
+    assert_eq!(
+        topic(&[(key, "0:7")], &[(key, Append, "1:9")]),
+        Ok(overrides(&both))
+    );
+    assert_eq!(topic(&both, &[(key, Subtract, "1:9,1:10")]), Ok(one));
+    for wrong in ["7", "0:07", "0:-1", "0:7,x"] {
+        let refused = topic(&both, &[(key, Append, wrong)]).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::InvalidConfig);
+        assert!(
+            refused.to_string().contains("partition:offset"),
+            "{refused}"
+        );
+    }
+    let max = i64::try_from(crate::REDACTED_RECORDS_MAX).unwrap();
+    let list = |count| {
+        let items: Vec<_> = (0..count)
+            .map(|offset: i64| format!("0:{offset}"))
+            .collect();
+        items.join(",")
+    };
+    let full = list(max);
+    assert!(topic(&[], &[(key, Set, &full)]).is_ok());
+    assert!(
+        topic(&[(key, &full)], &[(key, Append, "0:5")]).is_ok(),
+        "it is there already"
+    );
+    let too_many = topic(&[(key, &full)], &[(key, Append, "1:5")]).unwrap_err();
+    let told = "redacted.records would name 1025 records, and a topic hides at most 1024";
+    assert_eq!(too_many.to_string(), told);
+    let created = validate_topic_overrides(
+        &BrokerConfig::default(),
+        &overrides(&[(key, &list(max + 1))]),
+    );
+    assert_eq!(created.unwrap_err().to_string(), told);
+}
+
+#[test]
 fn a_refusal_says_why_and_with_which_code() {
     let refused = |alterations: &[(&str, AlterOp, &str)], code: ErrorCode, text: &str| {
         let error = topic(&[], alterations).unwrap_err();

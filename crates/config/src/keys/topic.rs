@@ -4,10 +4,11 @@
 //! broker synonyms, first one first, else the default.
 //!
 //! Invariant, checked by the tests of [`crate::keys`]: see there; and the rows are those of Kafka
-//! 4.1.1, together with `durability`.
+//! 4.1.1, together with `durability` and `redacted.records`.
 
 use crate::key::ConfigType::{Boolean, Double, Int, List, Long, String};
 use crate::key::{INT_MAX, Key, LONG_MAX, Rule, Synonym};
+use crate::redacted_records::{REDACTED_RECORDS, RedactedRecord};
 
 const HOUR_MS: i64 = 3_600_000;
 const MINUTE_MS: i64 = 60_000;
@@ -182,6 +183,18 @@ pub(super) const KEYS: &[Key] = &[
         .synonyms(&[from("log.preallocate")])
         .not_yet()
         .doc("Whether the space of a new segment is reserved on the disk ahead."),
+    Key::topic(REDACTED_RECORDS, List)
+        .default("")
+        .form("partition:offset with commas between records", |item| {
+            RedactedRecord::parse(item).is_some()
+        })
+        .kept_by_replace()
+        .doc(
+            "Records that no reader sees any more, 1024 at most; their offsets stay. A mark and no \
+             deletion: the bytes stay on the disk until retention or compaction take them. A \
+             replaced configuration (AlterConfigs) that does not name the key leaves it as it is. \
+             'skein record' changes it. Skein's own key.",
+        ),
     Key::topic("remote.log.copy.disable", Boolean)
         .default("false")
         .not_yet()

@@ -88,6 +88,32 @@ fn a_resource_changes_whole_or_not_at_all() {
 }
 
 #[test]
+fn records_are_redacted_only_of_partitions_that_there_are() {
+    let mut world = World::with_topics(1, &["a"]);
+    let append = |items: &str| [("redacted.records".into(), 2, Some(items.into()))];
+    check(&mut world, 2, "a", &append("0:7"), ErrorCode::None);
+    check(&mut world, 2, "a", &append("1:7"), ErrorCode::InvalidConfig);
+    let mixed = append("0:8,1:7");
+    check(&mut world, 2, "a", &mixed, ErrorCode::InvalidConfig);
+    assert_eq!(value(&world, "redacted.records").as_deref(), Some("0:7"));
+    let create = |count| {
+        let mut topic = topic(&format!("with-{count}"), count, 1);
+        topic.configs = vec![("redacted.records".into(), Some("1:0".into()))];
+        crate::CreateTopics {
+            topics: vec![topic],
+            validate_only: false,
+        }
+    };
+    for (count, expected) in [(1, ErrorCode::InvalidConfig), (2, ErrorCode::None)] {
+        let response = world.grant(Request::CreateTopics(create(count)));
+        let Response::CreateTopics(results) = response else {
+            panic!("{response:?}")
+        };
+        assert_eq!(testing::code(&results[0].result), expected);
+    }
+}
+
+#[test]
 fn what_is_not_there_or_not_known_is_refused() {
     let mut world = World::with_topics(1, &["a"]);
     let good = [set("retention.ms", "5")];
