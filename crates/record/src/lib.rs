@@ -53,6 +53,6 @@ pub use producer_states::{
 };
 pub use record::{Headers, Record, RecordHeader, Records};
 pub use repack::repack;
-pub use retain::{Keeping, Retained, retain};
+pub use retain::{Keeping, Retained, leave_out, retain};
 pub use txn_index::{ABORTED_TXN_BYTES, AbortedTxn, AbortedTxnError, collect_aborted};
 pub use view::{BatchView, Batches, RecordSet};

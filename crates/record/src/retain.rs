@@ -1,4 +1,4 @@
-//! What compaction leaves of a batch.
+//! A batch of which some records are left out: what compaction leaves, or what a reader may see.
 //!
 //! Input: a batch, and which of its records stay. Output: the batch as it was, a smaller one, or
 //! nothing.
@@ -12,9 +12,9 @@
 //! The delete horizon takes the place of the base timestamp, and the records' timestamp deltas
 //! count from it.
 //!
-//! Invariants, checked in [`retain`]: base offset, last offset, leader epoch, producer, sequences,
-//! codec and timestamp type stay, and so does each remaining record's offset and timestamp; a
-//! horizon that is set is never moved.
+//! Invariants, checked by the tests of this file: base offset, last offset, leader epoch, producer,
+//! sequences, codec and timestamp type stay, and so does each remaining record's offset and
+//! timestamp; a horizon that is set is never moved.
 //!
 //! Source: KIP-534; `MemoryRecords.filterTo` of Kafka 4.1.1.
 
@@ -31,7 +31,7 @@ use crate::header::{
 };
 use crate::record::Record;
 use crate::varint::{Cursor, put_varint, put_varlong, varlong_bytes};
-use crate::view::BatchView;
+use crate::view::{BatchView, RecordSet};
 
 /// How a batch is kept beyond its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,22 +65,11 @@ pub fn retain(
     batch: &BatchView<'_>,
     keeping: Keeping,
     max_bytes: usize,
-    mut stays: impl FnMut(&Record<'_>) -> bool,
+    stays: impl FnMut(&Record<'_>) -> bool,
 ) -> Result<Retained, BatchError> {
     let header = batch.header();
     let records = batch.records(max_bytes)?;
-    let mut rest = records.iter();
-    let mut left = Left::default();
-    loop {
-        let before = rest.unread();
-        let Some(record) = rest.next().transpose()? else {
-            break;
-        };
-        if stays(&record) {
-            let bytes = &before[..before.len() - rest.unread().len()];
-            left.add(bytes, &record);
-        }
-    }
+    let left = Left::of(&records, stays)?;
     let is_tombstone_left = left.has_tombstone && !header.attributes.is_control();
     let needs_horizon = header.delete_horizon().is_none()
         && !left.records.is_empty()
@@ -98,6 +87,31 @@ pub fn retain(
     }
 }
 
+/// Leaves out the records that `is_hidden` accepts, for a reader; `None` if there is none. The
+/// batch itself always stays, without records if need be: it moves its reader on. The checksum of
+/// `batch` must have been compared, as for [`retain`].
+///
+/// # Errors
+/// What is wrong with the records, or [`BatchError::Compression`] beyond `max_bytes`.
+pub fn leave_out(
+    batch: &BatchView<'_>,
+    max_bytes: usize,
+    is_hidden: impl Fn(&Record<'_>) -> bool,
+) -> Result<Option<BatchBuf>, BatchError> {
+    let records = batch.records(max_bytes)?;
+    let mut is_any_hidden = false;
+    let left = Left::of(&records, |record| {
+        let is_hidden = is_hidden(record);
+        is_any_hidden |= is_hidden;
+        !is_hidden
+    })?;
+    match (is_any_hidden, left.records.is_empty()) {
+        (false, _) => Ok(None),
+        (true, true) => empty(batch).map(Some),
+        (true, false) => rebuild(batch, &left, None).map(Some),
+    }
+}
+
 /// The records that stay.
 #[derive(Default)]
 struct Left<'a> {
@@ -108,6 +122,24 @@ struct Left<'a> {
 }
 
 impl<'a> Left<'a> {
+    fn of(
+        records: &'a RecordSet<'_>,
+        mut stays: impl FnMut(&Record<'_>) -> bool,
+    ) -> Result<Self, BatchError> {
+        let mut rest = records.iter();
+        let mut left = Self::default();
+        loop {
+            let before = rest.unread();
+            let Some(record) = rest.next().transpose()? else {
+                return Ok(left);
+            };
+            if stays(&record) {
+                let bytes = &before[..before.len() - rest.unread().len()];
+                left.add(bytes, &record);
+            }
+        }
+    }
+
     fn add(&mut self, bytes: &'a [u8], record: &Record<'_>) {
         self.records.push(bytes);
         self.has_tombstone |= record.value.is_none();
@@ -306,6 +338,35 @@ mod tests {
                     prop_assert_eq!(header.max_timestamp, max.unwrap_or(before.max_timestamp));
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_sees_all_but_what_is_hidden(
+            codec in prop::sample::select(Codec::ALL.to_vec()),
+            values in prop::collection::vec(prop::option::of(any::<u8>()), 1..30),
+            hidden in prop::collection::vec(any::<bool>(), 30),
+        ) {
+            let original = batch(codec, &values);
+            let is_hidden = |offset: Offset| hidden[usize::try_from(offset.0 - 70).unwrap()];
+            let all = told(&original.view());
+            let count = all.len();
+            let expected: Told = all.into_iter().filter(|record| !is_hidden(record.0)).collect();
+            let left = leave_out(&original.view(), MAX_BYTES, |record| is_hidden(record.offset));
+            let Some(left) = left.unwrap() else {
+                prop_assert_eq!(expected.len(), count);
+                return Ok(());
+            };
+            prop_assert!(expected.len() < count);
+            prop_assert_eq!(&told(&left.view()), &expected);
+            let (header, before) = (left.header(), original.header());
+            prop_assert_eq!(header.delete_horizon(), None, "tombstones get none from readers");
+            prop_assert_eq!(header.base_offset, before.base_offset);
+            prop_assert_eq!(header.last_offset(), before.last_offset());
+            prop_assert_eq!(header.leader_epoch, before.leader_epoch);
+            prop_assert_eq!(header.producer_id, before.producer_id);
+            prop_assert_eq!(header.last_sequence(), before.last_sequence());
         }
     }
 
