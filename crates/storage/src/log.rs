@@ -41,6 +41,7 @@ use crate::segment_file::{APPEND_MAX_PIECES, AppendError};
 use crate::{LogConfig, StorageError};
 
 mod active;
+mod batch_places;
 mod batches;
 mod compaction;
 mod epochs;
@@ -64,6 +65,7 @@ mod truncate;
 mod view;
 
 use active::ActiveSegment;
+pub use batch_places::BatchPlace;
 pub use compaction::{
     CleanedSegment, Compaction, CompactionBudget, CompactionError, CompactionSettings,
     CompactionSource, CompactionStats, CompactionStep, Dirty, Swapped,

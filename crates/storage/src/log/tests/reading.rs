@@ -353,3 +353,50 @@ fn a_missing_or_corrupt_index_is_rebuilt_from_the_log() {
         }
     }
 }
+
+#[test]
+fn the_batches_that_hold_some_offsets_are_found_once_each() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    let [first, second, third] = [(0, 5), (5, 5), (20, 3)].map(|(base, count)| {
+        let batch = batch_at(base, count, 50, 1000);
+        // Between the second and the third lies a gap, as compaction leaves one.
+        log.append_all(std::slice::from_ref(&batch));
+        batch.len() as u64
+    });
+    let view = log.view();
+    let range = view
+        .read(Offset(0), 1 << 20, Offset(23), true)
+        .unwrap()
+        .unwrap();
+    assert_eq!(range.length, first + second + third);
+    let places = |range: &FileRange, offsets: &[i64]| {
+        let offsets: Vec<_> = offsets.iter().copied().map(Offset).collect();
+        let places = view.batches_with(range, &offsets).unwrap();
+        for place in &places {
+            let batch = view.read_batch(range, *place).unwrap();
+            assert_eq!(batch.as_slice().len() as u64, place.length);
+        }
+        places
+            .iter()
+            .map(|place| place.position - range.position)
+            .collect::<Vec<_>>()
+    };
+    for offset in [0, 3, 4] {
+        assert_eq!(places(&range, &[offset]), [0]);
+    }
+    assert_eq!(places(&range, &[5]), [first]);
+    assert_eq!(places(&range, &[9]), [first]);
+    assert_eq!(places(&range, &[10, 15, 19]), [0; 0], "they are gone");
+    assert_eq!(places(&range, &[19, 20, 22, 23]), [first + second]);
+    assert_eq!(
+        places(&range, &[1, 2, 4, 9, 12, 22]),
+        [0, first, first + second]
+    );
+    // What begins behind the range is not named, what passes its end is.
+    let cut = FileRange {
+        length: first + 1,
+        ..range
+    };
+    assert_eq!(places(&cut, &[1, 6, 22]), [0, first]);
+}
