@@ -83,6 +83,8 @@ pub(crate) struct Metrics {
     pub(crate) recovery_scanned_bytes: Counter,
     /// Record batches that the broker unpacked and packed again.
     pub(crate) batches_reencoded: Counter,
+    /// Record batches that the broker has read to leave redacted records out of an answer.
+    pub(crate) batches_redacted: Counter,
     /// Record batches that the broker decompressed.
     pub(crate) decompressions: Counter,
 }
@@ -115,6 +117,7 @@ impl Metrics {
             recovery_scanned_segments: Counter::default(),
             recovery_scanned_bytes: Counter::default(),
             batches_reencoded: Counter::default(),
+            batches_redacted: Counter::default(),
             decompressions: Counter::default(),
         };
         metrics.register();
@@ -188,6 +191,12 @@ impl Metrics {
             "batches_reencoded",
             "Batches packed anew by the broker",
             reencoded,
+        );
+        let redacted = self.batches_redacted.clone();
+        registry.register(
+            "batches_redacted",
+            "Batches read to leave redacted records out of an answer",
+            redacted,
         );
         let decompressions = self.decompressions.clone();
         registry.register(

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use skein_config::RedactedOffsets;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Event, PublishedRole, Refusal};
 use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerState, ProducerStates};
@@ -64,6 +65,9 @@ pub(crate) struct Replica {
     compaction: ArcSwap<CompactionSettings>,
     /// The codec that the topic forces.
     compression: ArcSwapOption<Compression>,
+    /// What readers must not see. Beside the view, because it counts from the moment on in which it
+    /// is set: a view is published by the writer, which may be waiting for a disk that hangs.
+    redacted: ArcSwapOption<RedactedOffsets>,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
     basis: Arc<ReplicaBasis>,
 }
@@ -73,6 +77,11 @@ impl Replica {
     pub(crate) fn new(opened: Opened, basis: Arc<ReplicaBasis>) -> Arc<Self> {
         Arc::new_cyclic(|replica| {
             let view = opened.view();
+            let redacted = opened
+                .config
+                .topic
+                .redacted_records
+                .of(opened.name.partition);
             Self {
                 name: opened.name.clone(),
                 topic_id: opened.topic_id,
@@ -83,6 +92,7 @@ impl Replica {
                 compression: ArcSwapOption::from(
                     settings::forced_compression(&opened.config.topic).map(Arc::new),
                 ),
+                redacted: ArcSwapOption::from(redacted),
                 waits: FetchWaits::new(),
                 handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&basis))),
                 basis,
@@ -115,7 +125,12 @@ impl Replica {
         self.compression.load().as_deref().copied()
     }
 
-    /// Takes its configuration, from the next batch on.
+    /// The offsets that no reader sees; `None` if there are none.
+    pub(crate) fn redacted(&self) -> Option<Arc<RedactedOffsets>> {
+        self.redacted.load_full()
+    }
+
+    /// Takes its configuration, from the next batch and the next read on.
     pub(crate) fn configure(self: &Arc<Self>, config: &FollowedConfig) {
         let settings = settings::replica_settings(config);
         let config = &config.topic;
@@ -127,6 +142,8 @@ impl Replica {
             .store(Arc::new(settings::compaction(config)));
         let compression = settings::forced_compression(config).map(Arc::new);
         self.compression.store(compression);
+        self.redacted
+            .store(config.redacted_records.of(self.name.partition));
         let log_config = LogConfig::from(config);
         self.with_log(Box::new(move |log, _| {
             log.set_config(log_config);

@@ -277,8 +277,20 @@ impl Replicas {
 
     /// The configuration of a topic's replicas in the image that was followed last.
     fn followed_config(&self, shared: &Shared, topic: &TopicName) -> FollowedConfig {
-        let image = &self.followed.lock().image;
-        followed_config_of(&broker_config(shared, image), image, topic)
+        self.with_config(shared, topic, |config| config)
+    }
+
+    /// Runs `work` with that configuration, while no other image is followed.
+    fn with_config<T>(
+        &self,
+        shared: &Shared,
+        topic: &TopicName,
+        work: impl FnOnce(FollowedConfig) -> T,
+    ) -> T {
+        let followed = self.followed.lock();
+        let image = &followed.image;
+        let broker = broker_config(shared, image);
+        work(followed_config_of(&broker, image, topic))
     }
 
     fn shared(&self) -> Result<Arc<Shared>, ErrorCode> {

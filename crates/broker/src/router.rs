@@ -11,13 +11,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skein_net::{Body, ConnectionInfo, FileRange, Part, Request, RequestHead, Response, Started};
+use skein_net::{Body, ConnectionInfo, Part, Request, RequestHead, Response, Started};
 use skein_protocol::{ApiKey, Decoder, Encoded, Message, Request as ApiRequest, frame};
 use smallvec::SmallVec;
 
 use crate::burst::Burst;
 use crate::handlers;
 use crate::node::Shared;
+
+/// Records of one partition in a response: mostly one range of a file.
+pub(crate) type Pieces = SmallVec<[Part; 1]>;
 
 /// What a handler knows of its request beside the body.
 #[derive(Clone)]
@@ -107,30 +110,30 @@ fn encode<R: ApiRequest>(context: &Context, response: &R::Response) -> Started {
     }
 }
 
-/// Encodes a response whose external records are `ranges`, by their slots; the error is for the
+/// Encodes a response whose external records are `pieces`, by their slots; the error is for the
 /// log.
 pub(crate) fn encode_response<M: Message>(
     api: ApiKey,
     context: &Context,
     response: &M,
-    ranges: &[FileRange],
+    pieces: &[Pieces],
 ) -> Result<Response, String> {
     let head = &context.head;
     let encoded = frame::encode_response(api, head.api_version, head.correlation_id, response)
         .map_err(|error| format!("cannot encode the response of {api}: {error}"))?;
-    Ok(to_response(&encoded, ranges))
+    Ok(to_response(&encoded, pieces))
 }
 
-/// The parts of an encoded frame, with the ranges of files in their places.
-pub(crate) fn to_response(encoded: &Encoded, ranges: &[FileRange]) -> Response {
-    let parts: SmallVec<[Part; 2]> = encoded
-        .parts()
-        .filter_map(|part| match part {
-            skein_protocol::Part::Bytes(bytes) => Some(Part::Bytes(bytes)),
+/// The parts of an encoded frame, with the pieces of records in their places.
+fn to_response(encoded: &Encoded, pieces: &[Pieces]) -> Response {
+    let mut parts = SmallVec::new();
+    for part in encoded.parts() {
+        match part {
+            skein_protocol::Part::Bytes(bytes) => parts.push(Part::Bytes(bytes)),
             skein_protocol::Part::External { slot, .. } => {
-                ranges.get(slot as usize).cloned().map(Part::File)
+                parts.extend(pieces.get(slot as usize).into_iter().flatten().cloned());
             }
-        })
-        .collect();
+        }
+    }
     Response { parts }
 }

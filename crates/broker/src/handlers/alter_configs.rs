@@ -34,10 +34,14 @@ pub(crate) async fn handle(
         validate_only: request.validate_only,
     };
     let responses = match shared.controller.propose(alter).await {
-        Ok(results) => results
-            .into_iter()
-            .map(|one| to_response(one.resource_type, one.name.into(), one.result.as_ref()))
-            .collect(),
+        Ok(results) => {
+            // Who is answered reads by what he has set, of a partition that this node leads.
+            shared.replicas.follow(shared);
+            results
+                .into_iter()
+                .map(|one| to_response(one.resource_type, one.name.into(), one.result.as_ref()))
+                .collect()
+        }
         Err(refusal) => request
             .resources
             .into_iter()

@@ -12,6 +12,9 @@
 //!
 //! Invariants:
 //! - nothing is read past the high watermark, or past the last stable offset for `read_committed`;
+//! - a redacted record is returned to nobody (`fetch/redact.rs`). Whoever comes by a listener of
+//!   clients is a client, whatever replica id the request names: no field of it widens what is
+//!   read;
 //! - at least one batch is returned if there is one, however small the limits;
 //! - a fetch that waits is registered before it looks for the last time, so that no write is missed
 //!   (`fetch_waits.rs`);
@@ -22,6 +25,7 @@
 //! ids).
 
 mod read;
+mod redact;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use skein_net::{FileRange, Response, Started};
+use skein_net::{Part, Response, Started};
 use skein_protocol::messages::fetch::{
     FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
@@ -42,7 +46,7 @@ use crate::fetch_sessions::{SessionFetch, Wanted};
 use crate::fetch_wait::FetchWaiter;
 use crate::node::Shared;
 use crate::replica::Replica;
-use crate::router::{self, Context};
+use crate::router::{self, Context, Pieces};
 
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
@@ -182,17 +186,17 @@ impl Fetch {
         if let Some(results) = self.reader.read_hot(&self.sources) {
             return (results, &metrics.fetches_hot);
         }
-        let results = self.reader.read_cold(&self.shared.env, &self.sources).await;
+        let results = self.reader.read_cold(&self.shared, &self.sources).await;
         (results, &metrics.fetches_cold)
     }
 
     fn encode(&self, results: Results) -> Option<Response> {
-        let mut ranges: Vec<FileRange> = Vec::new();
+        let mut records: Vec<Pieces> = Vec::new();
         let mut responses: Vec<FetchableTopicResponse> = Vec::new();
-        for (source, (mut data, range)) in self.sources.iter().zip(results.partitions) {
+        for (source, (mut data, pieces)) in self.sources.iter().zip(results.partitions) {
             let key = &source.wanted.key;
             data.partition_index = key.partition;
-            data.records = Some(to_records(range, &mut ranges));
+            data.records = Some(to_records(pieces, &mut records));
             if !self.session.must_tell(key, &data) {
                 continue;
             }
@@ -212,18 +216,20 @@ impl Fetch {
             responses,
             ..Default::default()
         };
-        router::encode_response(ApiKey::Fetch, &self.context, &response, &ranges).ok()
+        router::encode_response(ApiKey::Fetch, &self.context, &response, &records).ok()
     }
 }
 
-/// The place of a range in the response; an empty one has no place, and clients want no null.
-fn to_records(range: Option<FileRange>, ranges: &mut Vec<FileRange>) -> Records {
-    let Some(range) = range else {
+/// The place of a partition's pieces in the response; without any it has no place, and clients want
+/// no null.
+fn to_records(pieces: Pieces, records: &mut Vec<Pieces>) -> Records {
+    if pieces.is_empty() {
         return Records::Bytes(Bytes::new());
-    };
-    let slot = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
-    let len = u32::try_from(range.length).unwrap_or(u32::MAX);
-    ranges.push(range);
+    }
+    let length: usize = pieces.iter().map(Part::length).sum();
+    let slot = u32::try_from(records.len()).unwrap_or(u32::MAX);
+    let len = u32::try_from(length).unwrap_or(u32::MAX);
+    records.push(pieces);
     Records::External { len, slot }
 }
 

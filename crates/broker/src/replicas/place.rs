@@ -14,8 +14,8 @@
 //! Invariants:
 //! - a log is opened once: whoever wants it meanwhile waits, and an opening runs to its end also
 //!   when those who wait have gone;
-//! - an opened replica has heard of the last registration and the last configuration, whenever
-//!   these came;
+//! - an opened replica has heard of the last registration, whenever that came; and of the last
+//!   configuration before anybody can read from it, or a redacted record might be seen;
 //! - a closed place is never opened again.
 //!
 //! Source: none.
@@ -154,14 +154,16 @@ impl Place {
                 }
                 metrics.replicas_open.inc();
                 *state = State::Open;
-                let replica = Arc::clone(self.replica.get_or_init(|| replica));
+                let topic = &self.name.topic;
+                let replica = shared.replicas.with_config(shared, topic, |followed| {
+                    if followed != config {
+                        replica.configure(&followed);
+                    }
+                    Arc::clone(self.replica.get_or_init(|| replica))
+                });
                 // Who follows an image from here on sees the replica; what came before it does not.
                 let registration = Arc::clone(&self.registration.lock());
                 assign(&replica, &registration, shared.identity.broker_id);
-                let followed = shared.replicas.followed_config(shared, &self.name.topic);
-                if followed != config {
-                    replica.configure(&followed);
-                }
                 Ok(replica)
             }
             // Who asked has an old image.

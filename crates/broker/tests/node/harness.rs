@@ -219,7 +219,7 @@ impl Client {
     }
 
     /// The next answer, which is one to an `R`.
-    fn answer<R: Request>(&mut self, version: i16) -> R::Response {
+    pub(crate) fn answer<R: Request>(&mut self, version: i16) -> R::Response {
         let length = self.receive().unwrap();
         let response = Bytes::copy_from_slice(&self.response[..length]);
         frame::decode_response::<R>(&response, version).unwrap().1

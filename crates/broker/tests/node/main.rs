@@ -16,3 +16,4 @@ mod harness;
 mod hooks;
 mod hung_disk;
 mod produce;
+mod redact;

@@ -1,18 +1,22 @@
 //! Reads all partitions of a fetch within its limits.
 //!
 //! Input: partitions with their offsets, the limits of the request. Output: per partition its
-//! offsets and the range of the file that holds the records.
+//! offsets and the range of the file that holds the records; in pieces, where some are redacted.
 //!
 //! Invariants:
 //! - the sum of the ranges is at most `max_bytes`, and each at most `partition_max_bytes`, except
 //!   that the first batch of the first partition that has any comes whole (KIP-74);
 //! - the hot path looks only at what is in memory; a segment that is not the active one, or a range
-//!   that is not in the page cache, goes to the offload pool.
+//!   that is not in the page cache, or that may hold a redacted record, goes to the offload pool;
+//! - the marks are looked at after the view was loaded, and from the first offset of the first
+//!   batch on: a reader that begins in its middle is sent all of it.
 //!
 //! Source: KIP-74, KIP-595 (diverging epoch); Kafka's `ReplicaManager.readFromLog`.
 
-use skein_env::{Env, Residency};
-use skein_net::FileRange;
+use std::sync::Arc;
+
+use skein_env::Residency;
+use skein_net::{FileRange, Part};
 use skein_partition::{FetchIsolation, Refusal};
 use skein_protocol::messages::fetch::{
     EpochEndOffset, FetchPartition, FetchRequest, PartitionData,
@@ -20,8 +24,11 @@ use skein_protocol::messages::fetch::{
 use skein_storage::ReadError;
 use skein_types::{ErrorCode, LeaderEpoch, Offset};
 
+use super::redact::{Hiding, Rewritten};
 use super::{Source, failed};
-use crate::replica::ReplicaView;
+use crate::node::Shared;
+use crate::replica::{Replica, ReplicaView};
+use crate::router::Pieces;
 
 /// The limits of one fetch.
 #[derive(Clone, Copy)]
@@ -33,7 +40,7 @@ pub(super) struct Reader {
 /// What the partitions of a fetch have, in the order of its sources.
 #[derive(Default)]
 pub(super) struct Results {
-    pub(super) partitions: Vec<(PartitionData, Option<FileRange>)>,
+    pub(super) partitions: Vec<(PartitionData, Pieces)>,
     pub(super) bytes: usize,
     /// An error, or a log that diverges.
     pub(super) is_urgent: bool,
@@ -42,8 +49,28 @@ pub(super) struct Results {
 /// How a partition could be read.
 enum Read {
     Done(PartitionData, Option<FileRange>),
+    /// Records must be left out first.
+    Hiding(Box<PartitionData>, Arc<Hiding>),
     /// The disk is needed.
     Cold,
+}
+
+/// Where a walk over the partitions has stopped.
+enum Stop {
+    /// Behind the last one.
+    End,
+    /// At one in which records must be left out.
+    Hiding(Box<PartitionData>, Arc<Hiding>),
+    /// At one that needs the disk.
+    Cold,
+}
+
+impl Results {
+    fn push(&mut self, data: PartitionData, pieces: Pieces) {
+        self.is_urgent |= is_urgent(&data);
+        self.bytes += pieces.iter().map(Part::length).sum::<usize>();
+        self.partitions.push((data, pieces));
+    }
 }
 
 impl Reader {
@@ -61,55 +88,70 @@ impl Reader {
 
     /// Reads what is in memory; `None` if the disk is needed.
     pub(super) fn read_hot(&self, sources: &[Source]) -> Option<Results> {
-        self.read(sources, false)
+        let mut results = Results::default();
+        results.partitions.reserve(sources.len());
+        match self.read(sources, &mut results, false) {
+            Stop::End => Some(results),
+            Stop::Hiding(..) | Stop::Cold => None,
+        }
     }
 
     /// Reads on the offload pool, and brings the ranges into the page cache.
-    pub(super) async fn read_cold(&self, env: &Env, sources: &[Source]) -> Results {
-        let (reader, sources) = (*self, sources.to_vec());
-        let results = env
-            .offload("cold-fetch", move || reader.read(&sources, true))
-            .await;
-        results.flatten().unwrap_or_default()
+    pub(super) async fn read_cold(&self, shared: &Arc<Shared>, sources: &[Source]) -> Results {
+        let sources: Arc<[Source]> = sources.into();
+        let mut results = Results::default();
+        let mut rewritten = Rewritten::default();
+        loop {
+            let (reader, of_job) = (*self, Arc::clone(&sources));
+            let job = move || {
+                let stop = reader.read(&of_job, &mut results, true);
+                (results, stop)
+            };
+            let Some((so_far, stop)) = shared.env.offload("cold-fetch", job).await else {
+                // The node ends.
+                return Results::default();
+            };
+            results = so_far;
+            let Stop::Hiding(data, hiding) = stop else {
+                return results;
+            };
+            match hiding.leave_out(shared, &mut rewritten).await {
+                Ok(pieces) => results.push(*data, pieces),
+                Err(code) => results.push(failed(code), Pieces::new()),
+            }
+        }
     }
 
-    fn read(&self, sources: &[Source], may_block: bool) -> Option<Results> {
-        let mut results = Results::default();
-        results.partitions.reserve(sources.len());
-        for source in sources {
+    /// Reads from the first partition on that `results` lacks.
+    fn read(&self, sources: &[Source], results: &mut Results, may_block: bool) -> Stop {
+        for source in sources.iter().skip(results.partitions.len()) {
             let (data, range) = match &source.replica {
                 Err(code) => (failed(*code), None),
-                Ok(replica) => match self.read_one(source, &replica.view(), &results, may_block) {
+                Ok(replica) => match self.read_one(source, replica, results, may_block) {
                     Read::Done(data, range) => (data, range),
-                    Read::Cold => return None,
+                    Read::Hiding(data, hiding) => return Stop::Hiding(data, hiding),
+                    Read::Cold => return Stop::Cold,
                 },
             };
-            results.is_urgent |= is_urgent(&data);
-            results.bytes += range.as_ref().map_or(0, |range| range.length);
-            results.partitions.push((data, range));
+            results.push(data, range.into_iter().map(Part::File).collect());
         }
-        Some(results)
+        Stop::End
     }
 
     fn read_one(
         &self,
         source: &Source,
-        view: &ReplicaView,
+        replica: &Replica,
         so_far: &Results,
         may_block: bool,
     ) -> Read {
+        let view = &replica.view();
         let fetch = &source.wanted.fetch;
         let offset = Offset(fetch.fetch_offset);
         let offsets = &view.offsets;
         let (end, diverging) = match self.admit(view, fetch) {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                let data = PartitionData {
-                    aborted_transactions: None,
-                    ..failed(refusal.error_code())
-                };
-                return Read::Done(data, None);
-            }
+            Err(refusal) => return Read::Done(refused(&refusal), None),
         };
         let mut data = PartitionData {
             high_watermark: offsets.high_watermark.get(),
@@ -145,19 +187,25 @@ impl Reader {
             // Clients take a part of a batch with nothing before it for an error (KIP-74).
             return Read::Done(data, None);
         }
+        let redacted = replica
+            .redacted()
+            .filter(|redacted| !redacted.within(range.base_offset..end).is_empty());
         if may_block {
             // A failure shows when the range is sent; there it closes the connection.
             let _ = range.file.read_ahead(range.position, range.length);
-        } else if range.file.residency(range.position, range.length) == Residency::Cold {
+        } else if redacted.is_some()
+            || range.file.residency(range.position, range.length) == Residency::Cold
+        {
             return Read::Cold;
         }
-        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
-        let range = FileRange {
-            file: range.file,
-            offset: range.position,
-            length,
-        };
-        Read::Done(data, Some(range))
+        if let Some(redacted) = redacted {
+            match Hiding::find(replica, view, &range, redacted, is_first) {
+                Ok(None) => {}
+                Ok(Some(hiding)) => return Read::Hiding(Box::new(data), hiding),
+                Err(error) => return Read::Done(storage_failed(source, &error.into()), None),
+            }
+        }
+        Read::Done(data, Some(to_send(range)))
     }
 
     /// The end of what may be read; or where the reader's log and this one part.
@@ -183,6 +231,22 @@ impl Reader {
         }
         let end = view.offsets.fetch_end(current, offset, self.isolation)?;
         Ok((end, None))
+    }
+}
+
+/// The range as the socket wants it.
+fn to_send(range: skein_storage::FileRange) -> FileRange {
+    FileRange {
+        file: range.file,
+        offset: range.position,
+        length: usize::try_from(range.length).unwrap_or(usize::MAX),
+    }
+}
+
+fn refused(refusal: &Refusal) -> PartitionData {
+    PartitionData {
+        aborted_transactions: None,
+        ..failed(refusal.error_code())
     }
 }
 
