@@ -12,6 +12,7 @@ use crate::config::ConfigArguments;
 use crate::consume::ConsumeArguments;
 use crate::log::LogArguments;
 use crate::produce::ProduceArguments;
+use crate::record::RecordArguments;
 use crate::serve::ServeArguments;
 use crate::topic::TopicArguments;
 
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Consume(ConsumeArguments),
     /// Measure how fast a cluster writes, reads and answers.
     Bench(BenchArguments),
+    /// Hide single records from every reader, and take that back.
+    Record(RecordArguments),
     /// Describe, change, check and explain the configuration.
     Config(ConfigArguments),
     /// Look at the files of a node, without a node.
@@ -177,6 +180,9 @@ mod tests {
             "skein consume t --format {nonsense}",
             "skein consume t --format {value} --json",
             "skein consume t --timeout 0",
+            "skein record redact t --offset 1",
+            "skein record redact t --partition 0",
+            "skein record redact t --partition 0 --offset -1",
             "skein log dump",
             "skein log locate d",
             "skein log locate d --offset 1 --timestamp 1h",

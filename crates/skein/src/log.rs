@@ -41,7 +41,8 @@ Examples:
   skein log dump skein-data/recovery-point-offset-checkpoint
   skein log dump skein-data/orders-0 --records --json | jq -r .value
 
-With --json each line is one object; \"kind\" says what it is.";
+With --json each line is one object; \"kind\" says what it is. Records that 'skein record redact'
+hides from readers are shown: this is what the disk holds.";
 
 const LOCATE_EXAMPLES: &str = "\
 Examples:

@@ -20,6 +20,7 @@ mod log;
 mod logs;
 mod output;
 mod produce;
+mod record;
 mod reminder;
 mod serve;
 mod session;
@@ -49,5 +50,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Completions(completions) => completions::run(&completions),
         Command::Config(config) => config::run(config),
         Command::Log(log) => log::run(log),
+        Command::Record(record) => record::run(record),
     }
 }

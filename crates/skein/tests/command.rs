@@ -3,11 +3,17 @@
 // Helpers of tests: a panic is how they fail.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use skein_protocol::frame;
+use skein_protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 
 const SKEIN: &str = env!("CARGO_BIN_EXE_skein");
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -293,6 +299,122 @@ fn damage_is_told_with_its_place_and_remedy() {
     assert_eq!(code, Some(1));
     assert!(text.contains("WRONG"), "{text}");
     assert_eq!(skein(&["log", "verify", "/no/such"]).0, Some(2));
+}
+
+/// Takes the records below an offset out of partition 1 of a topic.
+fn delete_records(node: &Node, topic: &str, before: i64) {
+    let request = DeleteRecordsRequest {
+        topics: vec![DeleteRecordsTopic {
+            name: topic.into(),
+            partitions: vec![DeleteRecordsPartition {
+                partition_index: 1,
+                offset: before,
+            }],
+        }],
+        timeout_ms: 10_000,
+    };
+    let encoded = frame::encode_request(&request, 2, 1, None).unwrap();
+    let mut stream = TcpStream::connect(&node.bootstrap).unwrap();
+    stream.write_all(&encoded.into_bytes().unwrap()).unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
+    stream.read_exact(&mut answer).unwrap();
+    let answer = Bytes::from(answer);
+    let (_, response) = frame::decode_response::<DeleteRecordsRequest>(&answer, 2).unwrap();
+    assert_eq!(response.topics[0].partitions[0].error_code, 0);
+}
+
+#[test]
+fn a_redacted_record_is_hidden_listed_and_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut node = Node::start(directory.path());
+    node.text("topic create orders --partitions 2", "");
+    for partition in ["0", "1"] {
+        node.text(
+            &format!("produce orders --partition {partition}"),
+            "a\nb\nc\n",
+        );
+    }
+    let all = "consume orders --partition 0 --format {offset}{value};";
+    let redact = |node: &Node, rest: &str| node.run(&format!("record redact orders {rest}"), "");
+    for (wrong, told) in [
+        (
+            "--partition 0 --offset 1 --offset 3",
+            "no record at offset 3 of orders-0",
+        ),
+        (
+            "--partition 2 --offset 1",
+            "no record at offset 1 of orders-2",
+        ),
+    ] {
+        let refused = redact(&node, wrong);
+        assert_eq!(refused.status.code(), Some(1));
+        let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            errors.contains(told) && errors.contains("Nothing was hidden"),
+            "{errors}"
+        );
+    }
+    assert_eq!(node.text(all, ""), "0a;1b;2c;");
+    let told = node.text("record redact orders --partition 0 --offset 1", "");
+    assert!(told.contains("1 record hidden from readers"), "{told}");
+    assert_eq!(node.text(all, ""), "0a;2c;");
+    node.stop();
+    node = Node::start(directory.path());
+    assert_eq!(node.text(all, ""), "0a;2c;");
+    let again = node.text(
+        "record redact orders --partition 0 --offset 1 --offset 2 --json",
+        "",
+    );
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(
+        (&again[0]["was_hidden"], &again[1]["was_hidden"]),
+        (&true.into(), &false.into())
+    );
+    assert!(again[1]["timestamp"].as_i64().unwrap() > 1_600_000_000_000);
+    assert_eq!(node.text(all, ""), "0a;");
+    let listed = node.text("record redacted orders", "");
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    let path = directory.path().join("orders-0");
+    let (_, dumped, _) = skein(&["log", "dump", path.to_str().unwrap(), "--records"]);
+    assert!(dumped.contains("\"b\""), "the disk has it: {dumped}");
+    let refused = node.run("record restore orders --partition 0 --offset 0", "");
+    assert_eq!(refused.status.code(), Some(1));
+    node.text("record restore orders --partition 0 --offset 2", "");
+    assert_eq!(node.text(all, ""), "0a;2c;");
+    node.text("record restore orders --partition 0 --offset 1", "");
+    assert_eq!(node.text(all, ""), "0a;1b;2c;");
+}
+
+#[test]
+fn marks_of_records_that_are_gone_make_room_in_a_full_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path());
+    node.text("topic create orders --partitions 2", "");
+    for partition in ["0", "1"] {
+        node.text(
+            &format!("produce orders --partition {partition}"),
+            "a\nb\nc\n",
+        );
+    }
+    let full: Vec<_> = (0..1_024).map(|offset| format!("1:{offset}")).collect();
+    let set = format!(
+        "config alter --topic orders --set redacted.records={}",
+        full.join(",")
+    );
+    node.text(&set, "");
+    let refused = node.run("record redact orders --partition 0 --offset 1", "");
+    assert_eq!(refused.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(errors.contains("at most 1024"), "{errors}");
+    delete_records(&node, "orders", 2);
+    node.text("record redact orders --partition 0 --offset 1", "");
+    let listed = node.text("record redacted orders --json", "");
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 1_023);
+    assert!(listed.iter().all(|one| one["in_log"] == true));
 }
 
 #[test]
