@@ -1,13 +1,14 @@
 //! Every client reads what every client wrote, with every codec, against both systems.
 //!
 //! Input: the same records, written by each client to a topic of its own. Output: each client, and
-//! Kafka's console consumer, prints exactly these records for every topic.
+//! Kafka's console consumer, prints exactly these records for every topic; and, where some of them
+//! are hidden, all others at their offsets.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use std::fmt::Write as _;
 
 use skein_tests::client::Client;
-use skein_tests::client::kafka_tools::{self, CONSOLE_CONSUMER, TOPICS};
+use skein_tests::client::kafka_tools::{self, CONFIGS, CONSOLE_CONSUMER, TOPICS};
 use skein_tests::{Node, System, on_both};
 
 on_both!(every_client_reads_what_every_client_wrote);
@@ -70,19 +71,7 @@ fn every_client_reads_what_every_client_wrote(system: System) {
     }
     let mut lines = String::new();
     for topic in &topics {
-        for (offset, record) in all_expected() {
-            let Expected {
-                timestamp,
-                key,
-                value,
-                headers,
-            } = record;
-            writeln!(
-                lines,
-                "{topic}\t{offset}\t{timestamp}\t{key}\t{value}\t{headers}"
-            )
-            .unwrap();
-        }
+        lines += &as_read(topic, all_expected());
     }
     let arguments: Vec<&str> = std::iter::once("read")
         .chain(topics.iter().map(String::as_str))
@@ -92,11 +81,72 @@ fn every_client_reads_what_every_client_wrote(system: System) {
         assert_same(&printed, &lines, &format!("{client:?}"));
     }
     for topic in &topics {
-        assert_java_reads(node, topic);
+        assert_java_reads(node, topic, all_expected());
     }
 }
 
-fn assert_java_reads(node: &Node, topic: &str) {
+/// Row M16: hidden by Kafka's own tool, seen by none of the clients, before and after a crash.
+#[test]
+fn a_redacted_record_is_seen_by_no_client_and_all_others_are() {
+    let mut node = Node::start(System::Skein, &[]);
+    let topic = "redacted";
+    kafka_tools::run(&node, TOPICS, &["--create", "--topic", topic]);
+    let records = CODECS.len() * PER_CODEC;
+    for client in [Client::Librdkafka, Client::FranzGo] {
+        client.run_with(&node, &["write", topic]);
+    }
+    // Every other one of the first half; then whole batches, and half of one. As many stay as each
+    // client reads.
+    let is_hidden = |offset: usize| {
+        (offset < records && offset % 2 == 1) || (records..records * 3 / 2).contains(&offset)
+    };
+    let hidden = (0..2 * records).filter(|offset| is_hidden(*offset));
+    let list: Vec<_> = hidden.map(|offset| format!("0:{offset}")).collect();
+    assert_eq!(list.len(), records);
+    let change = format!("redacted.records=[{}]", list.join(","));
+    let entity = ["--entity-type", "topics", "--entity-name", topic];
+    let alter = [&entity[..], &["--alter", "--add-config", &change]].concat();
+    kafka_tools::run(&node, CONFIGS, &alter);
+    let described = [&entity[..], &["--describe"]].concat();
+    let described = kafka_tools::run(&node, CONFIGS, &described);
+    assert!(described.contains(&list.join(",")), "{described}");
+
+    let visible = || {
+        let twice = all_expected().chain(all_expected().map(|(at, one)| (at + records, one)));
+        twice.filter(|(offset, _)| !is_hidden(*offset))
+    };
+    let lines = as_read(topic, visible());
+    for _ in 0..2 {
+        for client in CLIENTS {
+            let printed = client.run_with(&node, &["read", topic]);
+            assert_same(&printed, &lines, &format!("{client:?}"));
+        }
+        assert_java_reads(&node, topic, visible());
+        node.kill();
+        node.start_again();
+    }
+}
+
+/// What a client prints of these records.
+fn as_read(topic: &str, records: impl Iterator<Item = (usize, Expected)>) -> String {
+    let mut lines = String::new();
+    for (offset, record) in records {
+        let Expected {
+            timestamp,
+            key,
+            value,
+            headers,
+        } = record;
+        writeln!(
+            lines,
+            "{topic}\t{offset}\t{timestamp}\t{key}\t{value}\t{headers}"
+        )
+        .unwrap();
+    }
+    lines
+}
+
+fn assert_java_reads(node: &Node, topic: &str, records: impl Iterator<Item = (usize, Expected)>) {
     let count = (CODECS.len() * PER_CODEC).to_string();
     let mut arguments = vec!["--topic", topic, "--partition", "0", "--offset", "0"];
     arguments.extend(["--max-messages", &count, "--timeout-ms", "20000"]);
@@ -104,7 +154,7 @@ fn assert_java_reads(node: &Node, topic: &str) {
         arguments.extend(["--property", property]);
     }
     let mut lines = String::new();
-    for (offset, record) in all_expected() {
+    for (offset, record) in records {
         let Expected {
             timestamp,
             key,

@@ -47,7 +47,9 @@ func readFromOthers(topic string) {
 		}
 		return string(value)
 	}
-	for _, record := range read(topic, len(codecOrder)*perCodec, 0) {
+	cl := reader(topic, 1, kgo.NewOffset().At(0))
+	defer cl.Close()
+	for _, record := range take(cl, len(codecOrder)*perCodec) {
 		var headers []string
 		for _, header := range record.Headers {
 			headers = append(headers, header.Key+":"+text(header.Value))
