@@ -144,13 +144,9 @@ pub(super) async fn run(
     notice(&format!(
         "following {shown} {from} into topic {topic}; how far it is stands in {kept_in}"
     ));
-    let Target {
-        producer, line_max, ..
-    } = target;
     let summary = Summary::new(arguments.cluster.json, arguments.show_offsets);
     let ledger = Ledger::new(state, kept, summary);
-    let mut follower = Follower::new(&env, &arguments, &producer, log, ledger, stop);
-    follower.resume(kept, line_max);
+    let mut follower = Follower::new(&env, &arguments, &target, log, ledger, stop);
     let followed = follower.follow().await;
     let finished = follower.finish().await;
     // What went wrong first is the reason.
@@ -179,44 +175,37 @@ struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
+    /// Begins where the last run stopped.
     fn new(
         env: &Env,
         arguments: &'a ProduceArguments,
-        producer: &'a Producer,
+        target: &'a Target,
         log: LogFile,
         ledger: Ledger,
         stop: Stop,
     ) -> Self {
         let following = &arguments.following;
+        let rotate_wait = i64::try_from(following.rotate_wait.as_millis()).unwrap_or(i64::MAX);
+        let kept = ledger.kept();
+        let resume = kept.map(|place| (place.id, place.position));
+        let is_at_end = following.from == Begin::End;
         let timestamp = arguments.timestamp;
         Self {
             wakes: Wakes::new(log.directory(), log.name(), following.poll_interval),
-            tail: Tail::new(Millis(0), false, None),
-            lines: Lines::new(0, 0),
-            kept: None,
-            line_max: 0,
+            tail: Tail::new(Millis(rotate_wait), is_at_end, resume),
+            lines: Lines::new(target.line_max, 0),
+            producer: &target.producer,
+            line_max: target.line_max,
             timestamp: timestamp.map(|time| time.resolve(env.clock.now())),
             begin: Instant::now(),
             chunk: vec![0; READ_BYTES],
             lines_too_long: 0,
             arguments,
-            producer,
             log,
             ledger,
             stop,
+            kept,
         }
-    }
-
-    /// Begins where the last run stopped.
-    fn resume(&mut self, kept: Option<Place>, line_max: usize) {
-        let following = &self.arguments.following;
-        let rotate_wait = i64::try_from(following.rotate_wait.as_millis()).unwrap_or(i64::MAX);
-        let is_at_end = following.from == Begin::End;
-        let resume = kept.map(|place| (place.id, place.position));
-        self.tail = Tail::new(Millis(rotate_wait), is_at_end, resume);
-        self.line_max = line_max;
-        self.lines = Lines::new(line_max, 0);
-        self.kept = kept;
     }
 
     /// Reads and sends until a signal comes.

@@ -87,6 +87,11 @@ impl Ledger {
         self.sent.len()
     }
 
+    /// The place in the state file.
+    pub(crate) fn kept(&self) -> Option<Place> {
+        self.kept
+    }
+
     /// Up to where all is acknowledged.
     pub(crate) fn position(&self) -> Option<u64> {
         self.reached.map(|place| place.position)
