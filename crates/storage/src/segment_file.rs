@@ -256,6 +256,15 @@ impl SegmentFile {
         Ok(())
     }
 
+    /// Gives back the blocks that a former process may have reserved behind the end: this one knows
+    /// of none.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn drop_reserved(&mut self) -> Result<(), StorageError> {
+        self.set_length(self.end)
+    }
+
     /// Walks the frames from `from` on and cuts off, durably, what comes after the last whole one.
     ///
     /// For the time before anybody reads the file: it goes on taking appends.

@@ -236,6 +236,8 @@ impl Run<'_> {
         } = scanned;
         if end < file.end() {
             file.cut(end)?;
+        } else {
+            file.drop_reserved()?;
         }
         let created = self.start.now;
         let active = ActiveSegment {

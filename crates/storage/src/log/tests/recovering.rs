@@ -6,6 +6,8 @@
 //!
 //! Source: none.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::*;
 
 /// Writes the recovery point as the broker does from time to time.
@@ -167,6 +169,24 @@ fn room_ahead_of_a_killed_log_is_no_torn_tail() {
     assert_eq!(opened.recovery.cut, None);
     assert_eq!(length(), end);
     assert_eq!(offsets(&opened.log.view(), 0, 30), upto(30));
+}
+
+#[test]
+fn blocks_that_a_killed_process_had_reserved_are_given_back() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig::default());
+    let path = fixture.path("00000000000000000000.log");
+    let spare = || {
+        let metadata = std::fs::metadata(&path).unwrap();
+        (metadata.blocks() * 512).saturating_sub(metadata.len())
+    };
+    log.fill_to(50, 1, 50_000);
+    assert!(log.has_room());
+    assert!(spare() > 500_000, "{} reserved", spare());
+    drop(log);
+    let opened = fixture.open(LogConfig::default());
+    assert!(spare() < 100_000, "{} still reserved", spare());
+    assert_eq!(offsets(&opened.log.view(), 0, 50), upto(50));
 }
 
 #[test]
