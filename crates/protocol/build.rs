@@ -2,7 +2,9 @@
 //!
 //! Input: the schemas in `schema/`, one file per API; their format is described in
 //! `build/parse.rs`. Output: `$OUT_DIR/messages.rs`, a module per schema with the structs and their
-//! codecs, and `$OUT_DIR/api_key.rs`, the table of the APIs. `src/lib.rs` includes both.
+//! codecs, and the tables `$OUT_DIR/api_key.rs`, of the APIs, and `$OUT_DIR/metadata_record.rs`, of
+//! the records of Kafka's metadata log. The files of these names in `src/`, and `src/lib.rs`,
+//! include them.
 //!
 //! Invariants, checked here and in `build/schema.rs` before a line is written: a schema that could
 //! produce a decoder that allocates without reading, or an encoder that loses data, fails the
@@ -29,6 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let schemas = read_schemas(Path::new("schema"))?;
     fs::write(out_dir.join("messages.rs"), emit::messages(&schemas))?;
     fs::write(out_dir.join("api_key.rs"), emit::api_keys(&schemas))?;
+    let records = emit::metadata_records(&schemas);
+    fs::write(out_dir.join("metadata_record.rs"), records)?;
     Ok(())
 }
 

@@ -53,18 +53,35 @@ pub(crate) fn messages(schemas: &[Schema]) -> String {
          macro_rules! for_each_message {
          ($callback:ident) => {",
     );
-    for schema in schemas {
-        for message in &schema.messages {
-            source.line(&format!(
-                "$callback!({}, {});",
-                schema.module,
-                message.name()
-            ));
+    for (module, message) in all_messages(schemas) {
+        if !matches!(message.role, Role::Record(_)) {
+            source.line(&format!("$callback!({module}, {});", message.name()));
+        }
+    }
+    source.line("};");
+    source.line("}");
+    source.lines(
+        "
+         /// Calls the macro `$callback!(module, Type);` for each record of Kafka's metadata log.
+         #[macro_export]
+         macro_rules! for_each_metadata_record {
+         ($callback:ident) => {",
+    );
+    for (module, message) in all_messages(schemas) {
+        if matches!(message.role, Role::Record(_)) {
+            source.line(&format!("$callback!({module}, {});", message.name()));
         }
     }
     source.line("};");
     source.line("}");
     source.text
+}
+
+fn all_messages(schemas: &[Schema]) -> impl Iterator<Item = (&str, &Message)> {
+    schemas.iter().flat_map(|schema| {
+        let module = schema.module.as_str();
+        schema.messages.iter().map(move |message| (module, message))
+    })
 }
 
 fn module(source: &mut Source, schema: &Schema) {
@@ -112,7 +129,11 @@ fn declaration(source: &mut Source, message: &Message, definition: &Struct) {
             Some(first) => format!(", flexible from {first}"),
             None => String::new(),
         };
-        format!("{:?}, {versions}{flexible}.", message.role)
+        let role = match message.role {
+            Role::Record(key) => format!("Record {key} of Kafka's metadata log"),
+            role => format!("{role:?}"),
+        };
+        format!("{role}, {versions}{flexible}.")
     } else {
         format!("Part of [`{}`], {versions}.", message.name())
     };
@@ -323,6 +344,21 @@ pub(crate) fn api_keys(schemas: &[Schema]) -> String {
                 "{} {} {first} {last} {flexible};",
                 api.key, api.name
             ));
+        }
+    }
+    source.line("}");
+    source.text
+}
+
+/// The table that `src/metadata_record.rs` expands into an enum.
+pub(crate) fn metadata_records(schemas: &[Schema]) -> String {
+    let mut source = Source::default();
+    source.line("metadata_records! {");
+    for (module, message) in all_messages(schemas) {
+        if let Role::Record(key) = message.role {
+            let name = message.name();
+            let variant = name.strip_suffix("Record").unwrap_or(name);
+            source.line(&format!("{key} {module} {variant} {name};"));
         }
     }
     source.line("}");

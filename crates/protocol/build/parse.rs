@@ -15,7 +15,9 @@
 //!   topics        []FetchTopic  4+             a field: name, type, versions, attributes
 //!     topic       string        4-12           the fields of FetchTopic, which this line defines
 //!
-//! response 4-18 flexible 12+                   named FetchResponse; `data Name 0-3` names itself
+//! response 4-18 flexible 12+                   named FetchResponse; `data Name 0-3` names itself,
+//!                                              `record 3 NameRecord 0-2` is one of Kafka's
+//!                                              metadata log, with its key
 //! ```
 //!
 //! - Types: `bool int8 int16 uint16 int32 int64 float64 uuid string bytes records`, the name of a
@@ -56,7 +58,10 @@ impl Schema {
                 (Some("data"), Some(name), Some(versions)) => {
                     schema.add_message(Role::Data, Some(name), versions, &line, &mut lines)
                 }
-                _ => Err("expected `api`, `request`, `response` or `data`".to_owned()),
+                (Some("record"), Some(key), Some(name)) => {
+                    schema.add_record(key, name, &line, &mut lines)
+                }
+                _ => Err("expected `api`, `request`, `response`, `data` or `record`".to_owned()),
             };
             // An error inside of a message names its own line.
             result.map_err(|error| match error.split_once(": ") {
@@ -77,6 +82,24 @@ impl Schema {
             name: name.to_owned(),
         });
         Ok(())
+    }
+
+    fn add_record(
+        &mut self,
+        key: &str,
+        name: &str,
+        line: &Line<'_>,
+        lines: &mut Lines<'_>,
+    ) -> Result<(), String> {
+        let role = Role::Record(key.parse().map_err(|_| format!("bad key `{key}`"))?);
+        if self.messages.iter().any(|known| known.role == role) {
+            return Err(format!("two records have key {key}"));
+        }
+        if !name.ends_with("Record") {
+            return Err(format!("`{name}` is not the name of a record"));
+        }
+        let versions = line.words.get(3).ok_or("a record has versions")?;
+        self.add_message(role, Some(name), versions, line, lines)
     }
 
     fn add_message(

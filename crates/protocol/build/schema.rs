@@ -35,6 +35,8 @@ pub(crate) enum Role {
     Request,
     Response,
     Data,
+    /// A record of Kafka's metadata log, with its key.
+    Record(u32),
 }
 
 /// What is encoded as one piece.

@@ -88,6 +88,7 @@ fn check_all(frame: &Bytes) {
         }
     }
     skein_protocol::for_each_message!(check_message);
+    skein_protocol::for_each_metadata_record!(check_message);
 }
 
 #[test]
@@ -147,6 +148,7 @@ fn many_elements_in_few_bytes_are_bounded() {
         }
     }
     skein_protocol::for_each_message!(check_message);
+    skein_protocol::for_each_metadata_record!(check_message);
 }
 
 proptest! {
@@ -197,4 +199,5 @@ fn damaged_messages_are_refused_or_decode_to_something() {
         }
     }
     skein_protocol::for_each_message!(check_message);
+    skein_protocol::for_each_metadata_record!(check_message);
 }

@@ -6,7 +6,8 @@
 //! `kafka-protocol` crate on every version it knows, never panics, and allocates within its bound.
 //!
 //! Invariant: every API and every version is covered, because the messages come from
-//! `for_each_message!` and the versions from the schemas.
+//! `for_each_message!` and the versions from the schemas. The oracle does not know the records of
+//! Kafka's metadata log: golden bytes stand in for it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failure is a failed test
 
@@ -17,6 +18,7 @@ mod corpus;
 mod generate;
 mod golden;
 mod hostile_input;
+mod metadata_records;
 mod oracle;
 mod produce_stream;
 #[path = "../support/round_trip.rs"]
