@@ -133,7 +133,7 @@ pub trait Disk: Send + Sync {
     fn space(&self, path: &Path) -> io::Result<DiskSpace>;
 
     /// Takes the lock file at `path` for this process until the guard is dropped or the process
-    /// ends.
+    /// ends. Kafka's processes and ours exclude one another too.
     ///
     /// # Errors
     /// `WouldBlock` if another process holds it; else what the system says.

@@ -8,7 +8,7 @@
 //!   while it is mapped.
 //!
 //! Source: `pwritev(2)`, `fallocate(2)`, `preadv2(2)`, `fdatasync(2)`, `posix_fadvise(2)`,
-//! `mmap(2)`, `flock(2)`.
+//! `mmap(2)`, `flock(2)`, `fcntl(2)` (record locks).
 
 use std::ffi::OsString;
 use std::fs;
@@ -52,6 +52,9 @@ const FILL_PIECES: usize = 8;
 
 /// `f_type` of a tmpfs (`TMPFS_MAGIC`).
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// `f_type` of NFS (`NFS_SUPER_MAGIC`).
+const NFS_SUPER_MAGIC: i64 = 0x6969;
 
 /// The system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -152,7 +155,25 @@ impl Disk for RealDisk {
             .truncate(false)
             .open(path)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        lock_record(&file)?;
         Ok(Box::new(RealLock { _file: file }))
+    }
+}
+
+/// Locks the file for programs that know record locks only: Java's, and so Kafka.
+///
+/// `flock` is what excludes this process itself. A record lock is the whole process's, so that
+/// whoever tries to lock a file twice takes it away from the first one. On NFS both are the same.
+fn lock_record(file: &fs::File) -> io::Result<()> {
+    let on_nfs = rustix::fs::fstatfs(file)
+        .is_ok_and(|status| i128::from(status.f_type) == i128::from(NFS_SUPER_MAGIC));
+    if on_nfs {
+        return Ok(());
+    }
+    match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
+        // What a system call says of a lock that is held; `flock` says the latter.
+        Err(Errno::ACCESS | Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+        other => Ok(other?),
     }
 }
 
