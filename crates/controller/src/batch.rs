@@ -96,6 +96,7 @@ fn found_cluster(image: &Image, found: &request::FoundCluster) -> Decision {
     Decision {
         records: std::iter::once(cluster)
             .chain(found.features.iter().map(feature))
+            .chain(found.records.iter().cloned())
             .collect(),
         response: Response::FoundCluster(found.cluster_id),
     }
@@ -224,12 +225,17 @@ mod tests {
             Request::FoundCluster(FoundCluster {
                 cluster_id: Uuid([byte; 16]),
                 features,
+                records: vec![Record::Topic {
+                    id: Uuid([9; 16]),
+                    name: TopicName::new("t").unwrap(),
+                }],
             })
         };
         let first = world.grant(found(1));
         assert_eq!(world.grant(found(2)), first);
         assert_eq!(world.image.cluster_id(), Some(Uuid([1; 16])));
         assert_eq!(world.image.feature("metadata.version"), 1);
+        assert!(world.image.topic_by_name("t").is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!
 //! Source: the requests of KIP-631 and of Kafka's admin protocol.
 
+use skein_metadata::Record;
 use skein_types::{ErrorCode, Uuid};
 
 use crate::{
@@ -24,6 +25,8 @@ pub struct FoundCluster {
     pub cluster_id: Uuid,
     /// Levels of its features.
     pub features: Vec<(String, i16)>,
+    /// What else there is from the first moment on: what another system's directory held.
+    pub records: Vec<Record>,
 }
 
 /// A request type that knows its response.

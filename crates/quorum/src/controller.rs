@@ -7,7 +7,7 @@
 //!
 //! Source: own design.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 use skein_config::BrokerConfig;
 use skein_controller::{Call, FoundCluster, Refusal, Request};
 use skein_env::{Env, Lane};
-use skein_metadata::{Image, LogId};
+use skein_metadata::{Image, LogId, Record};
 use skein_types::{ErrorCode, Uuid};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::QuorumError;
 use crate::identity::Identity;
-use crate::node::{self, Node, RaftHandle};
+use crate::node::{self, Node, Opened, RaftHandle};
 use crate::proposer::{Proposer, REQUESTS_QUEUED_MAX, Waiting};
 use crate::runtime::{on_control_lane, within};
 use crate::state_machine::Published;
@@ -40,6 +40,17 @@ pub struct QuorumOptions {
     pub config: Arc<BrokerConfig>,
     /// Levels of the features that a new cluster starts with.
     pub features: Vec<(String, i16)>,
+}
+
+/// What a new cluster begins with when it takes over from another system.
+#[derive(Clone, Debug)]
+pub struct FoundingImage {
+    /// The cluster's id.
+    pub cluster_id: Uuid,
+    /// Raft id of the node that founds it, drawn at random: a broker among the records has it too.
+    pub raft_id: u64,
+    /// All there is, fit to be applied to an empty image.
+    pub records: Vec<Record>,
 }
 
 /// The quorum as this node sees it.
@@ -84,11 +95,33 @@ impl Controller {
     /// # Errors
     /// [`QuorumError`]: the directory is in use, was damaged, or the disk fails.
     pub async fn start(env: Env, options: QuorumOptions) -> Result<Self, QuorumError> {
+        Self::start_or_found(env, options, None).await
+    }
+
+    /// Founds a cluster that begins with `image` in an empty `metadata.log.dir`, and leads. A crash
+    /// in between leaves a directory that is to be removed.
+    ///
+    /// # Errors
+    /// [`QuorumError`]: another cluster is there, the image does not fit into an entry or is none,
+    /// the disk fails.
+    pub async fn found(
+        env: Env,
+        options: QuorumOptions,
+        image: FoundingImage,
+    ) -> Result<Self, QuorumError> {
+        Self::start_or_found(env, options, Some(image)).await
+    }
+
+    async fn start_or_found(
+        env: Env,
+        options: QuorumOptions,
+        image: Option<FoundingImage>,
+    ) -> Result<Self, QuorumError> {
         let peers = options.config.node.cluster_peers.len();
         if peers > 0 {
             return Err(QuorumError::Peers { count: peers });
         }
-        let starting = start(env.clone(), options);
+        let starting = start(env.clone(), options, image);
         on_control_lane(&env, "quorum start", starting)
             .await
             .unwrap_or_else(|| Err(QuorumError::stopped("the node was ended")))
@@ -216,21 +249,17 @@ impl Controller {
     }
 }
 
-async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumError> {
+async fn start(
+    env: Env,
+    options: QuorumOptions,
+    image: Option<FoundingImage>,
+) -> Result<Controller, QuorumError> {
     let QuorumOptions {
         directory,
         config,
         features,
     } = options;
-    let opening = {
-        let (env, directory) = (env.clone(), directory.clone());
-        env.clone()
-            .offload_on(Lane::Control, "open quorum", move || {
-                node::open(&env, &directory)
-            })
-            .await
-    };
-    let opened = opening.ok_or_else(|| QuorumError::stopped("the node was ended"))??;
+    let opened = open(&env, &directory, image.as_ref()).await?;
     let Some(founding) = opened.identity.founding.clone() else {
         let path = directory.join(crate::IDENTITY_FILE);
         return Err(QuorumError::lost(&path, "without a cluster"));
@@ -270,7 +299,8 @@ async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumErr
     let controller = Controller {
         inner: Arc::new(inner),
     };
-    match found(&controller, identity, directory, features).await {
+    let records = image.map(|image| image.records).unwrap_or_default();
+    match found(&controller, identity, directory, features, records).await {
         Ok(()) => Ok(controller),
         Err(error) => {
             // The first error is the one to tell.
@@ -280,6 +310,33 @@ async fn start(env: Env, options: QuorumOptions) -> Result<Controller, QuorumErr
     }
 }
 
+/// Opens the directory; without an identity it gets that of `image`, or a new one.
+async fn open(
+    env: &Env,
+    directory: &Path,
+    image: Option<&FoundingImage>,
+) -> Result<Opened, QuorumError> {
+    let ids = image.map(|image| (image.raft_id, image.cluster_id));
+    let opening = {
+        let (env, directory) = (env.clone(), directory.to_path_buf());
+        move || {
+            node::open(&env, &directory, || match ids {
+                Some((raft_id, cluster_id)) => Identity::found_as(raft_id, cluster_id),
+                None => Identity::found_alone(&*env.rng),
+            })
+        }
+    };
+    let opened = env
+        .offload_on(Lane::Control, "open quorum", opening)
+        .await
+        .ok_or_else(|| QuorumError::stopped("the node was ended"))??;
+    if ids.is_some_and(|(raft_id, _)| raft_id != opened.identity.raft_id) {
+        let path = directory.join(crate::IDENTITY_FILE);
+        return Err(QuorumError::lost(&path, "another node's"));
+    }
+    Ok(opened)
+}
+
 /// Founds the cluster if it is not founded, and marks the identity initialised once that is
 /// durable.
 async fn found(
@@ -287,11 +344,13 @@ async fn found(
     identity: Identity,
     directory: PathBuf,
     features: Vec<(String, i16)>,
+    records: Vec<Record>,
 ) -> Result<(), QuorumError> {
     let expected = controller.cluster_id();
     let request = FoundCluster {
         cluster_id: expected,
         features,
+        records,
     };
     let cluster_id = controller
         .propose(request)

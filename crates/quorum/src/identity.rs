@@ -67,7 +67,11 @@ impl Identity {
         let raft_id = rng.next_u64().max(1);
         let mut cluster_id = [0; 16];
         rng.fill(&mut cluster_id);
-        let cluster_id = Uuid::from_random(cluster_id);
+        Self::found_as(raft_id, Uuid::from_random(cluster_id))
+    }
+
+    /// A new node that founds this cluster.
+    pub(crate) fn found_as(raft_id: u64, cluster_id: Uuid) -> Self {
         let members = vec![(raft_id, String::new())];
         Self {
             raft_id,

@@ -37,7 +37,7 @@ mod snapshot_file;
 mod state_machine;
 mod types;
 
-pub use controller::{Controller, QuorumOptions, QuorumStatus};
+pub use controller::{Controller, FoundingImage, QuorumOptions, QuorumStatus};
 pub use error::QuorumError;
 pub use identity::IDENTITY_FILE;
 pub use skein_controller::{Call, Refusal, Request, Response};

@@ -74,8 +74,13 @@ pub(crate) struct Opened {
     pub(crate) snapshot_file: SnapshotFile,
 }
 
-/// Opens the directory; makes what is missing if nothing ever was there. Blocks.
-pub(crate) fn open(env: &Env, directory: &Path) -> Result<Opened, QuorumError> {
+/// Opens the directory; makes what is missing if nothing ever was there, with an identity of
+/// `found`. Blocks.
+pub(crate) fn open(
+    env: &Env,
+    directory: &Path,
+    found: impl FnOnce() -> Identity,
+) -> Result<Opened, QuorumError> {
     let disk = &env.disk;
     create_directory(&**disk, directory)?;
     let lock = lock(&**disk, directory)?;
@@ -98,7 +103,7 @@ pub(crate) fn open(env: &Env, directory: &Path) -> Result<Opened, QuorumError> {
             ));
         }
         None => {
-            let identity = Identity::found_alone(&*env.rng);
+            let identity = found();
             identity.write(&**disk, directory)?;
             identity
         }

@@ -12,9 +12,9 @@ use skein_controller::{
     CreateTopics, CreateTopicsResult, DiskState, Heartbeat, NewTopic, RegisterBroker,
 };
 use skein_env::sim::{Fault, SimWorld};
-use skein_metadata::{Endpoint, Image, encode_snapshot};
-use skein_quorum::{Controller, QuorumError, QuorumOptions, Refusal};
-use skein_types::{BrokerEpoch, BrokerId, ErrorCode, Uuid};
+use skein_metadata::{Endpoint, Image, Record, encode_snapshot};
+use skein_quorum::{Controller, FoundingImage, QuorumError, QuorumOptions, Refusal};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, ProducerId, TopicName, Uuid};
 
 fn options(directory: &Path) -> QuorumOptions {
     QuorumOptions {
@@ -105,6 +105,55 @@ fn an_empty_directory_becomes_a_cluster_and_stays_it() {
         );
         assert!(controller.image().topic_by_name("t").is_some());
         controller.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_cluster_may_begin_with_what_another_system_had() {
+    let world = SimWorld::new(1);
+    world.block_on(async {
+        let (cluster_id, raft_id) = (Uuid([3; 16]), 77);
+        let image = FoundingImage {
+            cluster_id,
+            raft_id,
+            records: vec![
+                Record::Topic {
+                    id: Uuid([4; 16]),
+                    name: TopicName::new("t").unwrap(),
+                },
+                Record::ProducerIds {
+                    broker_id: BrokerId(1),
+                    broker_epoch: BrokerEpoch(5),
+                    next_producer_id: ProducerId(3000),
+                },
+            ],
+        };
+        let found = |image| Controller::found(world.node("a"), options(&directory()), image);
+        let controller = found(image.clone()).await.unwrap();
+        assert_eq!(controller.image().next_producer_id(), ProducerId(3000));
+        controller.shutdown().await.unwrap();
+        let other = FoundingImage {
+            raft_id: 78,
+            ..image.clone()
+        };
+        let refused = found(other).await.err().unwrap().to_string();
+        assert!(refused.contains("another node's"), "{refused}");
+
+        let controller = start(&world).await.unwrap();
+        let ids = (controller.cluster_id(), controller.raft_id());
+        assert_eq!(ids, (cluster_id, raft_id));
+        assert!(controller.image().topic_by_name("t").is_some());
+        controller.shutdown().await.unwrap();
+
+        // What does not fit is refused, and founds nothing.
+        let twice = FoundingImage {
+            records: [image.records.clone(), image.records].concat(),
+            ..image
+        };
+        let options = options(Path::new("/data/other"));
+        let refused = Controller::found(world.node("a"), options, twice).await;
+        let refused = refused.err().unwrap().to_string();
+        assert!(refused.contains("topic id"), "{refused}");
     });
 }
 
