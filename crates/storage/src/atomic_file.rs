@@ -23,8 +23,11 @@ use crate::StorageError;
 /// Most bytes of a file that [`read`] reads: 100,000 partitions with long names are a fifth of it.
 pub(crate) const FILE_MAX_BYTES: u64 = 128 * 1024 * 1024;
 
-/// Replaces the content of `path`, durably.
-pub(crate) fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> Result<(), StorageError> {
+/// Replaces the content of the small file at `path`, durably.
+///
+/// # Errors
+/// What the disk says; the file has the old content or the new one.
+pub fn replace(disk: &dyn Disk, path: &Path, content: &[u8]) -> Result<(), StorageError> {
     replace_unflushed(disk, path, content, true)?;
     let Some(directory) = path.parent() else {
         return Ok(());

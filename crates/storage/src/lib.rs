@@ -22,6 +22,7 @@ pub mod segment_file;
 #[cfg(test)]
 mod testing;
 
+pub use atomic_file::replace as replace_small_file;
 pub use directory::create_directory;
 pub use error::{Severity, StorageError};
 pub use log::{
@@ -33,5 +34,5 @@ pub use log::{
 pub use log_config::LogConfig;
 pub use log_directory::{
     CacheLimits, CheckpointFile, CleanShutdown, DeletedDirectory, DirectoryState, LogDirectory,
-    META_PROPERTIES, MetaProperties,
+    META_PROPERTIES, MetaProperties, lock as lock_directory,
 };

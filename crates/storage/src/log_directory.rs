@@ -47,11 +47,14 @@ mod partition_metadata;
 
 pub(crate) use checkpoint::{Checkpoint, read as read_checkpoint};
 pub use clean_shutdown::CleanShutdown;
+pub(crate) use clean_shutdown::read as read_clean_shutdown;
 pub(crate) use condition::Condition;
 pub use condition::DirectoryState;
 pub(crate) use file_cache::{Cache, Slot};
 pub use meta_properties::{META_PROPERTIES, MetaProperties};
-pub(crate) use partition_metadata::check_or_write as check_or_write_topic_id;
+pub(crate) use partition_metadata::{
+    check_or_write as check_or_write_topic_id, read as read_topic_id,
+};
 
 const LOCK: &str = ".lock";
 /// End of the name of a directory whose log is going away.
@@ -145,7 +148,7 @@ impl LogDirectory {
         limits: CacheLimits,
     ) -> Result<Arc<Self>, StorageError> {
         create_directory(&*disk, path)?;
-        let lock = lock(&*disk, &path.join(LOCK))?;
+        let lock = lock(&*disk, path)?;
         let checkpoint = |name| Checkpoint::open(&*disk, path.join(name));
         let clean_shutdown = clean_shutdown::read(&*disk, path)?;
         let directory = Self {
@@ -462,12 +465,15 @@ impl LogDirectory {
     }
 }
 
-fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn LockGuard>, StorageError> {
-    disk.lock(path).map_err(|source| match source.kind() {
-        io::ErrorKind::WouldBlock => StorageError::Locked {
-            path: path.to_path_buf(),
-        },
-        _ => StorageError::io("lock", path, source),
+/// Locks the log directory at `path` for this process, without opening it.
+///
+/// # Errors
+/// [`StorageError::Locked`] while another process has it, be it Kafka; what the disk says.
+pub fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn LockGuard>, StorageError> {
+    let path = path.join(LOCK);
+    disk.lock(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => StorageError::Locked { path },
+        _ => StorageError::io("lock", &path, source),
     })
 }
 

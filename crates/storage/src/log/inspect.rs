@@ -29,8 +29,8 @@ mod walk;
 pub use index_file::{IndexEntry, IndexFile};
 pub use locate::{IndexStep, Located, locate_offset, locate_timestamp};
 pub use partition::{
-    CHECKPOINTS, FileName, Offsets, PartitionFiles, is_log_directory, partitions, read_checkpoint,
-    read_small_file,
+    CHECKPOINTS, FileName, Offsets, PartitionFiles, has_clean_shutdown, is_log_directory,
+    partitions, read_checkpoint, read_small_file, topic_id,
 };
 pub use verify::{Finding, Verified, VerifyOptions, Weight, verify_partition};
 pub use walk::{InspectedBatch, SegmentWalk, Step};

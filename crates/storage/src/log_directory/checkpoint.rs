@@ -40,6 +40,8 @@ impl Checkpoint {
     pub(crate) fn open(disk: &dyn Disk, path: PathBuf) -> Result<Self, StorageError> {
         let offsets = match atomic_file::read(disk, &path)? {
             None => BTreeMap::new(),
+            // Kafka makes the file long before it has something to write there.
+            Some(content) if content.is_empty() => BTreeMap::new(),
             Some(content) => parse(&content).unwrap_or_else(|garbage| {
                 tracing::warn!(
                     path = %path.display(),

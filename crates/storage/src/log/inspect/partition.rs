@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use skein_env::{Disk, EntryKind};
-use skein_types::{Offset, TopicPartition};
+use skein_types::{Offset, TopicId, TopicPartition};
 
 use crate::StorageError;
 use crate::atomic_file;
 use crate::log::names::{self, FileKind, Name};
-use crate::log_directory::{META_PROPERTIES, parse_partition};
+use crate::log_directory::{META_PROPERTIES, parse_partition, read_clean_shutdown, read_topic_id};
 
 /// The checkpoints of a log directory: names, and what their offsets are.
 pub const CHECKPOINTS: [(&str, &str); 4] = [
@@ -192,6 +192,22 @@ pub fn read_checkpoint(
 /// What the disk says; [`StorageError::Corrupt`] if it is not small.
 pub fn read_small_file(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
     atomic_file::read(disk, path)
+}
+
+/// The topic id in the directory of a partition; `None` if it has none that can be read.
+///
+/// # Errors
+/// What the disk says.
+pub fn topic_id(disk: &dyn Disk, directory: &Path) -> Result<Option<TopicId>, StorageError> {
+    read_topic_id(disk, directory)
+}
+
+/// Whether the last process that used the log directory has stopped in order.
+///
+/// # Errors
+/// What the disk says.
+pub fn has_clean_shutdown(disk: &dyn Disk, directory: &Path) -> Result<bool, StorageError> {
+    Ok(read_clean_shutdown(disk, directory)?.is_some())
 }
 
 /// The directories of partitions in the log directory `directory`, by name.
