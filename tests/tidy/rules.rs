@@ -13,7 +13,7 @@ const ALL: &[&str] = &["*"];
 const PROGRAMS: [&str; 2] = ["skein", "sim"];
 
 /// The crates that a crate may depend on. The order is that of the layers, lowest first.
-pub(crate) const EDGES: [(&str, &[&str]); 16] = [
+pub(crate) const EDGES: [(&str, &[&str]); 17] = [
     ("types", &[]),
     ("config", &["types"]),
     ("record", &["types"]),
@@ -41,6 +41,20 @@ pub(crate) const EDGES: [(&str, &[&str]); 16] = [
     (
         "client",
         &["types", "config", "record", "protocol", "env", "net"],
+    ),
+    (
+        "import",
+        &[
+            "types",
+            "config",
+            "record",
+            "protocol",
+            "metadata",
+            "controller",
+            "env",
+            "storage",
+            "quorum",
+        ],
     ),
     ("skein", ALL),
     ("sim", ALL),
@@ -183,7 +197,7 @@ pub(crate) fn inline_tests_at(lines: &[&str]) -> usize {
 }
 
 /// Crates that reach the outside world through `skein_env` only.
-const BEHIND_ENV: [&str; 5] = ["broker", "client", "net", "quorum", "storage"];
+const BEHIND_ENV: [&str; 6] = ["broker", "client", "import", "net", "quorum", "storage"];
 
 /// Names of the outside world that belong to `skein_env` alone.
 const OUTSIDE_WORLD: [&str; 6] = [
