@@ -10,6 +10,7 @@ use crate::bench::BenchArguments;
 use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::consume::ConsumeArguments;
+use crate::import::ImportArguments;
 use crate::log::LogArguments;
 use crate::produce::ProduceArguments;
 use crate::record::RecordArguments;
@@ -27,6 +28,7 @@ Examples:
   skein bench produce                                how fast is it?
   skein config doc                                   every key, explained
   skein log verify skein-data                        whether the files agree
+  skein import kafka /var/lib/kafka/data             take over a directory of Kafka
 
 'skein COMMAND --help' has more examples.";
 
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Config(ConfigArguments),
     /// Look at the files of a node, without a node.
     Log(LogArguments),
+    /// Take over a data directory of another system.
+    Import(ImportArguments),
     /// Print a script that completes commands and options in a shell.
     Completions(CompletionsArguments),
 }
@@ -184,6 +188,9 @@ mod tests {
             "skein record redact t --partition 0",
             "skein record redact t --partition 0 --offset -1",
             "skein log dump",
+            "skein import",
+            "skein import kafka",
+            "skein import rabbitmq d",
             "skein log locate d",
             "skein log locate d --offset 1 --timestamp 1h",
             "skein log locate d --offset -1",

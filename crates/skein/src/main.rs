@@ -16,6 +16,7 @@ mod completions;
 mod config;
 mod consume;
 mod failure;
+mod import;
 mod log;
 mod logs;
 mod output;
@@ -51,5 +52,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Config(config) => config::run(config),
         Command::Log(log) => log::run(log),
         Command::Record(record) => record::run(record),
+        Command::Import(import) => import::run(&import),
     }
 }
