@@ -72,6 +72,9 @@ impl ProducePolicy {
     }
 }
 
+/// A client is told of this many records of a batch that are refused one by one.
+pub const REFUSED_RECORDS_MAX: usize = 100;
+
 /// Why a produced batch is refused; the text is the client's error message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Rejection {
@@ -181,11 +184,13 @@ pub enum Rejection {
         /// The largest allowed.
         latest: Millis,
     },
-    /// A record without a key on a compacted topic.
-    #[error("a compacted topic cannot accept record {index} without a key")]
-    KeyMissing {
-        /// Place of the record in the batch, from 0.
-        index: usize,
+    /// Records without keys on a compacted topic.
+    #[error("a compacted topic takes no records without keys: {count} of the batch have none")]
+    KeysMissing {
+        /// How many they are.
+        count: usize,
+        /// The places in the batch of the first ones, from 0; [`REFUSED_RECORDS_MAX`] at most.
+        indexes: Vec<i32>,
     },
 }
 
@@ -212,7 +217,7 @@ impl Rejection {
             | Self::DeleteHorizon
             | Self::Producer { .. }
             | Self::TransactionWithoutProducer
-            | Self::KeyMissing { .. } => ErrorCode::InvalidRecord,
+            | Self::KeysMissing { .. } => ErrorCode::InvalidRecord,
         }
     }
 }
@@ -254,15 +259,22 @@ pub fn check_produce(
 /// records, to at most `max_bytes`.
 ///
 /// # Errors
-/// [`Rejection::KeyMissing`], or [`Rejection::Corrupt`] where the records cannot be read.
+/// [`Rejection::KeysMissing`], or [`Rejection::Corrupt`] where the records cannot be read.
 pub fn check_keys(batch: &BatchView<'_>, max_bytes: usize) -> Result<(), Rejection> {
     let records = batch.records(max_bytes).map_err(Rejection::Corrupt)?;
-    for (index, record) in records.iter().enumerate() {
+    let (mut count, mut indexes) = (0, Vec::new());
+    for (index, record) in (0..).zip(&records) {
         if record.map_err(Rejection::Corrupt)?.key.is_none() {
-            return Err(Rejection::KeyMissing { index });
+            count += 1;
+            if indexes.len() < REFUSED_RECORDS_MAX {
+                indexes.push(index);
+            }
         }
     }
-    Ok(())
+    match count {
+        0 => Ok(()),
+        _ => Err(Rejection::KeysMissing { count, indexes }),
+    }
 }
 
 fn check_one_batch(records: &[u8]) -> Result<BatchHeader, Rejection> {

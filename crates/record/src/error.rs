@@ -70,7 +70,7 @@ pub enum BatchError {
         id: u8,
     },
     /// The records don't decompress, or to more than allowed.
-    #[error("cannot decompress {codec} records")]
+    #[error("cannot decompress {codec} records: {source}")]
     Compression {
         /// The batch's codec.
         codec: Codec,

@@ -33,7 +33,7 @@ use bytes::BytesMut;
 use skein_net::{BodyReader, Started};
 use skein_partition::Acks;
 use skein_protocol::messages::produce::{
-    PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use skein_protocol::{ApiKey, Item, ProduceStream, Str};
 use skein_record::{BatchBuf, Codec, Rejection, check_keys, check_produce};
@@ -56,11 +56,40 @@ const NAMED_MAX: usize = 200_000;
 
 /// What became of one partition's batch.
 enum Outcome {
-    Refused {
-        code: ErrorCode,
-        message: Option<String>,
-    },
+    Refused(Refused),
     Appending(Reply),
+}
+
+/// Why a batch is not taken, and which of its records are to blame, by their places.
+struct Refused {
+    code: ErrorCode,
+    message: Option<String>,
+    records: Vec<i32>,
+}
+
+impl Outcome {
+    fn refused(code: ErrorCode, message: Option<String>) -> Self {
+        Self::Refused(Refused {
+            code,
+            message,
+            records: Vec::new(),
+        })
+    }
+}
+
+impl From<Rejection> for Outcome {
+    fn from(rejection: Rejection) -> Self {
+        let (code, message) = (rejection.code(), Some(rejection.to_string()));
+        let records = match rejection {
+            Rejection::KeysMissing { indexes, .. } => indexes,
+            _ => Vec::new(),
+        };
+        Self::Refused(Refused {
+            code,
+            message,
+            records,
+        })
+    }
 }
 
 struct PartitionOutcome {
@@ -230,18 +259,13 @@ impl Target<'_> {
         let now = shared.env.clock.now();
         let policy = replica.policy();
         if let Err(rejection) = check_produce(&records, &policy, self.version, now) {
-            let message = Some(rejection.to_string());
-            return Ok(Outcome::Refused {
-                code: rejection.code(),
-                message,
-            });
+            return Ok(rejection.into());
         }
         match BatchBuf::new(records) {
             // Nothing coordinates transactions: their records would stay undecided for ever.
-            Ok(batch) if batch.header().attributes.is_transactional() => Ok(Outcome::Refused {
-                code: ErrorCode::InvalidTxnState,
-                message: None,
-            }),
+            Ok(batch) if batch.header().attributes.is_transactional() => {
+                Ok(Outcome::refused(ErrorCode::InvalidTxnState, None))
+            }
             Ok(batch) => {
                 let batch = match repack::as_forced(shared, &replica, batch).await {
                     Ok(batch) => batch,
@@ -268,10 +292,7 @@ impl Target<'_> {
             // `check_produce` has parsed the same bytes.
             Err(error) => {
                 let message = Some(error.to_string());
-                Ok(Outcome::Refused {
-                    code: ErrorCode::CorruptMessage,
-                    message,
-                })
+                Ok(Outcome::refused(ErrorCode::CorruptMessage, message))
             }
         }
     }
@@ -282,10 +303,7 @@ impl Target<'_> {
         shared: &Arc<Shared>,
         length: usize,
     ) -> Result<(Arc<Replica>, Acks), Outcome> {
-        let refused = |code| Outcome::Refused {
-            code,
-            message: None,
-        };
+        let refused = |code| Outcome::refused(code, None);
         let acks = self.terms.acks.map_err(refused)?;
         let partition = PartitionIndex(self.index);
         let found = if self.version >= TOPIC_ID_VERSION {
@@ -295,11 +313,7 @@ impl Target<'_> {
         };
         let replica = found.map_err(refused)?;
         if let Err(rejection) = replica.policy().check_size(length) {
-            let message = Some(rejection.to_string());
-            return Err(Outcome::Refused {
-                code: rejection.code(),
-                message,
-            });
+            return Err(rejection.into());
         }
         Ok((replica, acks))
     }
@@ -333,21 +347,12 @@ async fn check_keys_of(
         let checked = check_keys(&batch.view(), UNPACKED_MAX_BYTES);
         (batch, checked)
     };
-    match checked {
-        Ok(()) => Ok(batch),
-        Err(rejection) => Err(Outcome::Refused {
-            code: rejection.code(),
-            message: Some(rejection.to_string()),
-        }),
-    }
+    checked.map(|()| batch).map_err(Outcome::from)
 }
 
 /// Nobody reads it any more.
 fn node_ends() -> Outcome {
-    Outcome::Refused {
-        code: ErrorCode::NotLeaderOrFollower,
-        message: None,
-    }
+    Outcome::refused(ErrorCode::NotLeaderOrFollower, None)
 }
 
 /// A response that waits for its acknowledgements.
@@ -364,7 +369,7 @@ impl Answer {
         let partitions = self.topics.iter().flat_map(|topic| &topic.partitions);
         partitions.filter_map(|partition| match &partition.outcome {
             Outcome::Appending(reply) => Some(reply),
-            Outcome::Refused { .. } => None,
+            Outcome::Refused(_) => None,
         })
     }
 
@@ -379,7 +384,7 @@ impl Answer {
             let mut partition_responses = Vec::with_capacity(topic.partitions.len());
             for partition in topic.partitions {
                 partition_responses.push(match partition.outcome {
-                    Outcome::Refused { code, message } => refused(partition.index, code, message),
+                    Outcome::Refused(why) => refused(partition.index, why),
                     Outcome::Appending(reply) => to_response(partition.index, reply.result().await),
                 });
             }
@@ -424,19 +429,29 @@ fn to_response(index: i32, result: AckResult) -> PartitionProduceResponse {
             ..Default::default()
         },
         Err(refusal) => {
-            let message = Some(refusal.to_string());
-            refused(index, refusal.error_code(), message)
+            let why = Refused {
+                code: refusal.error_code(),
+                message: Some(refusal.to_string()),
+                records: Vec::new(),
+            };
+            refused(index, why)
         }
     }
 }
 
-fn refused(index: i32, code: ErrorCode, message: Option<String>) -> PartitionProduceResponse {
+fn refused(index: i32, why: Refused) -> PartitionProduceResponse {
+    let records = why.records.into_iter();
+    let record_errors = records.map(|batch_index| BatchIndexAndErrorMessage {
+        batch_index,
+        batch_index_error_message: Some("a record of a compacted topic needs a key".into()),
+    });
     PartitionProduceResponse {
         index,
-        error_code: code.code(),
+        error_code: why.code.code(),
         base_offset: Offset::NONE.get(),
         log_start_offset: Offset::NONE.get(),
-        error_message: message.map(Str::from),
+        record_errors: record_errors.collect(),
+        error_message: why.message.map(Str::from),
         ..Default::default()
     }
 }

@@ -375,7 +375,10 @@ fn compacted_topic_needs_keys() {
     let batch = builder.build().unwrap();
     assert_eq!(
         check_keys(&batch.view(), 1_000),
-        Err(Rejection::KeyMissing { index: 1 })
+        Err(Rejection::KeysMissing {
+            count: 1,
+            indexes: vec![1]
+        })
     );
     let with_keys = batch_at(Codec::Gzip, &[NOW.0; 9]);
     let view = BatchView::parse(&with_keys).unwrap();
@@ -384,6 +387,22 @@ fn compacted_topic_needs_keys() {
         check_keys(&view, 10).unwrap_err().code(),
         ErrorCode::CorruptMessage
     );
+}
+
+#[test]
+fn only_the_first_of_many_records_without_keys_are_named() {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for number in 0..3 * REFUSED_RECORDS_MAX {
+        let key = (number % 2 == 0).then_some(&b"k"[..]);
+        builder.append(NOW, key, Some(b"v"), &[]).unwrap();
+    }
+    let batch = builder.build().unwrap();
+    let Err(Rejection::KeysMissing { count, indexes }) = check_keys(&batch.view(), 1 << 20) else {
+        panic!("half of them have no key");
+    };
+    assert_eq!(count, 3 * REFUSED_RECORDS_MAX / 2);
+    assert_eq!(indexes.len(), REFUSED_RECORDS_MAX);
+    assert_eq!(indexes[..3], [1, 3, 5]);
 }
 
 proptest! {

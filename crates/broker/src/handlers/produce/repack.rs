@@ -50,23 +50,19 @@ pub(super) async fn as_forced(
     let unpacked = unpack(&shared.env, budget, batch, max_bytes, pack).await;
     let packed = match unpacked.map(|(_, packed)| packed) {
         Some(Ok(Some(packed))) => packed,
-        Some(Err(error)) => return Err(refused(ErrorCode::InvalidRecord, error.to_string())),
+        Some(Err(error)) => {
+            let message = Some(error.to_string());
+            return Err(Outcome::refused(ErrorCode::InvalidRecord, message));
+        }
         // Its codec was another just now.
         Some(Ok(None)) => {
-            let message = "the batch could not be packed anew".to_owned();
-            return Err(refused(ErrorCode::UnknownServerError, message));
+            let message = Some("the batch could not be packed anew".to_owned());
+            return Err(Outcome::refused(ErrorCode::UnknownServerError, message));
         }
         None => return Err(node_ends()),
     };
     match policy.check_size(packed.as_slice().len()) {
         Ok(()) => Ok(packed),
-        Err(rejection) => Err(refused(rejection.code(), rejection.to_string())),
-    }
-}
-
-fn refused(code: ErrorCode, message: String) -> Outcome {
-    Outcome::Refused {
-        code,
-        message: Some(message),
+        Err(rejection) => Err(rejection.into()),
     }
 }
