@@ -5,6 +5,7 @@
 //!
 //! - the last value of every key that was flushed is there, whatever was interrupted;
 //! - each record that is there is one that was appended, at its offset, in order;
+//! - below the cleaner's checkpoint each key is there once: it is not compared with itself again;
 //! - indexes agree with the batches, and no file of a compaction is left;
 //! - the log opens again, also when opening is itself interrupted, and can be compacted then;
 //! - also under a policy that has changed to `delete` meanwhile.
@@ -168,14 +169,12 @@ fn compact(directory: &LogDirectory, log: &mut Log) -> Result<bool, CompactionEr
 struct Story {
     /// Survives a power cut.
     flushed: i64,
-    /// Lost before they were flushed: in a compacted topic the log may go on behind them.
-    lost: BTreeSet<i64>,
 }
 
 /// Appends and flushes what is missing, and compacts until nothing is dirty.
 fn tell(disk: &Arc<dyn Disk>, story: &mut Story) -> Result<(), CompactionError> {
     let (directory, mut log) = open(disk, true)?;
-    check(&log, story);
+    check(&directory, &log, story);
     flush(&directory, &mut log)?;
     story.flushed = log.log_end_offset().0;
     while log.log_end_offset().0 < RECORDS {
@@ -192,7 +191,7 @@ fn tell(disk: &Arc<dyn Disk>, story: &mut Story) -> Result<(), CompactionError> 
 }
 
 /// What must hold of a log that was opened.
-fn check(log: &Log, story: &mut Story) {
+fn check(directory: &LogDirectory, log: &Log, story: &Story) {
     let promised = story.flushed;
     log.check();
     let (view, end) = (log.view(), log.log_end_offset());
@@ -201,6 +200,8 @@ fn check(log: &Log, story: &mut Story) {
         "the log ends at {end}, {promised} was promised"
     );
     view.check_indexes().unwrap();
+    let cleaned_end = directory.checkpointed(CheckpointFile::Cleaner, &partition());
+    let cleaned_end = cleaned_end.unwrap_or(Offset(0)).0;
     let (mut next, mut last) = (Offset(0), BTreeMap::new());
     let mut missing: BTreeSet<i64> = (promised..end.0).collect();
     while let Some(range) = view.read(next, 1, end, true).unwrap() {
@@ -214,15 +215,19 @@ fn check(log: &Log, story: &mut Story) {
             let offset = record.offset.0;
             assert_eq!(record.key.unwrap(), key(offset).to_be_bytes());
             assert_eq!(record.value.unwrap()[..8], offset.to_be_bytes());
-            last.insert(key(offset), offset);
+            let before = last.insert(key(offset), offset);
+            let is_twice = before.is_some() && offset < cleaned_end;
+            assert!(
+                !is_twice,
+                "{offset} has a key that {before:?} has, below {cleaned_end}"
+            );
             missing.remove(&offset);
         }
         next = batch.header().next_offset();
     }
-    // Only flushed segments are compacted: what is missing behind them was lost.
-    story.lost.extend(missing);
-    let kept = (0..end.0).filter(|offset| !story.lost.contains(offset));
-    let expected: BTreeMap<i64, i64> = kept.map(|offset| (key(offset), offset)).collect();
+    // Only flushed segments are compacted, and nothing goes on behind what was lost.
+    assert_eq!(missing, BTreeSet::new(), "of a log that ends at {end}");
+    let expected: BTreeMap<i64, i64> = (0..end.0).map(|offset| (key(offset), offset)).collect();
     assert_eq!(last, expected, "of a log that ends at {end}");
 }
 
@@ -256,13 +261,13 @@ fn strike(call: u64, fault: Fault, seed: u64) {
     // Every third story changes its policy before anything else.
     if seed.is_multiple_of(3) {
         let (directory, log) = open(&disk, false).unwrap();
-        check(&log, &mut story);
+        check(&directory, &log, &story);
         drop((directory, log));
     }
     tell(&disk, &mut story).unwrap();
     let (directory, log) = open(&disk, true).unwrap();
     assert!(story.flushed >= RECORDS);
-    check(&log, &mut story);
+    check(&directory, &log, &story);
     let names = disk
         .read_directory(&Path::new(ROOT).join("orders-0"))
         .unwrap();

@@ -16,8 +16,9 @@
 //!   zeros too, asks the batch before it for its checksum first (`is_spoilt_below`);
 //! - above it the log ends at the last whole batch before the first bad byte, and offsets have no
 //!   gap;
-//! - a gap is no fault where compaction may have made it: in a topic that is compacted, and in one
-//!   that was, below the recovery point and below what the cleaner has checkpointed. So compaction
+//! - a gap is no fault where compaction may have made it: inside of a segment in a topic that is
+//!   compacted; between two, and in a topic that was compacted once, below the recovery point and
+//!   below what the cleaner has checkpointed. So compaction
 //!   takes segments below the recovery point only, and checkpoints how far it came before a file
 //!   with a gap takes its name;
 //! - what was read from above it may be in the page cache only, and is handed on as *found*
