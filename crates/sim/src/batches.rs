@@ -1,11 +1,11 @@
 //! Every batch that a run ever made, and how its bytes are told.
 //!
 //! Input: the wishes of producers; bytes that a consumer got. Output: batches to send; the name of
-//! the batch that the bytes are, if they are one, to the last byte.
+//! the batch that the bytes are, or are what is left of, to the last byte.
 //!
-//! A batch's content follows from its number: the first record begins with it, and everything else
-//! is drawn from it. So a reader can compare every byte without a copy of what was sent. Most
-//! batches come back as they were sent, which a fingerprint tells without unpacking them.
+//! A batch's content follows from its number (`content.rs`). So a reader can compare every byte
+//! without a copy of what was sent. Most batches come back as they were sent, which a fingerprint
+//! tells without unpacking them.
 //!
 //! Invariant: no two batches of a run are equal, and no part of one is a batch.
 //!
@@ -15,14 +15,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use skein_env::sim::SimRng;
-use skein_record::{BatchBuilder, BatchView, Codec};
+use skein_record::{BatchBuilder, BatchHeader, BatchView, Codec, Header};
 use skein_types::{Millis, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::event::PartitionId;
 
-/// Bytes at the start of a batch's first value: its number.
-const NAME_BYTES: usize = 8;
+mod content;
+
+use content::Content;
+pub(crate) use content::Told;
 
 /// The largest batch after decompression, in bytes.
 const UNPACKED_MAX: usize = 4 * 1024 * 1024;
@@ -59,6 +60,8 @@ pub(crate) struct Batch {
     pub(crate) base_timestamp: Millis,
     /// How far the timestamps of the others lie from it, at most.
     pub(crate) timestamp_spread: u32,
+    /// Its records' keys are below this; 0: they have none.
+    pub(crate) keys: u32,
     /// How it is compressed.
     pub(crate) codec: Codec,
     /// The `acks` with which it is sent.
@@ -68,10 +71,38 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Its producer and first sequence, as its header tells them.
+    fn origin(&self) -> (ProducerId, ProducerEpoch, Sequence) {
+        match self.origin {
+            Some((identity, sequence)) => (identity.id, identity.epoch, sequence),
+            None => (ProducerId::NONE, ProducerEpoch::NONE, Sequence::NONE),
+        }
+    }
+
     /// Offset after its last record, when its first is at `base_offset`.
     pub(crate) fn end(&self, base_offset: Offset) -> Offset {
         Offset(base_offset.0 + i64::from(self.records))
     }
+}
+
+/// What the bytes of a batch are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Identified {
+    /// All of a batch.
+    Whole(BatchId),
+    /// These records of it, by their places.
+    Part(BatchId, Vec<u32>),
+    /// A header without records.
+    Empty,
+}
+
+/// A record with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Keyed {
+    pub(crate) batch: BatchId,
+    /// Its place in the batch.
+    pub(crate) index: u32,
+    pub(crate) is_tombstone: bool,
 }
 
 /// All batches of a run.
@@ -82,6 +113,10 @@ pub(crate) struct Batches {
     sizes: Vec<u64>,
     /// Of each, as far as they were encoded.
     fingerprints: BTreeMap<u64, BatchId>,
+    /// How often each was sent.
+    sent: BTreeMap<BatchId, u32>,
+    /// The records of each key, in the order in which they were made.
+    by_key: BTreeMap<(PartitionId, u32), Vec<Keyed>>,
 }
 
 impl Batches {
@@ -94,7 +129,29 @@ impl Batches {
         if let Ok(view) = BatchView::parse(&bytes) {
             self.fingerprints.insert(fingerprint(&view), id);
         }
+        let mut content = Content::new(id, &batch);
+        for index in 0..batch.records {
+            let record = content.next_record();
+            if let Some(key) = record.key {
+                let of_key = self.by_key.entry((batch.partition, key));
+                of_key.or_default().push(Keyed {
+                    batch: id,
+                    index,
+                    is_tombstone: record.value.is_none(),
+                });
+            }
+        }
         (id, bytes)
+    }
+
+    /// Notes that a batch is sent.
+    pub(crate) fn note_sent(&mut self, id: BatchId) {
+        *self.sent.entry(id).or_default() += 1;
+    }
+
+    /// Whether it is in a log once at most.
+    pub(crate) fn is_once(&self, id: BatchId) -> bool {
+        self.get(id).origin.is_some() || self.sent.get(&id).is_none_or(|times| *times <= 1)
     }
 
     /// The size of a batch, in bytes.
@@ -107,6 +164,32 @@ impl Batches {
         &self.batches[usize::try_from(id.0).unwrap_or(usize::MAX)]
     }
 
+    /// The records of a key, in the order in which they were made.
+    pub(crate) fn of_key(&self, partition: PartitionId, key: u32) -> &[Keyed] {
+        let known = self.by_key.get(&(partition, key));
+        known.map_or(&[], |places| places)
+    }
+
+    /// Whether compaction may ever take the record at the place `index` of a batch: it is a
+    /// tombstone, or another one of its key was made. `invariants/last_values_stay.rs` knows when.
+    pub(crate) fn may_be_compacted(&self, id: BatchId, index: u32) -> bool {
+        let batch = self.get(id);
+        let mut content = Content::new(id, batch);
+        let mut record = content.next_record();
+        for _ in 0..index {
+            record = content.next_record();
+        }
+        let Some(key) = record.key else { return false };
+        let is_later =
+            |other: &Keyed| other.batch != id || other.index > index || !self.is_once(id);
+        record.value.is_none() || self.of_key(batch.partition, key).iter().any(is_later)
+    }
+
+    /// The same of every record of a batch.
+    pub(crate) fn may_all_be_compacted(&self, id: BatchId) -> bool {
+        (0..self.get(id).records).all(|index| self.may_be_compacted(id, index))
+    }
+
     fn encode(&self, id: BatchId) -> Bytes {
         let batch = self.get(id);
         let mut builder = BatchBuilder::new(batch.codec);
@@ -114,9 +197,16 @@ impl Batches {
             builder.set_producer(identity.id, identity.epoch, sequence);
         }
         let mut content = Content::new(id, batch);
-        for _ in 0..batch.records {
-            let (timestamp, value) = content.next_record();
-            if let Err(error) = builder.append(timestamp, None, Some(value), &[]) {
+        for index in 0..batch.records {
+            let record = content.next_record();
+            let (key, name) = (record.key.map(u32::to_be_bytes), content::name(id, index));
+            let header = Header {
+                key: content::NAME_HEADER,
+                value: Some(&name),
+            };
+            let headers = key.map_or(&[][..], |_| std::slice::from_ref(&header));
+            let key = key.as_ref().map(|key| &key[..]);
+            if let Err(error) = builder.append(record.timestamp, key, record.value, headers) {
                 panic!("{id} cannot be built: {error}");
             }
         }
@@ -126,7 +216,7 @@ impl Batches {
         }
     }
 
-    /// Which batch of `partition` these bytes are.
+    /// Which batch of `partition` these bytes are, or are left of.
     ///
     /// # Errors
     /// How they differ from every batch that was sent there.
@@ -134,71 +224,117 @@ impl Batches {
         &self,
         partition: PartitionId,
         view: &BatchView<'_>,
-    ) -> Result<BatchId, String> {
+    ) -> Result<Identified, String> {
         view.check_crc().map_err(|error| error.to_string())?;
         if let Some(id) = self.fingerprints.get(&fingerprint(view))
             && self.get(*id).partition == partition
         {
-            return Ok(*id);
+            return Ok(Identified::Whole(*id));
         }
         let records = view
             .records(UNPACKED_MAX)
             .map_err(|error| error.to_string())?;
+        let header = view.header();
+        if header.records_count == 0 {
+            return Ok(Identified::Empty);
+        }
         let first = records.iter().next().ok_or("it has no record")?;
         let first = first.map_err(|error| error.to_string())?;
-        let name = first
-            .value
-            .and_then(|value| value.first_chunk::<NAME_BYTES>());
-        let id = BatchId(u64::from_le_bytes(
-            *name.ok_or("its first record has no name")?,
-        ));
+        let id = match content::named(&first) {
+            Some((id, _)) => id,
+            None => {
+                let name = first.value.and_then(|value| value.first_chunk());
+                BatchId(u64::from_le_bytes(
+                    *name.ok_or("its first record has no name")?,
+                ))
+            }
+        };
         if id.0 >= self.batches.len() as u64 {
             return Err(format!("nobody ever made {id}"));
         }
+        self.compare_headers(partition, id, header)?;
         let batch = self.get(id);
-        let header = view.header();
-        let (identity, sequence) = batch.origin.unwrap_or((
-            Identity {
-                id: ProducerId::NONE,
-                epoch: ProducerEpoch::NONE,
-            },
-            Sequence::NONE,
-        ));
+        let (mut content, mut next) = (Content::new(id, batch), 0);
+        let mut kept = Vec::new();
+        for record in &records {
+            let record = record.map_err(|error| error.to_string())?;
+            let differs =
+                |what: &str, at: String| Err(format!("it is {id} with another {what} at {at}"));
+            let index = match batch.keys {
+                0 => next,
+                _ => match content::named(&record) {
+                    Some((named, index)) if named == id && index >= next => index,
+                    named => return differs("name", format!("{named:?} after {next}")),
+                },
+            };
+            if index >= batch.records {
+                return differs("number of records", index.to_string());
+            }
+            for _ in next..index {
+                content.next_record();
+            }
+            let told = content.next_record();
+            next = index + 1;
+            if record.value != told.value {
+                return differs("value", index.to_string());
+            }
+            if record.key != told.key.map(u32::to_be_bytes).as_ref().map(|key| &key[..]) {
+                return differs("key", index.to_string());
+            }
+            if record.timestamp != told.timestamp {
+                return differs("timestamp", index.to_string());
+            }
+            if record.offset.0 != header.base_offset.0 + i64::from(index) {
+                return differs("offset", index.to_string());
+            }
+            kept.push(index);
+        }
+        match kept.len() == batch.records as usize {
+            true => Ok(Identified::Whole(id)),
+            false if batch.keys == 0 => Err(format!("it is {id} with another number of records")),
+            false => Ok(Identified::Part(id, kept)),
+        }
+    }
+
+    /// Compares what a header tells with the batch `id`.
+    fn compare_headers(
+        &self,
+        partition: PartitionId,
+        id: BatchId,
+        header: &BatchHeader,
+    ) -> Result<(), String> {
+        let batch = self.get(id);
         let differs = |what: &str| Err(format!("it is {id} with another {what}"));
         if batch.partition != partition {
             return Err(format!("it is {id}, of another partition"));
         }
-        if i64::from(header.records_count) != i64::from(batch.records) {
-            return differs("number of records");
+        if header.next_offset() != batch.end(header.base_offset) {
+            return differs("number of offsets");
         }
-        if (header.producer_id, header.producer_epoch) != (identity.id, identity.epoch) {
+        let (producer_id, producer_epoch, sequence) = batch.origin();
+        if (header.producer_id, header.producer_epoch) != (producer_id, producer_epoch) {
             return differs("producer");
         }
         if header.base_sequence != sequence {
             return differs("sequence");
         }
+        Ok(())
+    }
+
+    /// What a batch's records tell.
+    pub(crate) fn each_record(&self, id: BatchId, mut told: impl FnMut(u32, Told<'_>)) {
+        let batch = self.get(id);
         let mut content = Content::new(id, batch);
-        for (index, record) in records.iter().enumerate() {
-            let record = record.map_err(|error| error.to_string())?;
-            let (timestamp, value) = content.next_record();
-            if record.value != Some(value) {
-                return differs(&format!("value of record {index}"));
-            }
-            if record.timestamp != timestamp {
-                return differs(&format!("timestamp of record {index}"));
-            }
-            if record.offset.0 != header.base_offset.0 + index as i64 {
-                return differs(&format!("offset of record {index}"));
-            }
+        for index in 0..batch.records {
+            told(index, content.next_record());
         }
-        Ok(id)
     }
 
     /// The timestamps of a batch's records.
     pub(crate) fn timestamps(&self, id: BatchId) -> impl Iterator<Item = Millis> + '_ {
         let batch = self.get(id);
         let mut content = Content::new(id, batch);
-        (0..batch.records).map(move |_| content.next_record().0)
+        (0..batch.records).map(move |_| content.next_record().timestamp)
     }
 }
 
@@ -216,43 +352,4 @@ fn fingerprint(view: &BatchView<'_>) -> u64 {
             word[..part.len()].copy_from_slice(part);
             (hash.rotate_left(29) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         })
-}
-
-/// The records of a batch, one after the other.
-struct Content {
-    rng: SimRng,
-    id: BatchId,
-    value_max: u32,
-    base_timestamp: Millis,
-    timestamp_spread: u32,
-    is_first: bool,
-    value: Vec<u8>,
-}
-
-impl Content {
-    fn new(id: BatchId, batch: &Batch) -> Self {
-        Self {
-            rng: SimRng::new(id.0),
-            id,
-            value_max: batch.value_max,
-            base_timestamp: batch.base_timestamp,
-            timestamp_spread: batch.timestamp_spread,
-            is_first: true,
-            value: Vec::new(),
-        }
-    }
-
-    fn next_record(&mut self) -> (Millis, &[u8]) {
-        let spread = i64::try_from(self.rng.below(u64::from(self.timestamp_spread) + 1));
-        let distance = spread.unwrap_or(0);
-        let length = self.rng.below(u64::from(self.value_max) + 1);
-        self.value.clear();
-        self.value.resize(usize::try_from(length).unwrap_or(0), 0);
-        self.rng.fill(&mut self.value);
-        if std::mem::take(&mut self.is_first) {
-            self.value.splice(0..0, self.id.0.to_le_bytes());
-            return (self.base_timestamp, &self.value);
-        }
-        (Millis(self.base_timestamp.0 + distance), &self.value)
-    }
 }

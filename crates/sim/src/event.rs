@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use skein_types::{ErrorCode, Millis, Offset};
+use skein_types::{ErrorCode, Millis, Offset, ProducerId};
 
 use crate::batches::BatchId;
 
@@ -70,6 +70,25 @@ pub(crate) enum Event {
         partition: PartitionId,
         base_offset: Offset,
         batch: BatchId,
+        asked: Stamp,
+    },
+    /// A consumer read what is left of a batch, which had the offsets from `base_offset` to `end`:
+    /// the records at these places. `batch` is `None` if none is left; whose it was, the header
+    /// tells.
+    ReadRest {
+        partition: PartitionId,
+        base_offset: Offset,
+        end: Offset,
+        batch: Option<BatchId>,
+        producer_id: ProducerId,
+        kept: Vec<u32>,
+        asked: Stamp,
+    },
+    /// A consumer at `start` was led on to `end`: there is nothing in between.
+    NothingAt {
+        partition: PartitionId,
+        start: Offset,
+        end: Offset,
         asked: Stamp,
     },
     /// What a consumer was told of a partition.
@@ -148,7 +167,41 @@ pub(crate) enum Event {
     Note(String),
 }
 
+/// A batch that a consumer read, or what is left of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) partition: PartitionId,
+    pub(crate) base_offset: Offset,
+    pub(crate) batch: BatchId,
+    pub(crate) asked: Stamp,
+}
+
 impl Event {
+    /// The batch that was read, whole or in part.
+    pub(crate) fn found(&self) -> Option<Found> {
+        match self {
+            Self::Read {
+                partition,
+                base_offset,
+                batch,
+                asked,
+            }
+            | Self::ReadRest {
+                partition,
+                base_offset,
+                batch: Some(batch),
+                asked,
+                ..
+            } => Some(Found {
+                partition: *partition,
+                base_offset: *base_offset,
+                batch: *batch,
+                asked: *asked,
+            }),
+            _ => None,
+        }
+    }
+
     /// The partition that it is about.
     pub(crate) fn partition(
         &self,
@@ -160,6 +213,8 @@ impl Event {
             | Self::Refused { batch, .. }
             | Self::GivenUp { batch } => Some(of_batch(*batch)),
             Self::Read { partition, .. }
+            | Self::ReadRest { partition, .. }
+            | Self::NothingAt { partition, .. }
             | Self::Ends { partition, .. }
             | Self::OutOfRange { partition, .. }
             | Self::Starts { partition, .. }
@@ -258,6 +313,20 @@ impl Event {
     /// What is not about a batch.
     fn fmt_told(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ReadRest {
+                base_offset,
+                end,
+                batch,
+                kept,
+                ..
+            } => {
+                let (kept, batch) = (kept.len(), batch.map_or(-1, |batch| batch.0.cast_signed()));
+                write!(
+                    f,
+                    "reads {kept} records of batch {batch} at {base_offset}..{end}"
+                )
+            }
+            Self::NothingAt { start, end, .. } => write!(f, "reads nothing at {start}..{end}"),
             Self::OutOfRange {
                 position,
                 log_start_offset,

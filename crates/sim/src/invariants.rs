@@ -2,7 +2,9 @@
 //!
 //! Input: every event of a run, in its order. Output: the first promise that is broken.
 //!
-//! Each invariant keeps its own books and trusts no other. All of them judge by these facts:
+//! Each invariant keeps its own books and trusts no other, but that `last_values_stay` alone tells
+//! what compaction may take: of a compacted topic the others miss nothing that it may ever take.
+//! All of them judge by these facts:
 //!
 //! - after a clean stop nothing may be lost, and the power may go;
 //! - after a kill, what was neither acknowledged nor read;
@@ -17,6 +19,7 @@ pub(crate) mod committed_is_written;
 pub(crate) mod high_watermark;
 pub(crate) mod idempotence;
 pub(crate) mod indexes_agree;
+pub(crate) mod last_values_stay;
 pub(crate) mod log_start;
 pub(crate) mod offsets_immutable;
 pub(crate) mod topics_stay;
@@ -38,6 +41,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: Stamp,
     /// The latest time of day that the node can have seen.
     pub(crate) node_time: Millis,
+    /// To measure an age: between two events the node can have seen at most the `age_max` of the
+    /// later less the `age_min` of the earlier go by, however its clock was set.
+    pub(crate) age_min: Millis,
+    pub(crate) age_max: Millis,
 }
 
 /// A promise.
@@ -57,6 +64,7 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(acknowledged_survives::AcknowledgedSurvives::new(plan)),
         Box::new(offsets_immutable::OffsetsImmutable::new(plan)),
+        Box::new(last_values_stay::LastValuesStay::new(plan)),
         Box::new(committed_is_written::CommittedIsWritten::new(plan)),
         Box::new(idempotence::Idempotence::new(plan)),
         Box::new(indexes_agree::IndexesAgree::new(plan)),

@@ -29,6 +29,7 @@
 mod batches;
 mod bit_rot;
 mod client;
+mod compacted;
 mod event;
 mod history;
 mod invariants;

@@ -33,6 +33,11 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("session-keeps-position", Mutation::SessionKeepsPosition),
     ("acks-zero-answered", Mutation::AcksZeroAnswered),
     ("metadata-unflushed", Mutation::MetadataUnflushed),
+    ("compaction-keeps-first", Mutation::CompactionKeepsFirst),
+    ("tombstone-goes-at-once", Mutation::TombstoneGoesAtOnce),
+    ("last-batch-dropped", Mutation::LastBatchDropped),
+    ("compacted-unflushed", Mutation::CompactedUnflushed),
+    ("swap-names-unflushed", Mutation::SwapNamesUnflushed),
 ];
 
 /// None.

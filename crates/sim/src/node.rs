@@ -22,6 +22,7 @@ use skein_env::{Env, Lane};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
+use crate::compacted;
 use crate::event::{End, Event};
 use crate::history::Actor;
 use crate::plan::Plan;
@@ -166,6 +167,14 @@ impl<'a> Node<'a> {
     pub(crate) fn cut_idle(&self) {
         let _idle = self.world.node(NODE);
         self.world.power_cut(NODE);
+        self.check_files();
+    }
+
+    fn check_files(&self) {
+        if let Err(text) = compacted::check(self.world) {
+            self.witness
+                .accuse(Actor::Node, "last_values_stay", None, text);
+        }
     }
 
     async fn ended(&self) -> End {
@@ -226,6 +235,7 @@ impl<'a> Node<'a> {
         self.world.kill(NODE);
         self.state.lock().last = end;
         self.tell(Event::Ended(end));
+        self.check_files();
         self.is_serving.send_replace(false);
     }
 

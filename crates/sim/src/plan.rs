@@ -20,7 +20,7 @@ use crate::event::PartitionId;
 
 mod topics;
 
-pub(crate) use topics::{PartitionPlan, Retention, Slot, TopicPlan};
+pub(crate) use topics::{Compaction, PartitionPlan, Retention, Slot, TopicPlan};
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -315,6 +315,20 @@ fn draw_broker(admin: &AdminPlan, rng: &mut SimRng) -> Vec<(&'static str, String
             pick(rng, &[50, 500]).to_string(),
         ),
         ("log.retention.check.interval.ms", interval(rng)),
+        (
+            "log.cleaner.backoff.ms",
+            pick(rng, &[10, 100, 1_000]).to_string(),
+        ),
+        ("log.cleaner.threads", pick(rng, &[1, 1, 2]).to_string()),
+        (
+            // Half-way through a large set of keys the table is full.
+            "log.cleaner.io.buffer.load.factor",
+            pick(rng, &["0.9", "0.01"]).to_owned(),
+        ),
+        (
+            "log.cleaner.io.max.bytes.per.second",
+            pick(rng, &["1.7976931348623157E308", "200000"]).to_owned(),
+        ),
         ("num.partitions", admin.num_partitions.to_string()),
     ]
 }

@@ -20,7 +20,7 @@ use skein_types::{Millis, TopicId, TopicPartition};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::batches::{Batch, BatchId, Batches};
+use crate::batches::{Batch, BatchId, Batches, Identified};
 use crate::event::{End, Event, PartitionId, Stamp};
 use crate::history::{Actor, History};
 use crate::invariants::{self, Facts, Invariant};
@@ -61,8 +61,11 @@ struct State {
     topics: Topics,
     /// The partition with a bad bit, and the last life of the node that may meet it.
     rotten: Option<(TopicPartition, u32)>,
-    /// The latest time of day that the node can have seen.
+    /// The latest time of day that the node can have seen, and the present one.
     node_time: Millis,
+    node_clock: Millis,
+    /// How far its clock was set back, all in all.
+    set_back: Millis,
 }
 
 impl Witness {
@@ -82,6 +85,8 @@ impl Witness {
             topics: Topics::new(&plan),
             rotten: None,
             node_time: clock.now(),
+            node_clock: clock.now(),
+            set_back: Millis(0),
         };
         Self {
             plan,
@@ -101,14 +106,20 @@ impl Witness {
             Event::Starting => state.now.life += 1,
             // An answer that is still on its way comes from the era before.
             Event::Ended(End::PowerCut) => state.now.era += 1,
+            Event::Sent { batch, .. } => state.batches.note_sent(batch),
             _ => {}
         }
-        state.node_time = state.node_time.max(self.clock.now());
+        let clock = self.clock.now();
+        state.node_time = state.node_time.max(clock);
+        state.set_back.0 += (state.node_clock.0 - clock.0).max(0);
+        state.node_clock = clock;
         let facts = Facts {
             batches: &state.batches,
             actor,
             now: state.now,
             node_time: state.node_time,
+            age_min: Millis(clock.0 + state.set_back.0),
+            age_max: Millis(state.node_time.0 + state.set_back.0),
         };
         let mut broken = None;
         if state.violation.is_none() {
@@ -202,12 +213,12 @@ impl Witness {
         self.state.lock().batches.make(batch)
     }
 
-    /// Which batch these bytes are, and how many records it has.
+    /// Which batch these bytes are, or are left of.
     pub(crate) fn identify(
         &self,
         partition: PartitionId,
         view: &BatchView<'_>,
-    ) -> Result<BatchId, String> {
+    ) -> Result<Identified, String> {
         self.state.lock().batches.identify(partition, view)
     }
 

@@ -42,6 +42,16 @@ pub enum Mutation {
     AcksZeroAnswered,
     /// The metadata log acknowledges what it has not flushed.
     MetadataUnflushed,
+    /// Compaction keeps the first record of a key, not the last.
+    CompactionKeepsFirst,
+    /// Compaction takes a tombstone whatever its horizon.
+    TombstoneGoesAtOnce,
+    /// Compaction takes the last batch of a producer with its records.
+    LastBatchDropped,
+    /// A compacted segment takes its place before its bytes are flushed.
+    CompactedUnflushed,
+    /// The cleaner's checkpoint is written before the names that it relies on are flushed.
+    SwapNamesUnflushed,
 }
 
 thread_local! {

@@ -199,6 +199,29 @@ impl SimDisk {
         self.core.state.lock().faults.stalled_until = Some(time);
     }
 
+    /// The names in the directory at `path`, looked at without a call.
+    #[must_use]
+    pub fn names_in(&self, path: &Path) -> Vec<String> {
+        let entries = self.core.state.lock().names.list(path).unwrap_or_default();
+        let names = entries.into_iter().map(|(name, _)| name.into_string());
+        names.filter_map(Result::ok).collect()
+    }
+
+    /// The bytes of the file at `path` as a program would read them, looked at without a call;
+    /// `None` if there is no such file.
+    #[must_use]
+    pub fn bytes_of(&self, path: &Path) -> Option<Vec<u8>> {
+        let entry = self.core.state.lock().names.find(path);
+        let Ok(Entry::File(file)) = entry else {
+            return None;
+        };
+        let content = file.content.lock();
+        let mut bytes = vec![0; usize::try_from(content.length()).ok()?];
+        let read = content.read(&mut bytes, 0);
+        bytes.truncate(read);
+        Some(bytes)
+    }
+
     /// Flips the bits of `mask` in the byte at `offset` of the file at `path`, on the device too;
     /// `None` if there is no such byte.
     pub fn rot(&self, path: &Path, offset: u64, mask: u8) -> Option<Rot> {

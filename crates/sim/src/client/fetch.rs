@@ -3,7 +3,8 @@
 //! Input: positions; responses. Output: events for every batch, and new positions.
 //!
 //! Invariant: a response is compared to the last byte: each batch is one that was sent, whole, at
-//! the offset that was asked for or right behind the one before it.
+//! the offset that was asked for or right behind the one before it; where the topic is compacted,
+//! it may be what is left of one, and behind a gap.
 //!
 //! Source: KIP-74 (at least one batch), KIP-227 (sessions), KIP-516 (topic ids).
 
@@ -13,9 +14,10 @@ use skein_protocol::Str;
 use skein_protocol::messages::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic, PartitionData,
 };
-use skein_record::Batches;
+use skein_record::{BatchView, Batches};
 use skein_types::{ErrorCode, Offset, Uuid};
 
+use crate::batches::Identified;
 use crate::client::Client;
 use crate::event::{Event, PartitionId, Stamp};
 
@@ -214,23 +216,17 @@ impl Asked<'_> {
                 true => header.base_offset <= next && next <= header.last_offset(),
                 false => header.base_offset == next,
             };
-            if !starts_well {
+            if header.base_offset > next && self.is_compacted() {
+                self.tell_nothing(next, header.base_offset);
+            } else if !starts_well {
                 return self.accuse(&format!(
                     "a fetch from {position} leads to {}..={} where {next} should be",
                     header.base_offset,
                     header.last_offset()
                 ));
             }
-            match self.client.witness.identify(partition, &batch) {
-                Ok(id) => self.tell(Event::Read {
-                    partition,
-                    base_offset: header.base_offset,
-                    batch: id,
-                    asked,
-                }),
-                Err(reason) => {
-                    return self.accuse(&format!("the batch at {}: {reason}", header.base_offset));
-                }
+            if let Err(reason) = self.take_batch(&batch) {
+                return self.accuse(&format!("the batch at {}: {reason}", header.base_offset));
             }
             next = header.next_offset();
         }
@@ -238,6 +234,55 @@ impl Asked<'_> {
             return self.accuse(&format!("records up to {next}, past {high_watermark}"));
         }
         Progress::At(next)
+    }
+
+    fn take_batch(&self, batch: &BatchView<'_>) -> Result<(), String> {
+        let Self {
+            partition, asked, ..
+        } = *self;
+        let header = batch.header();
+        let base_offset = header.base_offset;
+        let rest = |batch, kept| Event::ReadRest {
+            partition,
+            base_offset,
+            end: header.next_offset(),
+            batch,
+            producer_id: header.producer_id,
+            kept,
+            asked,
+        };
+        self.tell(match self.client.witness.identify(partition, batch)? {
+            Identified::Whole(batch) => Event::Read {
+                partition,
+                base_offset,
+                batch,
+                asked,
+            },
+            Identified::Part(batch, kept) => rest(Some(batch), kept),
+            Identified::Empty if self.is_compacted() => rest(None, Vec::new()),
+            Identified::Empty => return Err("it is empty".to_owned()),
+        });
+        Ok(())
+    }
+
+    fn is_compacted(&self) -> bool {
+        let plan = self.client.plan.partition(self.partition);
+        plan.compaction.is_some()
+    }
+
+    /// A bad bit may lead a reader astray.
+    fn tell_nothing(&self, start: Offset, end: Offset) {
+        let Self {
+            partition, asked, ..
+        } = *self;
+        if !self.client.witness.is_rotten(partition, asked) {
+            self.tell(Event::NothingAt {
+                partition,
+                start,
+                end,
+                asked,
+            });
+        }
     }
 
     fn tell(&self, event: Event) {

@@ -264,6 +264,7 @@ impl Producer {
     }
 
     fn make_batch(&mut self, partition: PartitionId, now: Millis) -> Outgoing {
+        let plan = self.client.plan.partition(partition);
         let most = u64::from(self.plan.records_max);
         let records = u32::try_from(self.client.rng.between(1, most)).unwrap_or(1);
         let origin = self.identity.map(|identity| {
@@ -278,6 +279,7 @@ impl Producer {
             value_max: self.plan.value_max,
             base_timestamp: now,
             timestamp_spread: self.plan.timestamp_spread,
+            keys: plan.compaction.map_or(0, |compaction| compaction.keys),
             codec: self.plan.codec,
             acks: self.plan.acks,
             origin,

@@ -26,6 +26,7 @@ pub(crate) struct AcknowledgedSurvives {
 
 #[derive(Default)]
 struct Partition {
+    is_compacted: bool,
     is_flushed: bool,
     /// Batches that must be where they are, by their base offset.
     promised: BTreeMap<Offset, Promise>,
@@ -54,6 +55,7 @@ impl AcknowledgedSurvives {
     pub(crate) fn new(plan: &Plan) -> Self {
         let partitions = plan.partitions().map(|partition| Partition {
             is_flushed: partition.is_flushed,
+            is_compacted: partition.compaction.is_some(),
             ..Partition::default()
         });
         Self {
@@ -97,6 +99,13 @@ impl Invariant for AcknowledgedSurvives {
                 base_offset,
                 batch,
                 asked,
+            }
+            | Event::ReadRest {
+                partition,
+                base_offset,
+                batch: Some(batch),
+                asked,
+                ..
             } => {
                 let partition = &mut self.partitions[partition.0];
                 partition.found.insert(*base_offset, *batch);
@@ -163,6 +172,14 @@ impl Partition {
             .retain(|at, promise| *at < flushed_end || promise.strength == Strength::PowerCut);
         self.unplaced
             .retain(|_, strength| *strength == Strength::PowerCut);
+        // What was read there may be elsewhere now.
+        self.found.retain(|at, _| *at < flushed_end);
+    }
+
+    /// Whether compaction may have taken the batch at `at`, of a log that ends at `end`.
+    fn may_be_compacted(&self, at: Offset, id: BatchId, end: Offset, facts: &Facts<'_>) -> bool {
+        let is_sealed = facts.batches.get(id).end(at) <= end;
+        self.is_compacted && is_sealed && facts.batches.may_all_be_compacted(id)
     }
 
     /// Compares the promises with what was read back. What lies before the log's start was deleted:
@@ -182,6 +199,7 @@ impl Partition {
                     Some((base, other)) if facts.batches.get(*other).end(*base) > *at => {
                         format!("{other} is there")
                     }
+                    _ if self.may_be_compacted(*at, *batch, end, facts) => continue,
                     _ => format!("the log ends at {end}"),
                 };
                 return Err(format!(
@@ -189,10 +207,11 @@ impl Partition {
                 ));
             }
         }
-        let missing = self
-            .unplaced
-            .keys()
-            .find(|batch| !found.values().any(|b| b == *batch));
+        let is_missing = |batch: &&BatchId| {
+            let is_compacted = self.is_compacted && facts.batches.may_all_be_compacted(**batch);
+            !is_compacted && !found.values().any(|found| found == *batch)
+        };
+        let missing = self.unplaced.keys().find(is_missing);
         match missing {
             Some(batch) => Err(format!(
                 "{batch} was acknowledged, but is nowhere in the log"

@@ -88,6 +88,13 @@ impl Invariant for CommittedIsWritten {
                 base_offset,
                 batch,
                 asked,
+            }
+            | Event::ReadRest {
+                partition,
+                base_offset,
+                batch: Some(batch),
+                asked,
+                ..
             } => (*partition, *base_offset, *batch, *asked),
             _ => return Ok(()),
         };
@@ -177,6 +184,8 @@ mod tests {
                 actor: Actor::Reader,
                 now: self.now,
                 node_time: Millis(0),
+                age_min: Millis(0),
+                age_max: Millis(0),
             };
             self.invariant.observe(&event, &facts)
         }
@@ -189,6 +198,7 @@ mod tests {
                 value_max: 10,
                 base_timestamp: Millis(0),
                 timestamp_spread: 0,
+                keys: 0,
                 codec: Codec::None,
                 acks: -1,
                 origin: None,

@@ -42,6 +42,7 @@ pub(crate) struct Idempotence {
 
 #[derive(Default)]
 struct Partition {
+    is_compacted: bool,
     is_flushed: bool,
     /// Where batches were seen; forgotten at a power cut, after which they may be elsewhere.
     places: BTreeMap<BatchId, BTreeSet<Offset>>,
@@ -68,6 +69,7 @@ impl Idempotence {
     pub(crate) fn new(plan: &Plan) -> Self {
         let partitions = plan.partitions().map(|partition| Partition {
             is_flushed: partition.is_flushed,
+            is_compacted: partition.compaction.is_some(),
             ..Partition::default()
         });
         Self {
@@ -177,6 +179,13 @@ impl Invariant for Idempotence {
                 base_offset,
                 batch,
                 asked,
+            }
+            | Event::ReadRest {
+                partition,
+                base_offset,
+                batch: Some(batch),
+                asked,
+                ..
             } if asked.era == facts.now.era => {
                 return self.read(*partition, *base_offset, *batch, facts);
             }
@@ -184,7 +193,7 @@ impl Invariant for Idempotence {
                 partition, start, ..
             } => {
                 let partition = &self.partitions[partition.0];
-                partition.check_refusals(*start)?;
+                partition.check_refusals(*start, facts)?;
                 return partition.check_sequences(*start, facts);
             }
             event => self.world_changed(event, facts),
@@ -282,14 +291,13 @@ impl Partition {
 
     /// Finds the batches that were refused as if they had been there before. Where `start` has
     /// moved, they may have been, and are deleted.
-    fn check_refusals(&self, start: Offset) -> Result<(), String> {
+    fn check_refusals(&self, start: Offset, facts: &Facts<'_>) -> Result<(), String> {
         if start > Offset::ZERO {
             return Ok(());
         }
-        let absent = self
-            .unexplained
-            .iter()
-            .find(|(batch, _)| !self.places.contains_key(batch));
+        let absent = self.unexplained.iter().find(|(batch, _)| {
+            !self.places.contains_key(batch) && !self.may_be_compacted(**batch, facts)
+        });
         match absent {
             Some((_, text)) => Err(format!("{text}, but nothing before it is missing")),
             None => Ok(()),
@@ -309,7 +317,7 @@ impl Partition {
             };
             let known = next.get(&identity).copied();
             let expected = known.unwrap_or(Sequence(0));
-            let may_skip = known.is_none() && sequence > expected;
+            let may_skip = (known.is_none() || self.is_compacted) && sequence > expected;
             if sequence != expected && !may_skip {
                 return Err(format!(
                     "{batch} of producer {} at {at} has sequence {sequence} where {expected} is \
@@ -319,7 +327,7 @@ impl Partition {
             }
             // What was before the start may have filled the gap.
             if may_skip && start == Offset::ZERO {
-                self.check_gap(identity, expected, sequence)?;
+                self.check_gap(identity, expected, sequence, facts)?;
             }
             let records = i32::try_from(of.records).unwrap_or(i32::MAX);
             next.insert(identity, Sequence(sequence.0.saturating_add(records)));
@@ -327,13 +335,27 @@ impl Partition {
         Ok(())
     }
 
+    /// Whether compaction may have taken the batch before anybody has read it.
+    fn may_be_compacted(&self, batch: BatchId, facts: &Facts<'_>) -> bool {
+        self.is_compacted && facts.batches.may_all_be_compacted(batch)
+    }
+
     /// The sequences from `start` to `end` are not in the log: could they go missing?
-    fn check_gap(&self, identity: Identity, start: Sequence, end: Sequence) -> Result<(), String> {
+    fn check_gap(
+        &self,
+        identity: Identity,
+        start: Sequence,
+        end: Sequence,
+        facts: &Facts<'_>,
+    ) -> Result<(), String> {
         let Some(producer) = self.producers.get(&identity) else {
             return Ok(());
         };
         let mut missing = producer.batches.range(start..end);
-        match missing.find(|(_, batch)| !producer.may_be_missing.contains(batch)) {
+        let must_be_there = |batch: &BatchId| {
+            !producer.may_be_missing.contains(batch) && !self.may_be_compacted(*batch, facts)
+        };
+        match missing.find(|(_, batch)| must_be_there(batch)) {
             Some((_, batch)) => Err(format!(
                 "{batch} of producer {} is not in the log, but later ones are, and nothing could \
                  keep it away",

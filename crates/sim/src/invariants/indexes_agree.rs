@@ -23,6 +23,7 @@ pub(crate) struct IndexesAgree {
 
 #[derive(Default)]
 struct Partition {
+    is_compacted: bool,
     has_retention: bool,
     /// What lies below may be deleted: a lookup need not find it.
     floor: Offset,
@@ -35,6 +36,7 @@ impl IndexesAgree {
     pub(crate) fn new(plan: &Plan) -> Self {
         let partitions = plan.partitions().map(|partition| Partition {
             has_retention: partition.retention.is_on(),
+            is_compacted: partition.compaction.is_some(),
             ..Partition::default()
         });
         Self {
@@ -55,6 +57,13 @@ impl Invariant for IndexesAgree {
                 base_offset,
                 batch,
                 asked,
+            }
+            | Event::ReadRest {
+                partition,
+                base_offset,
+                batch: Some(batch),
+                asked,
+                ..
             } if asked.era == facts.now.era => {
                 let partition = &mut self.partitions[partition.0];
                 partition.batches.insert(*base_offset, *batch);
@@ -115,8 +124,13 @@ impl Partition {
         let first = self.batches.range(..=floor).next_back();
         let first = first.map_or(floor, |(at, _)| *at);
         for (base_offset, batch) in self.batches.range(first..=limit) {
-            for (offset, timestamp) in (base_offset.0..).zip(facts.batches.timestamps(*batch)) {
-                if offset >= floor.0 && offset < limit.0 && timestamp >= time {
+            let timestamps = facts.batches.timestamps(*batch);
+            for (index, timestamp) in (0..).zip(timestamps) {
+                let offset = base_offset.0 + i64::from(index);
+                let is_between = offset >= floor.0 && offset < limit.0;
+                let may_be_gone =
+                    || self.is_compacted && facts.batches.may_be_compacted(*batch, index);
+                if is_between && timestamp >= time && !may_be_gone() {
                     return Err(format!(
                         "the first record at or after {time} is said to be {found:?}, but \
                          {offset} has {timestamp}"

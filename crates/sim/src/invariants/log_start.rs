@@ -35,6 +35,7 @@ pub(crate) struct LogStart {
 
 #[derive(Default)]
 struct Partition {
+    is_compacted: bool,
     retention: Retention,
     /// Where DeleteRecords was to move it.
     wanted: BTreeSet<Offset>,
@@ -55,6 +56,7 @@ impl LogStart {
     pub(crate) fn new(plan: &Plan) -> Self {
         let partitions = plan.partitions().map(|partition| Partition {
             retention: partition.retention,
+            is_compacted: partition.compaction.is_some(),
             ..Partition::default()
         });
         Self {
@@ -99,6 +101,15 @@ impl Invariant for LogStart {
     }
 
     fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String> {
+        if let Some(found) = event
+            .found()
+            .filter(|found| found.asked.era == facts.now.era)
+        {
+            let partition = &mut self.partitions[found.partition.0];
+            if partition.retention.is_on() {
+                partition.batches.insert(found.base_offset, found.batch);
+            }
+        }
         match event {
             Event::DeletingRecords {
                 partition,
@@ -142,17 +153,6 @@ impl Invariant for LogStart {
                 asked,
                 ..
             } => return self.tell(*partition, *start, *asked, facts),
-            Event::Read {
-                partition,
-                base_offset,
-                batch,
-                asked,
-            } if asked.era == facts.now.era => {
-                let partition = &mut self.partitions[partition.0];
-                if partition.retention.is_on() {
-                    partition.batches.insert(*base_offset, *batch);
-                }
-            }
             Event::ReadBack {
                 partition,
                 start,
@@ -216,7 +216,12 @@ impl Partition {
             if end <= from || self.retention.bytes.is_some() {
                 continue;
             }
-            let youngest = facts.batches.timestamps(*batch).max();
+            // What compaction has taken makes no segment younger.
+            let may_be_gone =
+                |index| self.is_compacted && facts.batches.may_be_compacted(*batch, index);
+            let timestamps = (0..).zip(facts.batches.timestamps(*batch));
+            let there = timestamps.filter(|(index, _)| !may_be_gone(*index));
+            let youngest = there.map(|(_, timestamp)| timestamp).max();
             let (Some(youngest), Some(limit)) = (youngest, self.retention.ms) else {
                 continue;
             };
@@ -253,7 +258,8 @@ impl Partition {
             return Ok(());
         };
         let is_wanted = start == Offset::ZERO || self.wanted_all || self.wanted.contains(&start);
-        if is_wanted || self.has_lost_power {
+        // Compaction may take more from what retention has left.
+        if is_wanted || self.has_lost_power || self.is_compacted {
             return Ok(());
         }
         let kept_bytes: u64 = self

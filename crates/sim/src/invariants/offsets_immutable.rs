@@ -26,12 +26,13 @@ use crate::plan::Plan;
 /// What is known to be where, in each partition.
 pub(crate) struct OffsetsImmutable {
     partitions: Vec<Partition>,
-    /// The era in which each batch was sent last.
-    sent: BTreeMap<BatchId, u32>,
+    /// The era in which each batch was sent last, and how often it was.
+    sent: BTreeMap<BatchId, (u32, u32)>,
 }
 
 #[derive(Default)]
 struct Partition {
+    is_compacted: bool,
     is_flushed: bool,
     slots: BTreeMap<Offset, Slot>,
     flushed_end: Offset,
@@ -54,6 +55,7 @@ impl OffsetsImmutable {
     pub(crate) fn new(plan: &Plan) -> Self {
         let partitions = plan.partitions().map(|partition| Partition {
             is_flushed: partition.is_flushed,
+            is_compacted: partition.compaction.is_some(),
             may_lose_start: partition.retention.is_on(),
             ..Partition::default()
         });
@@ -73,7 +75,7 @@ impl OffsetsImmutable {
     ) -> Result<(), String> {
         let end = facts.batches.get(batch).end(base_offset);
         let is_doubtful = stamp.era != facts.now.era;
-        let sent = self.sent.get(&batch).copied().unwrap_or(0);
+        let sent = self.sent.get(&batch).map_or(0, |(era, _)| *era);
         let partition = &mut self.partitions[partition.0];
         if is_doubtful && end > partition.flushed_end {
             // News from before a power cut: it may have been lost since.
@@ -92,12 +94,49 @@ impl OffsetsImmutable {
     }
 }
 
+impl OffsetsImmutable {
+    /// How many records may be in a compacted log at places that nobody was told.
+    fn unplaced_records(&self, partition: PartitionId, facts: &Facts<'_>) -> i64 {
+        let of = &self.partitions[partition.0];
+        if !of.is_compacted {
+            return 0;
+        }
+        let mut placed: BTreeMap<BatchId, u32> = BTreeMap::new();
+        for slot in of
+            .slots
+            .values()
+            .filter(|slot| slot.doubtful_since.is_none())
+        {
+            *placed.entry(slot.batch).or_default() += 1;
+        }
+        let sent = self.sent.iter().map(|(batch, (_, times))| {
+            let made = facts.batches.get(*batch);
+            let most = if made.origin.is_some() { 1 } else { *times };
+            let placed = placed.get(batch).copied().unwrap_or(0);
+            let is_here = made.partition == partition;
+            i64::from(is_here) * i64::from(made.records) * i64::from(most.saturating_sub(placed))
+        });
+        sent.sum()
+    }
+}
+
 impl Invariant for OffsetsImmutable {
     fn name(&self) -> &'static str {
         "offsets_immutable"
     }
 
     fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String> {
+        if let Some(found) = event.found() {
+            let end = facts.batches.get(found.batch).end(found.base_offset);
+            self.partitions[found.partition.0].note_committed(end);
+            return self.see(
+                found.partition,
+                found.base_offset,
+                found.batch,
+                found.asked,
+                facts,
+            );
+        }
         match event {
             Event::Acked {
                 batch,
@@ -110,18 +149,9 @@ impl Invariant for OffsetsImmutable {
                 }
                 self.see(of.partition, *at, *batch, *sent, facts)
             }
-            Event::Read {
-                partition,
-                base_offset,
-                batch,
-                asked,
-            } => {
-                let end = facts.batches.get(*batch).end(*base_offset);
-                self.partitions[partition.0].note_committed(end);
-                self.see(*partition, *base_offset, *batch, *asked, facts)
-            }
             Event::Sent { batch, .. } => {
-                self.sent.insert(*batch, facts.now.era);
+                let (era, times) = self.sent.entry(*batch).or_default();
+                (*era, *times) = (facts.now.era, *times + 1);
                 Ok(())
             }
             Event::OutOfRange {
@@ -148,7 +178,10 @@ impl Invariant for OffsetsImmutable {
                 partition,
                 start,
                 end,
-            } => self.partitions[partition.0].settle(*start, *end),
+            } => {
+                let unplaced = self.unplaced_records(*partition, facts);
+                self.partitions[partition.0].settle(*start, *end, unplaced)
+            }
             Event::DeletingRecords { partition, .. } => {
                 self.partitions[partition.0].may_lose_start = true;
                 Ok(())
@@ -257,7 +290,8 @@ impl Partition {
     }
 
     /// The whole log was seen: it has no hole, and reaches as far as it must.
-    fn settle(&mut self, start: Offset, end: Offset) -> Result<(), String> {
+    /// But for `unplaced` records, which compaction may have taken before anybody was told of them.
+    fn settle(&mut self, start: Offset, end: Offset, unplaced: i64) -> Result<(), String> {
         // What is still in doubt was not seen, so it is gone; and so is what was deleted.
         self.slots
             .retain(|_, slot| slot.doubtful_since.is_none() && slot.end > start);
@@ -269,8 +303,12 @@ impl Partition {
         }
         let first = self.slots.first_key_value().map(|(at, _)| *at);
         let mut next = first.filter(|at| *at <= start).unwrap_or(start);
+        let mut unplaced = unplaced;
         for (at, slot) in &self.slots {
-            if *at != next {
+            let gap = at.0 - next.0;
+            let is_legal = gap > 0 && gap <= unplaced;
+            unplaced -= gap;
+            if gap != 0 && !is_legal {
                 return Err(format!(
                     "nothing is at {next}..{at}, but {} follows",
                     slot.batch

@@ -42,6 +42,7 @@ pub(crate) struct TopicPlan {
     /// `durability=flushed`.
     pub(crate) is_flushed: bool,
     pub(crate) retention: Retention,
+    pub(crate) compaction: Option<Compaction>,
     pub(crate) configs: Vec<(&'static str, String)>,
 }
 
@@ -54,6 +55,17 @@ pub(crate) struct Retention {
     pub(crate) bytes: Option<u64>,
 }
 
+/// How a topic is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compaction {
+    /// Its records' keys are below this.
+    pub(crate) keys: u32,
+    /// `delete.retention.ms`.
+    pub(crate) delete_retention_ms: i64,
+    /// Whether records go by age and size, too.
+    pub(crate) is_deleting: bool,
+}
+
 /// A partition, as an invariant sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PartitionPlan {
@@ -61,6 +73,7 @@ pub(crate) struct PartitionPlan {
     pub(crate) index: usize,
     pub(crate) is_flushed: bool,
     pub(crate) retention: Retention,
+    pub(crate) compaction: Option<Compaction>,
 }
 
 /// A partition as a client thinks of it: whichever topic has the name just now.
@@ -121,11 +134,13 @@ pub(super) fn slots(topics: &[TopicPlan]) -> Vec<Slot> {
 pub(super) fn partitions(topics: &[TopicPlan]) -> Vec<PartitionPlan> {
     let of = |(number, topic): (usize, &TopicPlan)| {
         let (is_flushed, retention) = (topic.is_flushed, topic.retention);
+        let compaction = topic.compaction;
         (0..topic.partitions_max).map(move |index| PartitionPlan {
             topic: number,
             index,
             is_flushed,
             retention,
+            compaction,
         })
     };
     topics.iter().enumerate().flat_map(of).collect()
@@ -142,10 +157,14 @@ impl TopicPlan {
     fn draw(admin: &AdminPlan, rng: &mut SimRng) -> Self {
         let is_auto_created = rng.chance(4);
         let is_flushed = rng.chance(2) && !is_auto_created;
-        let retention = Retention {
+        let compaction = Compaction::draw(rng).filter(|_| !is_auto_created);
+        let mut retention = Retention {
             ms: rng.chance(6).then(|| pick(rng, &[500, 3_000, 20_000])),
             bytes: rng.chance(6).then(|| pick(rng, &[500, 5_000, 50_000])),
         };
+        if compaction.is_some_and(|compaction| !compaction.is_deleting) {
+            retention = Retention::default();
+        }
         let partitions = match is_auto_created {
             true => admin.num_partitions,
             false => usize::try_from(rng.between(1, 3)).unwrap_or(1),
@@ -168,8 +187,35 @@ impl TopicPlan {
                 true => Retention::default(),
                 false => retention,
             },
-            configs: draw_configs(is_flushed, retention, rng),
+            compaction,
+            configs: draw_configs(is_flushed, retention, compaction, rng),
         }
+    }
+}
+
+impl Compaction {
+    fn configs(self, rng: &mut SimRng) -> Vec<(&'static str, String)> {
+        let policy = match self.is_deleting {
+            true => "compact,delete",
+            false => "compact",
+        };
+        let ratio = pick(rng, &["0.0", "0.01", "0.5"]);
+        let (min_lag_ms, max_lag_ms) = pick(rng, &[(0, i64::MAX), (0, 700), (200, i64::MAX)]);
+        vec![
+            ("cleanup.policy", policy.to_owned()),
+            ("delete.retention.ms", self.delete_retention_ms.to_string()),
+            ("min.cleanable.dirty.ratio", ratio.to_owned()),
+            ("min.compaction.lag.ms", min_lag_ms.to_string()),
+            ("max.compaction.lag.ms", max_lag_ms.to_string()),
+        ]
+    }
+
+    fn draw(rng: &mut SimRng) -> Option<Self> {
+        rng.chance(3).then(|| Self {
+            keys: pick(rng, &[2, 10, 40, 1_000]),
+            delete_retention_ms: pick(rng, &[0, 300, 2_000, 60_000]),
+            is_deleting: rng.chance(3),
+        })
     }
 }
 
@@ -177,6 +223,7 @@ impl TopicPlan {
 fn draw_configs(
     is_flushed: bool,
     retention: Retention,
+    compaction: Option<Compaction>,
     rng: &mut SimRng,
 ) -> Vec<(&'static str, String)> {
     let mut configs = vec![
@@ -188,12 +235,19 @@ fn draw_configs(
         // 12 bytes are one entry of the time index: segments roll when an index is full.
         (
             "segment.index.bytes",
-            pick(rng, &[24, 120, 1200, 1_048_576]).to_string(),
+            match compaction {
+                None => pick(rng, &[24, 120, 1200, 1_048_576]),
+                Some(_) => pick(rng, &[24, 120, 480]),
+            }
+            .to_string(),
         ),
     ];
     // Zeros ahead of the end from the first batch on, soon, or never in a run as short as this.
     let fill_after_bytes = pick(rng, &[0, 5_000, -1]);
     configs.push(("segment.fill.after.bytes", fill_after_bytes.to_string()));
+    if let Some(compaction) = compaction {
+        configs.extend(compaction.configs(rng));
+    }
     if let Some(bytes) = retention.bytes {
         configs.push(("retention.bytes", bytes.to_string()));
     }

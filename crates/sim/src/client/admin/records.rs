@@ -27,7 +27,12 @@ const ATTEMPTS_MAX: u32 = 4;
 
 /// Deletes some records of some partition.
 pub(super) async fn delete(client: &mut Client) {
-    let live = client.witness.live_partitions();
+    let mut live = client.witness.live_partitions();
+    // Elsewhere it is refused.
+    live.retain(|partition| {
+        let compaction = client.plan.partition(*partition).compaction;
+        compaction.is_none_or(|compaction| compaction.is_deleting)
+    });
     if live.is_empty() {
         return;
     }

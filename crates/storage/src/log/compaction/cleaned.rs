@@ -13,6 +13,8 @@ use std::sync::Arc;
 use skein_env::{Disk, File, OpenMode};
 use skein_record::BatchHeader;
 use skein_types::Offset;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 
 use super::super::names::{self, FileKind, Leftover, Name};
 use super::super::segment::{Home, SealedSegment};
@@ -122,14 +124,22 @@ impl Writer {
         self.write()?;
         self.indexer.finish()?;
         self.indexer.flush()?;
-        self.file
-            .sync_data()
-            .map_err(|source| StorageError::io("flush", &self.path, source))?;
+        self.flush()?;
         Ok(Finished {
             file: self.file,
             size: self.written,
             max_timestamp: self.indexer.max_timestamp,
         })
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::CompactedUnflushed) {
+            return Ok(());
+        }
+        self.file
+            .sync_data()
+            .map_err(|source| StorageError::io("flush", &self.path, source))
     }
 
     pub(super) fn discard(&self) {

@@ -13,6 +13,8 @@
 
 use siphasher::sip128::SipHasher24;
 use skein_types::Offset;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 
 /// Bytes of a slot: the hash, and the offset plus one; all zeros where it is free.
 pub(super) const SLOT_BYTES: u64 = 24;
@@ -46,6 +48,10 @@ impl OffsetMap {
         let is_free = self.slots[at][2] == 0;
         if is_free && self.keys == self.keys_max {
             return false;
+        }
+        #[cfg(feature = "mutations")]
+        if !is_free && mutation::has(Mutation::CompactionKeepsFirst) {
+            return true;
         }
         self.keys += usize::from(is_free);
         self.slots[at] = [first, second, offset.0.cast_unsigned() + 1];

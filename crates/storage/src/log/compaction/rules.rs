@@ -26,6 +26,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skein_record::{BatchHeader, EndTxnMarker, Keeping, ProducerStates, Record, TxnResult};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset, ProducerEpoch, ProducerId};
 
 use super::offset_map::OffsetMap;
@@ -165,11 +167,17 @@ impl Rules {
         let has_passed = header
             .delete_horizon()
             .is_some_and(|horizon| horizon <= self.now);
+        #[cfg(feature = "mutations")]
+        let has_passed = has_passed || mutation::has(Mutation::TombstoneGoesAtOnce);
         is_last && (record.value.is_some() || !has_passed)
     }
 
     fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
         if !header.has_producer_id() {
+            return false;
+        }
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::LastBatchDropped) {
             return false;
         }
         match self.last_batches.get(&header.producer_id) {
