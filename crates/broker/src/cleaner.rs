@@ -13,8 +13,9 @@
 //! - a log is compacted by one task at a time ([`Cleaner::take`]);
 //! - steps run on the offload pool, without the log; only the swap of a finished segment has
 //!   appends wait;
-//! - a log that cannot be compacted is told of once and left alone until the node restarts; one for
-//!   which there was no room, or nothing could be done, rests for a while. Others go on.
+//! - a log with a batch that cannot be compacted is told of once, and left alone until the batch's
+//!   segment is gone or the node restarts; one for which there was no room, or nothing could be
+//!   done, rests for a while. Others go on.
 //!
 //! Source: `LogCleaner`, `LogCleanerManager` of Kafka 4.1.1.
 
@@ -28,7 +29,7 @@ use skein_storage::{
     CleanedSegment, Compaction, CompactionBudget, CompactionError, CompactionSource,
     CompactionStats, CompactionStep, Dirty, FlushScope, StorageError, Swapped,
 };
-use skein_types::{Millis, PartitionIndex, TopicId};
+use skein_types::{Millis, Offset, PartitionIndex, TopicId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -58,7 +59,19 @@ pub(crate) struct Cleaner {
 enum State {
     Busy,
     RestsUntil(Instant),
-    Uncleanable,
+    /// As long as the segment with this base offset is there.
+    Uncleanable(Offset),
+}
+
+impl State {
+    /// Whether it keeps a log whose oldest segment begins at `first` from nothing any more.
+    fn is_over(&self, first: Offset) -> bool {
+        match self {
+            Self::Busy => false,
+            Self::RestsUntil(until) => *until <= Instant::now(),
+            Self::Uncleanable(bad_segment) => *bad_segment < first,
+        }
+    }
 }
 
 /// Why a compaction ended early.
@@ -75,25 +88,33 @@ impl<E: Into<CompactionError>> From<E> for Stop {
 }
 
 impl Cleaner {
-    /// Whether the log may be chosen.
-    fn is_free(&self, name: Name) -> bool {
-        match self.states.lock().get(&name) {
-            None => true,
-            Some(State::RestsUntil(until)) => *until <= Instant::now(),
-            Some(State::Busy | State::Uncleanable) => false,
-        }
+    /// Whether the log, whose oldest segment begins at `first`, may be chosen.
+    fn is_free(&self, name: Name, first: Offset) -> bool {
+        self.states
+            .lock()
+            .get(&name)
+            .is_none_or(|state| state.is_over(first))
     }
 
     /// Takes the log for one task; `false` if another was faster.
-    fn take(&self, name: Name) -> bool {
+    fn take(&self, name: Name, first: Offset) -> bool {
         let mut states = self.states.lock();
-        let is_busy = matches!(states.get(&name), Some(State::Busy | State::Uncleanable));
-        if !is_busy {
+        let is_free = states.get(&name).is_none_or(|state| state.is_over(first));
+        if is_free {
             states.insert(name, State::Busy);
         }
-        !is_busy
+        is_free
     }
 
+    /// Lets the log rest, unless a task is at it.
+    fn rest(&self, name: Name, until: Instant) {
+        let mut states = self.states.lock();
+        if !matches!(states.get(&name), Some(State::Busy)) {
+            states.insert(name, State::RestsUntil(until));
+        }
+    }
+
+    /// Ends what [`Cleaner::take`] began.
     fn give_back(&self, name: Name, state: Option<State>) {
         let mut states = self.states.lock();
         match state {
@@ -109,7 +130,7 @@ impl Cleaner {
         states.retain(|name, state| matches!(state, State::Busy) || is_there(name));
         let uncleanable = states
             .values()
-            .filter(|state| matches!(state, State::Uncleanable));
+            .filter(|state| matches!(state, State::Uncleanable(_)));
         uncleanable.count()
     }
 
@@ -135,13 +156,13 @@ fn name_of(replica: &Replica) -> Name {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let backoff = duration(shared.config.log.cleaner_backoff_ms);
     loop {
-        let Some((replica, dirty)) = choose(&shared).await else {
+        let Some(replica) = choose(&shared).await else {
             tokio::time::sleep(backoff).await;
             continue;
         };
         let name = name_of(&replica);
-        if shared.cleaner.take(name) {
-            let state = compact(&shared, &replica, dirty).await;
+        if shared.cleaner.take(name, first_of(&replica)) {
+            let state = compact(&shared, &replica).await;
             shared.cleaner.give_back(name, state);
         }
         // Whoever else waits for this worker has a turn.
@@ -154,14 +175,15 @@ fn duration(millis: Millis) -> Duration {
 }
 
 /// The log that needs it most, of those that are due.
-async fn choose(shared: &Arc<Shared>) -> Option<(Arc<Replica>, Dirty)> {
+async fn choose(shared: &Arc<Shared>) -> Option<Arc<Replica>> {
     let replicas = shared.replicas.open_replicas();
     let uncleanable = shared.cleaner.prune(&replicas);
     let uncleanable = i64::try_from(uncleanable).unwrap_or(i64::MAX);
     shared.metrics.uncleanable_partitions.set(uncleanable);
     let mut best: Option<(Arc<Replica>, Dirty)> = None;
     for replica in replicas {
-        if !is_compacted_here(&replica) || !shared.cleaner.is_free(name_of(&replica)) {
+        let name = name_of(&replica);
+        if !is_compacted_here(&replica) || !shared.cleaner.is_free(name, first_of(&replica)) {
             continue;
         }
         // Only what is flushed is compacted.
@@ -176,7 +198,12 @@ async fn choose(shared: &Arc<Shared>) -> Option<(Arc<Replica>, Dirty)> {
             best = Some((replica, dirty));
         }
     }
-    best
+    best.map(|(replica, _)| replica)
+}
+
+/// Where the log's oldest segment begins.
+fn first_of(replica: &Replica) -> Offset {
+    replica.view().log.first_segment_base_offset()
 }
 
 fn is_compacted_here(replica: &Replica) -> bool {
@@ -196,22 +223,21 @@ async fn dirty_of(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Option<Dirty>
             let partition = &replica.name;
             tracing::warn!(%partition, %error, "cannot tell whether a log is to be compacted");
             let until = Instant::now() + duration(shared.config.log.cleaner_backoff_ms);
-            let state = State::RestsUntil(until);
-            shared.cleaner.give_back(name_of(replica), Some(state));
+            shared.cleaner.rest(name_of(replica), until);
             None
         }
     }
 }
 
 /// Compacts one log once; what is to be remembered of it.
-async fn compact(shared: &Arc<Shared>, replica: &Arc<Replica>, dirty: Dirty) -> Option<State> {
+async fn compact(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Option<State> {
     let started = Instant::now();
     let partition = &replica.name;
     let rests = || {
         let until = Instant::now() + duration(shared.config.log.cleaner_backoff_ms);
         Some(State::RestsUntil(until))
     };
-    match pass(shared, replica, dirty).await {
+    match pass(shared, replica).await {
         Ok(stats) if stats.end > stats.start => {
             let metrics = &shared.metrics;
             metrics.compactions.inc();
@@ -230,26 +256,30 @@ async fn compact(shared: &Arc<Shared>, replica: &Arc<Replica>, dirty: Dirty) -> 
         }
         // A transaction that has not ended is in front of it all.
         Ok(_) | Err(Stop::Gone) => rests(),
-        Err(Stop::Failed(error)) if error.is_retriable() => {
-            tracing::warn!(%partition, %error, "cannot compact a log now");
-            rests()
-        }
-        Err(Stop::Failed(error)) => {
-            tracing::error!(%partition, %error, "cannot compact a log; it is left as it is");
-            Some(State::Uncleanable)
-        }
+        Err(Stop::Failed(error)) => match error.bad_segment() {
+            None => {
+                tracing::warn!(%partition, %error, "cannot compact a log now");
+                rests()
+            }
+            Some(base_offset) => {
+                tracing::error!(%partition, %error, "cannot compact a log; it is left as it is");
+                Some(State::Uncleanable(base_offset))
+            }
+        },
     }
 }
 
-async fn pass(
-    shared: &Arc<Shared>,
-    replica: &Arc<Replica>,
-    dirty: Dirty,
-) -> Result<CompactionStats, Stop> {
+async fn pass(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Result<CompactionStats, Stop> {
     let source = source_of(replica).await.ok_or(Stop::Gone)?;
     let now = shared.env.clock.now();
-    let settings = replica.compaction_settings();
-    let mut compaction = Compaction::new(source, dirty, &settings, budget(shared), now);
+    let (settings, budget) = (*replica.compaction_settings(), budget(shared));
+    // Of this very source: it may not be the log that was chosen any more.
+    let begin = move || -> Result<Option<Compaction>, StorageError> {
+        let dirty = source.dirty(&settings, now)?;
+        Ok(dirty.map(|dirty| Compaction::new(source, dirty, &settings, budget, now)))
+    };
+    let begun = shared.env.offload("compact", begin).await;
+    let mut compaction = begun.ok_or(Stop::Gone)??.ok_or(Stop::Gone)?;
     let rate = shared.config.log.cleaner_io_max_bytes_per_second;
     loop {
         let work = move || {
@@ -360,3 +390,6 @@ async fn complete(
     completed.await.map_err(|_| Stop::Gone)??;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,9 @@ use skein_env::real::{RealOptions, RealWorld};
 use skein_protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
 };
+use skein_protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use skein_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use skein_protocol::messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
@@ -29,6 +32,7 @@ pub(crate) const TOPIC: &str = "topic";
 
 /// The versions in which requests are sent: those of the oldest clients with a flexible encoding.
 const CREATE_TOPICS: i16 = 7;
+const DELETE_RECORDS: i16 = 2;
 const FETCH: i16 = 12;
 const INCREMENTAL_ALTER_CONFIGS: i16 = 1;
 const METADATA: i16 = 9;
@@ -135,6 +139,23 @@ impl Node {
         assert_eq!(response.responses[0].error_code, 0, "{response:?}");
     }
 
+    /// Deletes the records of a partition before `offset`.
+    pub(crate) fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        let delete = DeleteRecordsRequest {
+            topics: vec![DeleteRecordsTopic {
+                name: Str::from(topic.to_owned()),
+                partitions: vec![DeleteRecordsPartition {
+                    partition_index: partition,
+                    offset,
+                }],
+            }],
+            timeout_ms: 5_000,
+        };
+        let response = self.connect().call(&delete, DELETE_RECORDS);
+        let answer = &response.topics[0].partitions[0];
+        assert_eq!((answer.error_code, answer.low_watermark), (0, offset));
+    }
+
     pub(crate) fn metadata(&self, topic: &str) -> MetadataResponse {
         let metadata = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
@@ -235,6 +256,20 @@ impl Client {
     pub(crate) fn produce(&mut self, request: &ProduceRequest) -> (i16, i64) {
         self.send(&encode(request, PRODUCE));
         self.produced()
+    }
+
+    /// Error code and message of each batch that is refused.
+    pub(crate) fn refusals(&mut self, request: &ProduceRequest) -> Vec<(i16, String)> {
+        let response = self.call(request, PRODUCE);
+        let topics = response.responses.into_iter();
+        let partitions = topics.flat_map(|topic| topic.partition_responses);
+        let refused = partitions.filter(|partition| partition.error_code != 0);
+        refused
+            .map(|partition| {
+                let message = partition.error_message.map(|text| text.to_string());
+                (partition.error_code, message.unwrap_or_default())
+            })
+            .collect()
     }
 
     /// Bytes of records at `offset` of a partition, when there are some.

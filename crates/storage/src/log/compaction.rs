@@ -35,6 +35,7 @@ use skein_record::{BatchError, ProducerStates};
 use skein_types::{Millis, Offset};
 
 use super::Log;
+use super::names::{self, Name};
 use super::segment::{Home, SealedSegment};
 use crate::log_directory::CheckpointFile;
 use crate::{LogConfig, StorageError};
@@ -93,12 +94,22 @@ pub enum CompactionError {
 }
 
 impl CompactionError {
-    /// Whether the same compaction may succeed later: there was no room, or retention was faster.
+    /// The first offset of the segment that cannot be compacted whatever is done. `None` where the
+    /// same compaction may succeed later: there was no room, the device failed, or retention was
+    /// faster.
     #[must_use]
-    pub fn is_retriable(&self) -> bool {
-        match self {
-            Self::Storage(error) => error.is_disk_full() || error.is_not_found(),
-            Self::Batch { .. } | Self::TooLarge { .. } => false,
+    pub fn bad_segment(&self) -> Option<Offset> {
+        let path = match self {
+            Self::Storage(StorageError::Corrupt { path, .. })
+            | Self::Batch { path, .. }
+            | Self::TooLarge { path } => path,
+            Self::Storage(_) => return None,
+        };
+        // What is wrong is in a file of a segment; if it were not, only a restart would help.
+        let name = path.file_name().and_then(|name| name.to_str());
+        match names::parse(name.unwrap_or_default()) {
+            Name::Segment(base_offset, _) => Some(base_offset),
+            _ => Some(Offset(i64::MAX)),
         }
     }
 }

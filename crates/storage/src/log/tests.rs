@@ -28,6 +28,7 @@ mod reading;
 mod recovering;
 mod recovery_point;
 mod retaining;
+mod swapping;
 mod truncating;
 
 /// A log directory that can be opened again and again.

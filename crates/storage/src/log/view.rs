@@ -171,6 +171,13 @@ impl LogView {
         })
     }
 
+    /// First offset of the oldest segment.
+    #[must_use]
+    pub fn first_segment_base_offset(&self) -> Offset {
+        let sealed = self.sealed.first();
+        sealed.map_or(self.active.base_offset, |segment| segment.base_offset)
+    }
+
     /// How many segments there are, the active one included.
     #[must_use]
     pub fn segment_count(&self) -> usize {

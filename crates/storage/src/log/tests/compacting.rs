@@ -9,7 +9,7 @@ use super::*;
 
 const RETENTION: i64 = 500;
 
-fn settings() -> CompactionSettings {
+pub(super) fn settings() -> CompactionSettings {
     CompactionSettings {
         min_cleanable_dirty_ratio: 0.0,
         min_compaction_lag_ms: Millis(0),
@@ -18,7 +18,7 @@ fn settings() -> CompactionSettings {
     }
 }
 
-fn budget(keys_max: u64) -> CompactionBudget {
+pub(super) fn budget(keys_max: u64) -> CompactionBudget {
     CompactionBudget {
         dedupe_buffer_bytes: 24 * keys_max,
         load_factor: 0.9,
@@ -28,7 +28,7 @@ fn budget(keys_max: u64) -> CompactionBudget {
     }
 }
 
-fn compacting() -> LogConfig {
+pub(super) fn compacting() -> LogConfig {
     LogConfig {
         is_compacting: true,
         is_deleting: false,
@@ -37,7 +37,7 @@ fn compacting() -> LogConfig {
 }
 
 /// So that several segments become one.
-fn large() -> LogConfig {
+pub(super) fn large() -> LogConfig {
     LogConfig {
         segment_bytes: 100_000,
         ..compacting()
@@ -77,13 +77,13 @@ impl Log {
         }
     }
 
-    fn compact(&mut self, now: i64) -> Option<CompactionStats> {
+    pub(super) fn compact(&mut self, now: i64) -> Option<CompactionStats> {
         self.compact_with(None, budget(1000), now).unwrap()
     }
 }
 
 /// Offset, key and value of a record.
-type Told = (i64, u8, Option<u8>);
+pub(super) type Told = (i64, u8, Option<u8>);
 
 fn keyed(codec: Codec, base: i64, records: &[(u8, Option<u8>)]) -> BatchBuilder {
     let mut builder = BatchBuilder::new(codec);
@@ -123,7 +123,7 @@ fn batches(view: &LogView) -> Vec<Vec<u8>> {
     all
 }
 
-fn told(view: &LogView) -> Vec<Told> {
+pub(super) fn told(view: &LogView) -> Vec<Told> {
     let mut all = Vec::new();
     for bytes in batches(view) {
         let batch = BatchView::parse(&bytes).unwrap();
@@ -143,7 +143,7 @@ fn told(view: &LogView) -> Vec<Told> {
     all
 }
 
-fn last_values(records: &[Told]) -> BTreeMap<u8, u8> {
+pub(super) fn last_values(records: &[Told]) -> BTreeMap<u8, u8> {
     let mut values = BTreeMap::new();
     for (_, key, value) in records {
         match value {
@@ -155,7 +155,7 @@ fn last_values(records: &[Told]) -> BTreeMap<u8, u8> {
 }
 
 /// A log with 40 single records of 4 keys, everything flushed, the last segment active.
-fn forty() -> (Fixture, Log) {
+pub(super) fn forty() -> (Fixture, Log) {
     let fixture = fixture();
     let mut log = fixture.log(compacting());
     for number in 0..40 {
@@ -287,6 +287,64 @@ fn nothing_past_a_limit_is_compacted() {
 }
 
 #[test]
+fn a_record_stays_as_it_is_for_the_least_lag() {
+    let (_fixture, mut log) = forty();
+    let lag = CompactionSettings {
+        min_compaction_lag_ms: Millis(500),
+        ..settings()
+    };
+    // Records have timestamps from 1000 on, one a millisecond.
+    let second = log.sealed[1].end_offset;
+    let dirty_end = |log: &Log, now| {
+        let source = log.compaction_source(None);
+        let dirty = source.dirty(&lag, Millis(now)).unwrap();
+        dirty.map(|dirty| dirty.end)
+    };
+    let newest = 1000 + second.0 - 1;
+    assert_eq!(dirty_end(&log, 1500), None);
+    assert_eq!(dirty_end(&log, newest + 500), Some(second));
+    assert_eq!(
+        dirty_end(&log, newest + 499),
+        Some(log.sealed[0].end_offset)
+    );
+    assert_eq!(
+        dirty_end(&log, 10_000),
+        Some(log.active.base_offset),
+        "the active segment is never compacted"
+    );
+    log.compact(2000).unwrap();
+    assert_eq!(dirty_end(&log, 10_000), None);
+}
+
+/// Kafka rolls a segment of a compacted topic that is older than the lag, with the next append.
+#[test]
+fn a_segment_grows_no_longer_than_the_most_lag() {
+    use skein_config::{CleanupPolicy, TopicConfig};
+    let topic = |compact| TopicConfig {
+        cleanup_policy: CleanupPolicy {
+            compact,
+            delete: !compact,
+        },
+        max_compaction_lag_ms: Some(Millis(300)),
+        ..TopicConfig::default()
+    };
+    for is_compacted in [true, false] {
+        let fixture = fixture();
+        let mut log = fixture.log(LogConfig::from(&topic(is_compacted)));
+        for (offset, timestamp) in [(0, 1000), (1, 1300), (2, 1301)] {
+            log.append_all(&[batch(offset, 0, 10, &[timestamp])]);
+        }
+        let rolled = if is_compacted {
+            vec![Offset(2)]
+        } else {
+            vec![]
+        };
+        let ends: Vec<Offset> = log.sealed.iter().map(|sealed| sealed.end_offset).collect();
+        assert_eq!(ends, rolled);
+    }
+}
+
+#[test]
 fn unflushed_segments_are_not_compacted() {
     let fixture = fixture();
     let mut log = fixture.log(compacting());
@@ -412,7 +470,7 @@ fn a_batch_that_cannot_be_read_ends_the_compaction_and_says_where_it_is() {
     log.flush(Millis(1)).unwrap();
     let before = told_sizes(&log);
     let error = log.compact_with(None, budget(100), 2000).unwrap_err();
-    assert!(!error.is_retriable());
+    assert_eq!(error.bad_segment(), Some(Offset(1)));
     let text = error.to_string();
     assert!(
         text.contains("at offset 1,") && text.contains(".log holds"),

@@ -1,0 +1,69 @@
+//! What the cleaner's tasks share: whose turn it is, and what it costs.
+
+use tokio::time::advance;
+
+use super::*;
+
+fn name(partition: i32) -> Name {
+    (TopicId::from_random([1; 16]), PartitionIndex(partition))
+}
+
+const FIRST: Offset = Offset(0);
+
+#[test]
+fn a_log_is_taken_by_one_task_only() {
+    let cleaner = Cleaner::default();
+    assert!(cleaner.take(name(0), FIRST));
+    assert!(!cleaner.is_free(name(0), FIRST) && !cleaner.take(name(0), FIRST));
+    assert!(cleaner.take(name(1), FIRST), "another log is free");
+    // Who finds out only now that the log is to rest does not free it.
+    cleaner.rest(name(0), Instant::now());
+    assert!(!cleaner.take(name(0), FIRST));
+    cleaner.give_back(name(0), None);
+    assert!(cleaner.take(name(0), FIRST));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_rests_is_free_again_in_time() {
+    let cleaner = Cleaner::default();
+    cleaner.rest(name(0), Instant::now() + Duration::from_secs(2));
+    advance(Duration::from_millis(1_999)).await;
+    assert!(!cleaner.is_free(name(0), FIRST));
+    advance(Duration::from_millis(1)).await;
+    assert!(cleaner.is_free(name(0), FIRST));
+}
+
+#[test]
+fn a_bad_segment_keeps_its_log_from_being_compacted_as_long_as_it_is_there() {
+    let cleaner = Cleaner::default();
+    assert!(cleaner.take(name(0), FIRST));
+    cleaner.give_back(name(0), Some(State::Uncleanable(Offset(50))));
+    assert!(!cleaner.is_free(name(0), Offset(50)));
+    assert!(!cleaner.take(name(0), Offset(50)));
+    // Retention or DeleteRecords has taken it.
+    assert!(cleaner.is_free(name(0), Offset(60)));
+    assert!(cleaner.take(name(0), Offset(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_tasks_together_keep_to_the_rate() {
+    let cleaner = Cleaner::default();
+    let seconds = |bytes| cleaner.pause(bytes, 1_000.0).as_secs_f64();
+    assert!((seconds(500) - 0.5).abs() < 1e-6);
+    assert!(
+        (seconds(1_000) - 1.5).abs() < 1e-6,
+        "the second task pays for the first one too"
+    );
+    advance(Duration::from_secs(1)).await;
+    assert!((seconds(0) - 0.5).abs() < 1e-6);
+    // What was not used is not saved up.
+    advance(Duration::from_secs(3_600)).await;
+    assert!((seconds(2_000) - 2.0).abs() < 1e-6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_limit_nobody_pauses() {
+    let cleaner = Cleaner::default();
+    assert!(cleaner.pause(u64::MAX, f64::MAX) < PAUSE_MIN);
+    assert!(cleaner.pause(0, 0.0) < PAUSE_MIN);
+}
