@@ -15,6 +15,7 @@ on_both!(
     producer_ids_are_unique,
     wrong_acks_are_refused,
     an_error_with_acks_0_closes_the_connection,
+    records_without_keys_are_named_where_a_topic_is_compacted,
     offsets_are_found_by_time_inside_batches,
     partitions_of_one_request_are_independent,
 );
@@ -220,4 +221,50 @@ fn partitions_of_one_request_are_independent(system: System) {
     expected.sort();
     assert_eq!(found, expected);
     assert_eq!((log_end(system, &first), log_end(system, &second)), (1, 0));
+}
+
+fn records_without_keys_are_named_where_a_topic_is_compacted(system: System) {
+    let topic = create(system, &[("cleanup.policy", "compact")]);
+    let record = |key: Option<&str>| Record {
+        key: key.map(|key| key.as_bytes().to_vec()),
+        value: Some(b"value".to_vec()),
+        ..Record::default()
+    };
+    let batch = Batch {
+        records: vec![
+            record(Some("a")),
+            record(None),
+            record(Some("")),
+            record(None),
+        ],
+        ..Batch::of([""])
+    };
+    let body = Connection::produce_body(-1, &topic, 0, &batch.encode());
+    let mut answer = connect(system).call(api::PRODUCE, 8, &body).unwrap();
+    let produced = Connection::produced(&mut answer);
+    assert_eq!(produced.error_code, error::INVALID_RECORD);
+    let (_append_time, _log_start_offset) = (answer.i64(), answer.i64());
+    let errors: Vec<(i32, bool)> = (0..answer.i32())
+        .map(|_| {
+            (
+                answer.i32(),
+                answer.string().is_some_and(|text| text.contains("key")),
+            )
+        })
+        .collect();
+    assert_eq!(errors, [(1, true), (3, true)]);
+    assert!(answer.string().is_some(), "there is no message");
+    assert_eq!(log_end(system, &topic), 0);
+    // An empty key is one, and a tombstone is a record.
+    let tombstone = Record {
+        key: Some(Vec::new()),
+        ..Record::default()
+    };
+    let batch = Batch {
+        records: vec![record(Some("")), tombstone],
+        ..Batch::of([""])
+    };
+    let produced = connect(system).produce(&topic, 0, &batch.encode()).unwrap();
+    assert_eq!(produced.error_code, error::NONE);
+    assert_eq!(log_end(system, &topic), 2);
 }
