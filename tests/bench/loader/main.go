@@ -36,6 +36,7 @@ type load struct {
 	bytes       int64
 	records     int64
 	warmUp      int64
+	keys        int64
 }
 
 // result is what the client saw. Bytes are those of the records' values.
@@ -57,6 +58,7 @@ func main() {
 	flags.Int64Var(&l.from, "from", 0, "offset to consume from, in each partition")
 	flags.IntVar(&l.recordBytes, "record-bytes", 1024, "bytes of each record's value")
 	flags.IntVar(&l.batchBytes, "batch-bytes", 1000012, "bytes of a batch at most")
+	flags.Int64Var(&l.keys, "keys", 0, "different keys of produced records, in a scattered order; 0: none")
 	flags.Int64Var(&l.bytes, "bytes", 0, "bytes to produce; 0: until standard input ends")
 	flags.Int64Var(&l.records, "records", 0, "records to consume, or to measure one at a time")
 	flags.Int64Var(&l.warmUp, "warm-up", 0, "records sent one at a time before those measured")

@@ -27,3 +27,20 @@ func TestAProducerStopsAtTheFirstRecordThatCompletesItsBytes(t *testing.T) {
 		t.Error("250 bytes are three records of 100")
 	}
 }
+
+func TestEachKeyComesOnceBeforeAnyComesAgain(t *testing.T) {
+	l := load{keys: 10}
+	seen := map[string]bool{}
+	for number := range l.keys {
+		seen[string(l.key(number))] = true
+		if string(l.key(number)) != string(l.key(number+l.keys)) {
+			t.Errorf("record %d has another key the second time", number)
+		}
+	}
+	if len(seen) != 10 {
+		t.Errorf("%d keys of 10", len(seen))
+	}
+	if (load{}).key(7) != nil {
+		t.Error("a key without keys")
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"io"
 	"sync/atomic"
 	"time"
@@ -46,7 +47,8 @@ func produce(ctx context.Context, l load) result {
 	var records int64
 	for ; !enough(records); records++ {
 		at := int(records*int64(l.recordBytes)) % noiseBytes
-		client.Produce(ctx, &kgo.Record{Value: noise[at : at+l.recordBytes]}, acknowledged)
+		record := &kgo.Record{Key: l.key(records), Value: noise[at : at+l.recordBytes]}
+		client.Produce(ctx, record, acknowledged)
 	}
 	err = client.Flush(ctx)
 	check(err == nil, "not all was acknowledged: %v", err)
@@ -56,6 +58,16 @@ func produce(ctx context.Context, l load) result {
 		Seconds: time.Since(started).Seconds(),
 		Batches: batches.Load(),
 	}
+}
+
+// key is that of a record by its number: each key comes once before any comes again.
+func (l load) key(number int64) []byte {
+	if l.keys == 0 {
+		return nil
+	}
+	// A prime: the order is scattered, and complete.
+	scattered := uint64(number%l.keys) * 2654435761 % uint64(l.keys)
+	return binary.BigEndian.AppendUint64(nil, scattered)
 }
 
 // enough tells after how many records the producer stops.

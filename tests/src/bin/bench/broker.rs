@@ -10,7 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,12 @@ pub(crate) const KAFKA_JVM_OPTIONS: &[&str] = &[
     "-XX:+ExplicitGCInvokesConcurrent",
     "-Djava.awt.headless=true",
 ];
-/// A deleted topic frees its memory soon; both keep it for a minute otherwise.
-pub(crate) const SETTINGS: Settings<'static> = &[("log.segment.delete.delay.ms", "1000")];
+/// A deleted topic frees its memory soon; both keep it for a minute otherwise. And both look for
+/// logs to compact soon.
+pub(crate) const SETTINGS: Settings<'static> = &[
+    ("log.segment.delete.delay.ms", "1000"),
+    ("log.cleaner.backoff.ms", "500"),
+];
 
 /// Where the loads begin in each partition of a topic.
 pub(crate) const FIRST_OFFSET: i64 = 1;
@@ -100,7 +104,17 @@ impl Broker {
 
     /// Resident memory, in MB.
     pub(crate) fn resident_mb(&self) -> Outcome<f64> {
-        Ok(process::resident_mb(self.process.id())?)
+        Ok(self.resident()?)
+    }
+
+    /// The same, for other threads.
+    pub(crate) fn resident(&self) -> io::Result<f64> {
+        process::resident_mb(self.process.id())
+    }
+
+    /// Where its logs are.
+    pub(crate) fn data_directory(&self) -> PathBuf {
+        self.node.data_directory()
     }
 
     /// Creates a topic and writes one record to each partition, which is at [`FIRST_OFFSET`] - 1.
@@ -108,8 +122,18 @@ impl Broker {
     /// The answer to the creation may come before the partitions take records, and a client that is
     /// refused waits for seconds before it asks again who leads them.
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32) -> Outcome<()> {
+        self.create_topic_with(topic, partitions, &[])
+    }
+
+    /// The same, with some of the topic's configuration.
+    pub(crate) fn create_topic_with(
+        &self,
+        topic: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Outcome<()> {
         let mut connection = Connection::open(self.port())?;
-        let code = connection.create_topic(topic, partitions, &[])?;
+        let code = connection.create_topic(topic, partitions, configs)?;
         if code != error::NONE {
             return Err(
                 format!("{:?} creates no topic {topic}: error {code}", self.system()).into(),

@@ -34,6 +34,7 @@ use crate::metrics::Results;
 use crate::run::{Part, Plan};
 
 mod broker;
+mod compaction;
 mod loader;
 mod machine;
 mod metrics;
@@ -70,7 +71,7 @@ struct Options {
     /// Counted pairs, after one that warms both up [default: 5; quick: 1].
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=PAIRS_MAX))]
     pairs: Option<u8>,
-    /// GiB of values per produce and consume [default: 1; quick: 0.03].
+    /// GiB of values per produce, consume and compaction [default: 1; quick: 0.03].
     #[arg(long, value_parser = gib)]
     gib: Option<f64>,
     /// Bytes of a batch at most, or several sizes, separated by commas: each produce is measured
@@ -102,7 +103,7 @@ impl Options {
         };
         let by_default = Part::value_variants()
             .iter()
-            .filter(|part| **part != Part::Segments);
+            .filter(|part| !matches!(part, Part::Segments | Part::Compaction));
         Plan {
             systems: match self.system {
                 Some(system) => vec![system],

@@ -40,6 +40,12 @@ pub(crate) enum Metric {
     MemoryIdle,
     MemoryLoaded,
     Segments(OfSegments, Where),
+    CompactionTime,
+    CompactionLeft,
+    CompactionMemory,
+    CompactionAloneP99,
+    CompactionBesideP99,
+    CompactionP99Ratio,
 }
 
 /// What is measured of a node with very many segments.
@@ -144,6 +150,12 @@ impl Metric {
             Self::StartToFirstProduce => ("start to first produce", "ms", SkeinAtMost(200.0)),
             Self::MemoryIdle => ("resident memory, idle", "MB", SkeinAtMost(40.0)),
             Self::MemoryLoaded => ("  after load", "MB", None),
+            Self::CompactionTime => ("compaction of one log", "s", None),
+            Self::CompactionLeft => ("  what is left of it", "×", None),
+            Self::CompactionMemory => ("  peak resident memory", "MB", SkeinAtMost(256.0)),
+            Self::CompactionAloneP99 => ("  side requests before, p99", "ms", None),
+            Self::CompactionBesideP99 => ("  side requests meanwhile, p99", "ms", None),
+            Self::CompactionP99Ratio => ("  meanwhile / before", "×", SkeinAtMost(1.2)),
             Self::Segments(what, Where::Wide) => what.definition(),
             Self::Segments(what, Where::Deep) => {
                 let (_, unit, bar) = what.definition();

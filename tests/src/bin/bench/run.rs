@@ -18,7 +18,7 @@ use crate::loader::{Loader, Seen};
 use crate::metrics::{Metric, OfProduce, Results};
 use crate::process::float;
 use crate::segments::{self, Shape};
-use crate::{Outcome, machine, side, statistics, table};
+use crate::{Outcome, compaction, machine, side, statistics, table};
 
 /// Partitions of the loaded topics.
 pub(crate) const PARTITIONS: i32 = 16;
@@ -54,6 +54,8 @@ pub(crate) enum Part {
     Latency,
     /// Starts, stops, memory and lookups of a node with 10,000 segments; only if it is named.
     Segments,
+    /// Compaction of one log, and small requests meanwhile; only if it is named: it takes minutes.
+    Compaction,
 }
 
 /// What to measure, and how much of it.
@@ -110,12 +112,15 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     if plan.wants(Part::Start) {
         run.starts()?;
     }
-    let no_loads = [Part::Start, Part::Segments];
+    let no_loads = [Part::Start, Part::Segments, Part::Compaction];
     if plan.parts.iter().any(|part| !no_loads.contains(part)) {
         run.loads()?;
     }
     if plan.wants(Part::Segments) {
         run.segments()?;
+    }
+    if plan.wants(Part::Compaction) {
+        run.compactions()?;
     }
     Ok(run.results)
 }
@@ -139,6 +144,33 @@ impl Run<'_> {
                 let took = took.as_secs_f64() * 1e3;
                 self.add(Metric::StartToFirstProduce, system, took);
                 self.add(Metric::MemoryIdle, system, idle);
+            }
+        }
+        Ok(())
+    }
+
+    /// Each pair makes its data anew here, too.
+    fn compactions(&mut self) -> Outcome<()> {
+        for pair in 1..=self.plan.pairs {
+            self.pair = pair;
+            for system in self.plan.systems.clone() {
+                let (broker, _) = Broker::start(system, &self.plan.directory)?;
+                let (bytes, batch_bytes) = (self.plan.bytes, self.plan.side_batch_bytes());
+                let measured =
+                    compaction::measure(&broker, "compacted", "side", bytes, batch_bytes);
+                let measured = broker.explain(measured)?;
+                broker.stop()?;
+                let ratio = measured.beside_p99_ms / measured.alone_p99_ms;
+                for (metric, value) in [
+                    (Metric::CompactionTime, measured.seconds),
+                    (Metric::CompactionLeft, measured.left),
+                    (Metric::CompactionMemory, measured.peak_resident_mb),
+                    (Metric::CompactionAloneP99, measured.alone_p99_ms),
+                    (Metric::CompactionBesideP99, measured.beside_p99_ms),
+                    (Metric::CompactionP99Ratio, ratio),
+                ] {
+                    self.add(metric, system, value);
+                }
             }
         }
         Ok(())
