@@ -313,6 +313,55 @@ fn an_answer_makes_a_bounded_number_of_bytes_anew() {
     check(&node, Ask::of(&node), 20, &hidden, 100_000);
 }
 
+/// Packed at a high level, a batch is smaller than what is made of it anew.
+#[test]
+fn what_is_made_anew_keeps_to_the_limit_though_it_be_larger_than_what_it_was() {
+    const WORDS: [&str; 8] = [
+        "offset ", "leader ", "epoch ", "batch ", "log ", "quorum ", "fetch ", "replica ",
+    ];
+    let node = Node::start();
+    let level = [
+        ("compression.type", "zstd"),
+        ("compression.zstd.level", "19"),
+    ];
+    node.create(TOPIC, 1, &level);
+    for first in [0, RECORDS] {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for offset in first..first + RECORDS {
+            let words = value(offset, 20_000);
+            let text = words.iter().map(|letter| WORDS[usize::from(letter % 8)]);
+            let text = if offset == 7 {
+                "!".to_owned()
+            } else {
+                text.collect::<String>()
+            };
+            let at = Millis(1_700_000_000_000);
+            builder
+                .append(at, None, Some(text.as_bytes()), &[])
+                .unwrap();
+        }
+        let batch = Bytes::from(builder.build().unwrap().into_inner());
+        let request = produce_request(TOPIC, 0, -1, Some(batch));
+        assert_eq!(node.connect().produce(&request), (0, first));
+    }
+    let mut client = node.connect();
+    let whole = bytes_of(&Ask::of(&node).fetch(&mut client)).len();
+    redact(&node, &[7]);
+    let anew = bytes_of(&Ask::of(&node).fetch(&mut client)).len();
+    assert!(
+        anew > whole,
+        "{anew} for {whole}: the limit is not put to the test"
+    );
+    let ask = Ask {
+        partition_max_bytes: i32::try_from(whole).unwrap(),
+        ..Ask::of(&node)
+    };
+    let limited = bytes_of(&ask.fetch(&mut client));
+    assert!(limited.len() <= whole, "{} of {whole}", limited.len());
+    assert_eq!(decode(&limited, 0, &mut BTreeMap::new()), RECORDS);
+    assert_eq!(ask.read(&mut client, 2 * RECORDS).0.len(), 9);
+}
+
 #[test]
 fn a_mark_counts_for_a_reader_that_waits_and_for_a_session() {
     let node = Node::start();

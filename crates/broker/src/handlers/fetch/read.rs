@@ -24,7 +24,7 @@ use skein_protocol::messages::fetch::{
 use skein_storage::ReadError;
 use skein_types::{ErrorCode, LeaderEpoch, Offset};
 
-use super::redact::{Hiding, Rewritten};
+use super::redact::{Hiding, Rewritten, Room};
 use super::{Source, failed};
 use crate::node::Shared;
 use crate::replica::{Replica, ReplicaView};
@@ -199,7 +199,12 @@ impl Reader {
             return Read::Cold;
         }
         if let Some(redacted) = redacted {
-            match Hiding::find(replica, view, &range, redacted, is_first) {
+            let max_bytes = range.length.max(limit as u64);
+            let room = Room {
+                max_bytes,
+                is_first,
+            };
+            match Hiding::find(replica, view, &range, redacted, room) {
                 Ok(None) => {}
                 Ok(Some(hiding)) => return Read::Hiding(Box::new(data), hiding),
                 Err(error) => return Read::Done(storage_failed(source, &error.into()), None),

@@ -48,8 +48,16 @@ pub(super) struct Hiding {
     /// The batches that hold hidden records.
     places: Vec<BatchPlace>,
     redacted: Arc<RedactedOffsets>,
+    room: Room,
+}
+
+/// How much a partition may answer.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// In bytes; what is made anew may be larger than it was.
+    pub(super) max_bytes: u64,
     /// Nothing was read before: the first batch comes whole.
-    is_first: bool,
+    pub(super) is_first: bool,
 }
 
 /// What one fetch has made anew.
@@ -61,6 +69,7 @@ pub(super) struct Rewritten {
 /// The pieces of an answer in the making.
 struct Answer<'a> {
     range: &'a FileRange,
+    room: Room,
     pieces: Pieces,
     /// Bytes of the pieces.
     length: u64,
@@ -75,7 +84,7 @@ impl Hiding {
         view: &Arc<ReplicaView>,
         range: &FileRange,
         redacted: Arc<RedactedOffsets>,
-        is_first: bool,
+        room: Room,
     ) -> Result<Option<Arc<Self>>, StorageError> {
         let offsets = redacted.within(range.base_offset..view.offsets.log_end_offset);
         let places = view.log.batches_with(range, offsets)?;
@@ -88,7 +97,7 @@ impl Hiding {
             range: range.clone(),
             places,
             redacted,
-            is_first,
+            room,
         })))
     }
 
@@ -100,6 +109,7 @@ impl Hiding {
     ) -> Result<Pieces, ErrorCode> {
         let mut answer = Answer {
             range: &self.range,
+            room: self.room,
             pieces: SmallVec::new(),
             length: 0,
             position: self.range.position,
@@ -123,7 +133,7 @@ impl Hiding {
                 Ok(Some(Some(batch))) => {
                     answer.add_file_up_to(place.position);
                     rewritten.bytes += place.length;
-                    if !answer.add_batch(batch, place, self.is_first) {
+                    if !answer.add_batch(batch, place) {
                         return Ok(answer.pieces);
                     }
                 }
@@ -188,7 +198,7 @@ impl Hiding {
 impl Answer<'_> {
     /// Adds what lies in the file up to `end`, as much as the limit lets.
     fn add_file_up_to(&mut self, end: u64) {
-        let left = self.range.length.saturating_sub(self.length);
+        let left = self.room.max_bytes.saturating_sub(self.length);
         let length = end.saturating_sub(self.position).min(left);
         if length > 0 {
             self.pieces.push(Part::File(skein_net::FileRange {
@@ -202,11 +212,11 @@ impl Answer<'_> {
     }
 
     /// Adds the batch in the place of another; false where the limit does not let it.
-    fn add_batch(&mut self, batch: BatchBuf, place: BatchPlace, is_first: bool) -> bool {
+    fn add_batch(&mut self, batch: BatchBuf, place: BatchPlace) -> bool {
         let bytes = batch.freeze();
         let length = bytes.len() as u64;
-        let comes_whole = is_first && self.length == 0;
-        if self.length + length > self.range.length && !comes_whole {
+        let comes_whole = self.room.is_first && self.length == 0;
+        if self.length + length > self.room.max_bytes && !comes_whole {
             return false;
         }
         self.pieces.push(Part::Bytes(bytes));
