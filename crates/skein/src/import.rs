@@ -23,6 +23,11 @@ const SHUTDOWN: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
+  skein import kafka /var/lib/kafka/data --dry-run
+  skein import kafka /var/lib/kafka/data";
+
+const KAFKA_EXAMPLES: &str = "\
+Examples:
   skein import kafka /var/lib/kafka/data --dry-run     tell what would be taken
   skein import kafka /var/lib/kafka/data
   skein serve --set log.dirs=/var/lib/kafka/data       afterwards
@@ -36,6 +41,7 @@ against the import; then nothing has changed.";
 
 /// Arguments of `skein import`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ImportArguments {
     #[command(subcommand)]
     command: ImportCommand,
@@ -44,7 +50,7 @@ pub(crate) struct ImportArguments {
 #[derive(Debug, Subcommand)]
 enum ImportCommand {
     /// Take over a log directory of Apache Kafka up to 4.1 (KRaft), in place.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = KAFKA_EXAMPLES)]
     Kafka(KafkaArguments),
 }
 

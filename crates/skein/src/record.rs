@@ -34,6 +34,11 @@ use crate::topic::topic_name;
 /// How long one look for a record waits: the next one sees whether its offset was passed.
 const POLL: Duration = Duration::from_millis(100);
 
+const EXAMPLES: &str = "\
+Examples:
+  skein record redact orders --partition 0 --offset 1200
+  skein record redacted orders";
+
 const REDACT_EXAMPLES: &str = "\
 Examples:
   skein record redact orders --partition 0 --offset 42
@@ -65,6 +70,7 @@ offset do not go back for it.";
 
 /// Arguments of `skein record`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct RecordArguments {
     #[command(subcommand)]
     command: RecordCommand,
