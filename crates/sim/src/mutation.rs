@@ -37,7 +37,6 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("tombstone-goes-at-once", Mutation::TombstoneGoesAtOnce),
     ("last-batch-dropped", Mutation::LastBatchDropped),
     ("compacted-unflushed", Mutation::CompactedUnflushed),
-    ("swap-names-unflushed", Mutation::SwapNamesUnflushed),
 ];
 
 /// None.

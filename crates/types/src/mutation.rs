@@ -50,8 +50,6 @@ pub enum Mutation {
     LastBatchDropped,
     /// A compacted segment takes its place before its bytes are flushed.
     CompactedUnflushed,
-    /// The cleaner's checkpoint is written before the names that it relies on are flushed.
-    SwapNamesUnflushed,
 }
 
 thread_local! {
