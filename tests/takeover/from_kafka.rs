@@ -16,7 +16,9 @@ const TOPICS: [(&str, i32); 6] = [
     ("sequences", 1),
     ("__consumer_offsets", 3),
 ];
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
+    // So that there is a snapshot beside the metadata log.
+    ("metadata.log.max.record.bytes.between.snapshots", "2000"),
     ("offsets.topic.num.partitions", "3"),
     // A kill loses what DeleteRecords did since the last checkpoint.
     ("log.flush.start.offset.checkpoint.interval.ms", "100"),
@@ -52,6 +54,10 @@ fn goes_on_as_skeins(is_clean: bool) {
         kafka.kill();
     }
 
+    let metadata_log = kafka.data_directory().join("__cluster_metadata-0");
+    let mut names = std::fs::read_dir(metadata_log).unwrap();
+    let is_snapshot = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".checkpoint");
+    assert!(names.any(|entry| is_snapshot(&entry.unwrap().file_name())));
     let told = import(&kafka.data_directory(), &["--dry-run"]);
     assert!(told.succeeded(), "{told}");
     let imported = import(&kafka.data_directory(), &[]);
