@@ -102,7 +102,7 @@ fn a_variable_of_the_platform_is_a_warning() {
 
 #[test]
 fn repeated_keys_and_keys_without_effect_are_warnings() {
-    let file = b"num.partitions=2\nnum.io.threads=8\nnum.partitions=3";
+    let file = b"num.partitions=2\nqueued.max.requests=9\nnum.partitions=3";
     let (config, warnings) = Layers::new().file("f", file).build().unwrap();
     assert_eq!(config.topics.num_partitions, 3);
     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
@@ -110,7 +110,7 @@ fn repeated_keys_and_keys_without_effect_are_warnings() {
         warnings,
         [
             "f:1: num.partitions is set again further down; this one does not count",
-            "f:2: num.io.threads has no effect in this version",
+            "f:2: queued.max.requests has no effect in this version",
         ]
     );
 }
