@@ -19,6 +19,8 @@ mod run;
 mod segments;
 #[path = "lifecycle/start.rs"]
 mod start;
+#[path = "lifecycle/verify.rs"]
+mod verify;
 
 use skein_tests::Node;
 use skein_tests::wire::{Batch, Connection, error};

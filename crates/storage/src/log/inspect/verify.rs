@@ -44,8 +44,8 @@ const LOOKS_MAX: u32 = 5;
 
 const REMEDY_BATCH: &str = "restore the file from a backup or another replica; until then readers \
                             get an error at this offset, and may go on behind the batch";
-const REMEDY_FRAME: &str = "a node does not open the log like this: restore the file from a backup \
-                            or another replica";
+const REMEDY_FRAME: &str = "restore the file from a backup or another replica; until then a node \
+                            does not open the log, or its readers get no further than here";
 const REMEDY_TAIL: &str = "the next start of the node cuts the file here by itself";
 const REMEDY_INDEX: &str = "stop the node and remove the file; it is made anew from the log";
 const REMEDY_EPOCHS: &str =

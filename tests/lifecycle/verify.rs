@@ -1,0 +1,230 @@
+//! `skein log verify` beside a node that writes, and what it says to do about damage.
+//!
+//! Input: a node under load, or files that are damaged on purpose. Output: no damage where there is
+//! none; and a node that serves everything after the remedy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use skein_tests::program::{self, Finished};
+use skein_tests::wire::{Batch, Record, error};
+use skein_tests::{Node, System};
+
+use super::{append, assert_holds, connect, create};
+
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Looks at the files while the node writes.
+const LOOKS: usize = 15;
+const BATCHES: u64 = 700;
+const BATCH_BYTES: usize = 5_000;
+const TOPIC: &str = "damaged";
+
+/// Runs `skein log verify` on the directory of a partition.
+fn verify(node: &Node, topic: &str) -> Finished {
+    let mut command = Command::new(node.command().get_program());
+    let directory = node.data_directory().join(format!("{topic}-0"));
+    command.args(["log", "verify"]).arg(directory);
+    program::run(&mut command, VERIFY_TIMEOUT)
+}
+
+#[test]
+fn beside_a_node_that_writes_rolls_deletes_and_compacts_nothing_is_called_damaged() {
+    let settings = [
+        ("log.retention.check.interval.ms", "100"),
+        ("log.segment.delete.delay.ms", "50"),
+        ("log.cleaner.backoff.ms", "50"),
+        ("log.flush.offset.checkpoint.interval.ms", "100"),
+    ];
+    let node = Node::start(System::Skein, &settings);
+    let small = ("segment.bytes", "1048576");
+    create(&node, "short", &[small, ("retention.bytes", "3000000")]);
+    let compact = ("cleanup.policy", "compact");
+    let dirty = ("min.cleanable.dirty.ratio", "0.01");
+    create(&node, "compacted", &[small, compact, dirty]);
+    let (is_over, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for topic in ["short", "compacted"] {
+            let (node, is_over, written) = (&node, &is_over, &written);
+            scope.spawn(move || write_until(node, topic, is_over, written));
+        }
+        // A failed look must end the writers too.
+        let looks: Vec<Finished> = (0..LOOKS)
+            .flat_map(|_| ["short", "compacted"].map(|topic| verify(&node, topic)))
+            .collect();
+        is_over.store(true, Ordering::SeqCst);
+        for look in looks {
+            assert!(look.succeeded(), "{look}{}", node.log_tail());
+            assert!(!look.stdout.contains("damage:"), "{look}");
+        }
+    });
+    let written = written.load(Ordering::SeqCst);
+    assert!(written > 500, "only {written} batches were written");
+    assert!(
+        node.metric("skein_compactions_total") > 0.0,
+        "{}",
+        node.log_tail()
+    );
+    let (code, _, start) = connect(&node).list_offset("short", 0, -2).unwrap();
+    assert!(code == error::NONE && start > 0, "nothing was deleted");
+}
+
+/// Writes batches of 20 KB with a few keys.
+fn write_until(node: &Node, topic: &str, is_over: &AtomicBool, written: &AtomicU64) {
+    let mut connection = connect(node);
+    let mut number = 0_u64;
+    while !is_over.load(Ordering::SeqCst) {
+        let mut batch = Batch::of([[number as u8; 20_000]]);
+        batch.records = vec![Record {
+            key: Some((number % 7).to_be_bytes().to_vec()),
+            ..batch.records.remove(0)
+        }];
+        let produced = connection.produce(topic, 0, &batch.encode()).unwrap();
+        assert_eq!(produced.error_code, error::NONE, "{}", node.log_tail());
+        number += 1;
+        written.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The file of the partition whose name ends like this: the first, or the last.
+fn file(node: &Node, ending: &str, last: bool) -> PathBuf {
+    let directory = node.data_directory().join(format!("{TOPIC}-0"));
+    let mut found: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().ends_with(ending))
+        .collect();
+    found.sort();
+    let found = if last {
+        found.pop()
+    } else {
+        found.into_iter().next()
+    };
+    found.unwrap_or_else(|| panic!("no {ending}"))
+}
+
+fn spoil(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x40;
+    fs::write(path, bytes).unwrap();
+}
+
+/// A damage, what makes it, and the start of what to do about it.
+struct Damage {
+    what: &'static str,
+    make: fn(&Node),
+    told: &'static str,
+    remedy: fn(&Node),
+}
+
+const REMOVE: &str = "stop the node and remove the file";
+
+fn remove(node: &Node, ending: &str) {
+    fs::remove_file(file(node, ending, false)).unwrap();
+}
+
+const DAMAGES: [Damage; 5] = [
+    Damage {
+        what: "an index of garbage",
+        make: |node| fs::write(file(node, ".index", false), [0x5a; 8 * 100]).unwrap(),
+        told: REMOVE,
+        remedy: |node| remove(node, ".index"),
+    },
+    Damage {
+        what: "an index that points beyond its log",
+        make: |node| {
+            let path = file(node, ".index", false);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes.extend([0, 0, 0xff, 0, 0x7f, 0, 0, 0]);
+            fs::write(path, bytes).unwrap();
+        },
+        told: REMOVE,
+        remedy: |node| remove(node, ".index"),
+    },
+    Damage {
+        what: "a time index with a wrong entry",
+        make: |node| spoil(&file(node, ".timeindex", false), 12 * 3 + 6),
+        told: REMOVE,
+        remedy: |node| remove(node, ".timeindex"),
+    },
+    Damage {
+        what: "a torn tail above the recovery point",
+        make: |node| {
+            let path = file(node, ".log", true);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes.extend([0xab; 3_000]);
+            fs::write(path, bytes).unwrap();
+        },
+        told: "the next start of the node cuts the file here by itself",
+        remedy: |_| {},
+    },
+    Damage {
+        what: "a snapshot of garbage",
+        make: |node| fs::write(file(node, ".snapshot", true), "garbage").unwrap(),
+        told: REMOVE,
+        remedy: |node| fs::remove_file(file(node, ".snapshot", true)).unwrap(),
+    },
+];
+
+#[test]
+fn a_node_serves_everything_once_the_remedy_is_done() {
+    let mut node = Node::start(System::Skein, &[]);
+    create(&node, TOPIC, &[("segment.bytes", "1048576")]);
+    append(&node, TOPIC, 0..BATCHES, BATCH_BYTES);
+    let mut end = BATCHES;
+    for Damage {
+        what,
+        make,
+        told,
+        remedy,
+    } in DAMAGES
+    {
+        // Not a clean stop: a log that was closed has no torn tail.
+        node.kill();
+        make(&node);
+        let damaged = verify(&node, TOPIC);
+        assert!(damaged.stdout.contains(told), "{what}: {damaged}");
+        remedy(&node);
+        node.start_again();
+        assert_holds(&node, TOPIC, end);
+        append(&node, TOPIC, end..end + 10, BATCH_BYTES);
+        end += 10;
+        let asked = Instant::now();
+        loop {
+            // An index that is made anew is written when it is first used.
+            let whole = verify(&node, TOPIC);
+            if whole.succeeded() {
+                break;
+            }
+            assert!(asked.elapsed() < VERIFY_TIMEOUT, "{what}: {whole}");
+            connect(&node).list_offset(TOPIC, 0, 1).unwrap();
+        }
+    }
+}
+
+/// What only a backup mends: verify says so, and the node keeps what it can.
+#[test]
+fn a_corrupt_batch_below_the_recovery_point_is_mended_from_a_backup() {
+    let mut node = Node::start(System::Skein, &[]);
+    create(&node, TOPIC, &[("segment.bytes", "1048576")]);
+    append(&node, TOPIC, 0..BATCHES, BATCH_BYTES);
+    node.stop();
+    let path = file(&node, ".log", false);
+    let backup = fs::read(&path).unwrap();
+    spoil(&path, 2_000);
+    let damaged = verify(&node, TOPIC);
+    assert!(!damaged.succeeded(), "{damaged}");
+    assert!(damaged.stdout.contains("from a backup"), "{damaged}");
+    node.start_again();
+    // The batch is served as it is, for its reader to find out; those behind it are whole.
+    let behind = connect(&node).fetch(TOPIC, 0, 5, 100).unwrap();
+    assert_eq!(behind.error_code, error::NONE);
+    node.stop();
+    fs::write(path, backup).unwrap();
+    let whole = verify(&node, TOPIC);
+    assert!(whole.succeeded(), "{whole}");
+    node.start_again();
+    assert_holds(&node, TOPIC, BATCHES);
+}
