@@ -4,13 +4,15 @@
 //! does not depend on the machine.
 
 use skein_tests::client::kafka_tools::{
-    CLIENT_METRICS, CONFIGS, CONSOLE_PRODUCER, FEATURES, LEADER_ELECTION, LOG_DIRS,
+    CLIENT_METRICS, CONFIGS, CONSOLE_PRODUCER, DELETE_RECORDS, FEATURES, LEADER_ELECTION, LOG_DIRS,
     METADATA_QUORUM, TOPICS, TRANSACTIONS, refused, run, run_with_input,
 };
 use skein_tests::{Node, System, on_both};
 
 on_both!(
     broker_configs_are_altered_described_and_kept,
+    impossible_broker_configs_are_refused,
+    records_are_deleted_up_to_an_offset_and_not_beyond_the_end,
     log_dirs_and_producers_of_a_partition,
     leaders_are_elected_where_one_is_needed,
     the_quorum_has_a_leader_and_a_voter,
@@ -57,6 +59,55 @@ fn broker_configs_are_altered_described_and_kept(system: System) {
     let described = describe(&node, &one);
     assert!(!described.contains(of_one), "{described}");
     assert!(describe(&node, &all).contains(of_all));
+}
+
+fn impossible_broker_configs_are_refused(system: System) {
+    let node = Node::shared(system);
+    for wrong in [
+        "log.cleaner.threads=0",
+        "log.retention.ms=soon",
+        "log.cleanup.policy=shred",
+        "message.max.bytes=-1",
+        "listeners=PLAINTEXT://127.0.0.1:1",
+        "node.id=7",
+    ] {
+        for entity in [&["--entity-name", "1"][..], &["--entity-default"]] {
+            let change = ["--alter", "--add-config", wrong];
+            let arguments = [&["--entity-type", "brokers"], entity, &change].concat();
+            let output = refused(node, CONFIGS, &arguments);
+            assert!(output.contains("Invalid"), "{wrong}: {output}");
+        }
+    }
+}
+
+fn records_are_deleted_up_to_an_offset_and_not_beyond_the_end(system: System) {
+    let node = Node::shared(system);
+    let topic = "tools-delete-records";
+    run(node, TOPICS, &["--create", "--topic", topic]);
+    run_with_input(
+        node,
+        CONSOLE_PRODUCER,
+        &["--topic", topic],
+        "one\ntwo\nthree\n",
+    );
+    let path = node.directory().join("delete-records.json");
+    let delete = |offset: i64| {
+        let partition = format!("{{\"topic\":\"{topic}\",\"partition\":0,\"offset\":{offset}}}");
+        let json = format!("{{\"version\":1,\"partitions\":[{partition}]}}");
+        std::fs::write(&path, json).expect("write the file");
+        let file = ["--offset-json-file", path.to_str().expect("UTF-8")];
+        run(node, DELETE_RECORDS, &file)
+    };
+    // Nothing is deleted beyond the high watermark, nor below what is deleted already.
+    for (offset, told) in [
+        (2, "low_watermark: 2"),
+        (1, "low_watermark: 2"),
+        (4, "OffsetOutOfRangeException"),
+        (-1, "low_watermark: 3"),
+    ] {
+        let output = delete(offset);
+        assert!(output.contains(told), "{offset}: {output}");
+    }
 }
 
 fn log_dirs_and_producers_of_a_partition(system: System) {
