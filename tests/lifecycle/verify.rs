@@ -17,7 +17,9 @@ use super::{append, assert_holds, connect, create};
 
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Looks at the files while the node writes.
-const LOOKS: usize = 15;
+const LOOKS: usize = 20;
+/// Batches that are written meanwhile.
+const WRITTEN_MIN: u64 = 1_000;
 const BATCHES: u64 = 700;
 const BATCH_BYTES: usize = 5_000;
 const TOPIC: &str = "damaged";
@@ -45,15 +47,19 @@ fn beside_a_node_that_writes_rolls_deletes_and_compacts_nothing_is_called_damage
     let dirty = ("min.cleanable.dirty.ratio", "0.01");
     create(&node, "compacted", &[small, compact, dirty]);
     let (is_over, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (node, is_over, written) = (&node, &is_over, &written);
     std::thread::scope(|scope| {
         for topic in ["short", "compacted"] {
-            let (node, is_over, written) = (&node, &is_over, &written);
             scope.spawn(move || write_until(node, topic, is_over, written));
         }
-        // A failed look must end the writers too.
-        let looks: Vec<Finished> = (0..LOOKS)
-            .flat_map(|_| ["short", "compacted"].map(|topic| verify(&node, topic)))
-            .collect();
+        // Until much was written; a failed look must end the writers too.
+        let (asked, mut looks) = (Instant::now(), Vec::new());
+        while looks.len() < LOOKS || written.load(Ordering::SeqCst) < WRITTEN_MIN {
+            looks.extend(["short", "compacted"].map(|topic| verify(node, topic)));
+            if asked.elapsed() > VERIFY_TIMEOUT {
+                break;
+            }
+        }
         is_over.store(true, Ordering::SeqCst);
         for look in looks {
             assert!(look.succeeded(), "{look}{}", node.log_tail());
@@ -61,13 +67,16 @@ fn beside_a_node_that_writes_rolls_deletes_and_compacts_nothing_is_called_damage
         }
     });
     let written = written.load(Ordering::SeqCst);
-    assert!(written > 500, "only {written} batches were written");
+    assert!(
+        written >= WRITTEN_MIN,
+        "only {written} batches were written"
+    );
     assert!(
         node.metric("skein_compactions_total") > 0.0,
         "{}",
         node.log_tail()
     );
-    let (code, _, start) = connect(&node).list_offset("short", 0, -2).unwrap();
+    let (code, _, start) = connect(node).list_offset("short", 0, -2).unwrap();
     assert!(code == error::NONE && start > 0, "nothing was deleted");
 }
 
@@ -76,7 +85,7 @@ fn write_until(node: &Node, topic: &str, is_over: &AtomicBool, written: &AtomicU
     let mut connection = connect(node);
     let mut number = 0_u64;
     while !is_over.load(Ordering::SeqCst) {
-        let mut batch = Batch::of([[number as u8; 20_000]]);
+        let mut batch = Batch::of([[0x33_u8; 20_000]]);
         batch.records = vec![Record {
             key: Some((number % 7).to_be_bytes().to_vec()),
             ..batch.records.remove(0)

@@ -25,6 +25,9 @@ mod http;
 mod kafka;
 mod ports;
 mod skein;
+mod small_disk;
+
+use small_disk::SmallDisk;
 
 pub use skein::binary as skein_binary;
 
@@ -65,7 +68,7 @@ pub struct Node {
     ports: Ports,
     settings: Vec<(String, String)>,
     directory: PathBuf,
-    small_disk_bytes: Option<usize>,
+    small_disk: Option<SmallDisk>,
     process: Option<Guarded>,
 }
 
@@ -107,7 +110,7 @@ impl Node {
             ports: ports::free(),
             settings,
             directory,
-            small_disk_bytes: None,
+            small_disk: None,
             process: None,
         };
         if system == System::Kafka {
@@ -174,16 +177,27 @@ impl Node {
             System::Skein => skein::serve(self),
             System::Kafka => kafka::serve(self),
         };
-        match self.small_disk_bytes {
+        match &self.small_disk {
             None => command,
-            Some(bytes) => on_small_disk(&command, &self.data_directory(), bytes),
+            Some(disk) => disk.command(&command),
         }
     }
 
-    /// Gives the node, from its next start on, a data directory of this size which only the node
-    /// sees.
+    /// Gives the node, from its next start on, a data directory of this size. It outlives the
+    /// node's processes.
     pub fn mount_small_disk(&mut self, bytes: usize) {
-        self.small_disk_bytes = Some(bytes);
+        self.small_disk = Some(SmallDisk::mount(&self.data_directory(), bytes));
+    }
+
+    /// Where the data directory of [`Node::mount_small_disk`] is seen by others than the node.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn small_disk(&self) -> PathBuf {
+        let disk = self.small_disk.as_ref().expect("a small disk");
+        disk.seen_from_outside(&self.data_directory())
     }
 
     /// Stops the node as an operator does, and tells how it ended and how long that took.
@@ -294,17 +308,4 @@ impl Drop for Node {
         }
         let _removed_at_exit_otherwise = fs::remove_dir_all(&self.directory);
     }
-}
-
-/// `command` in a mount namespace of its own, in which `directory` is a tmpfs; the process id stays
-/// that of the command.
-fn on_small_disk(command: &Command, directory: &Path, bytes: usize) -> Command {
-    let script = format!("mount -t tmpfs -o size={bytes} skein \"$0\" && exec \"$@\"");
-    let mut mounted = Command::new("unshare");
-    mounted
-        .args(["--mount", "--map-root-user", "sh", "-c", &script])
-        .arg(directory)
-        .arg(command.get_program())
-        .args(command.get_args());
-    mounted
 }

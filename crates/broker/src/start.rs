@@ -26,7 +26,9 @@ use skein_env::{Disk, Env, Lane, ListenOptions, Listener};
 use skein_metadata::Endpoint;
 use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
 use skein_quorum::{Controller, QuorumError, QuorumOptions};
-use skein_storage::{CacheLimits, LogDirectory, MetaProperties, StorageError};
+use skein_storage::{
+    CacheLimits, LogDirectory, MetaProperties, Reserve, StorageError, create_directory,
+};
 use skein_types::{BrokerEpoch, ErrorCode, Uuid};
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
@@ -44,6 +46,9 @@ use crate::rooms::Rooms;
 use crate::session::ClientService;
 use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
 use crate::{accept_limits, http, stop, tasks};
+
+/// The spare file in `metadata.log.dir`.
+const METADATA_RESERVE: &str = "reserve";
 
 /// A connection that stalls within a request is closed after this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
@@ -151,7 +156,12 @@ impl Broker {
             config: Arc::clone(&config),
             features,
         };
-        let controller = Controller::start(env.clone(), options).await?;
+        let metadata_disk = keep_reserves(&env, &config, &directory).await?;
+        let quorum_env = Env {
+            disk: metadata_disk,
+            ..env.clone()
+        };
+        let controller = Controller::start(quorum_env, options).await?;
         let identity = register(&env, &config, &controller, &directory, &bound).await?;
         claim_directory(&config, &directory, &controller, identity)?;
         let shared = share(env, config, controller, directory, identity);
@@ -232,6 +242,32 @@ async fn open_directory(env: &Env, config: &BrokerConfig) -> Result<Arc<LogDirec
         Ok(directory)
     };
     env.offload("open-directory", open)
+        .await
+        .ok_or(StartError::Stopped)?
+}
+
+/// Keeps bytes back for what must be written on a full device: deletions, above all. Returns the
+/// disk for the metadata, whose files may take from their reserve.
+async fn keep_reserves(
+    env: &Env,
+    config: &BrokerConfig,
+    directory: &Arc<LogDirectory>,
+) -> Result<Arc<dyn Disk>, StartError> {
+    let (disk, directory) = (Arc::clone(&env.disk), Arc::clone(directory));
+    let metadata = config.node.metadata_log_dir.clone();
+    let keep = move || {
+        create_directory(&*disk, &metadata)?;
+        let reserve = Reserve::new(disk, metadata.join(METADATA_RESERVE));
+        // Elsewhere it may be a device of its own, whose lack of room is nothing to the records.
+        if metadata.starts_with(directory.path()) {
+            directory.watch(Arc::clone(&reserve));
+        } else {
+            directory.keep(Arc::clone(&reserve));
+        }
+        directory.look_for_room();
+        Ok(reserve.disk())
+    };
+    env.offload("keep-reserves", keep)
         .await
         .ok_or(StartError::Stopped)?
 }

@@ -10,6 +10,7 @@
 //!   offline   on failure              tell the controller of replicas whose storage has failed
 //!   directory once, if it fails       take all its replicas offline
 //!   open      once                    open every log that nobody has asked for yet
+//!   space     every second            fill the reserves, end a full directory's state
 //!   flush     on request              a round of parallel flushes
 //!   retain    retention.check         delete old segments
 //!   cleaner   cleaner.backoff         compact logs (`cleaner.rs`)
@@ -48,6 +49,9 @@ const FLUSH_RETRY: Duration = Duration::from_secs(1);
 /// How often logs are looked at for `flush.ms`, and producers for their expiration, at the least.
 const AGE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
+/// How often a full log directory is asked whether there is room again.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Starts all of them.
 pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let log = &shared.config.log;
@@ -60,6 +64,8 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let directory = offline_replicas::follow_directory(Arc::clone(shared));
     spawn(shared, stop, "directory", directory);
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));
+    let space = every(shared, SPACE_INTERVAL, look_for_space);
+    spawn(shared, stop, "space", space);
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
     spawn(shared, stop, "rooms", rooms::watch(Arc::clone(shared)));
     let interval = duration(log.retention_check_interval_ms);
@@ -163,6 +169,14 @@ async fn open_all(shared: Arc<Shared>) {
             .env
             .spawn
             .spawn(Lane::Data, "opener", Box::pin(opener));
+    }
+}
+
+async fn look_for_space(shared: Arc<Shared>) {
+    if shared.directory.wants_room() {
+        let directory = Arc::clone(&shared.directory);
+        let look = move || directory.look_for_room();
+        shared.env.offload("space", look).await;
     }
 }
 

@@ -107,3 +107,15 @@ requests! {
     /// Gives a broker a block of producer ids.
     AllocateProducerIds -> ProducerIdBlock;
 }
+
+impl Request {
+    /// Whether it makes more of something: on a full device it can wait. A deletion cannot, and
+    /// neither can what keeps a node going.
+    #[must_use]
+    pub const fn makes_more(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateTopics(_) | Self::CreatePartitions(_) | Self::AllocateProducerIds(_)
+        )
+    }
+}

@@ -56,9 +56,11 @@ const DECISIONS_PER_BATCH_MAX: u32 = 8;
 const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of records after which a snapshot is made, however few the entries.
 const SNAPSHOT_LOG_BYTES: u64 = 32 * 1024 * 1024;
-/// Room that the device must have before an entry is proposed: an entry that does not fit would
-/// stop the node, a refused request does not.
-const HEADROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// Room that the device must have for requests that make more of something.
+const HEADROOM_BYTES: u64 = 8 * 1024 * 1024;
+/// Room that it must have for any entry, what is kept back for it included: an entry that does not
+/// fit would stop the node, a refused request does not.
+const ROOM_MIN_BYTES: u64 = 256 * 1024;
 /// How often the sessions are looked at.
 const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -284,7 +286,11 @@ impl Proposer {
             if is_long && !answers.is_empty() {
                 break;
             }
-            answers.push(batch.decide(&waiting.request, &mut context));
+            let room = match waiting.request.makes_more() {
+                true => self.check_room(HEADROOM_BYTES),
+                false => Ok(()),
+            };
+            answers.push(room.and_then(|()| batch.decide(&waiting.request, &mut context)));
         }
         answers
     }
@@ -300,7 +306,9 @@ impl Proposer {
                 return Verdict::TooLarge(Refusal::new(ErrorCode::PolicyViolation, message));
             }
         };
-        if let Err(refusal) = self.check_room(proposal.encoded.len() as u64) {
+        if let Err(refusal) =
+            self.check_room(ROOM_MIN_BYTES.saturating_add(2 * proposal.encoded.len() as u64))
+        {
             return Verdict::Refused(refusal);
         }
         match self.raft.client_write(proposal).await {
@@ -312,10 +320,10 @@ impl Proposer {
         }
     }
 
-    /// Checks that the device has room for an entry.
+    /// Checks that the device has so much room.
     fn check_room(&self, bytes: u64) -> Result<(), Refusal> {
         match self.env.disk.space(&self.directory) {
-            Ok(space) if space.usable_bytes < HEADROOM_BYTES.saturating_add(2 * bytes) => {
+            Ok(space) if space.usable_bytes < bytes => {
                 let message = format!("the device of {} is full", self.directory.display());
                 Err(Refusal::new(ErrorCode::KafkaStorageError, message))
             }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use skein_config::{BrokerConfig, Layers};
 use skein_controller::{
-    CreateTopics, CreateTopicsResult, DiskState, Heartbeat, NewTopic, RegisterBroker,
+    CreateTopics, CreateTopicsResult, DeleteTopics, DiskState, Heartbeat, NewTopic, RegisterBroker,
+    TopicReference,
 };
 use skein_env::sim::{Fault, SimWorld};
 use skein_metadata::{Endpoint, Image, Record, encode_snapshot};
 use skein_quorum::{Controller, FoundingImage, QuorumError, QuorumOptions, Refusal};
-use skein_types::{BrokerEpoch, BrokerId, ErrorCode, ProducerId, TopicName, Uuid};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, ProducerId, TopicId, TopicName, Uuid};
 
 fn options(directory: &Path) -> QuorumOptions {
     QuorumOptions {
@@ -492,8 +493,22 @@ fn a_full_device_refuses_and_goes_on_when_there_is_room() {
             .propose(registration(&controller, 1))
             .await
             .unwrap();
-        world.disk("a").set_capacity(world.disk("a").used() + 4096);
+        create(&controller, "kept").await.unwrap().result.unwrap();
+        create(&controller, "gone").await.unwrap().result.unwrap();
+        let delete = |name: &str| {
+            let (name, id) = (Some(name.to_owned()), TopicId::ZERO);
+            let topics = vec![TopicReference { name, id }];
+            controller.propose(DeleteTopics { topics })
+        };
+        // Nothing is made any more, but what makes room goes on; in the end nothing does.
+        world
+            .disk("a")
+            .set_capacity(world.disk("a").used() + (1 << 20));
         let refusal = create(&controller, "t").await.unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::KafkaStorageError);
+        delete("gone").await.unwrap().remove(0).result.unwrap();
+        world.disk("a").set_capacity(world.disk("a").used() + 4096);
+        let refusal = delete("kept").await.unwrap_err();
         assert_eq!(refusal.code, ErrorCode::KafkaStorageError);
         world.disk("a").set_capacity(1 << 40);
         create(&controller, "t").await.unwrap().result.unwrap();

@@ -18,6 +18,7 @@ mod error;
 mod log;
 mod log_config;
 mod log_directory;
+mod reserve;
 pub mod segment_file;
 #[cfg(test)]
 mod testing;
@@ -36,3 +37,4 @@ pub use log_directory::{
     CacheLimits, CheckpointFile, CleanShutdown, DeletedDirectory, DirectoryState, LogDirectory,
     META_PROPERTIES, MetaProperties, lock as lock_directory,
 };
+pub use reserve::Reserve;

@@ -6,6 +6,7 @@
 //! ```text
 //! <log.dir>/
 //!   .lock                              held while this process lives
+//!   .reserve                           bytes for what must be written on a full device
 //!   .kafka_cleanshutdown               there only after a clean shutdown
 //!   meta.properties                    whose directory this is
 //!   recovery-point-offset-checkpoint   flushed end of each log
@@ -37,6 +38,7 @@ use skein_types::{BrokerEpoch, Offset, PartitionIndex, TopicId, TopicName, Topic
 use crate::StorageError;
 use crate::atomic_file;
 use crate::create_directory;
+use crate::reserve::Reserve;
 
 mod checkpoint;
 mod clean_shutdown;
@@ -57,6 +59,7 @@ pub(crate) use partition_metadata::{
 };
 
 const LOCK: &str = ".lock";
+const RESERVE: &str = ".reserve";
 /// End of the name of a directory whose log is going away.
 const DELETE_SUFFIX: &str = "-delete";
 /// Longest name of a directory entry.
@@ -97,8 +100,12 @@ pub enum CheckpointFile {
 /// A log directory, locked for this process.
 pub struct LogDirectory {
     disk: Arc<dyn Disk>,
+    /// For all that is no record.
+    small_disk: Arc<dyn Disk>,
     path: PathBuf,
-    condition: Condition,
+    condition: Arc<Condition>,
+    /// Reserves on other devices.
+    others: Mutex<Vec<Arc<Reserve>>>,
     recovery_points: Checkpoint,
     high_watermarks: Checkpoint,
     log_start_offsets: Checkpoint,
@@ -151,9 +158,13 @@ impl LogDirectory {
         let lock = lock(&*disk, path)?;
         let checkpoint = |name| Checkpoint::open(&*disk, path.join(name));
         let clean_shutdown = clean_shutdown::read(&*disk, path)?;
+        let reserve = Reserve::new(Arc::clone(&disk), path.join(RESERVE));
+        let condition = Arc::new(Condition::default());
         let directory = Self {
+            small_disk: reserve.disk(),
             path: path.to_path_buf(),
-            condition: Condition::default(),
+            condition,
+            others: Mutex::default(),
             recovery_points: checkpoint("recovery-point-offset-checkpoint")?,
             high_watermarks: checkpoint("replication-offset-checkpoint")?,
             log_start_offsets: checkpoint("log-start-offset-checkpoint")?,
@@ -172,6 +183,7 @@ impl LogDirectory {
         // A process that was killed may have made names which nobody flushed: from here on they
         // count as flushed.
         atomic_file::sync_directory(&*directory.disk, path)?;
+        directory.watch(reserve);
         Ok(Arc::new(directory))
     }
 
@@ -194,6 +206,41 @@ impl LogDirectory {
         CacheLimits {
             descriptors: self.descriptors.len(),
             maps: self.maps.len(),
+        }
+    }
+
+    /// Has the directory refuse records while the bytes of `reserve`, which is on its device, are
+    /// spent.
+    pub fn watch(&self, reserve: Arc<Reserve>) {
+        // The condition holds the reserve.
+        let (condition, path) = (Arc::downgrade(&self.condition), self.path.clone());
+        reserve.when_spent(move || {
+            if let Some(condition) = condition.upgrade() {
+                condition.on_reserve_spent(&path);
+            }
+        });
+        self.condition.add_reserve(reserve);
+    }
+
+    /// Sees to it that a reserve on another device is filled again; its lack of room is nothing to
+    /// this one.
+    pub fn keep(&self, reserve: Arc<Reserve>) {
+        self.others.lock().push(reserve);
+    }
+
+    /// Whether it is full, or a reserve is spent: then [`LogDirectory::look_for_room`] is due.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        let others = self.others.lock();
+        self.condition.wants_room() || others.iter().any(|reserve| reserve.is_spent())
+    }
+
+    /// Fills the reserves, and takes records again or refuses them, as there is room. Blocks.
+    pub fn look_for_room(&self) {
+        self.condition.look_for_room(&*self.disk, &self.path);
+        let others = self.others.lock().clone();
+        for reserve in &others {
+            reserve.fill();
         }
     }
 
@@ -281,7 +328,7 @@ impl LogDirectory {
         let changes = offsets
             .iter()
             .map(|(partition, offset)| (partition.clone(), Some(*offset)));
-        self.checkpoint(file).update(&*self.disk, changes)
+        self.checkpoint(file).update(&*self.small_disk, changes)
     }
 
     /// How many logs were deleted in this run. Who collects offsets for a checkpoint asks first,
@@ -313,7 +360,7 @@ impl LogDirectory {
             .iter()
             .filter(|(partition, _)| is_there(partition))
             .map(|(partition, offset)| (partition.clone(), Some(*offset)));
-        self.checkpoint(file).update(&*self.disk, changes)
+        self.checkpoint(file).update(&*self.small_disk, changes)
     }
 
     /// Ends the run: every log has been closed with [`crate::Log::close`], every checkpoint
@@ -322,7 +369,7 @@ impl LogDirectory {
     /// # Errors
     /// What the disk says; the next run then recovers.
     pub fn mark_clean_shutdown(&self, broker_epoch: BrokerEpoch) -> Result<(), StorageError> {
-        clean_shutdown::write(&*self.disk, &self.path, broker_epoch)
+        clean_shutdown::write(&*self.small_disk, &self.path, broker_epoch)
     }
 
     /// Removes the marker of the last clean shutdown, durably. Opening a log does it too.
@@ -351,7 +398,7 @@ impl LogDirectory {
             &self.cleaner_offsets,
         ] {
             let changes = partitions.iter().map(|partition| (partition.clone(), None));
-            checkpoint.update(&*self.disk, changes)?;
+            checkpoint.update(&*self.small_disk, changes)?;
         }
         Ok(())
     }
@@ -380,7 +427,7 @@ impl LogDirectory {
         let mut name = partition.to_string();
         name.truncate(NAME_MAX_BYTES - suffix.len());
         let path = self.path.join(name + &suffix);
-        self.disk
+        self.small_disk
             .rename(&from, &path)
             .map_err(|source| StorageError::io("rename", &from, source))?;
         // Else a power cut may bring it back after a topic of the same name was made.
@@ -419,6 +466,11 @@ impl LogDirectory {
         self.logs.lock().insert(partition.clone(), Usage::Closed);
     }
 
+    /// The disk for small files and indexes, which may take from the reserve.
+    pub(crate) fn small_disk(&self) -> &Arc<dyn Disk> {
+        &self.small_disk
+    }
+
     pub(crate) fn condition(&self) -> &Condition {
         &self.condition
     }
@@ -434,7 +486,7 @@ impl LogDirectory {
         offset: Offset,
     ) -> Result<(), StorageError> {
         self.checkpoint(file)
-            .update(&*self.disk, [(partition.clone(), Some(offset))])
+            .update(&*self.small_disk, [(partition.clone(), Some(offset))])
     }
 
     /// Notes a new partition directory; its name is durable after [`LogDirectory::sync_created`] of

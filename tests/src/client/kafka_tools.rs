@@ -23,8 +23,6 @@ pub const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsu
 pub const PRODUCER_PERFORMANCE: &str = "org.apache.kafka.tools.ProducerPerformance";
 /// `kafka-get-offsets.sh`.
 pub const GET_OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
-/// `kafka-delete-records.sh`.
-pub const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 /// `kafka-log-dirs.sh`.
 pub const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 /// `kafka-transactions.sh`.

@@ -8,15 +8,13 @@
 //! Source: `LogSegment.shouldRoll` of Kafka 4.1.1 for the conditions of a roll.
 
 use std::io::IoSlice;
-use std::path::Path;
 use std::sync::Arc;
 
-use skein_env::Disk;
 use skein_record::BatchHeader;
 use skein_types::{Millis, Offset};
 
-use super::names::{self, FileKind};
-use super::segment::modified;
+use super::names::FileKind;
+use super::segment::{Home, modified};
 use super::segment_index::SegmentIndexer;
 use super::view::ActiveView;
 use crate::segment_file::{AppendError, SegmentFile};
@@ -36,21 +34,20 @@ pub(crate) struct ActiveSegment {
 impl ActiveSegment {
     /// Makes the segment's file, or takes the `prepared` one.
     pub(crate) fn create(
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
+        home: &Home,
         base_offset: Offset,
         prepared: Option<SegmentFile>,
         now: Millis,
     ) -> Result<Self, StorageError> {
-        let path = names::path(dir, base_offset, FileKind::Log);
+        let path = home.file(base_offset, FileKind::Log);
         let file = match prepared {
             Some(mut file) => {
-                file.rename(&**disk, &path)?;
+                file.rename(&**home.small_disk(), &path)?;
                 file
             }
-            None => SegmentFile::create(&**disk, &path)?,
+            None => SegmentFile::create(&**home.disk(), &path)?,
         };
-        let indexer = SegmentIndexer::new(disk, dir, base_offset);
+        let indexer = SegmentIndexer::new(home.small_disk(), &home.path, base_offset);
         Ok(Self {
             base_offset,
             file,

@@ -57,7 +57,7 @@ impl Log {
         }
         let text = self.leader_epochs.encode();
         let path = self.home.leader_epochs_path();
-        atomic_file::replace_unflushed(&**self.home.disk(), &path, text.as_bytes(), false)?;
+        atomic_file::replace_unflushed(&**self.home.small_disk(), &path, text.as_bytes(), false)?;
         self.flush.epochs_written = self.flush.epochs_version;
         self.flush.directory_changes += 1;
         Ok(())

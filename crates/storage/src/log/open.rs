@@ -168,8 +168,7 @@ impl Opening {
         }
         // A truncation that was interrupted may have left snapshots of what is gone.
         snapshots::prune(&self.home, Offset(i64::MIN), Offset(i64::MIN))?;
-        let active =
-            ActiveSegment::create(self.home.disk(), &self.home.path, start, None, self.now)?;
+        let active = ActiveSegment::create(&self.home, start, None, self.now)?;
         let recovered = Recovered::empty(active);
         let log = self.build(recovered, start, start, LeaderEpochs::new());
         let producers = ProducerStates::starting_at(start);

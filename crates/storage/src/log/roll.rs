@@ -73,13 +73,7 @@ impl Log {
         self.active.indexer.finish()?;
         self.active.file.release_room()?;
         let prepared = self.prepared.take();
-        let next = ActiveSegment::create(
-            self.home.disk(),
-            &self.home.path,
-            base_offset,
-            prepared,
-            now,
-        )?;
+        let next = ActiveSegment::create(&self.home, base_offset, prepared, now)?;
         let mut old = std::mem::replace(&mut self.active, next);
         old.file.seal();
         self.flush

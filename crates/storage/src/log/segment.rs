@@ -48,6 +48,11 @@ impl Home {
         self.directory.disk()
     }
 
+    /// For all but the batches.
+    pub(crate) fn small_disk(&self) -> &Arc<dyn Disk> {
+        self.directory.small_disk()
+    }
+
     pub(crate) fn file(&self, base_offset: Offset, kind: FileKind) -> PathBuf {
         names::path(&self.path, base_offset, kind)
     }
@@ -380,7 +385,7 @@ impl SealedSegment {
         let path = self.path(bad);
         tracing::warn!(path = %path.display(), "rebuilding a missing or corrupt index");
         let mut indexer =
-            SegmentIndexer::rebuild(self.home.disk(), &self.home.path, self.base_offset)?;
+            SegmentIndexer::rebuild(self.home.small_disk(), &self.home.path, self.base_offset)?;
         let log_path = self.path(FileKind::Log);
         let mut walk = BatchWalk {
             expected: self.base_offset,

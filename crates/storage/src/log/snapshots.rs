@@ -61,7 +61,7 @@ impl Log {
         );
         let path = self.home.file(offset, FileKind::Snapshot);
         let content = producers.snapshot();
-        atomic_file::replace_unflushed(&**self.home.disk(), &path, &content, false)?;
+        atomic_file::replace_unflushed(&**self.home.small_disk(), &path, &content, false)?;
         self.flush.note_snapshot(offset);
         self.is_snapshot_due = false;
         Ok(())
@@ -69,7 +69,7 @@ impl Log {
 
     /// Writes the snapshots of a former process anew, so that the next flush takes them along.
     pub(super) fn rewrite_found_snapshots(&mut self) -> Result<(), StorageError> {
-        let disk = Arc::clone(self.home.disk());
+        let disk = Arc::clone(self.home.small_disk());
         while let Some(offset) = self.flush.found_snapshots.last().copied() {
             let path = self.home.file(offset, FileKind::Snapshot);
             if let Some(content) = atomic_file::read(&*disk, &path)? {

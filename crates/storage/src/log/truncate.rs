@@ -203,7 +203,7 @@ impl Log {
         // The names that went must be gone before one of them comes again.
         atomic_file::sync_directory(&**home.disk(), &home.path)?;
         let prepared = self.prepared.take();
-        self.active = ActiveSegment::create(home.disk(), &home.path, end, prepared, now)?;
+        self.active = ActiveSegment::create(&home, end, prepared, now)?;
         self.log_end_offset = end;
         self.log_start_offset = self.log_start_offset.min(end);
         self.high_watermark = self.high_watermark.clamp(self.log_start_offset, end);
@@ -251,7 +251,7 @@ fn shortened_indexes(
     segment: &SegmentRef,
     times: &IndexView<TimeEntry>,
 ) -> Result<SegmentIndexer, StorageError> {
-    let mut indexer = SegmentIndexer::new(home.disk(), &home.path, segment.base_offset);
+    let mut indexer = SegmentIndexer::new(home.small_disk(), &home.path, segment.base_offset);
     let stays = |entry: OffsetEntry| u64::from(entry.position) < segment.end_position;
     let count = segment.offsets.partition_point(stays)?;
     let Some(last) = count

@@ -3,14 +3,16 @@
 //! Input: what appends ran into. Output: take them, refuse them for now, or refuse them for good.
 //!
 //! ```text
-//!           ENOSPC, short write                EIO, EROFS, …
+//!           ENOSPC, short write,
+//!           a reserve is spent                 EIO, EROFS, …
 //!  Online ─────────────────────► Full    any ─────────────────► Offline
-//!     ▲       an append succeeds   │
+//!     ▲    an append succeeds,     │
+//!     │    or somebody finds room  │
 //!     └────────────────────────────┘
 //! ```
 //!
 //! A full directory asks the device for its free space before it tries an append again: a write
-//! that is doomed would only have to be cut back.
+//! that is doomed would only have to be cut back. What the reserves lack is not free.
 //!
 //! Invariants, held by [`Condition`]: a directory that is offline stays so until the node restarts;
 //! who wants to know of that is told once, also when it had happened before.
@@ -18,11 +20,13 @@
 //! Source: none.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex;
-use skein_env::Disk;
+use skein_env::{Disk, DiskSpace};
 
+use crate::reserve::Reserve;
 use crate::{Severity, StorageError};
 
 /// Free bytes beyond the append itself that a full directory needs before it takes appends again:
@@ -49,6 +53,8 @@ pub(crate) struct Condition {
     state: AtomicU8,
     /// Who wants to know that the directory is offline; `None` once that was told.
     listener: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Those on the directory's device.
+    reserves: Mutex<Vec<Arc<Reserve>>>,
 }
 
 impl Condition {
@@ -77,7 +83,8 @@ impl Condition {
                     .space(path)
                     .map_err(|source| StorageError::io("stat", path, source))?;
                 let (usable_bytes, path) = (space.usable_bytes, path.to_path_buf());
-                if usable_bytes < wanted_bytes.saturating_add(RESERVE_BYTES) {
+                let kept_bytes = RESERVE_BYTES.saturating_add(self.missing_bytes(space));
+                if usable_bytes < wanted_bytes.saturating_add(kept_bytes) {
                     return Err(StorageError::Full {
                         path,
                         usable_bytes,
@@ -120,6 +127,52 @@ impl Condition {
             }
             _ => {}
         }
+    }
+
+    /// A small file was written with what was kept back: records must not take the rest.
+    pub(crate) fn on_reserve_spent(&self, path: &Path) {
+        let full = self
+            .state
+            .compare_exchange(ONLINE, FULL, Ordering::Relaxed, Ordering::Relaxed);
+        if full.is_ok() {
+            tracing::warn!(path = %path.display(), "the log directory refuses records: no room");
+        }
+    }
+
+    pub(crate) fn add_reserve(&self, reserve: Arc<Reserve>) {
+        self.reserves.lock().push(reserve);
+    }
+
+    pub(crate) fn wants_room(&self) -> bool {
+        self.state() == DirectoryState::Full
+            || self
+                .reserves
+                .lock()
+                .iter()
+                .any(|reserve| reserve.is_spent())
+    }
+
+    /// See [`super::LogDirectory::look_for_room`].
+    pub(crate) fn look_for_room(&self, disk: &dyn Disk, path: &Path) {
+        let reserves = self.reserves.lock().clone();
+        // Each of them, also when the first finds no room.
+        let held = reserves.iter().filter(|reserve| reserve.fill()).count();
+        // Who is asked again in a second need not tell why.
+        let Ok(space) = disk.space(path) else { return };
+        if space.usable_bytes >= RESERVE_BYTES.saturating_add(self.missing_bytes(space)) {
+            self.on_append(path);
+        } else if held < reserves.len() {
+            self.on_reserve_spent(path);
+        }
+    }
+
+    /// What the reserves lack.
+    fn missing_bytes(&self, space: DiskSpace) -> u64 {
+        let reserves = self.reserves.lock();
+        reserves
+            .iter()
+            .map(|reserve| reserve.missing_bytes(space))
+            .sum()
     }
 
     /// Has `listener` called when the directory goes offline, or at once if it is.
@@ -181,6 +234,41 @@ mod tests {
         condition.on_error(path, &error(ENOSPC));
         assert_eq!(condition.state(), DirectoryState::Offline);
         assert!(condition.before_append(&*disk, path, 10).is_err());
+    }
+
+    #[test]
+    fn a_spent_reserve_keeps_records_out_until_there_is_room_for_both() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (disk, path) = (FaultyDisk::new(), directory.path());
+        let condition = Condition::default();
+        let any_disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(&disk);
+        let reserve = Reserve::new(any_disk, path.join(".reserve"));
+        condition.add_reserve(Arc::clone(&reserve));
+        let missing = reserve.missing_bytes(disk.space(path).unwrap());
+        assert!(missing > 0 && condition.wants_room());
+        for (usable_bytes, state) in [
+            (RESERVE_BYTES, DirectoryState::Full),
+            (RESERVE_BYTES + missing - 1, DirectoryState::Full),
+            (RESERVE_BYTES + missing, DirectoryState::Online),
+        ] {
+            disk.set_usable_bytes(Some(usable_bytes));
+            condition.look_for_room(&*disk, path);
+            assert_eq!(condition.state(), state, "{usable_bytes}");
+            // A full directory keeps the records out of what the reserve lacks.
+            let is_refused = condition.before_append(&*disk, path, 0).is_err();
+            assert_eq!(is_refused, state == DirectoryState::Full, "{usable_bytes}");
+        }
+        assert!(!reserve.is_spent() && !condition.wants_room());
+
+        // As above for an append, which asks by itself.
+        condition.on_error(
+            path,
+            &StorageError::io("write", path, std::io::Error::from_raw_os_error(ENOSPC)),
+        );
+        disk.set_usable_bytes(Some(RESERVE_BYTES + 10));
+        condition.before_append(&*disk, path, 10).unwrap();
+        condition.look_for_room(&*disk, path);
+        assert_eq!(condition.state(), DirectoryState::Online);
     }
 
     #[test]

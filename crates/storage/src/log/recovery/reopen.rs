@@ -117,7 +117,7 @@ impl Run<'_> {
         base_offset: Offset,
         kind: FileKind,
     ) -> Result<Option<IndexWriter<E>>, StorageError> {
-        let (disk, path) = (self.home.disk(), self.home.file(base_offset, kind));
+        let (disk, path) = (self.home.small_disk(), self.home.file(base_offset, kind));
         let file = match disk.open(&path, OpenMode::ReadWrite) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

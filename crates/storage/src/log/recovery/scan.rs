@@ -82,7 +82,8 @@ impl Run<'_> {
         let path = self.home.file(base_offset, FileKind::Log);
         let file = SegmentFile::open(&**self.home.disk(), &path)?;
         let anchor = self.anchor(base_offset, &file)?;
-        let mut indexer = SegmentIndexer::rebuild(self.home.disk(), &self.home.path, base_offset)?;
+        let mut indexer =
+            SegmentIndexer::rebuild(self.home.small_disk(), &self.home.path, base_offset)?;
         let (mut first_timestamp, mut from, mut before) = (None, 0, base_offset);
         if let Some(anchor) = &anchor {
             anchor.fill(&mut indexer)?;
