@@ -56,6 +56,8 @@ const STEP_MS: i64 = 10_000;
 /// Any time in the past that retention keeps.
 const AGE_MS: i64 = 2 * 24 * 60 * 60 * 1000;
 const SERVE_TIMEOUT: Duration = Duration::from_secs(120);
+/// From the last record until all is flushed.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a node has been alone when its memory is taken, and its checkpoints are written.
 const IDLE: Duration = Duration::from_secs(3);
 const LOOKUPS: i64 = 500;
@@ -72,7 +74,7 @@ pub(crate) fn measure(
     let mut node = Node::prepare_in(parent, system, SETTINGS);
     node.start_again();
     let first_timestamp = fill(&node, shape)?;
-    std::thread::sleep(IDLE);
+    wait_for_recovery_points(&node, shape)?;
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
 
     node.kill();
@@ -138,6 +140,28 @@ fn fill(node: &Node, shape: Shape) -> Outcome<i64> {
         }
     }
     Ok(first_timestamp)
+}
+
+/// Waits until all but the last segment of each partition is flushed, and written down as such: a
+/// node that has filled so many segments has lived for longer than this one.
+fn wait_for_recovery_points(node: &Node, shape: Shape) -> Outcome<()> {
+    let path = node.data_directory();
+    let path = path.join("recovery-point-offset-checkpoint");
+    let wanted = (shape.segments - 1) * BATCHES;
+    let asked = Instant::now();
+    loop {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let of_topic = text.lines().filter(|line| line.starts_with(TOPIC));
+        let offsets = of_topic.filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok());
+        let count = offsets.filter(|offset| *offset >= wanted).count();
+        if count == usize::try_from(shape.partitions)? {
+            return Ok(());
+        }
+        if asked.elapsed() > FLUSH_TIMEOUT {
+            return Err(format!("{count} partitions are flushed{}", node.log_tail()).into());
+        }
+        std::thread::sleep(IDLE);
+    }
 }
 
 struct Started {
