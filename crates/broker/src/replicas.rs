@@ -219,7 +219,7 @@ impl Replicas {
                 .send_replace(Arc::clone(&broker.network));
         }
         for topic in topics {
-            let config = followed_config_of(&broker, image, &topic.name);
+            let config = followed_config_of(&broker, image, topic.id, &topic.name);
             for replica in topic.places.iter().filter_map(|place| place.open_replica()) {
                 replica.configure(&config);
             }
@@ -275,22 +275,27 @@ impl Replicas {
         by_name.flush();
     }
 
-    /// The configuration of a topic's replicas in the image that was followed last.
-    fn followed_config(&self, shared: &Shared, topic: &TopicName) -> FollowedConfig {
-        self.with_config(shared, topic, |config| config)
+    /// The configuration of a place's replica in the image that was followed last.
+    fn followed_config(&self, shared: &Shared, place: &Place) -> FollowedConfig {
+        self.with_config(shared, place, |config| config)
     }
 
     /// Runs `work` with that configuration, while no other image is followed.
     fn with_config<T>(
         &self,
         shared: &Shared,
-        topic: &TopicName,
+        place: &Place,
         work: impl FnOnce(FollowedConfig) -> T,
     ) -> T {
         let followed = self.followed.lock();
         let image = &followed.image;
         let broker = broker_config(shared, image);
-        work(followed_config_of(&broker, image, topic))
+        work(followed_config_of(
+            &broker,
+            image,
+            place.topic_id,
+            &place.name.topic,
+        ))
     }
 
     fn shared(&self) -> Result<Arc<Shared>, ErrorCode> {
@@ -315,10 +320,18 @@ fn removals_first<'a>(image: &'a Image, former: &'a Image) -> Vec<TopicChange<'a
     changes
 }
 
-fn followed_config_of(broker: &BrokerConfig, image: &Image, topic: &TopicName) -> FollowedConfig {
+/// Settings go by names: those of a topic that was deleted have gone with it, and what has its name
+/// now has others.
+fn followed_config_of(
+    broker: &BrokerConfig,
+    image: &Image,
+    topic_id: TopicId,
+    topic: &TopicName,
+) -> FollowedConfig {
     let resource = ConfigResource::topic(topic);
     let overrides: BTreeMap<String, String> = image
-        .config(&resource)
+        .topic(topic_id)
+        .and_then(|_| image.config(&resource))
         .into_iter()
         .flatten()
         .map(|(key, value)| (key.clone(), value.clone()))

@@ -57,7 +57,7 @@ pub(super) async fn open(
     if !removals::make_way_for(shared, place).await {
         return Err(OpenError::Deleted);
     }
-    let config = shared.replicas.followed_config(shared, &place.name.topic);
+    let config = shared.replicas.followed_config(shared, place);
     let work = {
         let (shared, place) = (Arc::clone(shared), Arc::clone(place));
         let config = config.topic.clone();

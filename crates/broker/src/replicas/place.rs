@@ -154,8 +154,7 @@ impl Place {
                 }
                 metrics.replicas_open.inc();
                 *state = State::Open;
-                let topic = &self.name.topic;
-                let replica = shared.replicas.with_config(shared, topic, |followed| {
+                let replica = shared.replicas.with_config(shared, self, |followed| {
                     if followed != config {
                         replica.configure(&followed);
                     }

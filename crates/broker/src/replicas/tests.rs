@@ -444,6 +444,26 @@ fn a_changed_default_of_the_brokers_reaches_the_topics_that_have_no_value_of_the
 }
 
 #[test]
+fn a_deleted_topic_does_not_take_the_settings_of_the_next_one_of_its_name() {
+    with_node(1, &[], async |_, node| {
+        node.create("topic", &[("retention.ms", "5000")]).await;
+        let old = Arc::clone(&node.shared().replicas.places()[0]);
+        let retention_of = |place: &Place| {
+            let replicas = &node.shared().replicas;
+            let followed = replicas.followed_config(node.shared(), place);
+            followed.topic.retention_ms
+        };
+        assert_eq!(retention_of(&old), Some(Millis(5000)));
+        node.delete("topic").await;
+        node.create("topic", &[("retention.ms", "7000")]).await;
+        sleep(SOON).await;
+        let new = Arc::clone(&node.shared().replicas.places()[0]);
+        assert_eq!(retention_of(&new), Some(Millis(7000)));
+        assert_ne!(retention_of(&old), Some(Millis(7000)));
+    });
+}
+
+#[test]
 fn dynamic_settings_of_the_broker_reach_connections_and_producers() {
     with_node(1, &["max.connections=7"], async |_, node| {
         node.create("topic", &[]).await;
@@ -455,10 +475,11 @@ fn dynamic_settings_of_the_broker_reach_connections_and_producers() {
             .await;
         sleep(SOON).await;
         assert_eq!(limits(), 3);
+        let places = node.shared().replicas.places();
         let followed = node
             .shared()
             .replicas
-            .followed_config(node.shared(), &TopicName::new("topic").unwrap());
+            .followed_config(node.shared(), &places[0]);
         assert_eq!(followed.transaction.producer_id_expiration_ms, Millis(1000));
         // The replica has it too: the producer is forgotten at the next check, and its next
         // sequence is no duplicate of what it sent.
