@@ -25,6 +25,10 @@ use crate::{LogConfig, StorageError, atomic_file};
 /// Kafka's positions have 31 bits.
 const SEGMENT_MAX_BYTES: u64 = i32::MAX as u64;
 
+/// What is written from one flush to the next, in bytes. One flush of a whole segment at its end
+/// would keep the device, and with it everybody's writes, for as long as that takes.
+const FLUSH_EVERY_BYTES: u64 = 16 * 1024 * 1024;
+
 /// The files of a new segment; the log comes last when they get their names, because it counts.
 pub(super) const KINDS: [FileKind; 3] = [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::Log];
 
@@ -61,6 +65,8 @@ pub(super) struct Writer {
     interval_bytes: u64,
     /// Bytes that are in the file.
     written: u64,
+    /// Bytes of these that were flushed.
+    flushed: u64,
     buffer: Vec<u8>,
     buffer_bytes: usize,
 }
@@ -96,6 +102,7 @@ impl Writer {
             file,
             interval_bytes: config.index_interval_bytes,
             written: 0,
+            flushed: 0,
             buffer: Vec::with_capacity(buffer_bytes),
             buffer_bytes,
         })
@@ -150,6 +157,10 @@ impl Writer {
         atomic_file::write_all(&*self.file, &self.path, &self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.written - self.flushed >= FLUSH_EVERY_BYTES {
+            self.flush()?;
+            self.flushed = self.written;
+        }
         Ok(())
     }
 }
