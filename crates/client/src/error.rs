@@ -127,10 +127,15 @@ pub enum ClientError {
         log_start_offset: Offset,
     },
     /// A batch was sent and its fate is unknown; sending it again could write it twice.
-    #[error("{partition}: it is unknown whether the batch was written; it was not sent again")]
+    #[error(
+        "{partition}: it is unknown whether the batch was written; it was not sent again{}",
+        because(last.as_deref())
+    )]
     OutcomeUnknown {
         /// Where it went.
         partition: TopicPartition,
+        /// What the last attempt came to.
+        last: Option<Box<Self>>,
     },
     /// Options that contradict each other.
     #[error("{0}")]
@@ -160,7 +165,9 @@ impl ClientError {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::OffsetOutOfRange { .. } => Some(ErrorCode::OffsetOutOfRange),
-            Self::TimedOut { last, .. } => last.as_ref().and_then(|last| last.code()),
+            Self::TimedOut { last, .. } | Self::OutcomeUnknown { last, .. } => {
+                last.as_ref().and_then(|last| last.code())
+            }
             _ => None,
         }
     }

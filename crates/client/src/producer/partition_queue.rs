@@ -271,8 +271,11 @@ impl PartitionQueue {
             if batch.place.is_none() {
                 self.queued.push_back(batch);
             } else if batch.may_be_written {
-                let partition = batch.partition.clone();
-                finished.push((batch, Err(ClientError::OutcomeUnknown { partition })));
+                let error = ClientError::OutcomeUnknown {
+                    partition: batch.partition.clone(),
+                    last: batch.last_error.take().map(Box::new),
+                };
+                finished.push((batch, Err(error)));
             } else {
                 match batch.unseal() {
                     Ok(()) => self.queued.push_back(batch),

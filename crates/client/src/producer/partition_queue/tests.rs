@@ -136,7 +136,7 @@ fn a_lost_sequence_begins_a_new_epoch_and_what_may_be_written_is_not_sent_twice(
     assert_eq!(failed, [0, 1]);
     let unknown = finished[1].1.as_ref().unwrap_err();
     assert!(
-        matches!(unknown, ClientError::OutcomeUnknown { .. }),
+        matches!(unknown, ClientError::OutcomeUnknown { last: Some(_), .. }),
         "{unknown}"
     );
     let (third, fourth) = (queue.take().unwrap(), queue.take().unwrap());
