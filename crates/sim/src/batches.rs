@@ -23,7 +23,6 @@ use crate::event::PartitionId;
 mod content;
 
 use content::Content;
-pub(crate) use content::Told;
 
 /// The largest batch after decompression, in bytes.
 const UNPACKED_MAX: usize = 4 * 1024 * 1024;
@@ -105,13 +104,22 @@ pub(crate) struct Keyed {
     pub(crate) is_tombstone: bool,
 }
 
+/// A record but for its value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordFacts {
+    pub(crate) timestamp: Millis,
+    pub(crate) key: Option<u32>,
+    pub(crate) is_tombstone: bool,
+}
+
 /// All batches of a run.
 #[derive(Default)]
 pub(crate) struct Batches {
     batches: Vec<Batch>,
-    /// Bytes of each, as far as they were encoded.
+    /// What is asked of the records of each all the time.
+    facts: Vec<Vec<RecordFacts>>,
+    /// Bytes of each.
     sizes: Vec<u64>,
-    /// Of each, as far as they were encoded.
     fingerprints: BTreeMap<u64, BatchId>,
     /// How often each was sent.
     sent: BTreeMap<BatchId, u32>,
@@ -123,24 +131,23 @@ impl Batches {
     /// Adds a batch, and gives its number and its bytes, as a producer sends them.
     pub(crate) fn make(&mut self, batch: Batch) -> (BatchId, Bytes) {
         let id = BatchId(self.batches.len() as u64);
+        let (bytes, facts) = encode(id, &batch);
         self.batches.push(batch);
-        let bytes = self.encode(id);
         self.sizes.push(bytes.len() as u64);
         if let Ok(view) = BatchView::parse(&bytes) {
             self.fingerprints.insert(fingerprint(&view), id);
         }
-        let mut content = Content::new(id, &batch);
-        for index in 0..batch.records {
-            let record = content.next_record();
+        for (index, record) in (0..).zip(&facts) {
             if let Some(key) = record.key {
                 let of_key = self.by_key.entry((batch.partition, key));
                 of_key.or_default().push(Keyed {
                     batch: id,
                     index,
-                    is_tombstone: record.value.is_none(),
+                    is_tombstone: record.is_tombstone,
                 });
             }
         }
+        self.facts.push(facts);
         (id, bytes)
     }
 
@@ -173,16 +180,12 @@ impl Batches {
     /// Whether compaction may ever take the record at the place `index` of a batch: it is a
     /// tombstone, or another one of its key was made. `invariants/last_values_stay.rs` knows when.
     pub(crate) fn may_be_compacted(&self, id: BatchId, index: u32) -> bool {
-        let batch = self.get(id);
-        let mut content = Content::new(id, batch);
-        let mut record = content.next_record();
-        for _ in 0..index {
-            record = content.next_record();
-        }
+        let record = self.facts(id)[index as usize];
         let Some(key) = record.key else { return false };
         let is_later =
             |other: &Keyed| other.batch != id || other.index > index || !self.is_once(id);
-        record.value.is_none() || self.of_key(batch.partition, key).iter().any(is_later)
+        let of_key = self.of_key(self.get(id).partition, key);
+        record.is_tombstone || of_key.iter().any(is_later)
     }
 
     /// The same of every record of a batch.
@@ -190,30 +193,8 @@ impl Batches {
         (0..self.get(id).records).all(|index| self.may_be_compacted(id, index))
     }
 
-    fn encode(&self, id: BatchId) -> Bytes {
-        let batch = self.get(id);
-        let mut builder = BatchBuilder::new(batch.codec);
-        if let Some((identity, sequence)) = batch.origin {
-            builder.set_producer(identity.id, identity.epoch, sequence);
-        }
-        let mut content = Content::new(id, batch);
-        for index in 0..batch.records {
-            let record = content.next_record();
-            let (key, name) = (record.key.map(u32::to_be_bytes), content::name(id, index));
-            let header = Header {
-                key: content::NAME_HEADER,
-                value: Some(&name),
-            };
-            let headers = key.map_or(&[][..], |_| std::slice::from_ref(&header));
-            let key = key.as_ref().map(|key| &key[..]);
-            if let Err(error) = builder.append(record.timestamp, key, record.value, headers) {
-                panic!("{id} cannot be built: {error}");
-            }
-        }
-        match builder.build() {
-            Ok(built) => built.freeze(),
-            Err(error) => panic!("{id} cannot be built: {error}"),
-        }
+    fn facts(&self, id: BatchId) -> &[RecordFacts] {
+        &self.facts[usize::try_from(id.0).unwrap_or(usize::MAX)]
     }
 
     /// Which batch of `partition` these bytes are, or are left of.
@@ -321,20 +302,46 @@ impl Batches {
         Ok(())
     }
 
-    /// What a batch's records tell.
-    pub(crate) fn each_record(&self, id: BatchId, mut told: impl FnMut(u32, Told<'_>)) {
-        let batch = self.get(id);
-        let mut content = Content::new(id, batch);
-        for index in 0..batch.records {
-            told(index, content.next_record());
-        }
+    /// What a batch's records tell, with their places.
+    pub(crate) fn records(&self, id: BatchId) -> impl Iterator<Item = (u32, &RecordFacts)> {
+        (0..).zip(self.facts(id))
     }
 
     /// The timestamps of a batch's records.
     pub(crate) fn timestamps(&self, id: BatchId) -> impl Iterator<Item = Millis> + '_ {
-        let batch = self.get(id);
-        let mut content = Content::new(id, batch);
-        (0..batch.records).map(move |_| content.next_record().timestamp)
+        self.facts(id).iter().map(|record| record.timestamp)
+    }
+}
+
+/// The bytes of a batch, and what its records tell.
+fn encode(id: BatchId, batch: &Batch) -> (Bytes, Vec<RecordFacts>) {
+    let mut builder = BatchBuilder::new(batch.codec);
+    if let Some((identity, sequence)) = batch.origin {
+        builder.set_producer(identity.id, identity.epoch, sequence);
+    }
+    let mut content = Content::new(id, batch);
+    let mut facts = Vec::with_capacity(batch.records as usize);
+    for index in 0..batch.records {
+        let record = content.next_record();
+        facts.push(RecordFacts {
+            timestamp: record.timestamp,
+            key: record.key,
+            is_tombstone: record.value.is_none(),
+        });
+        let (key, name) = (record.key.map(u32::to_be_bytes), content::name(id, index));
+        let header = Header {
+            key: content::NAME_HEADER,
+            value: Some(&name),
+        };
+        let headers = key.map_or(&[][..], |_| std::slice::from_ref(&header));
+        let key = key.as_ref().map(|key| &key[..]);
+        if let Err(error) = builder.append(record.timestamp, key, record.value, headers) {
+            panic!("{id} cannot be built: {error}");
+        }
+    }
+    match builder.build() {
+        Ok(built) => (built.freeze(), facts),
+        Err(error) => panic!("{id} cannot be built: {error}"),
     }
 }
 

@@ -100,14 +100,14 @@ impl Partition {
             }
             return;
         }
-        facts.batches.each_record(id, |index, record| {
+        for (index, record) in facts.batches.records(id) {
             let offset = Offset(base_offset.0 + i64::from(index));
             let key = record.key.unwrap_or(0);
             let known = Known {
                 record: Keyed {
                     batch: id,
                     index,
-                    is_tombstone: record.value.is_none(),
+                    is_tombstone: record.is_tombstone,
                 },
                 key,
                 strength,
@@ -116,7 +116,7 @@ impl Partition {
             self.records.insert(offset, known);
             let last = self.last.entry(key).or_insert(offset);
             *last = offset.max(*last);
-        });
+        }
     }
 
     pub(super) fn note_present(&mut self, seen: &Seen<'_>, facts: &Facts<'_>) {
@@ -124,8 +124,8 @@ impl Partition {
             self.headers.insert(producer_id, seen.start);
         }
         let Some(id) = seen.batch else { return };
-        facts.batches.each_record(id, |index, record| {
-            let (is_tombstone, batch) = (record.value.is_none(), id);
+        for (index, record) in facts.batches.records(id) {
+            let (is_tombstone, batch) = (record.is_tombstone, id);
             let keyed = Keyed {
                 batch,
                 index,
@@ -135,7 +135,7 @@ impl Partition {
                 let offset = Offset(seen.start.0 + i64::from(index));
                 self.present.insert(offset, record.key.unwrap_or(0));
             }
-        });
+        }
     }
 
     /// Compares the known records of a part with what is there; those that are newly gone.
