@@ -8,12 +8,9 @@
 
 use skein_record::BatchHeader;
 use skein_types::{BrokerId, ErrorCode, LeaderEpoch, Millis, Offset, PartitionEpoch};
+pub use skein_types::{Now, Ticket};
 
 use crate::ReplicaSettings;
-
-/// Name that the runtime gives to a request, so that it knows the answer again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Ticket(pub u64);
 
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -179,15 +176,6 @@ pub enum WriteFailure {
     DiskFull,
     /// Anything else.
     Io,
-}
-
-/// The time of a step, on two clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// In ms since 1970, for what is kept with the records. It may jump in both directions.
-    pub time_of_day: Millis,
-    /// In ms since the runtime began, for how long somebody waits. It never goes back.
-    pub monotonic: Millis,
 }
 
 /// Why a replica went offline.

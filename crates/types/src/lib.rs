@@ -12,6 +12,7 @@ mod error_code;
 mod ids;
 #[cfg(feature = "mutations")]
 pub mod mutation;
+mod step;
 mod topic;
 
 pub use error_code::ErrorCode;
@@ -19,4 +20,5 @@ pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, Millis, Offset, PartitionEpoch, PartitionIndex,
     ProducerEpoch, ProducerId, Sequence,
 };
+pub use step::{Now, Ticket};
 pub use topic::{ParseUuidError, TopicId, TopicName, TopicNameError, TopicPartition, Uuid};
