@@ -47,34 +47,45 @@ pub(crate) fn messages(schemas: &[Schema]) -> String {
     for schema in schemas {
         module(&mut source, schema);
     }
-    source.lines(
-        "/// Calls the macro `$callback!(module, Type);` for each message of the protocol.
-         #[macro_export]
-         macro_rules! for_each_message {
-         ($callback:ident) => {",
+    for_each(
+        &mut source,
+        schemas,
+        "message",
+        "message of the protocol",
+        |role| !matches!(role, Role::Record(_) | Role::Kept),
     );
-    for (module, message) in all_messages(schemas) {
-        if !matches!(message.role, Role::Record(_)) {
-            source.line(&format!("$callback!({module}, {});", message.name()));
-        }
-    }
-    source.line("};");
-    source.line("}");
-    source.lines(
-        "
-         /// Calls the macro `$callback!(module, Type);` for each record of Kafka's metadata log.
-         #[macro_export]
-         macro_rules! for_each_metadata_record {
-         ($callback:ident) => {",
-    );
-    for (module, message) in all_messages(schemas) {
-        if matches!(message.role, Role::Record(_)) {
-            source.line(&format!("$callback!({module}, {});", message.name()));
-        }
-    }
-    source.line("};");
-    source.line("}");
+    let what = "key and value of a coordinator's records";
+    for_each(&mut source, schemas, "coordinator_message", what, |role| {
+        role == Role::Kept
+    });
+    let what = "record of Kafka's metadata log";
+    for_each(&mut source, schemas, "metadata_record", what, |role| {
+        matches!(role, Role::Record(_))
+    });
     source.text
+}
+
+/// The macro `for_each_<name>`, which calls another one for each message of some roles.
+fn for_each(
+    source: &mut Source,
+    schemas: &[Schema],
+    name: &str,
+    what: &str,
+    is_meant: fn(Role) -> bool,
+) {
+    source.lines(&format!(
+        "/// Calls the macro `$callback!(module, Type);` for each {what}.
+         #[macro_export]
+         macro_rules! for_each_{name} {{
+         ($callback:ident) => {{"
+    ));
+    for (module, message) in all_messages(schemas) {
+        if is_meant(message.role) {
+            source.line(&format!("$callback!({module}, {});", message.name()));
+        }
+    }
+    source.line("};");
+    source.line("}");
 }
 
 fn all_messages(schemas: &[Schema]) -> impl Iterator<Item = (&str, &Message)> {
@@ -131,6 +142,7 @@ fn declaration(source: &mut Source, message: &Message, definition: &Struct) {
         };
         let role = match message.role {
             Role::Record(key) => format!("Record {key} of Kafka's metadata log"),
+            Role::Kept => "Of a coordinator's records".to_owned(),
             role => format!("{role:?}"),
         };
         format!("{role}, {versions}{flexible}.")

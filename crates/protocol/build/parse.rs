@@ -16,6 +16,7 @@
 //!     topic       string        4-12           the fields of FetchTopic, which this line defines
 //!
 //! response 4-18 flexible 12+                   named FetchResponse; `data Name 0-3` names itself,
+//!                                              `kept Name 0-3` is what a coordinator keeps, and
 //!                                              `record 3 NameRecord 0-2` is one of Kafka's
 //!                                              metadata log, with its key
 //! ```
@@ -58,10 +59,15 @@ impl Schema {
                 (Some("data"), Some(name), Some(versions)) => {
                     schema.add_message(Role::Data, Some(name), versions, &line, &mut lines)
                 }
+                (Some("kept"), Some(name), Some(versions)) => {
+                    schema.add_message(Role::Kept, Some(name), versions, &line, &mut lines)
+                }
                 (Some("record"), Some(key), Some(name)) => {
                     schema.add_record(key, name, &line, &mut lines)
                 }
-                _ => Err("expected `api`, `request`, `response`, `data` or `record`".to_owned()),
+                _ => Err(
+                    "expected `api`, `request`, `response`, `data`, `kept` or `record`".to_owned(),
+                ),
             };
             // An error inside of a message names its own line.
             result.map_err(|error| match error.split_once(": ") {

@@ -35,6 +35,8 @@ pub(crate) enum Role {
     Request,
     Response,
     Data,
+    /// The key or the value of a record that a coordinator keeps.
+    Kept,
     /// A record of Kafka's metadata log, with its key.
     Record(u32),
 }

@@ -7,7 +7,7 @@
 //!
 //! Invariant: every API and every version is covered, because the messages come from
 //! `for_each_message!` and the versions from the schemas. The oracle does not know the records of
-//! Kafka's metadata log: golden bytes stand in for it.
+//! Kafka's metadata log, nor those of coordinators: golden bytes stand in for it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failure is a failed test
 
@@ -17,6 +17,7 @@ mod corpus;
 #[path = "../support/generate.rs"]
 mod generate;
 mod golden;
+mod group_records;
 mod hostile_input;
 mod metadata_records;
 mod oracle;

@@ -30,7 +30,7 @@ fn every_version_of_every_metadata_record_round_trips() {
     assert_eq!(count, 26, "all of Kafka 4.1.1");
 }
 
-fn check<M: Message + PartialEq + Debug>(schemas: &Schemas) {
+pub(crate) fn check<M: Message + PartialEq + Debug>(schemas: &Schemas) {
     for version in M::VERSIONS {
         for seed in 0..CASES {
             let context = format!("{} version {version} seed {seed}", M::NAME);
@@ -54,7 +54,7 @@ fn check<M: Message + PartialEq + Debug>(schemas: &Schemas) {
     }
 }
 
-fn decode<M: Message>(bytes: &Bytes, version: i16) -> M {
+pub(crate) fn decode<M: Message>(bytes: &Bytes, version: i16) -> M {
     let mut d = Decoder::new(bytes);
     let record = M::decode(&mut d, version).unwrap();
     d.finish().unwrap();
