@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 use skein_types::{LeaderEpoch, Millis, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::buf::BatchBuf;
-use crate::compression::{Codec, compress};
+use crate::compression::{Codec, Compressor};
 use crate::control::EndTxnMarker;
 use crate::crc::crc32c;
 use crate::error::BatchError;
@@ -166,7 +166,15 @@ impl BatchBuilder {
     /// # Errors
     /// [`BatchError::TooLarge`], [`BatchError::Compression`], and [`BatchError::RecordsCount`] for
     /// an empty batch, which only compaction leaves behind.
-    pub fn build(mut self) -> Result<BatchBuf, BatchError> {
+    pub fn build(self) -> Result<BatchBuf, BatchError> {
+        self.build_with(&mut Compressor::default())
+    }
+
+    /// The same with a compressor that is used again.
+    ///
+    /// # Errors
+    /// As of [`Self::build`].
+    pub fn build_with(mut self, compressor: &mut Compressor) -> Result<BatchBuf, BatchError> {
         let last_offset_delta = self.records_count - 1;
         if last_offset_delta < 0 {
             return Err(BatchError::RecordsCount {
@@ -177,7 +185,8 @@ impl BatchBuilder {
         let codec = self.codec;
         if codec != Codec::None {
             let mut compressed = Vec::with_capacity(self.bytes.len() / 2);
-            compress(codec, &self.bytes[HEADER_BYTES..], &mut compressed)
+            compressor
+                .compress(codec.into(), &self.bytes[HEADER_BYTES..], &mut compressed)
                 .map_err(|source| BatchError::Compression { codec, source })?;
             self.bytes.truncate(HEADER_BYTES);
             self.bytes.extend_from_slice(&compressed);

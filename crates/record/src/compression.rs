@@ -113,12 +113,69 @@ pub struct Compression {
     pub level: Option<i32>,
 }
 
+impl From<Codec> for Compression {
+    /// At the codec's own level.
+    fn from(codec: Codec) -> Self {
+        Self { codec, level: None }
+    }
+}
+
+/// Compresses one batch after the other with the same working memory: to set it up costs more than
+/// to compress a small batch. It has what its codecs need, up to some MB, from the first use on.
+#[derive(Default)]
+pub struct Compressor {
+    gzip: Option<gzip::Compressor>,
+    zstd: Option<zstd::Compressor>,
+}
+
+impl Compressor {
+    /// Appends `data`, compressed, to `out`.
+    ///
+    /// # Errors
+    /// [`CompressionError::Corrupt`] with the reason of a codec that failed.
+    pub fn compress(
+        &mut self,
+        compression: Compression,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CompressionError> {
+        let Compression { codec, level } = compression;
+        match codec {
+            Codec::None => {
+                out.extend_from_slice(data);
+                Ok(())
+            }
+            Codec::Gzip => {
+                let kept = self.gzip.take().filter(|kept| kept.is_of(level));
+                let kept = kept.unwrap_or_else(|| gzip::Compressor::new(level));
+                self.gzip.insert(kept).compress(data, out)
+            }
+            Codec::Snappy => snappy::compress(data, out),
+            Codec::Lz4 => lz4::compress(data, out),
+            Codec::Zstd => {
+                let kept = self.zstd.take().filter(|kept| kept.is_of(level));
+                let kept = kept.map_or_else(|| zstd::Compressor::new(level), Ok)?;
+                self.zstd.insert(kept).compress(data, out)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compressor")
+            .field("gzip", &self.gzip.is_some())
+            .field("zstd", &self.zstd.is_some())
+            .finish()
+    }
+}
+
 /// Appends `data`, compressed, to `out`; every codec at its default level.
 ///
 /// # Errors
 /// [`CompressionError::Corrupt`] with the reason of a codec that failed.
 pub fn compress(codec: Codec, data: &[u8], out: &mut Vec<u8>) -> Result<(), CompressionError> {
-    compress_with(Compression { codec, level: None }, data, out)
+    compress_with(codec.into(), data, out)
 }
 
 /// Appends `data`, compressed, to `out`.
@@ -130,17 +187,7 @@ pub fn compress_with(
     data: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), CompressionError> {
-    let Compression { codec, level } = compression;
-    match codec {
-        Codec::None => {
-            out.extend_from_slice(data);
-            Ok(())
-        }
-        Codec::Gzip => gzip::compress(data, level, out),
-        Codec::Snappy => snappy::compress(data, out),
-        Codec::Lz4 => lz4::compress(data, out),
-        Codec::Zstd => zstd::compress(data, level, out),
-    }
+    Compressor::default().compress(compression, data, out)
 }
 
 /// Decompresses `data` to at most `max_bytes`.

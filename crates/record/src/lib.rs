@@ -39,7 +39,9 @@ mod view;
 pub use buf::BatchBuf;
 pub use builder::{BatchBuilder, Header, end_txn_marker};
 pub use check::{ProducePolicy, REFUSED_RECORDS_MAX, Rejection, check_keys, check_produce};
-pub use compression::{Codec, Compression, CompressionError, compress, compress_with, decompress};
+pub use compression::{
+    Codec, Compression, CompressionError, Compressor, compress, compress_with, decompress,
+};
 pub use control::{EndTxnMarker, TxnResult};
 pub use crc::{Crc32c, crc32c};
 pub use error::BatchError;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use skein_record::{BatchBuilder, BatchHeader, BatchView, Codec, Header};
+use skein_record::{BatchBuilder, BatchHeader, BatchView, Codec, Compressor, Header};
 use skein_types::{Millis, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::event::PartitionId;
@@ -125,13 +125,14 @@ pub(crate) struct Batches {
     sent: BTreeMap<BatchId, u32>,
     /// The records of each key, in the order in which they were made.
     by_key: BTreeMap<(PartitionId, u32), Vec<Keyed>>,
+    compressor: Compressor,
 }
 
 impl Batches {
     /// Adds a batch, and gives its number and its bytes, as a producer sends them.
     pub(crate) fn make(&mut self, batch: Batch) -> (BatchId, Bytes) {
         let id = BatchId(self.batches.len() as u64);
-        let (bytes, facts) = encode(id, &batch);
+        let (bytes, facts) = encode(id, &batch, &mut self.compressor);
         self.batches.push(batch);
         self.sizes.push(bytes.len() as u64);
         if let Ok(view) = BatchView::parse(&bytes) {
@@ -314,7 +315,7 @@ impl Batches {
 }
 
 /// The bytes of a batch, and what its records tell.
-fn encode(id: BatchId, batch: &Batch) -> (Bytes, Vec<RecordFacts>) {
+fn encode(id: BatchId, batch: &Batch, compressor: &mut Compressor) -> (Bytes, Vec<RecordFacts>) {
     let mut builder = BatchBuilder::new(batch.codec);
     if let Some((identity, sequence)) = batch.origin {
         builder.set_producer(identity.id, identity.epoch, sequence);
@@ -339,7 +340,7 @@ fn encode(id: BatchId, batch: &Batch) -> (Bytes, Vec<RecordFacts>) {
             panic!("{id} cannot be built: {error}");
         }
     }
-    match builder.build() {
+    match builder.build_with(compressor) {
         Ok(built) => (built.freeze(), facts),
         Err(error) => panic!("{id} cannot be built: {error}"),
     }

@@ -12,7 +12,7 @@
 //! Source: KIP-98 (idempotence).
 
 use bytes::{Bytes, BytesMut};
-use skein_record::{BatchBuf, BatchBuilder, BatchError, Codec, HEADER_BYTES, Header};
+use skein_record::{BatchBuf, BatchBuilder, BatchError, Codec, Compressor, HEADER_BYTES, Header};
 use skein_types::{Millis, Offset, ProducerEpoch, ProducerId, Sequence, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -153,7 +153,7 @@ impl Batch {
     }
 
     /// The batch's bytes: compressed and checksummed the first time, the same ones afterwards.
-    pub(crate) fn seal(&mut self) -> Result<Bytes, BatchError> {
+    pub(crate) fn seal(&mut self, compressor: &mut Compressor) -> Result<Bytes, BatchError> {
         let content = std::mem::replace(&mut self.content, Content::Sealed(Bytes::new()));
         let bytes = match content {
             Content::Sealed(bytes) => bytes,
@@ -165,7 +165,7 @@ impl Batch {
                     } = place.identity;
                     builder.set_producer(producer_id, producer_epoch, place.base_sequence);
                 }
-                builder.build()?.freeze()
+                builder.build_with(compressor)?.freeze()
             }
         };
         self.content = Content::Sealed(bytes.clone());
@@ -249,13 +249,16 @@ mod tests {
         for codec in Codec::ALL {
             let mut batch = batch(codec);
             batch.place = Some(place(0, 3));
-            let first = batch.seal().unwrap();
-            assert_eq!(batch.seal().unwrap(), first);
+            let first = batch.seal(&mut Compressor::default()).unwrap();
+            assert_eq!(batch.seal(&mut Compressor::default()).unwrap(), first);
             assert!(!batch.has_room(0, usize::MAX));
 
             batch.unseal().unwrap();
             batch.place = Some(place(1, 0));
-            let second = BatchBuf::new(BytesMut::from(&batch.seal().unwrap()[..])).unwrap();
+            let second = BatchBuf::new(BytesMut::from(
+                &batch.seal(&mut Compressor::default()).unwrap()[..],
+            ))
+            .unwrap();
             second.view().check_crc().unwrap();
             assert_eq!(second.header().producer_epoch, ProducerEpoch(1));
             assert_eq!(second.header().base_sequence, Sequence(0));
@@ -277,7 +280,7 @@ mod tests {
     fn a_batch_that_may_be_written_keeps_its_sequence() {
         let mut batch = batch(Codec::None);
         batch.place = Some(place(0, 0));
-        batch.seal().unwrap();
+        batch.seal(&mut Compressor::default()).unwrap();
         batch.may_be_written = true;
         let _ = batch.unseal();
     }

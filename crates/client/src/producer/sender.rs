@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use skein_env::Lane;
 use skein_protocol::messages::produce::ProduceRequest;
+use skein_record::Compressor;
 use skein_types::{BrokerId, Millis, Offset};
 use tokio::time::Instant;
 
@@ -219,8 +220,9 @@ async fn send(
 /// The batches with their bytes, and those that have none.
 fn seal(batches: Vec<Batch>) -> (Vec<(Batch, Bytes)>, Results) {
     let (mut sealed, mut failed) = (Vec::new(), Results::new());
+    let mut compressor = Compressor::default();
     for mut batch in batches {
-        match batch.seal() {
+        match batch.seal(&mut compressor) {
             Ok(bytes) => sealed.push((batch, bytes)),
             Err(source) => {
                 let partition = batch.partition.clone();

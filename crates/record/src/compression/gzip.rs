@@ -6,30 +6,63 @@
 //!
 //! Source: RFC 1952; Java's `GZIPInputStream` reads several members too.
 
-use std::io::Write;
-
-use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
-use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::{CompressionError, corrupt, read_bounded};
 
 /// The highest level.
 const LEVEL_MAX: u32 = 9;
+/// The window that every reader has: 32 KiB.
+const WINDOW_BITS: u8 = 15;
+/// By how much the output grows at a time, at least.
+const GROWTH_BYTES: usize = 512;
 
-pub(super) fn compress(
-    data: &[u8],
+/// A compressor of one level.
+pub(super) struct Compressor {
     level: Option<i32>,
-    out: &mut Vec<u8>,
-) -> Result<(), CompressionError> {
-    let level = level.and_then(|level| u32::try_from(level).ok());
-    let level = level.map_or_else(Compression::default, |level| {
-        Compression::new(level.min(LEVEL_MAX))
-    });
-    let mut encoder = GzEncoder::new(out, level);
-    encoder.write_all(data).map_err(corrupt)?;
-    encoder.finish().map_err(corrupt)?;
-    Ok(())
+    compress: Compress,
+}
+
+impl Compressor {
+    pub(super) fn new(level: Option<i32>) -> Self {
+        let number = level.and_then(|level| u32::try_from(level).ok());
+        let number = number.map_or_else(Compression::default, |number| {
+            Compression::new(number.min(LEVEL_MAX))
+        });
+        Self {
+            level,
+            compress: Compress::new_gzip(number, WINDOW_BITS),
+        }
+    }
+
+    pub(super) fn is_of(&self, level: Option<i32>) -> bool {
+        self.level == level
+    }
+
+    /// Appends one member.
+    pub(super) fn compress(
+        &mut self,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CompressionError> {
+        self.compress.reset();
+        let mut rest = data;
+        // Each turn has room for some output, so each but the last makes some.
+        loop {
+            out.reserve(GROWTH_BYTES.max(rest.len() / 2));
+            let before = self.compress.total_in();
+            let status = self
+                .compress
+                .compress_vec(rest, out, FlushCompress::Finish)
+                .map_err(corrupt)?;
+            if status == Status::StreamEnd {
+                return Ok(());
+            }
+            let taken = usize::try_from(self.compress.total_in() - before).map_err(corrupt)?;
+            rest = &rest[taken..];
+        }
+    }
 }
 
 pub(super) fn decompress(data: &[u8], max_bytes: usize) -> Result<Vec<u8>, CompressionError> {

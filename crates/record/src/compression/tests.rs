@@ -123,6 +123,23 @@ proptest! {
     }
 
     #[test]
+    fn a_compressor_writes_the_same_whatever_it_wrote_before(
+        pieces in prop::collection::vec((0..5_u8, 0..3_usize, data()), 1..6),
+    ) {
+        let mut used = Compressor::default();
+        for (codec, level, data) in pieces {
+            let codec = Codec::from_id(codec).unwrap();
+            let compression = Compression { codec, level: [None, Some(1), Some(9)][level] };
+            let (mut again, mut fresh) = (b"before".to_vec(), b"before".to_vec());
+            used.compress(compression, &data, &mut again).unwrap();
+            compress_with(compression, &data, &mut fresh).unwrap();
+            prop_assert_eq!(&again, &fresh);
+            let back = decompress(codec, &again[6..], data.len());
+            prop_assert_eq!(back, Ok(data));
+        }
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic_and_stay_in_bounds(
         bytes in prop::collection::vec(any::<u8>(), 0..400), max_bytes in 0..2_000_usize,
     ) {

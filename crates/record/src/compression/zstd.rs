@@ -15,16 +15,34 @@ const LEVEL: i32 = 3;
 /// read.
 const WINDOW_LOG_MAX: u32 = 27;
 
-pub(super) fn compress(
-    data: &[u8],
+/// A compressor of one level.
+pub(super) struct Compressor {
     level: Option<i32>,
-    out: &mut Vec<u8>,
-) -> Result<(), CompressionError> {
-    // At once, not as a stream: of a known length, tables and window are no larger than a batch
-    // needs, for its readers too.
-    let frame = ::zstd::bulk::compress(data, level.unwrap_or(LEVEL)).map_err(corrupt)?;
-    out.extend_from_slice(&frame);
-    Ok(())
+    compressor: ::zstd::bulk::Compressor<'static>,
+}
+
+impl Compressor {
+    pub(super) fn new(level: Option<i32>) -> Result<Self, CompressionError> {
+        let compressor = ::zstd::bulk::Compressor::new(level.unwrap_or(LEVEL)).map_err(corrupt)?;
+        Ok(Self { level, compressor })
+    }
+
+    pub(super) fn is_of(&self, level: Option<i32>) -> bool {
+        self.level == level
+    }
+
+    /// Appends one frame.
+    pub(super) fn compress(
+        &mut self,
+        data: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CompressionError> {
+        // At once, not as a stream: of a known length, tables and window are no larger than a batch
+        // needs, for its readers too.
+        let frame = self.compressor.compress(data).map_err(corrupt)?;
+        out.extend_from_slice(&frame);
+        Ok(())
+    }
 }
 
 pub(super) fn decompress(data: &[u8], max_bytes: usize) -> Result<Vec<u8>, CompressionError> {

@@ -19,8 +19,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use skein_types::Millis;
 
@@ -33,10 +33,12 @@ const PAGE_U64: u64 = PAGE as u64;
 /// What a device writes as a whole, in bytes: a torn page is old in some sectors, new in others.
 const SECTOR: usize = 512;
 
-type Page = Box<[u8; PAGE]>;
+/// Shared until it is written to: by cache and device, and all pages of zeros by each other.
+type Page = Arc<[u8; PAGE]>;
 
 fn zero_page() -> Page {
-    Box::new([0; PAGE])
+    static ZEROS: LazyLock<Page> = LazyLock::new(|| Arc::new([0; PAGE]));
+    Arc::clone(&ZEROS)
 }
 
 /// Room on a simulated device, shared by its files.
@@ -117,10 +119,28 @@ impl Content {
                 let Some(target) = self.page_for_writing(page) else {
                     return done;
                 };
-                target[within..within + bytes.len()].copy_from_slice(bytes);
+                Arc::make_mut(target)[within..within + bytes.len()].copy_from_slice(bytes);
                 done += bytes.len();
                 self.length = self.length.max(offset + done as u64);
             }
+        }
+        done
+    }
+
+    /// Writes up to `length` zeros; fewer if the device is full.
+    pub(super) fn fill(&mut self, offset: u64, length: usize) -> usize {
+        let mut done = 0;
+        for (page, within, span) in spans(offset, length) {
+            let Some(target) = self.page_for_writing(page) else {
+                return done;
+            };
+            if span.len() == PAGE {
+                *target = zero_page();
+            } else {
+                Arc::make_mut(target)[within..within + span.len()].fill(0);
+            }
+            done += span.len();
+            self.length = self.length.max(offset + done as u64);
         }
         done
     }
@@ -157,7 +177,7 @@ impl Content {
                 && self.pages.contains_key(&tail)
                 && let Some(page) = self.page_for_writing(tail)
             {
-                page[within..].fill(0);
+                Arc::make_mut(page)[within..].fill(0);
             }
             for (page, bytes) in self.pages.split_off(&length.div_ceil(PAGE_U64)) {
                 self.device.entry(page).or_insert(Some(bytes));
@@ -255,7 +275,7 @@ impl Content {
 
     /// Leaves some sectors old and some new.
     fn tear(&mut self, page: u64, old: Option<Page>, rng: &mut SimRng) {
-        let Some(new) = self.pages.get_mut(&page) else {
+        let Some(new) = self.pages.get_mut(&page).map(Arc::make_mut) else {
             return;
         };
         let choice = rng.next_u64();
@@ -278,10 +298,10 @@ impl Content {
             return false;
         }
         if let Some(bytes) = self.pages.get_mut(&page) {
-            bytes[within] ^= mask;
+            Arc::make_mut(bytes)[within] ^= mask;
         }
         if let Some(Some(bytes)) = self.device.get_mut(&page) {
-            bytes[within] ^= mask;
+            Arc::make_mut(bytes)[within] ^= mask;
         }
         true
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use skein_types::Millis;
 
-use crate::sim::disk::content::PAGE;
+use crate::sim::disk::content::{Content, PAGE};
 use crate::sim::disk::faults::{Operation, Verdict};
 use crate::sim::disk::names::FileNode;
 use crate::sim::disk::times;
@@ -57,15 +57,30 @@ impl SimFile {
         }
     }
 
-    /// Writes up to `limit` bytes; short when the device is full.
-    fn write_pieces(&self, pieces: &[IoSlice<'_>], offset: u64, limit: usize) -> usize {
+    /// Has `change` write `total` bytes or the part of them that the judgement lets pass; it tells
+    /// how many it could, and may be asked twice.
+    fn write(
+        &self,
+        words: [u64; 3],
+        total: usize,
+        change: impl Fn(&mut Content, usize) -> usize,
+    ) -> io::Result<usize> {
+        self.check_writable()?;
+        let cost = pages(total as u64);
+        let judged = self.disk.begin(Operation::Write, &self.path, words, cost)?;
+        let limit = judged.write_limit(total).min(total);
         self.disk.core.touch(&self.node);
-        let written = self.node.content.lock().write(pieces, offset, limit);
-        if written == limit || !self.disk.core.state.lock().names.commit() {
-            return written;
+        let mut written = change(&mut self.node.content.lock(), limit);
+        if written < limit && self.disk.core.state.lock().names.commit() {
+            // Removed files gave their room back, so the write goes on from its beginning.
+            written = change(&mut self.node.content.lock(), limit);
         }
-        // Removed files gave their room back, so the write goes on from its beginning.
-        self.node.content.lock().write(pieces, offset, limit)
+        let result = if written == 0 && limit > 0 {
+            Err(Errno::NOSPC.into())
+        } else {
+            Ok(written)
+        };
+        self.disk.end(&judged, result)
     }
 
     /// Charges for the pages that come from the device, and has them in the cache from now on.
@@ -91,20 +106,11 @@ impl File for SimFile {
     }
 
     fn write_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.check_writable()?;
         let total = pieces.iter().map(|piece| piece.len()).sum();
         let words = [self.node.id, offset, fingerprint(pieces, total)];
-        let judged = self
-            .disk
-            .begin(Operation::Write, &self.path, words, pages(total as u64))?;
-        let limit = judged.write_limit(total).min(total);
-        let written = self.write_pieces(pieces, offset, limit);
-        let result = if written == 0 && limit > 0 {
-            Err(Errno::NOSPC.into())
-        } else {
-            Ok(written)
-        };
-        self.disk.end(&judged, result)
+        self.write(words, total, |content, limit| {
+            content.write(pieces, offset, limit)
+        })
     }
 
     /// Takes no room: only the call is judged, and its failure.
@@ -117,7 +123,10 @@ impl File for SimFile {
 
     fn fill(&self, range: Range<u64>) -> io::Result<()> {
         let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let written = self.write_at(&[IoSlice::new(&vec![0; length])], range.start)?;
+        let words = [self.node.id, range.start, range.end];
+        let written = self.write(words, length, |content, limit| {
+            content.fill(range.start, limit)
+        })?;
         if written < length {
             return Err(Errno::NOSPC.into());
         }
