@@ -24,7 +24,8 @@ use skein_env::sim::{Fault, SimRng, SimWorld, is_killed};
 use skein_record::{BatchBuilder, BatchView, Codec, ProducerStates};
 use skein_storage::segment_file::AppendError;
 use skein_storage::{
-    CacheLimits, CheckpointFile, FlushScope, Log, LogConfig, LogDirectory, OpenedLog, StorageError,
+    CacheLimits, CheckpointFile, FlushScope, Log, LogConfig, LogDirectory, LogView, OpenedLog,
+    StorageError,
 };
 use skein_types::{
     BrokerEpoch, LeaderEpoch, Millis, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
@@ -237,6 +238,7 @@ impl Story {
             assert!(bytes == batch.bytes, "other bytes at {}", batch.base);
             next = batch.end;
         }
+        self.check_times(&view, start)?;
         let last_epoch = self.batches.iter().rfind(|batch| batch.end > start);
         if let Some(batch) = last_epoch {
             let epoch = BatchView::parse(&batch.bytes)
@@ -256,6 +258,27 @@ impl Story {
         self.flushed = self.flushed.min(end);
         (self.start, self.start_max) = (start, start);
         self.epoch += 1;
+        Ok(())
+    }
+
+    /// A lookup by time finds what a linear search would; asked of the last few epochs, whose
+    /// timestamps are their own.
+    fn check_times(&self, view: &LogView, start: i64) -> Result<(), End> {
+        let mut records = Vec::new();
+        for batch in &self.batches {
+            let batch = BatchView::parse(&batch.bytes).unwrap();
+            let all = batch.records(1 << 20).unwrap();
+            let all = all.iter().map(|record| record.unwrap());
+            records.extend(all.map(|record| (record.offset.0, record.timestamp.0)));
+        }
+        records.retain(|(offset, _)| *offset >= start);
+        for epoch in (0..=self.epoch).rev().take(4) {
+            let timestamp = 1000 + i64::from(epoch) * 1000 + 25;
+            let found = view.offset_for_timestamp(Millis(timestamp), view.log_end_offset)?;
+            let found = found.map(|found| (found.offset.0, found.timestamp.0));
+            let first = records.iter().find(|(_, at)| *at >= timestamp).copied();
+            assert_eq!(found, first, "at or after {timestamp}");
+        }
         Ok(())
     }
 

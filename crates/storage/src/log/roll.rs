@@ -3,9 +3,12 @@
 //! Input: the offset that the next segment begins with. Output: a sealed segment and a new active
 //! one.
 //!
-//! Invariants: the sealed segment's indexes are complete and written before the new file exists, so
-//! that a process that is killed leaves at most the last segment's indexes behind its log; so is
-//! the room behind its end gone, and no zeros are in front of another segment.
+//! Invariants:
+//! - the sealed segment's indexes are complete and written before the new file exists, so that a
+//!   process that is killed leaves at most the last segment's indexes behind its log; so is the
+//!   room behind its end gone, and no zeros are in front of another segment;
+//! - those of a segment that is flushed already are flushed too: below the recovery point they are
+//!   believed, and a power cut could leave an old beginning of them.
 //!
 //! Source: `UnifiedLog.roll`, `LocalLog.roll` of Kafka 4.1.1.
 
@@ -71,6 +74,11 @@ impl Log {
 
     fn try_roll_to(&mut self, base_offset: Offset, now: Millis) -> Result<(), StorageError> {
         self.active.indexer.finish()?;
+        if self.recovery_point >= self.log_end_offset {
+            // No flush looks at the segment again, and no start: it believes these indexes.
+            let flushed = self.active.indexer.flush();
+            flushed.inspect_err(|error| self.flush_failed(error))?;
+        }
         self.active.file.release_room()?;
         let prepared = self.prepared.take();
         let next = ActiveSegment::create(&self.home, base_offset, prepared, now)?;
