@@ -120,9 +120,11 @@ fn lookups_open_the_segment_that_they_need() {
     }
     let maps = node.metric("skein_cold_index_maps");
     assert!((1.0..=6.0).contains(&maps), "{maps} maps");
-    // A time asks every segment before the answer for its largest timestamp.
+    // A time asks every segment before the answer for its largest timestamp, and opens none for it.
     let segment = SEGMENTS / 2;
     let timestamp = first_timestamp + segment * STEP_MS - 1;
     let found = connection.list_offset(TOPIC, 0, timestamp).unwrap();
     assert_eq!((found.0, found.2), (error::NONE, segment * BATCHES));
+    let opened = node.metric("skein_cold_index_maps") - maps;
+    assert!(opened <= 2.0, "{opened} maps more");
 }

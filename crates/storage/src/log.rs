@@ -8,7 +8,7 @@
 //!   00000000000000000000.log .index .timeindex      sealed: never written again
 //!   00000000000000001200.log .index .timeindex      active: grows at its end
 //!   00000000000000001207.snapshot                   producer states at that offset
-//!   leader-epoch-checkpoint   partition.metadata
+//!   leader-epoch-checkpoint   partition.metadata   segment-timestamps
 //!
 //!   log start        recovery point            log end
 //!   ├────────────────┼─────────────────────────┤
@@ -59,6 +59,8 @@ mod retention;
 mod roll;
 mod segment;
 mod segment_index;
+mod segment_list;
+mod segment_times;
 mod snapshots;
 mod time_lookup;
 mod truncate;
@@ -74,8 +76,10 @@ use flush::FlushState;
 pub use flush::{FlushPlan, FlushScope, Flushed};
 pub use open::{Cut, OpenedLog, Recovery};
 pub use retention::DeletedSegment;
-use segment::{Home, SealedSegment};
+use segment::Home;
 pub use segment_index::TimestampOffset;
+use segment_list::SegmentList;
+use segment_times::TimesFile;
 pub use time_lookup::FoundRecord;
 pub use truncate::Truncated;
 pub use view::{FileRange, LogView, ReadError};
@@ -92,7 +96,7 @@ const INLINE_BATCHES: usize = 8;
 pub struct Log {
     home: Arc<Home>,
     config: LogConfig,
-    sealed: Arc<Vec<Arc<SealedSegment>>>,
+    sealed: Arc<SegmentList>,
     active: ActiveSegment,
     /// The file of the segment to come, if it was made ahead.
     prepared: Option<SegmentFile>,
@@ -103,6 +107,7 @@ pub struct Log {
     recovery_point: Offset,
     leader_epochs: LeaderEpochs,
     flush: FlushState,
+    times_file: TimesFile,
     /// A sealed segment has batches of which no snapshot of the producers tells.
     is_snapshot_due: bool,
     /// A step failed half-way: nothing more is written until the log is opened again.
@@ -291,11 +296,7 @@ impl Log {
     /// Bytes of all segments.
     #[must_use]
     pub fn size_in_bytes(&self) -> u64 {
-        self.sealed
-            .iter()
-            .map(|segment| segment.end_position)
-            .sum::<u64>()
-            + self.active.file.end()
+        self.sealed.size_in_bytes() + self.active.file.end()
     }
 
     /// Asserts what must always hold.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use skein_env::real::RealDisk;
 use skein_record::{ABORTED_TXN_BYTES, AbortedTxn, LeaderEpochs, ProducerState, ProducerStates};
 use skein_storage::StorageError;
-use skein_storage::inspect::{FileName, read_checkpoint, read_small_file};
+use skein_storage::inspect::{FileName, decode_segment_times, read_checkpoint, read_small_file};
 use skein_types::{Offset, ProducerId};
 
 use super::dump::Out;
@@ -28,6 +28,7 @@ pub(super) fn dump(path: &Path, name: FileName, out: &mut Out<impl Write>) -> Re
         FileName::Snapshot(offset) => snapshot(path, offset, out),
         FileName::TxnIndex(_) => txn_index(path, out),
         FileName::LeaderEpochs => epochs(path, out),
+        FileName::SegmentTimes => segment_times(path, out),
         FileName::Checkpoint => checkpoint(path, out),
         FileName::PartitionMetadata | FileName::MetaProperties => text(path, out),
         FileName::Leftover => tell(path, "left behind by an interrupted step", out),
@@ -158,6 +159,43 @@ fn epochs(path: &Path, out: &mut Out<impl Write>) -> Result<(), Failure> {
         table.write(&mut out.out, 2)?;
     }
     Ok(())
+}
+
+fn segment_times(path: &Path, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let (entries, is_whole) = decode_segment_times(&content(path)?);
+    let mut table = Table::new(&["SEGMENT", "BYTES", "NEWEST", "OFFSET", "EPOCH"]);
+    for entry in entries {
+        if out.json {
+            out.line(&json!({
+                "kind": "segment_timestamp",
+                "path": path,
+                "base_offset": entry.base_offset.0,
+                "size": entry.size,
+                "timestamp": entry.newest.timestamp.0,
+                "offset": entry.newest.offset.0,
+                "leader_epoch": entry.leader_epoch.0,
+            }))?;
+        } else {
+            table.row(vec![
+                entry.base_offset.to_string(),
+                entry.size.to_string(),
+                rfc3339(entry.newest.timestamp),
+                entry.newest.offset.to_string(),
+                entry.leader_epoch.to_string(),
+            ]);
+        }
+    }
+    if !table.is_empty() {
+        table.write(&mut out.out, 2)?;
+    }
+    match is_whole {
+        true => Ok(()),
+        false => out.bad(
+            path,
+            0,
+            "its end is torn; a node reads time indexes instead",
+        ),
+    }
 }
 
 fn checkpoint(path: &Path, out: &mut Out<impl Write>) -> Result<(), Failure> {

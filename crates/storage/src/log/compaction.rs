@@ -36,7 +36,8 @@ use skein_types::{Millis, Offset};
 
 use super::Log;
 use super::names::{self, Name};
-use super::segment::{Home, SealedSegment};
+use super::segment::Home;
+use super::segment_list::SegmentList;
 use crate::log_directory::CheckpointFile;
 use crate::{LogConfig, StorageError};
 
@@ -60,7 +61,7 @@ pub(super) use swap::finish as finish_swap;
 pub struct CompactionSource {
     home: Arc<Home>,
     config: LogConfig,
-    sealed: Arc<Vec<Arc<SealedSegment>>>,
+    sealed: Arc<SegmentList>,
     limits: dirty::Limits,
     truncations: u64,
     producers: LastBatches,
@@ -149,8 +150,9 @@ impl CompactionSource {
         settings: &CompactionSettings,
         now: Millis,
     ) -> Result<Option<Dirty>, StorageError> {
+        let segments: Vec<_> = self.sealed.iter().cloned().collect();
         let facts = dirty::Facts {
-            segments: &self.sealed,
+            segments: &segments,
             limits: self.limits,
         };
         facts.dirty(settings, now)

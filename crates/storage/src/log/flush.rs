@@ -193,6 +193,7 @@ impl Log {
             FlushScope::All => self.log_end_offset,
         };
         if end_offset <= self.recovery_point {
+            self.tell_segment_times();
             return Ok(None);
         }
         self.plan(scope, end_offset).map(Some)
@@ -244,6 +245,7 @@ impl Log {
             self.flush.complete(flushed, now);
             self.recovery_point = self.recovery_point.max(flushed.end_offset);
             self.check();
+            self.tell_segment_times();
         }
         self.recovery_point
     }

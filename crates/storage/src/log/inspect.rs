@@ -26,6 +26,7 @@ mod partition;
 mod verify;
 mod walk;
 
+pub use super::segment_times::{SegmentTimestamp, decode as decode_segment_times};
 pub use index_file::{IndexEntry, IndexFile};
 pub use locate::{IndexStep, Located, locate_offset, locate_timestamp};
 pub use partition::{

@@ -25,6 +25,8 @@ use super::found::Found;
 use super::leftovers::{self, Listing};
 use super::recovery::{self, Recovered};
 use super::segment::Home;
+use super::segment_list::SegmentList;
+use super::segment_times::{self, Claims, TimesFile};
 use super::snapshots::{self, Replay};
 use super::view::LogView;
 use super::{Log, epochs};
@@ -95,6 +97,7 @@ impl Log {
             directory: Arc::clone(directory),
             partition: partition.clone(),
             path: directory.partition_path(partition),
+            claims: Claims::default(),
         });
         let listing = leftovers::list(&home, config.is_compacting)?;
         // Also of a directory that was there: who made it may have failed, or been killed, before
@@ -168,6 +171,7 @@ impl Opening {
         }
         // A truncation that was interrupted may have left snapshots of what is gone.
         snapshots::prune(&self.home, Offset(i64::MIN), Offset(i64::MIN))?;
+        segment_times::remove(&self.home)?;
         let active = ActiveSegment::create(&self.home, start, None, self.now)?;
         let recovered = Recovered::empty(active);
         let log = self.build(recovered, start, start, LeaderEpochs::new());
@@ -277,8 +281,16 @@ impl Opening {
         let (end, was_clean) = (recovered.log_end_offset, recovered.report.was_clean);
         snapshots::prune(&home, Offset(i64::MIN), end)?;
         let known_epochs = epochs::read(&**home.disk(), &home)?;
+        let times_file = segment_times::read(
+            &home,
+            &recovered.sealed,
+            recovered.active.base_offset,
+            known_epochs.as_ref(),
+            known_end.min(end),
+        )?;
         let start = start.min(end);
         let mut log = self.build(recovered, start, known_end.min(end), LeaderEpochs::new());
+        log.times_file = times_file;
         if !was_clean {
             let mut found = snapshots::list(&home)?;
             found.retain(|offset| *offset >= known_end);
@@ -318,7 +330,7 @@ impl Opening {
             found,
             ..
         } = recovered;
-        let sealed = Arc::new(sealed);
+        let sealed: Arc<SegmentList> = Arc::new(sealed.into_iter().collect());
         let mut flush = FlushState::new(self.ticket, self.now);
         flush.found = Found::new(found);
         for (base_offset, file) in unflushed {
@@ -348,6 +360,7 @@ impl Opening {
             recovery_point,
             leader_epochs,
             flush,
+            times_file: TimesFile::default(),
             is_snapshot_due: false,
             is_broken: false,
             published: Arc::new(view),

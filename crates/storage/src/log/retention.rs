@@ -214,7 +214,7 @@ impl Log {
         if deleted.is_empty() {
             return result.map(|()| deleted);
         }
-        self.sealed = Arc::new(self.sealed[deleted.len()..].to_vec());
+        self.sealed = Arc::new(self.sealed.without_first(deleted.len()));
         let first = self
             .sealed
             .first()

@@ -97,10 +97,7 @@ impl Log {
         let file = Arc::clone(old.file.file());
         let sealed = SealedSegment::written(&self.home, parts, file, old.indexer.max_timestamp);
         // A new list: readers hold the old one.
-        let mut segments = Vec::with_capacity(self.sealed.len() + 1);
-        segments.extend(self.sealed.iter().cloned());
-        segments.push(sealed);
-        self.sealed = Arc::new(segments);
+        self.sealed = Arc::new(self.sealed.with(sealed));
         Ok(())
     }
 }

@@ -12,6 +12,7 @@
 //!   what another thread has half written (`SealedSegment::index_files`);
 //! - a segment that was replaced keeps its own files, whatever their names mean by now
 //!   ([`SealedSegment::pin`]);
+//! - what is deleted or compacted does not depend on a claim ([`SealedSegment::newest`]);
 //! - descriptors and maps live in the directory's caches; an index's descriptor is closed once the
 //!   index is mapped.
 //!
@@ -31,6 +32,7 @@ use super::index::{Entry, IndexView, OffsetEntry, TimeEntry, WrittenIndex};
 use super::lookup::SegmentRef;
 use super::names::{self, FileKind};
 use super::segment_index::{SegmentIndexer, TimestampOffset};
+use super::segment_times::Claims;
 use crate::StorageError;
 use crate::atomic_file;
 use crate::log_directory::{LogDirectory, Slot};
@@ -41,6 +43,7 @@ pub(crate) struct Home {
     pub(crate) directory: Arc<LogDirectory>,
     pub(crate) partition: TopicPartition,
     pub(crate) path: PathBuf,
+    pub(crate) claims: Claims,
 }
 
 impl Home {
@@ -79,6 +82,8 @@ pub(crate) struct SealedSegment {
     are_offsets_bad: AtomicBool,
     are_times_bad: AtomicBool,
     max_timestamp: OnceLock<TimestampOffset>,
+    /// What `segment-timestamps` says of it.
+    claimed: OnceLock<TimestampOffset>,
     pinned: OnceLock<Pinned>,
 }
 
@@ -147,6 +152,7 @@ impl SealedSegment {
             are_offsets_bad: AtomicBool::new(false),
             are_times_bad: AtomicBool::new(false),
             max_timestamp: OnceLock::new(),
+            claimed: OnceLock::new(),
             pinned: OnceLock::new(),
         }
     }
@@ -154,7 +160,7 @@ impl SealedSegment {
     /// Holds the segment's files open as long as somebody holds the segment: another one is about
     /// to take their names.
     pub(crate) fn pin(self: &Arc<Self>) -> Result<(), StorageError> {
-        self.max_timestamp()?;
+        self.read_max_timestamp()?;
         let (offsets, times) = (self.offset_index()?, self.time_index()?);
         let log = self.log()?;
         // Nobody may be making an index meanwhile.
@@ -247,8 +253,47 @@ impl SealedSegment {
         })
     }
 
-    /// The largest timestamp, and the last offset of the first batch that has it.
+    /// The largest timestamp, and the last offset of the first batch that has it; on a claim, if
+    /// nobody has read the index.
     pub(crate) fn max_timestamp(self: &Arc<Self>) -> Result<TimestampOffset, StorageError> {
+        match self.known_max_timestamp() {
+            Some(known) => Ok(known),
+            None => self.read_max_timestamp(),
+        }
+    }
+
+    /// As [`SealedSegment::max_timestamp`], as far as that is known without reading.
+    pub(crate) fn known_max_timestamp(&self) -> Option<TimestampOffset> {
+        let claimed = || self.claimed.get().filter(|_| !self.claims().are_wrong());
+        self.max_timestamp.get().or_else(claimed).copied()
+    }
+
+    /// Takes over what `segment-timestamps` says of the segment.
+    pub(crate) fn claim(&self, max_timestamp: TimestampOffset) {
+        let _ = self.claimed.set(max_timestamp);
+    }
+
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.home.claims
+    }
+
+    /// Whether the index tells the largest timestamp that [`SealedSegment::max_timestamp`] did.
+    /// Else no claim of the log counts from now on.
+    pub(crate) fn bears_claim(self: &Arc<Self>) -> Result<bool, StorageError> {
+        let Some(known) = self.known_max_timestamp() else {
+            return Ok(true);
+        };
+        let read = self.read_max_timestamp()?;
+        if read != known {
+            let path = self.path(FileKind::TimeIndex);
+            tracing::error!(path = %path.display(), ?known, ?read, "a wrong largest timestamp");
+            self.claims().on_wrong();
+        }
+        Ok(read == known)
+    }
+
+    /// The largest timestamp as the index has it.
+    fn read_max_timestamp(self: &Arc<Self>) -> Result<TimestampOffset, StorageError> {
         if let Some(known) = self.max_timestamp.get() {
             return Ok(*known);
         }
@@ -259,6 +304,9 @@ impl SealedSegment {
                 timestamp: last.timestamp.into(),
                 offset: Offset(self.base_offset.0 + i64::from(last.relative_offset)),
             });
+        if self.claimed.get().is_none() {
+            self.claims().on_learned();
+        }
         Ok(*self.max_timestamp.get_or_init(|| max_timestamp))
     }
 
@@ -285,10 +333,10 @@ impl SealedSegment {
         });
     }
 
-    /// What the segment's age counts from: its largest timestamp, or without any the time of its
-    /// last append, which its file keeps.
+    /// What the segment's age counts from: its largest timestamp, not on a claim; or without any
+    /// the time of its last append, which its file keeps.
     pub(crate) fn newest(self: &Arc<Self>) -> Result<Millis, StorageError> {
-        match self.max_timestamp()?.timestamp {
+        match self.read_max_timestamp()?.timestamp {
             timestamp if timestamp.0 >= 0 => Ok(timestamp),
             _ => modified(&*self.log()?, &self.path(FileKind::Log)),
         }

@@ -28,6 +28,7 @@ mod reading;
 mod recovering;
 mod recovery_point;
 mod retaining;
+mod segment_times;
 mod swapping;
 mod truncating;
 

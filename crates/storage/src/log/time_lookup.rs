@@ -28,6 +28,7 @@ use super::index::{IndexView, TimeEntry};
 use super::lookup::{BatchAt, SegmentRef};
 use super::segment_index::TimestampOffset;
 use super::view::{LogView, ReadError};
+use crate::StorageError;
 
 /// Most bytes that the records of one batch are unpacked to. Of a larger batch the first offset is
 /// given.
@@ -54,13 +55,9 @@ impl LogView {
         timestamp: Millis,
         up_to: Offset,
     ) -> Result<Option<FoundRecord>, ReadError> {
-        for number in self.segment_number(self.log_start_offset)..=self.sealed.len() {
-            if self.base_offset(number) >= up_to {
-                break;
-            }
-            if self.max_timestamp_of(number)?.timestamp < timestamp {
-                continue;
-            }
+        let mut next = self.segment_number(self.log_start_offset);
+        while let Some(number) = self.segment_reaching(next, timestamp, up_to)? {
+            next = number + 1;
             let segment = self.segment(number)?;
             let mut start = self.first_position(number, &segment, timestamp)?;
             // Again only where the record found lies below the log start, or where a header
@@ -87,22 +84,18 @@ impl LogView {
     /// # Errors
     /// What the disk says.
     pub fn max_timestamp(&self, up_to: Offset) -> Result<Option<FoundRecord>, ReadError> {
-        let mut best = (0, TimestampOffset::NONE);
-        for number in self.segment_number(self.log_start_offset)..=self.sealed.len() {
-            let mut max = self.max_timestamp_of(number)?;
-            if max.offset < self.log_start_offset {
-                // Its record was deleted, and those behind it in the segment were not.
-                max = self.max_timestamp_left(number)?;
-            }
-            if max.timestamp > best.1.timestamp {
-                best = (number, max);
-            }
+        let mut newest = self.newest()?;
+        let claiming = self.sealed.get(self.segment_number(newest.offset));
+        if let Some(claiming) = claiming
+            && !claiming.bears_claim()?
+        {
+            newest = self.newest()?;
         }
-        let (number, TimestampOffset { timestamp, offset }) = best;
+        let TimestampOffset { timestamp, offset } = newest;
         if timestamp == Millis::NONE {
             return Ok(None);
         }
-        let segment = self.segment(number)?;
+        let segment = self.segment(self.segment_number(offset))?;
         let Some(batch) = segment.find_batch(offset)? else {
             return Ok(None);
         };
@@ -124,6 +117,52 @@ impl LogView {
             offset,
             leader_epoch,
         })
+    }
+
+    /// Number of the first segment from `from` on that begins below `up_to` and has a record of
+    /// `timestamp` or later.
+    fn segment_reaching(
+        &self,
+        from: usize,
+        timestamp: Millis,
+        up_to: Offset,
+    ) -> Result<Option<usize>, StorageError> {
+        // A second time only where the first one was led by a wrong claim.
+        loop {
+            let sealed = self.sealed.first_reaching(from, timestamp)?;
+            let number = sealed.unwrap_or(from.max(self.sealed.len()));
+            if number > self.sealed.len() || self.base_offset(number) >= up_to {
+                return Ok(None);
+            }
+            let Some(segment) = self.sealed.get(number) else {
+                let reaches = self.active.max_timestamp.timestamp >= timestamp;
+                return Ok(reaches.then_some(number));
+            };
+            if segment.bears_claim()? {
+                return Ok(Some(number));
+            }
+        }
+    }
+
+    /// The largest timestamp from the log start on, and the last offset of the first batch that
+    /// has it.
+    fn newest(&self) -> Result<TimestampOffset, ReadError> {
+        let first = self.segment_number(self.log_start_offset);
+        let of_first = match self.sealed.get(first) {
+            Some(segment) => segment.max_timestamp()?,
+            None => self.active.max_timestamp,
+        };
+        let mut newest = of_first;
+        if of_first.offset < self.log_start_offset {
+            // Its record was deleted, and those behind it in the segment were not.
+            newest = self.max_timestamp_left(first)?;
+        }
+        for later in [self.sealed.newest(first + 1)?, self.active.max_timestamp] {
+            if first < self.sealed.len() && later.timestamp > newest.timestamp {
+                newest = later;
+            }
+        }
+        Ok(newest)
     }
 
     /// The largest timestamp in the segment from the log start on.

@@ -33,6 +33,7 @@ use super::lookup::SegmentRef;
 use super::names::FileKind;
 use super::segment::{Home, SealedParts, SealedSegment};
 use super::segment_index::SegmentIndexer;
+use super::segment_list::SegmentList;
 use super::snapshots::{self, Replay};
 use crate::atomic_file;
 use crate::log_directory::CheckpointFile;
@@ -81,13 +82,13 @@ impl Log {
             self.checkpoint_log_start(end)?;
         }
         self.remove_segments(number + 1)?;
-        let mut kept = self.sealed[..number.min(self.sealed.len())].to_vec();
+        let mut kept: Vec<_> = self.sealed.iter().take(number).cloned().collect();
         if position == 0 {
             self.home.unlink_segment(segment.base_offset)?;
         } else {
             kept.push(self.cut_segment(number, segment, position, end)?);
         }
-        self.sealed = Arc::new(kept);
+        self.sealed = Arc::new(kept.into_iter().collect());
         self.end_truncation(end, now).map(Some)
     }
 
@@ -102,7 +103,7 @@ impl Log {
         self.flush.found.forget_from(Offset(i64::MIN));
         self.checkpoint_log_start(offset)?;
         self.remove_segments(0)?;
-        self.sealed = Arc::new(Vec::new());
+        self.sealed = Arc::new(SegmentList::default());
         self.leader_epochs.clear();
         snapshots::prune(&self.home, Offset(i64::MIN), Offset(i64::MIN))?;
         self.log_start_offset = offset;
@@ -110,6 +111,7 @@ impl Log {
     }
 
     fn begin_truncation(&mut self, end: Offset) -> Result<(), StorageError> {
+        self.forget_segment_times()?;
         let home = &self.home;
         for file in [CheckpointFile::RecoveryPoint, CheckpointFile::Cleaner] {
             let checkpointed = home.directory.checkpointed(file, &home.partition);
@@ -143,7 +145,8 @@ impl Log {
             return Ok(());
         }
         self.home.unlink_segment(self.active.base_offset)?;
-        for segment in self.sealed[number..].iter().rev() {
+        let from_last = self.sealed.iter().rev();
+        for segment in from_last.take(self.sealed.len() - number) {
             // One at a time: a later log must not survive an earlier one.
             atomic_file::sync_directory(&*disk, &self.home.path)?;
             self.home.unlink_segment(segment.base_offset)?;

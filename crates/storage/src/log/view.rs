@@ -24,14 +24,15 @@ use skein_types::Offset;
 use super::index::{IndexView, OffsetEntry, TimeEntry};
 use super::lookup::{SegmentRef, walk_range};
 use super::names::FileKind;
-use super::segment::{Home, SealedSegment};
+use super::segment::Home;
 use super::segment_index::TimestampOffset;
+use super::segment_list::SegmentList;
 use crate::StorageError;
 
 /// A log as of one moment.
 pub struct LogView {
     pub(crate) home: Arc<Home>,
-    pub(crate) sealed: Arc<Vec<Arc<SealedSegment>>>,
+    pub(crate) sealed: Arc<SegmentList>,
     pub(crate) active: ActiveView,
     /// The first offset that may be read.
     pub log_start_offset: Offset,
@@ -187,8 +188,7 @@ impl LogView {
     /// Bytes of all segments.
     #[must_use]
     pub fn size_in_bytes(&self) -> u64 {
-        let sealed: u64 = self.sealed.iter().map(|segment| segment.end_position).sum();
-        sealed + self.active.end_position
+        self.sealed.size_in_bytes() + self.active.end_position
     }
 
     /// Checks both indexes of every segment against the log, entry by entry. For tools and tests:
@@ -211,10 +211,7 @@ impl LogView {
             return self.sealed.len();
         }
         // Offsets below the first segment belong to it.
-        let after = self
-            .sealed
-            .partition_point(|segment| segment.base_offset <= offset);
-        after.saturating_sub(1)
+        self.sealed.begun_by(offset).saturating_sub(1)
     }
 
     pub(crate) fn base_offset(&self, number: usize) -> Offset {
@@ -247,13 +244,6 @@ impl LogView {
         match self.sealed.get(number) {
             Some(segment) => Ok(IndexView::clone(&*segment.time_index()?)),
             None => Ok(self.active.times.clone()),
-        }
-    }
-
-    pub(crate) fn max_timestamp_of(&self, number: usize) -> Result<TimestampOffset, StorageError> {
-        match self.sealed.get(number) {
-            Some(segment) => segment.max_timestamp(),
-            None => Ok(self.active.max_timestamp),
         }
     }
 

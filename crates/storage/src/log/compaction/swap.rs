@@ -91,6 +91,7 @@ impl Log {
         for source in &cleaned.sources {
             source.pin()?;
         }
+        self.forget_segment_times()?;
         let home = Arc::clone(&self.home);
         for kind in KINDS {
             let from = cleaned_path(&home, cleaned.base_offset, kind);
@@ -131,9 +132,10 @@ impl Log {
         let first = cleaned.sources.first()?;
         let is_first = |segment: &Arc<SealedSegment>| Arc::ptr_eq(segment, first);
         let at = self.sealed.iter().position(is_first)?;
-        let there = self.sealed.get(at..at + cleaned.sources.len())?;
-        let mut pairs = there.iter().zip(&cleaned.sources);
-        let is_same = pairs.all(|(there, source)| Arc::ptr_eq(there, source));
+        let is_same = (cleaned.sources.iter().zip(at..)).all(|(source, number)| {
+            let there = self.sealed.get(number);
+            there.is_some_and(|there| Arc::ptr_eq(there, source))
+        });
         (is_same && cleaned.truncations == self.flush.truncations()).then_some(at)
     }
 
@@ -146,9 +148,10 @@ impl Log {
         };
         let file = Arc::clone(&cleaned.file);
         let segment = SealedSegment::written(&self.home, parts, file, cleaned.max_timestamp);
-        let mut segments = self.sealed.as_ref().clone();
-        segments.splice(at..at + cleaned.sources.len(), [segment]);
-        self.sealed = Arc::new(segments);
+        let before = self.sealed.iter().take(at);
+        let behind = self.sealed.iter().skip(at + cleaned.sources.len());
+        let segments = before.chain([&segment]).chain(behind);
+        self.sealed = Arc::new(segments.cloned().collect());
     }
 
     /// The cleaner's checkpoint never goes back but by truncation.

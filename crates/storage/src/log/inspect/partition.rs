@@ -16,6 +16,7 @@ use skein_types::{Offset, TopicId, TopicPartition};
 use crate::StorageError;
 use crate::atomic_file;
 use crate::log::names::{self, FileKind, Name};
+use crate::log::segment_times::SEGMENT_TIMESTAMPS;
 use crate::log_directory::{META_PROPERTIES, parse_partition, read_clean_shutdown, read_topic_id};
 
 /// The checkpoints of a log directory: names, and what their offsets are.
@@ -41,6 +42,8 @@ pub enum FileName {
     Snapshot(Offset),
     /// Where each leader epoch began.
     LeaderEpochs,
+    /// The largest timestamps of segments.
+    SegmentTimes,
     /// The topic id.
     PartitionMetadata,
     /// One of [`CHECKPOINTS`].
@@ -68,6 +71,7 @@ impl FileName {
             (Name::Segment(base, FileKind::Snapshot), _) => Self::Snapshot(base),
             (Name::Leftover(_), _) => Self::Leftover,
             (Name::Other, "leader-epoch-checkpoint") => Self::LeaderEpochs,
+            (Name::Other, SEGMENT_TIMESTAMPS) => Self::SegmentTimes,
             (Name::Other, "partition.metadata") => Self::PartitionMetadata,
             (Name::Other, META_PROPERTIES) => Self::MetaProperties,
             (Name::Other, name) if CHECKPOINTS.iter().any(|(file, _)| *file == name) => {

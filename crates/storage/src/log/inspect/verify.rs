@@ -20,11 +20,12 @@
 //!
 //! Source: `log/recovery.rs` for what a start cuts and what it refuses.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use skein_env::Disk;
 use skein_record::{BatchView, LeaderEpochs};
-use skein_types::{LeaderEpoch, Offset};
+use skein_types::{LeaderEpoch, Millis, Offset};
 
 use super::index_file::IndexFile;
 use super::partition::{Offsets, PartitionFiles};
@@ -133,6 +134,8 @@ pub fn verify_partition(
         epochs: None,
         expected: None,
         epoch: LeaderEpoch::NONE,
+        newest: Millis::NONE,
+        whole_segments: BTreeMap::new(),
         disagreeing_epochs: None,
         is_broken: false,
         findings: Findings {
@@ -185,6 +188,10 @@ struct Verify<'a> {
     expected: Option<Offset>,
     /// Of the last batch.
     epoch: LeaderEpoch,
+    /// The largest timestamp of the segment so far.
+    newest: Millis,
+    /// Bytes and largest timestamps of the segments that could be read to their end.
+    whole_segments: BTreeMap<Offset, (u64, Millis)>,
     /// The epochs that the checkpoint and the last batch have for it, where they differ.
     disagreeing_epochs: Option<(Option<LeaderEpoch>, LeaderEpoch)>,
     /// Whether the end of the log is not known.
@@ -241,7 +248,13 @@ impl Verify<'_> {
             _ => {}
         }
         self.expected = Some(self.expected.unwrap_or(base).max(base));
+        self.newest = Millis::NONE;
+        let bytes_before = self.verified.bytes;
         let is_whole = self.batches(&path, &mut walk, &mut indexes, next)?;
+        if is_whole {
+            let facts = (self.verified.bytes - bytes_before, self.newest);
+            self.whole_segments.insert(base, facts);
+        }
         self.verified.index_entries += indexes.entries();
         indexes.end(
             is_whole,
@@ -348,6 +361,7 @@ impl Verify<'_> {
             self.add(Weight::Damage, path, at, what, REMEDY_FRAME);
         }
         self.epoch_of(path, batch);
+        self.newest = self.newest.max(header.max_timestamp);
         self.expected = Some(expected.max(header.next_offset()));
         self.verified.end_offset = self.expected.unwrap_or_default();
         Ok(())

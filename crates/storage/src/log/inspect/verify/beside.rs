@@ -15,6 +15,7 @@ use skein_types::Offset;
 use super::{REMEDY_INDEX, REMEDY_LEFTOVER, Verify, Weight};
 use crate::StorageError;
 use crate::log::inspect::partition::{FileName, read_small_file};
+use crate::log::segment_times;
 
 const REMEDY_SNAPSHOT: &str = "stop the node and remove the file; producers are read from an older \
                                snapshot and the batches behind it";
@@ -76,6 +77,7 @@ impl Verify<'_> {
             match FileName::of(path) {
                 FileName::Snapshot(offset) => self.snapshot(path, offset)?,
                 FileName::TxnIndex(base) => self.txn_index(path, base)?,
+                FileName::SegmentTimes => self.segment_times(path)?,
                 FileName::OffsetIndex(base) | FileName::TimeIndex(base)
                     if files.segments.binary_search(&base).is_err() =>
                 {
@@ -93,6 +95,30 @@ impl Verify<'_> {
                     self.add(Weight::Note, path, (None, None), what, REMEDY_LEFTOVER);
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Damage is what a node would believe: of a segment of the same size. What is torn it makes
+    /// anew.
+    fn segment_times(&mut self, path: &Path) -> Result<(), StorageError> {
+        let Some(content) = read_small_file(self.disk, path)? else {
+            return Ok(());
+        };
+        let (entries, _) = segment_times::decode(&content);
+        for entry in entries {
+            let Some((size, newest)) = self.whole_segments.get(&entry.base_offset).copied() else {
+                continue;
+            };
+            if size == entry.size && newest != entry.newest.timestamp {
+                let what = format!(
+                    "it says that the segment's largest timestamp is {}, and it is {newest}: \
+                     lookups by time miss records",
+                    entry.newest.timestamp
+                );
+                let at = (None, Some(entry.base_offset));
+                self.add(Weight::Damage, path, at, what, REMEDY_INDEX);
             }
         }
         Ok(())
