@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) offline_replicas: Arc<OfflineReplicas>,
     /// Flushes logs in groups.
     pub(crate) flusher: Arc<Flusher>,
+    /// Flushes sealed segments, for whom nobody waits.
+    pub(crate) sealed_flusher: Arc<Flusher>,
     /// Logs that may be written anew at the same time, after an unclean end.
     pub(crate) rewrites: Semaphore,
     /// Compacts logs.
@@ -97,6 +99,8 @@ pub(crate) struct ReplicaBasis {
     pub(crate) disk_watch: Arc<DiskWatch>,
     /// Flushes logs in groups.
     pub(crate) flusher: Arc<Flusher>,
+    /// Flushes sealed segments, for whom nobody waits.
+    pub(crate) sealed_flusher: Arc<Flusher>,
     /// Has logs give back the room ahead of their ends.
     pub(crate) rooms: Rooms,
     /// Tells the controller of replicas whose storage has failed.

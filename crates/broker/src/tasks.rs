@@ -12,6 +12,7 @@
 //!   open      once                    open every log that nobody has asked for yet
 //!   space     every second            fill the reserves, end a full directory's state
 //!   flush     on request              a round of parallel flushes
+//!   sealed    when many have gathered flush sealed segments, log by log
 //!   retain    retention.check         delete old segments
 //!   cleaner   cleaner.backoff         compact logs (`cleaner.rs`)
 //!   offsets   checkpoint intervals    sealed segments flushed; high watermarks, recovery points
@@ -67,6 +68,7 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let space = every(shared, SPACE_INTERVAL, look_for_space);
     spawn(shared, stop, "space", space);
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
+    spawn(shared, stop, "sealed", flush_sealed(Arc::clone(shared)));
     spawn(shared, stop, "rooms", rooms::watch(Arc::clone(shared)));
     let interval = duration(log.retention_check_interval_ms);
     spawn(shared, stop, "retain", every(shared, interval, retain));
@@ -205,6 +207,22 @@ async fn flush(shared: Arc<Shared>) {
             .metrics
             .flush_seconds
             .observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// Flushes sealed segments as they gather, one log at a time: nobody waits for it, and the device
+/// is everybody's.
+async fn flush_sealed(shared: Arc<Shared>) {
+    loop {
+        for replica in shared.sealed_flusher.next_round().await {
+            if let Ok(Some(plan)) = plan_flush(&replica, FlushScope::Sealed).await {
+                run_plan(&shared, &replica, plan).await;
+            }
+            // Those that were sealed meanwhile: perhaps nothing is written any more.
+            if replica.ask_log(Log::take_sealed_flush_due).await == Some(true) {
+                shared.sealed_flusher.request(&replica);
+            }
+        }
     }
 }
 

@@ -26,6 +26,28 @@ fn a_broken_log_has_nothing_to_flush() {
     });
 }
 
+/// The next checkpoint is a minute away: too much for a stop to make good for.
+#[test]
+fn sealed_segments_are_flushed_as_they_gather() {
+    const SEGMENTS: i64 = 100;
+    with_node(1, &[], async |_, node| {
+        let topic = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
+        node.create("topic", &topic).await;
+        for _ in 0..SEGMENTS {
+            node.produce("topic", batch(1, &[7; 1_000_000]))
+                .await
+                .unwrap();
+        }
+        let replica = node.replica("topic").await.unwrap();
+        assert_eq!(replica.view().log.segment_count(), 100);
+        sleep(10 * SOON).await;
+        let flushed = replica.ask_log(|log| log.recovery_point()).await.unwrap();
+        assert!(flushed >= Offset(SEGMENTS - 8), "{flushed}");
+        // No flush takes the segment that grows along.
+        assert!(flushed < Offset(SEGMENTS), "{flushed}");
+    });
+}
+
 /// The log of a former process is written anew at its first flush, which may take seconds.
 #[test]
 fn no_round_waits_for_a_log_that_is_written_anew() {

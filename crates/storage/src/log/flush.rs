@@ -36,6 +36,10 @@ use super::segment::Home;
 use crate::StorageError;
 use crate::atomic_file;
 
+/// So many sealed segments are worth a flush of their own. A stop has a second and a half to flush
+/// what is left, of all logs; a crash leaves it to be scanned.
+const UNFLUSHED_SEGMENTS_MAX: usize = 8;
+
 /// How much of a log to flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushScope {
@@ -80,6 +84,8 @@ pub struct Flushed {
 pub(super) struct FlushState {
     /// Sealed segments that are not flushed, oldest first.
     sealed: Vec<(Offset, Arc<dyn File>)>,
+    /// Whether somebody was told to flush them.
+    is_sealed_flush_asked: bool,
     /// Snapshots of the producers that are not flushed.
     snapshots: Vec<Offset>,
     /// What a former process left, and no flush has taken along yet.
@@ -140,6 +146,8 @@ impl FlushState {
     /// Everything from `end_offset` on is gone, durably.
     pub(super) fn note_truncated(&mut self, end_offset: Offset) {
         self.truncations += 1;
+        // The flush that was asked for may not count any more.
+        self.is_sealed_flush_asked = false;
         self.sealed
             .retain(|(base_offset, _)| *base_offset < end_offset);
         self.snapshots.retain(|offset| *offset <= end_offset);
@@ -149,6 +157,7 @@ impl FlushState {
 
     fn complete(&mut self, flushed: &Flushed, now: Millis) {
         self.last_flush = now;
+        self.is_sealed_flush_asked = false;
         self.directory_durable = self.directory_durable.max(flushed.directory_changes);
         self.epochs_durable = self.epochs_durable.max(flushed.epochs);
         self.sealed
@@ -175,6 +184,15 @@ impl Log {
         let by_age = config.flush_ms.is_some_and(|flush_ms| age >= flush_ms);
         // A broken log has no plan to give.
         !self.is_broken && unflushed > 0 && (by_count || by_age)
+    }
+
+    /// Whether so many sealed segments are not flushed that [`FlushScope::Sealed`] is due. It is
+    /// said once until a flush completes; what comes of it later is the next checkpoint's.
+    pub fn take_sealed_flush_due(&mut self) -> bool {
+        let state = &mut self.flush;
+        let is_due = state.sealed.len() >= UNFLUSHED_SEGMENTS_MAX && !state.is_sealed_flush_asked;
+        state.is_sealed_flush_asked |= is_due;
+        is_due && !self.is_broken
     }
 
     /// What to flush now; `None` if all of it is on the disk.

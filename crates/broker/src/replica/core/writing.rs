@@ -149,6 +149,9 @@ impl Core {
         if log.is_flush_due(now) {
             self.basis.flusher.request(step.replica);
         }
+        if log.take_sealed_flush_due() {
+            self.basis.sealed_flusher.request(step.replica);
+        }
         if self.room_seen_at.is_none() && log.has_room() {
             self.room_seen_at = Some(log.log_end_offset());
             self.basis.rooms.watch(step.replica);
