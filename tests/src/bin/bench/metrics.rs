@@ -51,6 +51,8 @@ pub(crate) enum Metric {
 /// What is measured of a node with very many segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OfSegments {
+    FilledStop,
+    FilledUnclean,
     KilledFirst,
     KilledAll,
     KilledRead,
@@ -79,11 +81,13 @@ impl OfSegments {
     fn definition(self) -> (&'static str, &'static str, Bar) {
         use Bar::{None, SkeinAtMost};
         match self {
-            Self::KilledFirst => (
-                "10,000 segments, killed: first answer",
-                "ms",
-                SkeinAtMost(2e3),
+            Self::FilledStop => ("10,000 segments, just filled: stop", "ms", SkeinAtMost(2e3)),
+            Self::FilledUnclean => (
+                "just filled: stops that were not clean",
+                "",
+                SkeinAtMost(0.0),
             ),
+            Self::KilledFirst => ("killed: first answer", "ms", SkeinAtMost(2e3)),
             Self::KilledAll => ("killed: all partitions answer", "ms", SkeinAtMost(2e3)),
             Self::KilledRead => ("killed: read until then", "MB", None),
             Self::KilledScanned => ("killed: segments scanned", "", None),
@@ -92,13 +96,21 @@ impl OfSegments {
             Self::StoppedRead => ("stopped: read until then", "MB", None),
             Self::StoppedScanned => ("stopped: segments scanned", "", SkeinAtMost(0.0)),
             Self::Idle => ("resident memory, idle", "MB", SkeinAtMost(80.0)),
-            Self::OffsetFirst => ("cold lookup of an offset, CPU, the first", "µs", None),
+            Self::OffsetFirst => (
+                "cold lookup of an offset, CPU, the first",
+                "µs",
+                SkeinAtMost(1e3),
+            ),
             Self::Offset => (
                 "cold lookup of an offset, CPU, the next ones",
                 "µs",
                 SkeinAtMost(1e3),
             ),
-            Self::TimeFirst => ("cold lookup of a time, CPU, the first", "µs", None),
+            Self::TimeFirst => (
+                "cold lookup of a time, CPU, the first",
+                "µs",
+                SkeinAtMost(1e3),
+            ),
             Self::Time => (
                 "cold lookup of a time, CPU, the next ones",
                 "µs",

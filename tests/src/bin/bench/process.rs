@@ -21,6 +21,23 @@ pub(crate) fn cpu_seconds(id: u32) -> io::Result<f64> {
     Ok(float(ticks) / float(rustix::param::clock_ticks_per_second()))
 }
 
+/// As [`cpu_seconds`], but exact and of the threads that live now: for a step that takes less than
+/// a tick of the clock, and ends no thread.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub(crate) fn exact_cpu_seconds(id: u32) -> io::Result<f64> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{id}/task"))? {
+        let stat = fs::read_to_string(task?.path().join("schedstat"))?;
+        let on_cpu = stat.split_whitespace().next();
+        let on_cpu = on_cpu.and_then(|nanos| nanos.parse::<u64>().ok());
+        nanos += on_cpu.ok_or_else(|| strange("schedstat", &stat))?;
+    }
+    Ok(float(nanos) / 1e9)
+}
+
 /// Resident memory in megabytes of 10^6 bytes.
 ///
 /// # Errors

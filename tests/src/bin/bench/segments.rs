@@ -1,5 +1,6 @@
-//! A node with very many segments: how soon it serves after a kill and after a stop, what it reads
-//! for that, what it needs while idle, and what a lookup costs that finds nothing in memory.
+//! A node with very many segments: whether a stop right after they were filled is clean, how soon
+//! the node serves after a kill and after a stop, what it reads for that, what it needs while idle,
+//! and what a lookup costs that finds nothing in memory.
 //!
 //! Input: a system, and the shape of the data. Output: measurements.
 //!
@@ -43,6 +44,8 @@ impl Shape {
 }
 
 const TOPIC: &str = "segments";
+/// The mark of a clean stop.
+const CLEAN: &str = ".kafka_cleanshutdown";
 const SETTINGS: Settings<'static> = &[
     // The recovery point comes along, as it has on a node that has filled so many segments.
     ("log.flush.offset.checkpoint.interval.ms", "1000"),
@@ -73,9 +76,14 @@ pub(crate) fn measure(
 ) -> Outcome<()> {
     let mut node = Node::prepare_in(parent, system, SETTINGS);
     node.start_again();
-    let first_timestamp = fill(&node, shape)?;
-    wait_for_recovery_points(&node, shape)?;
     let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let first_timestamp = fill(&node, shape)?;
+    let (_, took) = node.stop();
+    add(OfSegments::FilledStop, millis(took));
+    let is_clean = node.data_directory().join(CLEAN).exists();
+    add(OfSegments::FilledUnclean, if is_clean { 0.0 } else { 1.0 });
+    node.start_again();
+    wait_for_recovery_points(&node, shape)?;
 
     node.kill();
     forget(&node.data_directory())?;
@@ -201,8 +209,8 @@ fn lookups(node: &Node, shape: Shape, first_timestamp: i64, by_time: bool) -> Ou
     let mut connection = Connection::open(node.ports().client)?;
     let all = shape.segments * i64::from(shape.partitions);
     let cpu = || process::cpu_seconds(node.id());
-    let start = cpu()?;
-    let mut after_first = start;
+    let exact_start = process::exact_cpu_seconds(node.id())?;
+    let (mut first, mut after_first) = (0.0, 0.0);
     let count = LOOKUPS.min(all);
     for number in 0..count {
         // From the middle on, since the ends may be special.
@@ -228,15 +236,13 @@ fn lookups(node: &Node, shape: Shape, first_timestamp: i64, by_time: bool) -> Ou
             }
         }
         if number == 0 {
+            first = process::exact_cpu_seconds(node.id())? - exact_start;
             after_first = cpu()?;
         }
     }
     let micros = |seconds: f64| seconds * 1e6;
     let rest = process::float((count - 1).max(1).unsigned_abs());
-    Ok((
-        micros(after_first - start),
-        micros(cpu()? - after_first) / rest,
-    ))
+    Ok((micros(first), micros(cpu()? - after_first) / rest))
 }
 
 /// Bytes that the process has read through system calls, in MB.
