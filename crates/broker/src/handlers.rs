@@ -7,8 +7,13 @@
 //!
 //! Source: the Kafka protocol guide and the behaviour of Kafka 4.1.1.
 
+use skein_controller::Refusal;
+use skein_protocol::Str;
+use skein_types::ErrorCode;
+
 pub(crate) mod alter_configs;
 pub(crate) mod api_versions;
+mod broker_loggers;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
 pub(crate) mod delete_records;
@@ -29,3 +34,11 @@ pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod update_features;
+
+/// Error code and message, as responses carry them for each of their parts.
+fn error_fields(refusal: Option<&Refusal>) -> (i16, Option<Str>) {
+    match refusal {
+        None => (ErrorCode::None.code(), None),
+        Some(refusal) => (refusal.code.code(), Some(Str::from(&refusal.message))),
+    }
+}

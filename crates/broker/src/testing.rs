@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use skein_config::{BrokerConfig, Layers};
 use skein_controller::{
-    ConfigAlteration, CreateTopics, DeleteTopics, IncrementalAlterConfigs, NewTopic,
-    ResourceAlterations, TopicReference,
+    AlterConfigs, ConfigChange, CreateTopics, DeleteTopics, KeyAlteration, NewTopic,
+    ResourceChange, TopicReference,
 };
 use skein_env::Env;
 use skein_env::sim::{DiskSpeed, SimWorld};
@@ -119,15 +119,16 @@ impl Node {
     }
 
     async fn alter_resource(&self, resource_type: i8, name: &str, key: &str, value: &str) {
-        let alter = IncrementalAlterConfigs {
-            resources: vec![ResourceAlterations {
+        let set = KeyAlteration {
+            key: key.to_owned(),
+            operation: 0,
+            value: Some(value.to_owned()),
+        };
+        let alter = AlterConfigs {
+            resources: vec![ResourceChange {
                 resource_type,
                 name: name.to_owned(),
-                alterations: vec![ConfigAlteration {
-                    key: key.to_owned(),
-                    operation: 0,
-                    value: Some(value.to_owned()),
-                }],
+                change: ConfigChange::Keys(vec![set]),
             }],
             validate_only: false,
         };

@@ -31,6 +31,8 @@ pub enum ConfigSource {
     StaticBroker = 4,
     /// The default.
     Default = 5,
+    /// The level of a logger, set or not.
+    DynamicBrokerLogger = 6,
 }
 
 impl ConfigSource {

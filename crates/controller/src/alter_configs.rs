@@ -1,15 +1,17 @@
-//! IncrementalAlterConfigs, for topics and brokers.
+//! AlterConfigs and IncrementalAlterConfigs, for topics, brokers and groups.
 //!
-//! Input: resources, each with changes of single keys. Output: for each resource the records of
-//! what really changes, or why nothing does.
+//! Input: resources, each with changes of single keys or with a whole configuration. Output: for
+//! each resource the records of what really changes, or why nothing does.
 //!
 //! Invariants: a resource's changes are made all or none; what results passes the table of
 //! `skein-config`, and there are the partitions of redacted records; a smaller
 //! `min.insync.replicas` empties the ELR of its partitions in the same entry, because from then on
-//! a leader goes on without its members.
+//! a leader goes on without its members; a whole configuration is decided as the changes of single
+//! keys that lead to it (`alter_configs/whole.rs`).
 //!
-//! Source: KIP-339, KIP-966; `ConfigurationControlManager` of Kafka 4.1.
+//! Source: KIP-133, KIP-339, KIP-966; `ConfigurationControlManager` of Kafka 4.1.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use skein_config::{
@@ -23,29 +25,41 @@ use crate::batch::{Context, Decision, effective_config, topic_config};
 use crate::election::{Rules, change_topic};
 use crate::{Refusal, Response};
 
-/// Changes configurations, key by key.
+mod whole;
+
+/// Changes configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IncrementalAlterConfigs {
+pub struct AlterConfigs {
     /// The resources.
-    pub resources: Vec<ResourceAlterations>,
+    pub resources: Vec<ResourceChange>,
     /// Whether to look only, and change nothing.
     pub validate_only: bool,
 }
 
-/// The changes of one resource.
+/// The change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResourceAlterations {
+pub struct ResourceChange {
     /// Kafka's number of the kind of resource, not checked yet.
     pub resource_type: i8,
     /// The resource's name.
     pub name: String,
     /// What changes.
-    pub alterations: Vec<ConfigAlteration>,
+    pub change: ConfigChange,
+}
+
+/// The two ways to change a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// Key by key; all others stay.
+    Keys(Vec<KeyAlteration>),
+    /// Keys and values in the place of all that is set, not checked yet. Every other key gets its
+    /// default again, unless it is kept.
+    Whole(Vec<(String, Option<String>)>),
 }
 
 /// The change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigAlteration {
+pub struct KeyAlteration {
     /// The key.
     pub key: String,
     /// Kafka's number of the operation, not checked yet: 0 set, 1 delete, 2 append, 3 subtract.
@@ -65,34 +79,23 @@ pub struct AlterConfigsResult {
     pub result: Result<(), Refusal>,
 }
 
-type Overrides = BTreeMap<String, String>;
-
-pub(crate) fn decide(
-    image: &Image,
-    request: &IncrementalAlterConfigs,
-    context: &Context<'_>,
-) -> Decision {
-    let (records, results) = alter_all(image, request, context);
-    Decision {
-        records,
-        response: Response::IncrementalAlterConfigs(results),
-    }
+/// The resources that a request names more than once, of which it may change none.
+#[must_use]
+pub fn named_twice(resources: &[ResourceChange]) -> BTreeSet<(i8, &str)> {
+    let mut seen = BTreeSet::new();
+    let names = resources
+        .iter()
+        .map(|resource| (resource.resource_type, resource.name.as_str()));
+    names.filter(|name| !seen.insert(*name)).collect()
 }
 
-/// What changes, and what became of each resource.
-pub(crate) fn alter_all(
-    image: &Image,
-    request: &IncrementalAlterConfigs,
-    context: &Context<'_>,
-) -> (Vec<Record>, Vec<AlterConfigsResult>) {
+type Overrides = BTreeMap<String, String>;
+
+pub(crate) fn decide(image: &Image, request: &AlterConfigs, context: &Context<'_>) -> Decision {
     let mut image = image.clone();
     let mut records = Vec::new();
     let mut results = Vec::with_capacity(request.resources.len());
-    let mut seen = BTreeSet::new();
-    let twice: BTreeSet<_> = (request.resources.iter())
-        .map(|resource| (resource.resource_type, resource.name.as_str()))
-        .filter(|resource| !seen.insert(*resource))
-        .collect();
+    let twice = named_twice(&request.resources);
     for resource in &request.resources {
         let result = if twice.contains(&(resource.resource_type, resource.name.as_str())) {
             refuse(
@@ -119,16 +122,23 @@ pub(crate) fn alter_all(
     if request.validate_only {
         records.clear();
     }
-    (records, results)
+    Decision {
+        records,
+        response: Response::AlterConfigs(results),
+    }
 }
 
 fn alter(
     image: &Image,
-    request: &ResourceAlterations,
+    request: &ResourceChange,
     config: &BrokerConfig,
 ) -> Result<Vec<Record>, Refusal> {
-    let mut alterations = Vec::with_capacity(request.alterations.len());
-    for alteration in &request.alterations {
+    let changes = match &request.change {
+        ConfigChange::Keys(changes) => Cow::Borrowed(changes),
+        ConfigChange::Whole(configs) => Cow::Owned(whole::alterations(image, request, configs)),
+    };
+    let mut alterations = Vec::with_capacity(changes.len());
+    for alteration in changes.iter() {
         let Some(op) = AlterOp::from_code(alteration.operation) else {
             let message = format!(
                 "{} is no operation on a configuration",

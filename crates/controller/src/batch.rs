@@ -19,8 +19,7 @@ use skein_types::{ErrorCode, Millis, TopicName};
 use crate::request::{Request, Response};
 use crate::{
     RandomBits, Refusal, Sessions, alter_configs, brokers, create_partitions, create_topics,
-    delete_topics, elect_leaders, features, producer_ids, replace_configs, replicas_offline,
-    request,
+    delete_topics, elect_leaders, features, producer_ids, replicas_offline, request,
 };
 
 /// All that a decision depends on beside the image and the request.
@@ -71,8 +70,7 @@ pub fn decide(
         Request::CreateTopics(create) => create_topics::decide(image, create, context),
         Request::DeleteTopics(delete) => delete_topics::decide(image, delete, context),
         Request::CreatePartitions(create) => create_partitions::decide(image, create, context),
-        Request::IncrementalAlterConfigs(alter) => Ok(alter_configs::decide(image, alter, context)),
-        Request::AlterConfigs(replace) => Ok(replace_configs::decide(image, replace, context)),
+        Request::AlterConfigs(alter) => Ok(alter_configs::decide(image, alter, context)),
         Request::ElectLeaders(elect) => elect_leaders::decide(image, elect, context),
         Request::UpdateFeatures(update) => features::decide(image, update, features::SUPPORTED),
         Request::AllocateProducerIds(allocate) => producer_ids::decide(image, allocate),

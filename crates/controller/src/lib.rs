@@ -30,7 +30,6 @@ mod placement;
 mod producer_ids;
 mod random;
 mod refusal;
-mod replace_configs;
 mod replicas_offline;
 mod request;
 mod sessions;
@@ -38,7 +37,7 @@ mod sessions;
 mod testing;
 
 pub use alter_configs::{
-    AlterConfigsResult, ConfigAlteration, IncrementalAlterConfigs, ResourceAlterations,
+    AlterConfigs, AlterConfigsResult, ConfigChange, KeyAlteration, ResourceChange, named_twice,
 };
 pub use batch::{Batch, Context, Decision, decide};
 pub use brokers::{
@@ -56,7 +55,6 @@ pub use features::{
 pub use producer_ids::{AllocateProducerIds, PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
 pub use random::RandomBits;
 pub use refusal::Refusal;
-pub use replace_configs::{AlterConfigs, ResourceConfigs};
 pub use replicas_offline::{REPLICAS_PER_REQUEST_MAX, ReplicasOffline};
 pub use request::{Call, FoundCluster, Request, Response};
 pub use sessions::Sessions;

@@ -14,7 +14,7 @@ use crate::{
     AllocateProducerIds, AlterConfigs, AlterConfigsResult, BrokerRegistered, CreatePartitions,
     CreatePartitionsResult, CreateTopics, CreateTopicsResult, DeleteTopics, DeleteTopicsResult,
     ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat, HeartbeatAnswer,
-    IncrementalAlterConfigs, ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline,
+    ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline,
     UpdateFeatures,
 };
 
@@ -96,9 +96,7 @@ requests! {
     DeleteTopics -> Vec<DeleteTopicsResult>;
     /// Adds partitions to topics.
     CreatePartitions -> Vec<CreatePartitionsResult>;
-    /// Changes configurations, key by key.
-    IncrementalAlterConfigs -> Vec<AlterConfigsResult>;
-    /// Replaces configurations.
+    /// Changes configurations.
     AlterConfigs -> Vec<AlterConfigsResult>;
     /// Elects leaders where an operator asks for it.
     ElectLeaders -> Vec<ElectLeadersResult>;

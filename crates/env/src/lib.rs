@@ -1,4 +1,4 @@
-//! The outside world as traits: disk, network, clock, random numbers, tasks.
+//! The outside world as traits: disk, network, clock, random numbers, tasks, loggers.
 //!
 //! Input: what the runtimes ask of the world. Output: the real world (`real`, on tokio and rustix)
 //! or, with the feature `sim`, a simulated one that fails on purpose and is decided by a seed
@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 mod clock;
 mod disk;
+mod loggers;
 mod net;
 pub mod real;
 mod rng;
@@ -30,6 +31,7 @@ mod spawn;
 
 pub use clock::Clock;
 pub use disk::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
+pub use loggers::{LogLevel, Loggers, NoLoggers, ROOT_LOGGER};
 pub use net::{ListenOptions, Listener, Net, Stream};
 pub use rng::Rng;
 pub use spawn::{Lane, Spawn, TaskHandle, ThreadNumber};
@@ -50,6 +52,8 @@ pub struct Env {
     pub rng: Arc<dyn Rng>,
     /// Tasks and blocking work.
     pub spawn: Arc<dyn Spawn>,
+    /// What is logged.
+    pub loggers: Arc<dyn Loggers>,
 }
 
 impl Env {

@@ -25,7 +25,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::{Clock, Env, Rng};
+use crate::{Clock, Env, NoLoggers, Rng};
 
 mod disk;
 mod io_pool;
@@ -173,6 +173,8 @@ fn environment(data: Handle, control: Handle, pools: Arc<IoPools>) -> Env {
         net: Arc::new(RealNet::new(data.clone())),
         rng: Arc::new(RealRng),
         spawn: Arc::new(RealSpawn::new(data, control, pools)),
+        // Who starts the process logs, and puts its own here.
+        loggers: Arc::new(NoLoggers),
     }
 }
 

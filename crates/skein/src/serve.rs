@@ -65,11 +65,10 @@ pub(crate) struct ServeArguments {
 /// Runs `skein serve` until a signal comes.
 pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let of_environment = std::env::var(LOG_VARIABLE).ok();
+    let of_environment = of_environment.filter(|level| !level.is_empty());
     let level = arguments.log_level.as_ref().or(of_environment.as_ref());
-    logs::start(
-        level.map_or(LOG_LEVEL, String::as_str),
-        arguments.log_format,
-    )?;
+    let level = level.map_or(LOG_LEVEL, String::as_str);
+    let loggers = logs::start(level, arguments.log_format)?;
     let config = configuration(arguments)?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
@@ -82,7 +81,11 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     };
     let world = RealWorld::new(options)
         .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
-    let result = world.block_on(serve(world.env(), Arc::new(config)));
+    let env = Env {
+        loggers,
+        ..world.env()
+    };
+    let result = world.block_on(serve(env, Arc::new(config)));
     if !world.shutdown(SHUTDOWN) {
         tracing::warn!("a thread still waits for its disk; ending without it");
     }

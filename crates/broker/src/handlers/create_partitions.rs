@@ -89,13 +89,11 @@ fn new_partitions(topic: &CreatePartitionsTopic) -> NewPartitions {
 }
 
 fn to_response(name: Str, result: Result<&(), &Refusal>) -> CreatePartitionsTopicResult {
-    let refusal = result.err();
+    let (error_code, error_message) = error_fields(result.err());
     CreatePartitionsTopicResult {
         name,
-        error_code: refusal
-            .map_or(ErrorCode::None, |refusal| refusal.code)
-            .code(),
-        error_message: refusal.map(|refusal| Str::from(&refusal.message)),
+        error_code,
+        error_message,
     }
 }
 

@@ -7,7 +7,7 @@
 //!   topic           every topic key, by the overrides in the image
 //!   broker <id>     every broker key; this broker's only, another one's are not known here
 //!   broker ""       what is set for all brokers at run time, and nothing else
-//!   broker logger   no entries: levels are set by the environment when the node starts
+//!   broker logger   the levels of this broker's loggers (`broker_loggers.rs`)
 //!   client metrics, group   no entries: there is nothing to set
 //! ```
 //!
@@ -24,6 +24,7 @@ use skein_config::{
     BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, Facts, describe_broker, describe_topic,
 };
 use skein_controller::Refusal;
+use skein_env::Loggers;
 use skein_metadata::{ConfigResource, Image};
 use skein_protocol::Str;
 use skein_protocol::messages::describe_configs::{
@@ -32,13 +33,13 @@ use skein_protocol::messages::describe_configs::{
 };
 use skein_types::{BrokerId, ErrorCode, TopicName};
 
+use super::broker_loggers::{self, BROKER_LOGGER, require_this_broker};
 use crate::node::Shared;
 use crate::router::Context;
 
 /// Kafka's numbers of the kinds of resources.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-pub(super) const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
 
@@ -48,7 +49,10 @@ struct Sources<'a> {
     /// As the node was started with it.
     config: &'a BrokerConfig,
     broker_id: BrokerId,
+    loggers: &'a dyn Loggers,
     facts: Facts,
+    include_synonyms: bool,
+    include_documentation: bool,
 }
 
 /// Answers each resource on its own.
@@ -62,9 +66,12 @@ pub(crate) async fn handle(
         image: &image,
         config: &shared.config,
         broker_id: shared.identity.broker_id,
+        loggers: &*shared.env.loggers,
         facts: facts(shared, &image),
+        include_synonyms: request.include_synonyms,
+        include_documentation: request.include_documentation,
     };
-    describe_all(&sources, request)
+    describe_all(&sources, request.resources)
 }
 
 /// The configuration of this broker under the dynamic settings of `image`.
@@ -100,26 +107,27 @@ fn overrides(image: &Image, resource: &ConfigResource) -> BTreeMap<String, Strin
         .collect()
 }
 
-fn describe_all(sources: &Sources<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+fn describe_all(
+    sources: &Sources<'_>,
+    resources: Vec<DescribeConfigsResource>,
+) -> DescribeConfigsResponse {
     let is_known = |kind| {
         matches!(
             kind,
             TOPIC | BROKER | BROKER_LOGGER | CLIENT_METRICS | GROUP
         )
     };
-    let unknown = request
-        .resources
+    let unknown = resources
         .iter()
         .map(|one| one.resource_type)
         .find(|kind| !is_known(*kind));
     let unknown = unknown.map(|kind| invalid(format!("there is no resource type {kind}")));
-    let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-    let results = request.resources.into_iter().map(|resource| {
-        let entries = match &unknown {
+    let results = resources.into_iter().map(|resource| {
+        let configs = match &unknown {
             Some(refusal) => Err(refusal.clone()),
             None => sources.describe(&resource),
         };
-        let refusal = entries.as_ref().err();
+        let refusal = configs.as_ref().err();
         DescribeConfigsResult {
             error_code: refusal
                 .map_or(ErrorCode::None, |refusal| refusal.code)
@@ -128,11 +136,7 @@ fn describe_all(sources: &Sources<'_>, request: DescribeConfigsRequest) -> Descr
             error_message: Some(Str::from(refusal.map_or("", |refusal| &refusal.message))),
             resource_type: resource.resource_type,
             resource_name: resource.resource_name,
-            configs: entries
-                .unwrap_or_default()
-                .into_iter()
-                .map(|entry| to_response(entry, synonyms, documentation))
-                .collect(),
+            configs: configs.unwrap_or_default(),
         }
     });
     DescribeConfigsResponse {
@@ -142,7 +146,10 @@ fn describe_all(sources: &Sources<'_>, request: DescribeConfigsRequest) -> Descr
 }
 
 impl Sources<'_> {
-    fn describe(&self, resource: &DescribeConfigsResource) -> Result<Vec<ConfigEntry>, Refusal> {
+    fn describe(
+        &self,
+        resource: &DescribeConfigsResource,
+    ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
         let name = resource.resource_name.as_str();
         let keys = resource
             .configuration_keys
@@ -151,18 +158,23 @@ impl Sources<'_> {
         let keys = keys.map(|keys| keys.iter().map(|key| key.as_str().to_owned()).collect());
         let keys: Option<Vec<String>> = keys;
         let keys = keys.as_deref();
-        match resource.resource_type {
-            TOPIC => self.topic(name, keys),
-            BROKER if name.is_empty() => Ok(self.all_brokers(keys)),
+        let entries = match resource.resource_type {
+            TOPIC => self.topic(name, keys)?,
+            BROKER if name.is_empty() => self.all_brokers(keys),
             BROKER => {
-                self.require_this_broker(name)?;
+                require_this_broker(self.broker_id, name)?;
                 let config = effective(self.config, self.broker_id, self.image);
-                Ok(describe_broker(&config, keys, self.facts))
+                describe_broker(&config, keys, self.facts)
             }
-            BROKER_LOGGER => self.require_this_broker(name).map(|()| Vec::new()),
-            _ if name.is_empty() => Err(invalid("the resource needs a name")),
-            _ => Ok(Vec::new()),
-        }
+            BROKER_LOGGER => {
+                require_this_broker(self.broker_id, name)?;
+                return Ok(broker_loggers::describe(self.loggers, keys));
+            }
+            _ if name.is_empty() => return Err(invalid("the resource needs a name")),
+            _ => Vec::new(),
+        };
+        let entries = entries.into_iter();
+        Ok(entries.map(|entry| self.to_response(entry)).collect())
     }
 
     fn topic(&self, name: &str, keys: Option<&[String]>) -> Result<Vec<ConfigEntry>, Refusal> {
@@ -198,51 +210,36 @@ impl Sources<'_> {
         entries
     }
 
-    fn require_this_broker(&self, name: &str) -> Result<(), Refusal> {
-        match name.parse() {
-            Ok(id) if BrokerId(id) == self.broker_id => Ok(()),
-            Ok(id) => {
-                let this = self.broker_id;
-                Err(invalid(format!(
-                    "this is broker {this}; broker {id} tells its own settings"
-                )))
-            }
-            Err(_) => Err(invalid(format!("{name:?} is no broker id"))),
+    fn to_response(&self, entry: ConfigEntry) -> DescribeConfigsResourceResult {
+        let synonyms = entry
+            .synonyms
+            .into_iter()
+            .map(|synonym| DescribeConfigsSynonym {
+                name: Str::from_static(synonym.name),
+                value: synonym.value.map(Str::from),
+                source: synonym.source.code(),
+            });
+        DescribeConfigsResourceResult {
+            name: Str::from_static(entry.name),
+            value: entry.value.map(Str::from),
+            read_only: entry.read_only,
+            config_source: entry.source.code(),
+            is_sensitive: entry.sensitive,
+            synonyms: if self.include_synonyms {
+                synonyms.collect()
+            } else {
+                Vec::new()
+            },
+            config_type: entry.config_type.code(),
+            documentation: self
+                .include_documentation
+               .then(|| Str::from(entry.documentation)),
         }
     }
 }
 
 fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new(ErrorCode::InvalidRequest, message)
-}
-
-fn to_response(
-    entry: ConfigEntry,
-    include_synonyms: bool,
-    include_documentation: bool,
-) -> DescribeConfigsResourceResult {
-    let synonyms = entry
-        .synonyms
-        .into_iter()
-        .map(|synonym| DescribeConfigsSynonym {
-            name: Str::from_static(synonym.name),
-            value: synonym.value.map(Str::from),
-            source: synonym.source.code(),
-        });
-    DescribeConfigsResourceResult {
-        name: Str::from_static(entry.name),
-        value: entry.value.map(Str::from),
-        read_only: entry.read_only,
-        config_source: entry.source.code(),
-        is_sensitive: entry.sensitive,
-        synonyms: if include_synonyms {
-            synonyms.collect()
-        } else {
-            Vec::new()
-        },
-        config_type: entry.config_type.code(),
-        documentation: include_documentation.then(|| Str::from(entry.documentation)),
-    }
 }
 
 #[cfg(test)]

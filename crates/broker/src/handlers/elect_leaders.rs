@@ -85,11 +85,10 @@ fn refuse_all(request: &ElectLeadersRequest, refusal: &Refusal) -> ElectLeadersR
 }
 
 fn partition_result(partition_id: i32, refusal: Option<&Refusal>) -> PartitionResult {
+    let (error_code, error_message) = error_fields(refusal);
     PartitionResult {
         partition_id,
-        error_code: refusal
-            .map_or(ErrorCode::None, |refusal| refusal.code)
-            .code(),
-        error_message: refusal.map(|refusal| Str::from(&refusal.message)),
+        error_code,
+        error_message,
     }
 }

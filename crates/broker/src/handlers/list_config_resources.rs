@@ -16,7 +16,7 @@ use skein_protocol::messages::list_config_resources::{
 };
 use skein_types::ErrorCode;
 
-use super::describe_configs::BROKER_LOGGER;
+use super::broker_loggers::BROKER_LOGGER;
 use crate::node::Shared;
 use crate::router::Context;
 

@@ -1,4 +1,4 @@
-//! Rules of IncrementalAlterConfigs, one test each.
+//! Rules of AlterConfigs and IncrementalAlterConfigs, one test each.
 
 use super::*;
 use crate::Request;
@@ -17,23 +17,23 @@ fn check(
     changes: &[(String, i8, Option<String>)],
     expected: ErrorCode,
 ) {
-    let change = |(key, operation, value): &(String, i8, Option<String>)| ConfigAlteration {
+    let change = |(key, operation, value): &(String, i8, Option<String>)| KeyAlteration {
         key: key.clone(),
         operation: *operation,
         value: value.clone(),
     };
     let alterations = changes.iter().map(change).collect();
-    let resource = ResourceAlterations {
+    let resource = ResourceChange {
         resource_type,
         name: name.into(),
-        alterations,
+        change: ConfigChange::Keys(alterations),
     };
-    let request = IncrementalAlterConfigs {
+    let request = AlterConfigs {
         resources: vec![resource],
         validate_only: false,
     };
-    let response = world.grant(Request::IncrementalAlterConfigs(request));
-    let Response::IncrementalAlterConfigs(results) = response else {
+    let response = world.grant(Request::AlterConfigs(request));
+    let Response::AlterConfigs(results) = response else {
         panic!("{response:?}")
     };
     assert_eq!(
@@ -211,29 +211,29 @@ fn a_smaller_min_isr_empties_the_elr_in_the_same_entry() {
 #[test]
 fn validation_changes_nothing() {
     let mut world = World::with_topics(1, &["a"]);
-    let alterations = vec![ConfigAlteration {
+    let alterations = vec![KeyAlteration {
         key: "retention.ms".into(),
         operation: 0,
         value: Some("5".into()),
     }];
-    let resource = ResourceAlterations {
+    let resource = ResourceChange {
         resource_type: 2,
         name: "a".into(),
-        alterations,
+        change: ConfigChange::Keys(alterations),
     };
-    let request = IncrementalAlterConfigs {
+    let request = AlterConfigs {
         resources: vec![resource.clone()],
         validate_only: true,
     };
-    world.grant(Request::IncrementalAlterConfigs(request));
+    world.grant(Request::AlterConfigs(request));
     assert_eq!(value(&world, "retention.ms"), None);
     let resources = vec![resource.clone(), resource];
-    let request = IncrementalAlterConfigs {
+    let request = AlterConfigs {
         resources,
         validate_only: false,
     };
-    let response = world.grant(Request::IncrementalAlterConfigs(request));
-    let Response::IncrementalAlterConfigs(results) = response else {
+    let response = world.grant(Request::AlterConfigs(request));
+    let Response::AlterConfigs(results) = response else {
         panic!("{response:?}")
     };
     assert_eq!(

@@ -34,7 +34,7 @@ use crate::sim::net::{Fabric, HostId, SimNet, SimNetControl};
 use crate::sim::rng::SimRng;
 use crate::sim::spawn::{Schedule, SimSpawn};
 use crate::sim::trace::Trace;
-use crate::{Env, Rng};
+use crate::{Env, NoLoggers, Rng};
 
 /// Simulated time after which a run counts as standing still.
 const RUN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -314,6 +314,7 @@ impl WorldState {
                 net: Arc::new(net),
                 rng: Arc::clone(&process) as _,
                 spawn: Arc::new(SimSpawn::new(process, disk)),
+                loggers: Arc::new(NoLoggers),
             }
         })
     }

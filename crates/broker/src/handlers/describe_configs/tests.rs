@@ -1,5 +1,6 @@
 //! Tests of [`super`].
 
+use skein_env::NoLoggers;
 use skein_metadata::Record;
 use skein_types::Uuid;
 
@@ -47,22 +48,20 @@ fn ask(
         image: &image,
         config: &BrokerConfig::default(),
         broker_id: THIS,
+        loggers: &NoLoggers,
         facts: Facts {
             brokers: 1,
             cores: 2,
         },
+        include_synonyms,
+        include_documentation,
     };
     let resource = |(kind, name, keys): &(i8, &str, Option<&[&str]>)| DescribeConfigsResource {
         resource_type: *kind,
         resource_name: Str::from(*name),
         configuration_keys: keys.map(|keys| keys.iter().map(|key| Str::from(*key)).collect()),
     };
-    let request = DescribeConfigsRequest {
-        resources: resources.iter().map(resource).collect(),
-        include_synonyms,
-        include_documentation,
-    };
-    describe_all(&sources, request).results
+    describe_all(&sources, resources.iter().map(resource).collect()).results
 }
 
 /// The entries of one resource as `(name, value, source)`.

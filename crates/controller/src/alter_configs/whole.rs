@@ -1,11 +1,9 @@
-//! AlterConfigs: a whole configuration in the place of another.
+//! A whole configuration in the place of another, as changes of single keys.
 //!
-//! Input: resources, each with all keys that shall be set from now on. Output: for each resource
-//! the records of what really changes, or why nothing does.
+//! Input: all keys that shall be set from now on. Output: the changes that lead there.
 //!
 //! Invariants:
-//! - decided as the changes of single keys that lead there (`alter_configs.rs`), so that the same
-//!   values are taken and the same are refused;
+//! - the same values are taken and the same are refused as of changes of single keys;
 //! - a key that is kept when it is not named (`kept_by_replace` in the table) stays as it is: who
 //!   sets the configurations that he knows must not bring back a record that another has hidden.
 //!
@@ -16,73 +14,36 @@ use std::collections::BTreeSet;
 use skein_config::{AlterOp, keys};
 use skein_metadata::{ConfigResource, Image, ResourceType};
 
-use crate::alter_configs::{self, AlterConfigsResult, ConfigAlteration, ResourceAlterations};
-use crate::batch::{Context, Decision};
-use crate::{IncrementalAlterConfigs, Response};
+use super::{KeyAlteration, ResourceChange};
 
-/// Replaces configurations.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlterConfigs {
-    /// The resources.
-    pub resources: Vec<ResourceConfigs>,
-    /// Whether to look only, and change nothing.
-    pub validate_only: bool,
-}
-
-/// What is set of one resource; every other key gets its default again, unless it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResourceConfigs {
-    /// Kafka's number of the kind of resource, not checked yet.
-    pub resource_type: i8,
-    /// The resource's name.
-    pub name: String,
-    /// Keys and values, not checked yet.
-    pub configs: Vec<(String, Option<String>)>,
-}
-
-pub(crate) fn decide(image: &Image, request: &AlterConfigs, context: &Context<'_>) -> Decision {
-    let resources = request.resources.iter();
-    let alter = IncrementalAlterConfigs {
-        resources: resources.map(|one| alterations(image, one)).collect(),
-        validate_only: request.validate_only,
-    };
-    let (records, results): (_, Vec<AlterConfigsResult>) =
-        alter_configs::alter_all(image, &alter, context);
-    Decision {
-        records,
-        response: Response::AlterConfigs(results),
-    }
-}
-
-/// The changes that lead to what was asked for.
-fn alterations(image: &Image, request: &ResourceConfigs) -> ResourceAlterations {
-    let named: BTreeSet<_> = request.configs.iter().map(|(key, _)| key).collect();
+pub(super) fn alterations(
+    image: &Image,
+    request: &ResourceChange,
+    configs: &[(String, Option<String>)],
+) -> Vec<KeyAlteration> {
+    let named: BTreeSet<_> = configs.iter().map(|(key, _)| key).collect();
     let current = ResourceType::from_code(request.resource_type).map(|kind| {
         image.overrides(&ConfigResource {
             kind,
             name: request.name.clone(),
         })
     });
-    let set = request.configs.iter().map(|(key, value)| ConfigAlteration {
+    let set = configs.iter().map(|(key, value)| KeyAlteration {
         key: key.clone(),
         operation: AlterOp::Set.code(),
         value: value.clone(),
     });
     let gone = current.into_iter().flatten();
     let gone = gone.filter(|(key, _)| !named.contains(key) && !is_kept(request, key));
-    let delete = gone.map(|(key, _)| ConfigAlteration {
+    let delete = gone.map(|(key, _)| KeyAlteration {
         key,
         operation: AlterOp::Delete.code(),
         value: None,
     });
-    ResourceAlterations {
-        resource_type: request.resource_type,
-        name: request.name.clone(),
-        alterations: set.chain(delete).collect(),
-    }
+    set.chain(delete).collect()
 }
 
-fn is_kept(request: &ResourceConfigs, key: &str) -> bool {
+fn is_kept(request: &ResourceChange, key: &str) -> bool {
     let is_topic = ResourceType::from_code(request.resource_type) == Some(ResourceType::Topic);
     is_topic && keys::topic(key).is_some_and(|key| key.kept_by_replace)
 }
@@ -96,7 +57,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{World, code};
-    use crate::{Call, Request};
+    use crate::{AlterConfigs, Call, ConfigChange, Request};
 
     const TOPIC: i8 = ResourceType::Topic as i8;
     const BROKER: i8 = ResourceType::Broker as i8;
@@ -104,12 +65,16 @@ mod tests {
     type Configs<'a> = &'a [(&'a str, Option<&'a str>)];
 
     fn replace(world: &mut World, resources: &[(i8, &str, Configs<'_>)]) -> Vec<ErrorCode> {
-        let of = |(resource_type, name, configs): &(i8, &str, Configs<'_>)| ResourceConfigs {
-            resource_type: *resource_type,
-            name: (*name).to_owned(),
-            configs: (configs.iter())
-                .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)))
-                .collect(),
+        let of = |(resource_type, name, configs): &(i8, &str, Configs<'_>)| {
+            let set = |(key, value): &(&str, Option<&str>)| {
+                let value = value.map(str::to_owned);
+                ((*key).to_owned(), value)
+            };
+            ResourceChange {
+                resource_type: *resource_type,
+                name: (*name).to_owned(),
+                change: ConfigChange::Whole(configs.iter().map(set).collect()),
+            }
         };
         let response = world.grant(Request::AlterConfigs(AlterConfigs {
             resources: resources.iter().map(of).collect(),
