@@ -83,13 +83,23 @@ pub fn alter_topic(
     current: &Overrides,
     alterations: &[Alteration<'_>],
 ) -> Result<Overrides, ConfigError> {
-    let altered = alter(
-        current,
-        alterations,
-        |name| keys::require_topic(name, &Origin::Request),
-        |key| broker.settings().topic_value(key, current),
-    )?;
+    let altered = alter_overrides(broker, current, alterations, keys::require_topic)?;
     check_topic(broker, &altered)?;
+    Ok(altered)
+}
+
+/// The overrides of a group after the alterations.
+///
+/// # Errors
+/// A key or value that groups don't take, a malformed alteration, values that don't go together or
+/// are beyond the limits of the broker.
+pub fn alter_group(
+    broker: &BrokerConfig,
+    current: &Overrides,
+    alterations: &[Alteration<'_>],
+) -> Result<Overrides, ConfigError> {
+    let altered = alter_overrides(broker, current, alterations, keys::require_group)?;
+    check_group(broker, &altered)?;
     Ok(altered)
 }
 
@@ -146,6 +156,45 @@ fn check_topic(broker: &BrokerConfig, overrides: &Overrides) -> Result<(), Confi
         .map_or(Ok(()), Err)
 }
 
+/// Whether the effective values of a consumer group lie within the broker's limits, and a member
+/// has a chance to send a heartbeat within its session.
+fn check_group(broker: &BrokerConfig, overrides: &Overrides) -> Result<(), ConfigError> {
+    let limits = &broker.group;
+    let value = |name: &str| {
+        let value = broker
+            .settings()
+            .overridden_value(keys::group(name)?, overrides);
+        value?.as_int()
+    };
+    let (session, interval) = (
+        "consumer.session.timeout.ms",
+        "consumer.heartbeat.interval.ms",
+    );
+    let (session_ms, interval_ms) = (value(session), value(interval));
+    let of_session = (
+        limits.consumer_min_session_timeout_ms.get(),
+        limits.consumer_max_session_timeout_ms.get(),
+    );
+    let of_interval = (
+        limits.consumer_min_heartbeat_interval_ms.get(),
+        limits.consumer_max_heartbeat_interval_ms.get(),
+    );
+    for (key, value, (least, most)) in [
+        (session, session_ms, of_session),
+        (interval, interval_ms, of_interval),
+    ] {
+        if value.is_some_and(|value| !(least..=most).contains(&value)) {
+            let message = format!("the brokers allow values of {key} from {least} to {most}");
+            return Err(ConfigError::Conflict(message));
+        }
+    }
+    if session_ms <= interval_ms {
+        let message = format!("{session} must be above {interval}");
+        return Err(ConfigError::Conflict(message));
+    }
+    Ok(())
+}
+
 fn require_dynamic(name: &str) -> Result<&'static Key, ConfigError> {
     let key = keys::require_broker(name, &Origin::Request)?;
     if key.dynamic {
@@ -153,6 +202,20 @@ fn require_dynamic(name: &str) -> Result<&'static Key, ConfigError> {
     } else {
         Err(ConfigError::ReadOnly(key.name))
     }
+}
+
+fn alter_overrides(
+    broker: &BrokerConfig,
+    current: &Overrides,
+    alterations: &[Alteration<'_>],
+    require: impl Fn(&str, &Origin) -> Result<&'static Key, ConfigError>,
+) -> Result<Overrides, ConfigError> {
+    alter(
+        current,
+        alterations,
+        |name| require(name, &Origin::Request),
+        |key| broker.settings().overridden_value(key, current),
+    )
 }
 
 fn alter(

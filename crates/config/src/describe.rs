@@ -33,6 +33,8 @@ pub enum ConfigSource {
     Default = 5,
     /// The level of a logger, set or not.
     DynamicBrokerLogger = 6,
+    /// An override of the group.
+    Group = 8,
 }
 
 impl ConfigSource {
@@ -107,12 +109,36 @@ pub fn describe_topic(
         .filter(|key| is_asked_for(key, names) || key.internal && overrides.contains_key(key.name))
         .map(|key| {
             let computed = computed_default(key, facts, Some(replicas));
-            let all = config.settings().topic_candidates(key, overrides);
+            let all = config.settings().overridden_candidates(key, overrides);
             // A key that brokers know nothing of has no synonyms, not even its own default.
             let has_synonyms = key.is_broker() || !key.synonyms.is_empty();
             let is_told = |one: &&Candidate| has_synonyms || one.source != ConfigSource::Default;
             let synonyms: Vec<_> = all.iter().filter(is_told).cloned().collect();
             entry(key, all.first(), &synonyms, computed, false)
+        })
+        .collect()
+}
+
+/// The keys of a group; of those in `names`, or all.
+#[must_use]
+pub fn describe_group(
+    config: &BrokerConfig,
+    overrides: &BTreeMap<String, String>,
+    names: Option<&[String]>,
+) -> Vec<ConfigEntry> {
+    keys::of_groups()
+        .filter(|key| is_asked_for(key, names))
+        .map(|key| {
+            let mut all = config.settings().overridden_candidates(key, overrides);
+            // Kafka tells what a group inherits from its brokers as if it were a default, and
+            // nothing of what stands behind the value.
+            all.truncate(1);
+            for inherited in all.iter_mut().filter(|one| one.key.name != key.name) {
+                inherited.value = in_units_of(key, inherited);
+                inherited.key = key;
+                inherited.source = ConfigSource::Default;
+            }
+            entry(key, all.first(), &all, None, false)
         })
         .collect()
 }

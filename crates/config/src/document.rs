@@ -13,20 +13,20 @@ use crate::keys;
 /// How the table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentFormat {
-    /// A Markdown table for brokers and one for topics.
+    /// A Markdown table for brokers, one for topics and one for groups.
     Markdown,
     /// A paragraph for each key.
     Plain,
 }
 
-/// Every key that is not internal: brokers first, then topics, each by name.
+/// Every key that is not internal: brokers, then topics, then groups, each by name.
 #[must_use]
 pub fn document(format: DocumentFormat) -> String {
     document_of(format, &|key| !key.internal)
 }
 
-/// The keys that are wanted: brokers first, then topics, each by name. A part without any is left
-/// out.
+/// The keys that are wanted: brokers, then topics, then groups, each by name. A part without any is
+/// left out.
 #[must_use]
 pub fn document_of(format: DocumentFormat, is_wanted: &dyn Fn(&Key) -> bool) -> String {
     let mut text = String::new();
@@ -38,6 +38,7 @@ pub fn document_of(format: DocumentFormat, is_wanted: &dyn Fn(&Key) -> bool) -> 
         keys::of_brokers().filter(wanted),
     );
     section(&mut text, format, "Topic", keys::of_topics().filter(wanted));
+    section(&mut text, format, "Group", keys::of_groups().filter(wanted));
     text
 }
 
@@ -101,7 +102,7 @@ const fn change_text(key: &Key) -> &'static str {
 fn what_it_does(key: &Key) -> String {
     let mut text = key.documentation();
     let names: Vec<_> = key.synonyms.iter().map(|synonym| synonym.name).collect();
-    if key.scope == Scope::Topic && !names.is_empty() {
+    if key.scope != Scope::Broker && !names.is_empty() {
         let _ = write!(text, " Broker's default: {}.", names.join(", then "));
     }
     text

@@ -37,7 +37,7 @@ pub struct Key {
     pub default: DefaultValue,
     /// Which values of its type it takes.
     pub allowed: AllowedValues,
-    /// Whether a running broker takes a new value. Topic keys always do.
+    /// Whether a running broker takes a new value. Keys of topics and groups always do.
     pub dynamic: bool,
     /// Whether its value stays where AlterConfigs replaces a whole configuration and does not name
     /// it.
@@ -61,6 +61,8 @@ pub enum Scope {
     Topic,
     /// On both under one name; the broker's value is the default of its topics.
     Both,
+    /// On consumer groups.
+    Group,
 }
 
 /// Kafka's types of configuration values. The numbers are those of DescribeConfigs.
@@ -153,7 +155,7 @@ impl Key {
             told_type: config_type,
             default: DefaultValue::Null,
             allowed: AllowedValues::Any,
-            dynamic: matches!(scope, Scope::Topic),
+            dynamic: matches!(scope, Scope::Topic | Scope::Group),
             kept_by_replace: false,
             internal: false,
             in_effect: true,
@@ -170,6 +172,11 @@ impl Key {
     /// A row for topics.
     pub(crate) const fn topic(name: &'static str, config_type: ConfigType) -> Self {
         Self::new(name, Scope::Topic, config_type)
+    }
+
+    /// A row for groups.
+    pub(crate) const fn group(name: &'static str, config_type: ConfigType) -> Self {
+        Self::new(name, Scope::Group, config_type)
     }
 
     /// A row for both; such keys are dynamic on brokers too.
@@ -264,6 +271,12 @@ impl Key {
     #[must_use]
     pub const fn is_topic(&self) -> bool {
         matches!(self.scope, Scope::Topic | Scope::Both)
+    }
+
+    /// Whether groups have it.
+    #[must_use]
+    pub const fn is_group(&self) -> bool {
+        matches!(self.scope, Scope::Group)
     }
 
     /// Whether its value must not be shown.

@@ -3,19 +3,20 @@
 //! Input: a name. Output: its [`Key`], or the key that was probably meant, or the reason why a key
 //! of Kafka's is not among them.
 //!
-//! Invariants, checked by the tests of this file: names are unique within brokers and within
-//! topics; each row has documentation; each default passes the row's own check; each synonym names
-//! a broker key; a topic key has the documentation and the default of Kafka's meaning, also where
-//! the broker differs.
+//! Invariants, checked by the tests of this file: names are unique within brokers, within topics
+//! and within groups; each row has documentation; each default passes the row's own check; each
+//! synonym names a broker key; a topic key has the documentation and the default of Kafka's
+//! meaning, also where the broker differs.
 //!
-//! Source: `KafkaConfig.configDef` and `LogConfig.configDefCopy` of Kafka 4.1.1 for names, types,
-//! defaults and ranges; the rows say where Skein differs.
+//! Source: `KafkaConfig.configDef`, `LogConfig.configDefCopy` and `GroupConfig.configDef` of Kafka
+//! 4.1.1 for names, types, defaults and ranges; the rows say where Skein differs.
 
 mod absent;
 mod group;
 mod log;
 mod network;
 mod node;
+mod one_group;
 mod replica;
 mod topic;
 mod transaction;
@@ -27,13 +28,14 @@ use crate::key::{Key, Scope};
 use crate::nearest::nearest;
 
 /// The rows, one table for each subject.
-const TABLES: [&[Key]; 7] = [
+const TABLES: [&[Key]; 8] = [
     node::KEYS,
     network::KEYS,
     log::KEYS,
     topic::KEYS,
     replica::KEYS,
     group::KEYS,
+    one_group::KEYS,
     transaction::KEYS,
 ];
 
@@ -52,6 +54,11 @@ pub fn of_topics() -> impl Iterator<Item = &'static Key> {
     all().filter(|key| key.is_topic())
 }
 
+/// The keys that groups have.
+pub fn of_groups() -> impl Iterator<Item = &'static Key> {
+    all().filter(|key| key.is_group())
+}
+
 /// The broker key of that name.
 #[must_use]
 pub fn broker(name: &str) -> Option<&'static Key> {
@@ -62,6 +69,12 @@ pub fn broker(name: &str) -> Option<&'static Key> {
 #[must_use]
 pub fn topic(name: &str) -> Option<&'static Key> {
     of_topics().find(|key| key.name == name)
+}
+
+/// The group key of that name.
+#[must_use]
+pub fn group(name: &str) -> Option<&'static Key> {
+    of_groups().find(|key| key.name == name)
 }
 
 /// The key that a name which is none was probably meant to be.
@@ -101,6 +114,11 @@ pub(crate) fn require_topic(name: &str, origin: &Origin) -> Result<&'static Key,
         },
         None => unknown(name, of_topics(), origin),
     })
+}
+
+/// The group key of that name, or what to tell somebody who wrote the name at `origin`.
+pub(crate) fn require_group(name: &str, origin: &Origin) -> Result<&'static Key, ConfigError> {
+    group(name).ok_or_else(|| unknown(name, of_groups(), origin))
 }
 
 /// The topic key whose default the broker key is.

@@ -38,7 +38,7 @@ mod topic_config;
 mod value;
 
 pub use alter::{
-    AlterOp, Alteration, alter_broker, alter_topic, validate_broker_overrides,
+    AlterOp, Alteration, alter_broker, alter_group, alter_topic, validate_broker_overrides,
     validate_topic_overrides,
 };
 pub use broker_config::BrokerConfig;
@@ -46,7 +46,9 @@ pub use broker_sections::{
     GroupConfig, LogConfig, MetadataConfig, NetworkConfig, NodeConfig, OffsetsConfig,
     ReplicaConfig, TopicCreationConfig, TransactionConfig,
 };
-pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_topic};
+pub use describe::{
+    ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_group, describe_topic,
+};
 pub use document::{DocumentFormat, document, document_of};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use key::{AllowedValues, ConfigType, DefaultValue, Facts, Key, Rule, Scope, Synonym};

@@ -4,8 +4,8 @@
 //! metadata. Output: which value a key has, and where it comes from.
 //!
 //! A broker key's value is the first that is set among: its own dynamic value for this broker, the
-//! dynamic value for all brokers, the static value, the default. A topic key looks at the topic's
-//! override first, then at each of its broker synonyms in this way.
+//! dynamic value for all brokers, the static value, the default. A key of a topic or a group looks
+//! at the override there first, then at each of its broker synonyms in this way.
 //!
 //! Invariant, held by [`Settings::candidates`]: a value that its key does not take (from metadata
 //! that another version wrote) counts as not set, everywhere alike.
@@ -20,7 +20,8 @@ use crate::keys;
 use crate::layers::Setting;
 use crate::value::Value;
 
-/// Overrides of a topic, or dynamic settings of brokers: key to value, as the metadata holds them.
+/// Overrides of a topic or a group, or dynamic settings of brokers: key to value, as the metadata
+/// holds them.
 pub(crate) type Overrides = BTreeMap<String, String>;
 
 /// What was set on one broker.
@@ -49,9 +50,17 @@ impl Settings {
             .map(|candidate| candidate.value)
     }
 
-    /// The value of a topic key: the override, else the broker's, else the key's own default.
-    pub(crate) fn topic_value(&self, key: &'static Key, overrides: &Overrides) -> Option<Value> {
-        let first = self.topic_candidates(key, overrides).into_iter().next()?;
+    /// The value of a key of a topic or a group: the override, else the broker's, else the key's
+    /// own default.
+    pub(crate) fn overridden_value(
+        &self,
+        key: &'static Key,
+        overrides: &Overrides,
+    ) -> Option<Value> {
+        let first = self
+            .overridden_candidates(key, overrides)
+            .into_iter()
+            .next()?;
         Some(in_units_of(key, &first))
     }
 
@@ -99,10 +108,11 @@ impl Settings {
             .collect()
     }
 
-    /// The values of a topic key under its own name and those of its broker synonyms.
+    /// The values of a key of a topic or a group under its own name and those of its broker
+    /// synonyms.
     ///
     /// Its own default stands at the end only where no broker key stands in for it.
-    pub(crate) fn topic_candidates(
+    pub(crate) fn overridden_candidates(
         &self,
         key: &'static Key,
         overrides: &Overrides,
@@ -111,7 +121,11 @@ impl Settings {
         let own = own.map(|value| Candidate {
             key,
             value,
-            source: ConfigSource::DynamicTopic,
+            source: if key.is_group() {
+                ConfigSource::Group
+            } else {
+                ConfigSource::DynamicTopic
+            },
         });
         let inherited = if key.scope == Scope::Both {
             self.candidates(key)

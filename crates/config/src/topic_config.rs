@@ -228,7 +228,7 @@ impl TopicReader<'_> {
     fn value(&self, name: &str) -> Option<Value> {
         let key = keys::topic(name);
         assert!(key.is_some(), "no topic key {name}");
-        key.and_then(|key| self.settings.topic_value(key, self.overrides))
+        key.and_then(|key| self.settings.overridden_value(key, self.overrides))
     }
 
     fn int(&self, name: &str) -> i64 {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skein_config::{
     AlterOp, Alteration, BrokerConfig, REDACTED_RECORDS, RedactedRecords, TopicConfig,
-    alter_broker, alter_topic,
+    alter_broker, alter_group, alter_topic,
 };
 use skein_metadata::{ConfigResource, Image, Record, ResourceType};
 use skein_types::{BrokerId, ErrorCode, TopicName};
@@ -157,7 +157,10 @@ fn alter(
         Some(kind @ ResourceType::Broker) => {
             alter_brokers(image, &ConfigResource { kind, name }, &alterations, config)
         }
-        _ => refuse(
+        Some(kind @ ResourceType::Group) => {
+            alter_one_group(image, &ConfigResource { kind, name }, &alterations, config)
+        }
+        Some(ResourceType::ClientMetrics) | None => refuse(
             ErrorCode::InvalidRequest,
             format!(
                 "resources of type {} have no configuration here",
@@ -194,6 +197,22 @@ fn alter_one_topic(
     check_redacted(&to.redacted_records, topic.partitions.len())?;
     forget_eligible(topic, &from, &to, &mut records);
     Ok(records)
+}
+
+fn alter_one_group(
+    image: &Image,
+    resource: &ConfigResource,
+    alterations: &[Alteration<'_>],
+    config: &BrokerConfig,
+) -> Result<Vec<Record>, Refusal> {
+    if resource.name.is_empty() {
+        let message = "groups have no resource for all of them: name one";
+        return refuse(ErrorCode::InvalidRequest, message);
+    }
+    let current = image.overrides(resource);
+    let altered = alter_group(&effective_config(image, config), &current, alterations)
+        .map_err(|error| Refusal::new(error.error_code(), error.to_string()))?;
+    Ok(difference(resource, &current, &altered))
 }
 
 fn alter_brokers(

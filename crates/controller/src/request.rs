@@ -13,9 +13,8 @@ use skein_types::{ErrorCode, Uuid};
 use crate::{
     AllocateProducerIds, AlterConfigs, AlterConfigsResult, BrokerRegistered, CreatePartitions,
     CreatePartitionsResult, CreateTopics, CreateTopicsResult, DeleteTopics, DeleteTopicsResult,
-    ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat, HeartbeatAnswer,
-    ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline,
-    UpdateFeatures,
+    ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat, HeartbeatAnswer, ProducerIdBlock,
+    Refusal, RegisterBroker, ReplicasOffline, UpdateFeatures,
 };
 
 /// The first decision of a cluster.

@@ -1,7 +1,7 @@
 //! `skein config`: describe, alter, check, doc.
 //!
-//! Input: a topic or brokers, changes; or a file. Output: keys with values and where these are set;
-//! what is wrong with a file; the table of all keys.
+//! Input: a topic, brokers, loggers or a group, changes; or a file. Output: keys with values and
+//! where these are set; what is wrong with a file; the table of all keys.
 //!
 //! `check` and `doc` need no node: they read the table that a node reads
 //! (`config/keys.rs`), so that they say what it would.
@@ -39,6 +39,7 @@ Examples:
   skein config describe --topic orders --all         every key, defaults too
   skein config describe --broker 1 log.segment.bytes num.io.threads
   skein config describe --brokers                    what all brokers were told while they run
+  skein config describe --loggers 1                  what broker 1 logs
   skein config describe --broker 1 --all --json | jq -r '.[] | select(.read_only | not) | .key'";
 
 const ALTER_EXAMPLES: &str = "\
@@ -47,6 +48,7 @@ Examples:
   skein config alter --topic orders --delete retention.ms          back to the default
   skein config alter --topic orders --append cleanup.policy=compact
   skein config alter --brokers --set log.retention.ms=86400000     for all, and kept
+  skein config alter --loggers 1 --set skein_storage=DEBUG         until broker 1 ends
   skein config alter --topic orders --set durability=flushed --validate-only
 
 All changes of one command are made, or none. 'skein config doc' lists the keys.";
@@ -79,10 +81,10 @@ pub(crate) struct ConfigArguments {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Show the configuration of a topic or of brokers.
+    /// Show the configuration of a topic, of brokers, loggers or a group.
     #[command(after_help = DESCRIBE_EXAMPLES)]
     Describe(Describe),
-    /// Change the configuration of a topic or of brokers while they run.
+    /// Change the configuration of a topic, of brokers, loggers or a group.
     #[command(after_help = ALTER_EXAMPLES)]
     Alter(Alter),
     /// Say whether a node would start with a file, without a node.
@@ -107,22 +109,37 @@ struct Resource {
     /// What all brokers have in common
     #[arg(long, group = "resource")]
     brokers: bool,
+    /// The levels of one broker's loggers, until its process ends
+    #[arg(long, value_name = "ID", group = "resource",
+          value_parser = clap::value_parser!(i32).range(0..))]
+    loggers: Option<i32>,
+    /// A group's
+    #[arg(long, value_name = "GROUP", group = "resource")]
+    group: Option<String>,
 }
 
 impl Resource {
     fn resource(&self) -> ConfigResource {
-        match (&self.topic, self.broker) {
-            (Some(topic), _) => ConfigResource::Topic(topic.clone()),
-            (None, Some(id)) => ConfigResource::Broker(BrokerId(id)),
-            (None, None) => ConfigResource::AllBrokers,
+        if let Some(topic) = &self.topic {
+            ConfigResource::Topic(topic.clone())
+        } else if let Some(id) = self.broker {
+            ConfigResource::Broker(BrokerId(id))
+        } else if let Some(id) = self.loggers {
+            ConfigResource::Loggers(BrokerId(id))
+        } else if let Some(group) = &self.group {
+            ConfigResource::Group(group.clone())
+        } else {
+            ConfigResource::AllBrokers
         }
     }
 
     fn name(&self) -> String {
-        match (&self.topic, self.broker) {
-            (Some(topic), _) => format!("topic {topic}"),
-            (None, Some(id)) => format!("broker {id}"),
-            (None, None) => "all brokers".into(),
+        match self.resource() {
+            ConfigResource::Topic(topic) => format!("topic {topic}"),
+            ConfigResource::Broker(id) => format!("broker {id}"),
+            ConfigResource::AllBrokers => "all brokers".into(),
+            ConfigResource::Loggers(id) => format!("loggers of broker {id}"),
+            ConfigResource::Group(id) => format!("group {id}"),
         }
     }
 }
@@ -377,6 +394,7 @@ fn key_json(key: &Key) -> Value {
         "values": key.allowed_values(),
         "broker": key.is_broker(),
         "topic": key.is_topic(),
+        "group": key.is_group(),
         "dynamic": key.dynamic,
         "in_effect": key.in_effect,
         "environment": key.is_broker().then(|| key.environment_variable()),
@@ -409,6 +427,8 @@ mod tests {
             "skein config describe --topic t retention.ms",
             "skein config describe --brokers --all --json",
             "skein config alter --broker 1 --set a=1 --delete b --append c=d --subtract e=f",
+            "skein config alter --loggers 1 --set root=WARN",
+            "skein config describe --group g --all",
             "skein config doc a b --markdown",
         ] {
             parse(line).unwrap();

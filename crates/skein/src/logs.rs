@@ -122,7 +122,10 @@ impl Filter {
 
     /// What `tracing` filters by.
     fn targets(&self) -> Targets {
-        let named = self.named.iter().map(|(name, level)| (name.clone(), *level));
+        let named = self
+            .named
+            .iter()
+            .map(|(name, level)| (name.clone(), *level));
         named.collect::<Targets>().with_default(self.root)
     }
 
@@ -135,7 +138,9 @@ impl Filter {
                 .find(|(level, _)| targets.would_enable(target, level));
             enabled.map_or(LogLevel::Off, |(_, level)| *level)
         };
-        let names = LOGGERS.into_iter().chain(self.named.keys().map(String::as_str));
+        let names = LOGGERS
+            .into_iter()
+            .chain(self.named.keys().map(String::as_str));
         let names: BTreeSet<_> = names.collect();
         let levels = names.into_iter().map(|name| (name.to_owned(), level(name)));
         levels.collect()
@@ -210,9 +215,17 @@ mod tests {
         );
         assert_eq!(level(&filter, "skein_net"), debug, "of all crates");
         assert_eq!(level(&filter, "root"), Some(LogLevel::Trace));
-        assert!(filter.targets().would_enable("skein_net::frame", &Level::DEBUG));
+        assert!(
+            filter
+                .targets()
+                .would_enable("skein_net::frame", &Level::DEBUG)
+        );
         filter.set(&began, &[set("skein_net", Some(LogLevel::Warn))]);
-        assert!(!filter.targets().would_enable("skein_net::frame", &Level::INFO));
+        assert!(
+            !filter
+                .targets()
+                .would_enable("skein_net::frame", &Level::INFO)
+        );
         let all = ["skein", "skein_net", "openraft", "root"];
         filter.set(&began, &all.map(|name| set(name, None)));
         assert_eq!(filter, began);

@@ -11,9 +11,7 @@
 
 use std::sync::Arc;
 
-use skein_controller::{
-    AlterConfigs, AlterConfigsResult, ConfigChange, Refusal, ResourceChange,
-};
+use skein_controller::{AlterConfigs, AlterConfigsResult, ConfigChange, Refusal, ResourceChange};
 use skein_protocol::messages::alter_configs::{
     AlterConfigsRequest, AlterConfigsResource, AlterConfigsResourceResponse, AlterConfigsResponse,
 };

@@ -84,10 +84,7 @@ pub(super) fn alter(
     Ok(())
 }
 
-fn check(
-    alterations: &[KeyAlteration],
-    levels: &[(String, LogLevel)],
-) -> Result<Changes, Refusal> {
+fn check(alterations: &[KeyAlteration], levels: &[(String, LogLevel)]) -> Result<Changes, Refusal> {
     let names: BTreeSet<_> = levels.iter().map(|(name, _)| name).collect();
     let twice = duplicates(alterations.iter().map(|one| one.key.as_str()));
     if let Some(twice) = twice.first() {
@@ -98,7 +95,12 @@ fn check(
         return Err(invalid(format!("logger {:?} needs a level", null.key)));
     }
     let mut changes = Changes::new();
-    for KeyAlteration { key, operation, value } in alterations {
+    for KeyAlteration {
+        key,
+        operation,
+        value,
+    } in alterations
+    {
         let is_set = match AlterOp::from_code(*operation) {
             Some(AlterOp::Set) => true,
             Some(AlterOp::Delete) => false,
@@ -168,7 +170,8 @@ mod tests {
 
     fn told(loggers: &TwoLoggers, names: Option<&[String]>) -> Vec<(String, String)> {
         let entries = describe(loggers, names).into_iter();
-        let entries = entries.inspect(|entry| assert_eq!((entry.config_source, entry.read_only), (6, false)));
+        let entries =
+            entries.inspect(|entry| assert_eq!((entry.config_source, entry.read_only), (6, false)));
         entries
             .map(|entry| (entry.name.into(), entry.value.unwrap().into()))
             .collect()

@@ -19,6 +19,7 @@ use skein_protocol::messages::create_partitions::{
 use skein_types::{BrokerId, ErrorCode};
 
 use super::create_topics::{call_within, duplicates};
+use super::error_fields;
 use crate::node::Shared;
 use crate::router::Context;
 

@@ -8,7 +8,8 @@
 //!   broker <id>     every broker key; this broker's only, another one's are not known here
 //!   broker ""       what is set for all brokers at run time, and nothing else
 //!   broker logger   the levels of this broker's loggers (`broker_loggers.rs`)
-//!   client metrics, group   no entries: there is nothing to set
+//!   group           every group key, by the overrides in the image
+//!   client metrics  no entries: there is nothing to set
 //! ```
 //!
 //! Invariants:
@@ -21,11 +22,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skein_config::{
-    BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, Facts, describe_broker, describe_topic,
+    BrokerConfig, ConfigEntry, ConfigSource, ConfigSynonym, Facts, describe_broker, describe_group,
+    describe_topic,
 };
 use skein_controller::Refusal;
 use skein_env::Loggers;
-use skein_metadata::{ConfigResource, Image};
+use skein_metadata::{ConfigResource, Image, ResourceType};
 use skein_protocol::Str;
 use skein_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -171,6 +173,12 @@ impl Sources<'_> {
                 return Ok(broker_loggers::describe(self.loggers, keys));
             }
             _ if name.is_empty() => return Err(invalid("the resource needs a name")),
+            GROUP => {
+                let (kind, name) = (ResourceType::Group, name.to_owned());
+                let overrides = overrides(self.image, &ConfigResource { kind, name });
+                let config = effective(self.config, self.broker_id, self.image);
+                describe_group(&config, &overrides, keys)
+            }
             _ => Vec::new(),
         };
         let entries = entries.into_iter();
@@ -233,7 +241,7 @@ impl Sources<'_> {
             config_type: entry.config_type.code(),
             documentation: self
                 .include_documentation
-               .then(|| Str::from(entry.documentation)),
+                .then(|| Str::from(entry.documentation)),
         }
     }
 }

@@ -10,13 +10,13 @@
 use std::sync::Arc;
 
 use skein_controller::{ElectLeaders, ElectLeadersResult, ElectionType, Refusal};
-use skein_protocol::Str;
 use skein_protocol::messages::elect_leaders::{
     ElectLeadersRequest, ElectLeadersResponse, PartitionResult, ReplicaElectionResult,
 };
 use skein_types::{ErrorCode, PartitionIndex};
 
 use super::create_topics::call_within;
+use super::error_fields;
 use crate::node::Shared;
 use crate::router::Context;
 

@@ -24,6 +24,10 @@ pub enum ConfigResource {
     Broker(BrokerId),
     /// What all brokers have in common.
     AllBrokers,
+    /// The levels of one broker's loggers, until its process ends.
+    Loggers(BrokerId),
+    /// A group's.
+    Group(String),
 }
 
 impl ConfigResource {
@@ -31,14 +35,17 @@ impl ConfigResource {
         match self {
             Self::Topic(_) => 2,
             Self::Broker(_) | Self::AllBrokers => 4,
+            Self::Loggers(_) => 8,
+            Self::Group(_) => 32,
         }
     }
 
     fn wire_name(&self) -> Str {
         match self {
             Self::Topic(name) => Str::from(name.as_str()),
-            Self::Broker(id) => Str::from(id.to_string()),
+            Self::Broker(id) | Self::Loggers(id) => Str::from(id.to_string()),
             Self::AllBrokers => Str::default(),
+            Self::Group(id) => Str::from(id),
         }
     }
 
@@ -47,6 +54,8 @@ impl ConfigResource {
             Self::Topic(name) => format!("configuration of topic {name}"),
             Self::Broker(id) => format!("configuration of broker {id}"),
             Self::AllBrokers => "configuration of all brokers".into(),
+            Self::Loggers(id) => format!("loggers of broker {id}"),
+            Self::Group(id) => format!("configuration of group {id}"),
         }
     }
 }
@@ -77,6 +86,10 @@ pub enum ConfigOrigin {
     StaticBroker,
     /// Nowhere.
     Default,
+    /// Of a logger: when the broker was started, or since.
+    Logger,
+    /// For this group.
+    Group,
     /// Somewhere that this client does not know.
     Unknown,
 }
@@ -89,6 +102,8 @@ impl ConfigOrigin {
             3 => Self::DynamicDefaultBroker,
             4 => Self::StaticBroker,
             5 => Self::Default,
+            6 => Self::Logger,
+            8 => Self::Group,
             _ => Self::Unknown,
         }
     }
@@ -102,6 +117,8 @@ impl ConfigOrigin {
             Self::DynamicDefaultBroker => "all brokers",
             Self::StaticBroker => "broker's file",
             Self::Default => "default",
+            Self::Logger => "logger",
+            Self::Group => "group",
             Self::Unknown => "unknown",
         }
     }
@@ -125,7 +142,7 @@ pub struct ConfigDescription {
 }
 
 impl Admin {
-    /// The configuration of a topic or broker, by key.
+    /// The configuration of a topic, a broker, a group or a broker's loggers, by key.
     ///
     /// # Errors
     /// The broker's refusal.

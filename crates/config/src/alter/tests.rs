@@ -341,3 +341,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_group_keeps_to_the_limits_of_its_brokers() {
+    const SESSION: &str = "consumer.session.timeout.ms";
+    const INTERVAL: &str = "consumer.heartbeat.interval.ms";
+    let layers = Layers::new()
+        .set("group.consumer.min.session.timeout.ms=10000")
+        .set("group.consumer.max.heartbeat.interval.ms=12000");
+    let (broker, _) = layers.build().unwrap();
+    let alter = |current: &[(&str, &str)], name: &str, value: &str| {
+        let set = [alteration(name, Set, value)];
+        alter_group(&broker, &overrides(current), &set)
+    };
+    assert_eq!(
+        alter(&[], SESSION, "60000"),
+        Ok(overrides(&[(SESSION, "60000")]))
+    );
+    for (current, name, wrong, told) in [
+        (None, SESSION, "9999", "from 10000 to 60000"),
+        (None, SESSION, "60001", "from 10000 to 60000"),
+        (None, INTERVAL, "4999", "from 5000 to 12000"),
+        (None, INTERVAL, "12001", "from 5000 to 12000"),
+        (Some((INTERVAL, "11000")), SESSION, "11000", "above"),
+        (Some((SESSION, "11000")), INTERVAL, "11000", "above"),
+        (None, SESSION, "0", "expected a whole number from 1"),
+        (None, SESSION, "soon", "expected a whole number"),
+        (None, "consumer.session.timeout.mss", "1", "did you mean"),
+        (None, "retention.ms", "1", "unknown key"),
+        (None, "share.session.timeout.ms", "1", "from 45000 to 60000"),
+    ] {
+        let refused = alter(current.as_slice(), name, wrong).unwrap_err();
+        assert_eq!(refused.error_code(), ErrorCode::InvalidConfig);
+        assert!(refused.to_string().contains(told), "{refused}");
+    }
+    let both = [(SESSION, "11000"), (INTERVAL, "10000")];
+    assert!(alter(&both[1..], SESSION, "11000").is_ok());
+    let delete = [alteration(SESSION, Delete, "")];
+    let altered = alter_group(&broker, &overrides(&both), &delete);
+    assert_eq!(altered, Ok(overrides(&both[1..])));
+}

@@ -179,3 +179,28 @@ fn a_secret_is_never_shown() {
     let error = crate::layers::check_value(&SECRET, "fine", &crate::Origin::Request);
     assert_eq!(error, Ok(()));
 }
+
+#[test]
+fn what_a_group_inherits_passes_for_its_default() {
+    let (config, _) = Layers::new()
+        .set("group.consumer.heartbeat.interval.ms=6000")
+        .build()
+        .unwrap();
+    let told = |own: &[(&str, &str)], name: &str| {
+        row(&describe_group(&config, &overrides(own), Some(&[name.to_owned()]))[0])
+    };
+    let interval = "consumer.heartbeat.interval.ms";
+    assert_eq!(
+        told(&[], interval),
+        "consumer.heartbeat.interval.ms=6000 Default [consumer.heartbeat.interval.ms=6000 Default]"
+    );
+    assert_eq!(
+        told(&[(interval, "7000")], interval),
+        "consumer.heartbeat.interval.ms=7000 Group [consumer.heartbeat.interval.ms=7000 Group]"
+    );
+    assert_eq!(
+        told(&[], "share.isolation.level"),
+        "share.isolation.level=read_uncommitted Default \
+         [share.isolation.level=read_uncommitted Default]"
+    );
+}

@@ -6,8 +6,12 @@ use super::*;
 use crate::key::{DefaultValue, Facts};
 
 #[test]
-fn names_are_unique_within_brokers_and_within_topics() {
-    for keys in [of_brokers().collect::<Vec<_>>(), of_topics().collect()] {
+fn names_are_unique_within_brokers_topics_and_groups() {
+    for keys in [
+        of_brokers().collect::<Vec<_>>(),
+        of_topics().collect(),
+        of_groups().collect(),
+    ] {
         let names: BTreeSet<_> = keys.iter().map(|key| key.name).collect();
         assert_eq!(names.len(), keys.len());
     }
@@ -142,6 +146,15 @@ fn kafkas() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &
     })
 }
 
+fn key_of(scope: &str, name: &str) -> &'static Key {
+    let key = match scope {
+        "topic" => topic(name),
+        "group" => group(name),
+        _ => broker(name),
+    };
+    key.unwrap()
+}
+
 #[test]
 fn topics_have_all_of_kafkas_keys_and_some_of_our_own() {
     let kafkas: BTreeSet<_> = kafkas()
@@ -161,15 +174,18 @@ fn topics_have_all_of_kafkas_keys_and_some_of_our_own() {
 }
 
 #[test]
+fn groups_have_kafkas_keys_and_no_other() {
+    let kafkas = kafkas().filter(|(scope, ..)| *scope == "group");
+    let kafkas: BTreeSet<_> = kafkas.map(|(_, name, ..)| name).collect();
+    let ours: BTreeSet<_> = of_groups().map(|key| key.name).collect();
+    assert_eq!(ours, kafkas);
+}
+
+#[test]
 fn a_default_that_is_not_kafkas_says_so() {
     let mut known = BTreeSet::new();
     for (scope, name, _, kafkas_default) in kafkas() {
-        let key = if scope == "topic" {
-            topic(name)
-        } else {
-            broker(name)
-        };
-        let key = key.unwrap();
+        let key = key_of(scope, name);
         known.insert(name);
         let ours = match key.default {
             DefaultValue::Null => "null",
@@ -191,11 +207,7 @@ fn a_default_that_is_not_kafkas_says_so() {
 #[test]
 fn types_are_kafkas() {
     for (scope, name, config_type, _) in kafkas() {
-        let key = if scope == "topic" {
-            topic(name)
-        } else {
-            broker(name)
-        };
-        assert_eq!(key.unwrap().told_type.name(), config_type, "{name}");
+        let key = key_of(scope, name);
+        assert_eq!(key.told_type.name(), config_type, "{name}");
     }
 }

@@ -242,3 +242,41 @@ fn validation_changes_nothing() {
         "named twice"
     );
 }
+
+#[test]
+fn groups_are_there_once_something_is_set_of_them() {
+    const GROUP: i8 = ResourceType::Group.code();
+    let mut world = World::of_brokers(1);
+    let session = |value: &str| [set("consumer.session.timeout.ms", value)];
+    check(
+        &mut world,
+        GROUP,
+        "g",
+        &session("1"),
+        ErrorCode::InvalidConfig,
+    );
+    check(
+        &mut world,
+        GROUP,
+        "",
+        &session("50000"),
+        ErrorCode::InvalidRequest,
+    );
+    let of_topics = [set("retention.ms", "1")];
+    check(&mut world, GROUP, "g", &of_topics, ErrorCode::InvalidConfig);
+    assert_eq!(world.image.config_resources().count(), 0);
+    check(&mut world, GROUP, "g", &session("50000"), ErrorCode::None);
+    assert_eq!(world.image.config_resources().count(), 1);
+    let delete = [("consumer.session.timeout.ms".to_owned(), 1, None)];
+    check(&mut world, GROUP, "g", &delete, ErrorCode::None);
+    assert_eq!(world.image.config_resources().count(), 0);
+    let of_metrics = [set("interval.ms", "1000")];
+    let metrics = ResourceType::ClientMetrics.code();
+    check(
+        &mut world,
+        metrics,
+        "m",
+        &of_metrics,
+        ErrorCode::InvalidRequest,
+    );
+}

@@ -20,12 +20,17 @@ fn set(resource: ConfigResource, key: &str, value: &str) -> Record {
 fn image() -> Image {
     let name = TopicName::new("topic").unwrap();
     let topic = ConfigResource::topic(&name);
+    let group = ConfigResource {
+        kind: ResourceType::Group,
+        name: "group".to_owned(),
+    };
     let mut image = Image::new();
     let id = Uuid([1; 16]);
     image
         .apply_records(&[
             Record::Topic { id, name },
             set(topic, "retention.ms", "1000"),
+            set(group, "consumer.session.timeout.ms", "50000"),
             set(ConfigResource::broker(None), "log.retention.ms", "2000"),
             set(ConfigResource::broker(None), "message.max.bytes", "3000"),
             set(
@@ -160,6 +165,22 @@ fn the_broker_without_a_name_tells_what_is_set_for_all_and_nothing_else() {
 }
 
 #[test]
+fn a_group_tells_its_overrides_above_the_defaults() {
+    let heartbeat = "consumer.heartbeat.interval.ms";
+    let session = "consumer.session.timeout.ms";
+    let both: &[&str] = &[session, heartbeat];
+    let expected = [
+        owned(session, "50000", ConfigSource::Group),
+        owned(heartbeat, "5000", ConfigSource::Default),
+    ];
+    assert_eq!(entries(GROUP, "group", Some(both)), expected);
+    assert_eq!(entries(GROUP, "group", None).len(), 10);
+    let session: &[&str] = &[session];
+    let other = entries(GROUP, "other", Some(session));
+    assert_eq!(other[0].1, "45000");
+}
+
+#[test]
 fn what_is_not_here_is_refused_by_itself() {
     check_error(TOPIC, "unknown", ErrorCode::UnknownTopicOrPartition);
     check_error(TOPIC, "a/b", ErrorCode::InvalidTopicException);
@@ -169,11 +190,7 @@ fn what_is_not_here_is_refused_by_itself() {
     check_error(BROKER_LOGGER, "2", ErrorCode::InvalidRequest);
     check_error(CLIENT_METRICS, "", ErrorCode::InvalidRequest);
     check_error(GROUP, "", ErrorCode::InvalidRequest);
-    for (kind, name) in [
-        (BROKER_LOGGER, "1"),
-        (CLIENT_METRICS, "any"),
-        (GROUP, "any"),
-    ] {
+    for (kind, name) in [(BROKER_LOGGER, "1"), (CLIENT_METRICS, "any")] {
         check_error(kind, name, ErrorCode::None);
     }
     let both = ask(
