@@ -6,6 +6,8 @@
 
 #[path = "kafka_tools/administration.rs"]
 mod administration;
+#[path = "kafka_tools/dynamic.rs"]
+mod dynamic;
 
 use std::collections::BTreeMap;
 use std::fs;

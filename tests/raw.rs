@@ -8,6 +8,8 @@
 mod administration;
 #[path = "raw/answers.rs"]
 mod answers;
+#[path = "raw/bad_configs.rs"]
+mod bad_configs;
 #[path = "raw/batches.rs"]
 mod batches;
 #[path = "raw/configs.rs"]
@@ -18,11 +20,24 @@ mod frames;
 mod names_and_offsets;
 #[path = "raw/produce.rs"]
 mod produce;
+#[path = "raw/resources.rs"]
+mod resources;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use skein_tests::wire::{Connection, error};
+use skein_tests::wire::{Connection, Frame, api, error};
 use skein_tests::{Node, System};
+
+/// What a node may take to follow a change.
+const FOLLOW_MAX: Duration = Duration::from_secs(10);
+
+/// What IncrementalAlterConfigs does with a key.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
 
 /// A connection to the shared node of a system.
 fn connect(system: System) -> Connection {
@@ -40,7 +55,7 @@ fn create(system: System, configs: &[(&str, &str)]) -> String {
     );
     // A topic may be served a moment after it was created.
     while connection.list_offset(&name, 0, -1).unwrap().0 != error::NONE {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        sleep(Duration::from_millis(10));
     }
     name
 }
@@ -66,4 +81,35 @@ fn assert_serves(system: System) {
     );
     let fetched = connection.fetch(&topic, 0, 0, 1000).unwrap();
     assert_eq!(fetched.high_watermark, 1);
+}
+
+/// Changes one key of a resource, and returns the error code.
+fn alter(
+    connection: &mut Connection,
+    kind: i8,
+    name: &str,
+    key: &str,
+    operation: i8,
+    value: Option<&str>,
+) -> i16 {
+    let body = Frame::new().i32(1).i8(kind).string(name).i32(1);
+    let body = body.string(key).i8(operation).nullable_string(value);
+    let api_key = api::INCREMENTAL_ALTER_CONFIGS;
+    let mut answer = connection.call(api_key, 0, &body.i8(0)).unwrap();
+    answer.i32();
+    assert_eq!(answer.i32(), 1, "resources");
+    answer.i16()
+}
+
+/// Waits until something holds that a node does in its own time.
+#[track_caller]
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(
+            started.elapsed() < FOLLOW_MAX,
+            "not in {FOLLOW_MAX:?}: {what}"
+        );
+        sleep(Duration::from_millis(20));
+    }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use skein_tests::wire::{Connection, error};
-use skein_tests::{Node, System, on_both};
+use skein_tests::{Node, System, bytes_in_logs, on_both};
 
 use super::{append, connect, create, next_batch, number_of};
 
@@ -110,15 +110,4 @@ fn log_start(node: &Node) -> i64 {
     let (error_code, _, offset) = connection.list_offset(TOPIC, 0, -2).unwrap();
     assert_eq!(error_code, error::NONE);
     offset
-}
-
-/// The size of all segments in a partition's directory.
-fn bytes_in_logs(directory: &std::path::Path) -> u64 {
-    fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        // It may be removed at this very moment.
-        .map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()))
-        .sum()
 }

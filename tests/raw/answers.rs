@@ -8,7 +8,7 @@ use std::time::Duration;
 use skein_tests::wire::{Batch, Connection, Frame, api, error};
 use skein_tests::{System, on_both};
 
-use super::{assert_serves, connect, create};
+use super::{APPEND, DELETE, SET, SUBTRACT, alter, assert_serves, connect, create};
 
 on_both!(
     a_reader_of_what_is_not_there_any_more_is_told_where_the_logs_part,
@@ -25,11 +25,6 @@ on_both!(
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-
-const SET: i8 = 0;
-const DELETE: i8 = 1;
-const APPEND: i8 = 2;
-const SUBTRACT: i8 = 3;
 
 /// Fetches from partition 0, version 12: error code, and epoch and end where the log diverges.
 fn fetch_after(topic: &str, offset: i64, epoch: i32, at: System) -> (i16, Option<(i32, i64)>) {
@@ -124,24 +119,12 @@ fn a_partition_asked_for_twice_is_an_invalid_request(system: System) {
     assert!(found.iter().all(|one| *one == (error::INVALID_REQUEST, -1)));
 }
 
-/// Changes one key of a resource, and returns the error code.
-fn alter(at: System, kind: i8, name: &str, key: &str, operation: i8, value: Option<&str>) -> i16 {
-    let body = Frame::new().i32(1).i8(kind).string(name).i32(1);
-    let body = body.string(key).i8(operation);
-    let body = value.map_or_else(
-        || body.clone().null_string(),
-        |value| body.clone().string(value),
-    );
-    let api_key = api::INCREMENTAL_ALTER_CONFIGS;
-    let mut answer = connect(at).call(api_key, 0, &body.i8(0)).unwrap();
-    answer.i32();
-    assert_eq!(answer.i32(), 1, "resources");
-    answer.i16()
-}
-
 fn alterations_are_refused_with_kafkas_codes(system: System) {
     let topic = &create(system, &[]);
-    let of_topic = |key, operation, value| alter(system, TOPIC, topic, key, operation, value);
+    let alter = |kind, name, key, operation, value| {
+        alter(&mut connect(system), kind, name, key, operation, value)
+    };
+    let of_topic = |key, operation, value| alter(TOPIC, topic, key, operation, value);
     let (invalid, unchanged) = (error::INVALID_CONFIG, error::NONE);
     assert_eq!(of_topic("no.such.key", SET, Some("1")), invalid);
     assert_eq!(of_topic("no.such.key", DELETE, None), unchanged);
@@ -160,7 +143,7 @@ fn alterations_are_refused_with_kafkas_codes(system: System) {
     );
 
     let of = |name, expected| {
-        let code = alter(system, TOPIC, name, "retention.ms", SET, Some("1"));
+        let code = alter(TOPIC, name, "retention.ms", SET, Some("1"));
         assert_eq!(code, expected, "topic {name:?}");
     };
     of("", error::INVALID_REQUEST);
@@ -168,14 +151,14 @@ fn alterations_are_refused_with_kafkas_codes(system: System) {
     of("raw-absent", error::UNKNOWN_TOPIC_OR_PARTITION);
 
     for name in ["1", ""] {
-        let of_broker = |key, operation, value| alter(system, BROKER, name, key, operation, value);
+        let of_broker = |key, operation, value| alter(BROKER, name, key, operation, value);
         let refused = error::INVALID_REQUEST;
         assert_eq!(of_broker("log.retention.ms", SET, Some("x")), refused);
         assert_eq!(of_broker("num.partitions", SET, Some("3")), refused);
         assert_eq!(of_broker("log.retention.ms", APPEND, Some("1")), invalid);
         assert_eq!(of_broker("no.such.key", DELETE, None), unchanged);
     }
-    let code = alter(system, BROKER, "77", "log.retention.ms", SET, Some("1"));
+    let code = alter(BROKER, "77", "log.retention.ms", SET, Some("1"));
     assert_eq!(code, error::INVALID_REQUEST);
     assert_serves(system);
 }

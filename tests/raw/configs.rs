@@ -4,12 +4,12 @@
 //! without a restart and after one.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use skein_tests::wire::{Batch, Connection, Frame, api, error};
 use skein_tests::{Node, System, on_both};
 
-use super::{assert_serves, connect, create};
+use super::{DELETE, SET, alter, assert_serves, connect, create, until};
 
 on_both!(
     a_whole_configuration_takes_the_place_of_another,
@@ -22,21 +22,20 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 
-/// What a node may take to follow a change.
-const FOLLOW_MAX: Duration = Duration::from_secs(10);
-
-type Configs<'a> = &'a [(&'a str, Option<&'a str>)];
+pub(super) type Configs<'a> = &'a [(&'a str, Option<&'a str>)];
 
 /// AlterConfigs of one resource, version 1: the error code.
-fn replace(at: System, kind: i8, name: &str, configs: Configs<'_>, validate_only: bool) -> i16 {
+pub(super) fn replace(
+    at: System,
+    kind: i8,
+    name: &str,
+    configs: Configs<'_>,
+    validate_only: bool,
+) -> i16 {
     let count = i32::try_from(configs.len()).unwrap();
     let mut body = Frame::new().i32(1).i8(kind).string(name).i32(count);
     for (key, value) in configs {
-        body = body.string(key);
-        body = value.map_or_else(
-            || body.clone().null_string(),
-            |value| body.clone().string(value),
-        );
+        body = body.string(key).nullable_string(*value);
     }
     let body = body.i8(i8::from(validate_only));
     let mut answer = connect(at).call(api::ALTER_CONFIGS, 1, &body).unwrap();
@@ -196,21 +195,9 @@ fn whole_configurations_are_refused_with_kafkas_codes(system: System) {
 
 /// Sets a key of one broker, or of all, or deletes it.
 fn alter_broker(node: &Node, name: &str, key: &str, value: Option<&str>) {
-    let operation = i8::from(value.is_none());
-    let body = Frame::new().i32(1).i8(BROKER).string(name).i32(1);
-    let body = body.string(key).i8(operation);
-    let body = value.map_or_else(
-        || body.clone().null_string(),
-        |value| body.clone().string(value),
-    );
-    let api_key = api::INCREMENTAL_ALTER_CONFIGS;
-    let mut answer = open(node).call(api_key, 0, &body.i8(0)).unwrap();
-    answer.i32();
-    assert_eq!(
-        (answer.i32(), answer.i16()),
-        (1, error::NONE),
-        "{key}={value:?}"
-    );
+    let operation = if value.is_some() { SET } else { DELETE };
+    let code = alter(&mut open(node), BROKER, name, key, operation, value);
+    assert_eq!(code, error::NONE, "{key}={value:?}");
 }
 
 fn open(node: &Node) -> Connection {
@@ -314,16 +301,4 @@ fn resources_are_listed_by_their_kinds(system: System) {
     answer.tags();
     assert_eq!((answer.i32(), answer.i16()), (0, error::NONE));
     assert_eq!(answer.compact_length(), 0);
-}
-
-#[track_caller]
-fn until(what: &str, holds: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(
-            started.elapsed() < FOLLOW_MAX,
-            "not in {FOLLOW_MAX:?}: {what}"
-        );
-        sleep(Duration::from_millis(20));
-    }
 }

@@ -29,7 +29,7 @@ pub mod program;
 pub mod toolchain;
 pub mod wire;
 
-pub use node::{Node, Settings, System};
+pub use node::{Node, Settings, System, bytes_in_logs};
 
 /// Declares, for each named function, one test per system: `kafka::name` and `skein::name`.
 ///

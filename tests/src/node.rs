@@ -301,6 +301,18 @@ impl Node {
     }
 }
 
+/// The size of all segments in a partition's directory.
+#[must_use]
+pub fn bytes_in_logs(directory: &Path) -> u64 {
+    fs::read_dir(directory)
+        .expect("a partition's directory")
+        .map(|entry| entry.expect("its next entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        // It may be removed at this very moment.
+        .map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()))
+        .sum()
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if self.process.is_some() {

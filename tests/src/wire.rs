@@ -99,6 +99,15 @@ impl Connection {
         })
     }
 
+    /// Waits no longer than `timeout` for each part of an answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn set_answer_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(timeout))
+    }
+
     /// Sends a request and waits for its answer, without the correlation id.
     ///
     /// # Errors
@@ -241,6 +250,14 @@ impl Frame {
     #[must_use]
     pub fn null_string(self) -> Self {
         self.i16(-1)
+    }
+
+    #[must_use]
+    pub fn nullable_string(self, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.string(value),
+            None => self.null_string(),
+        }
     }
 
     #[must_use]

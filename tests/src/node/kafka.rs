@@ -15,6 +15,12 @@ const FORMAT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Any 16 bytes in URL-safe base64.
 const CLUSTER_ID: &str = "c2tlaW4tdGVzdHMtMDAwMQ";
 
+/// As in Kafka's own file: without one there is no logger but the root.
+const LOGGERS: &str = "\
+    rootLogger.level=INFO\n\
+    logger.kafka.name=kafka\n\
+    logger.kafka.level=INFO\n";
+
 /// Prepares the node's data directory.
 pub(super) fn format(node: &Node) {
     configure(node);
@@ -27,7 +33,11 @@ pub(super) fn format(node: &Node) {
 /// The broker itself.
 pub(super) fn serve(node: &Node) -> Command {
     configure(node);
-    let mut command = kafka_tools::java_with("kafka.Kafka", &["-Xms512m", "-Xmx512m"]);
+    let loggers = node.directory.join("log4j2.properties");
+    fs::write(&loggers, LOGGERS).expect("write log4j2.properties");
+    let loggers = format!("-Dlog4j2.configurationFile={}", loggers.display());
+    let options = ["-Xms512m", "-Xmx512m", &loggers];
+    let mut command = kafka_tools::java_with("kafka.Kafka", &options);
     command.arg(properties(node));
     command
 }

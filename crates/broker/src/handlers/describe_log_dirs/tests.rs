@@ -79,3 +79,30 @@ fn a_partition_that_was_not_opened_yet_has_its_size_too_and_a_failed_one_is_left
         assert!(told[0].0 == "b" && told[0].2 > 0, "{told:?}");
     });
 }
+
+#[test]
+fn a_directory_whose_device_failed_is_told_with_an_error_and_nothing_else() {
+    let world = SimWorld::new(3);
+    let config = config(&world, &[]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        for topic in ["a", "b"] {
+            node.create(topic, &[]).await;
+            node.produce(topic, batch(1, b"value")).await.unwrap();
+        }
+        let disk = world.disk(HOST);
+        disk.fail_path("a-0", Operation::Write, Fault::Eio, 1);
+        node.produce("a", batch(1, b"lost")).await.unwrap_err();
+        for asked in [None, Some(&[("b", &[0][..])][..])] {
+            let told = ask(&node, asked).await;
+            let failed = DescribeLogDirsResult {
+                error_code: ErrorCode::KafkaStorageError.code(),
+                log_dir: Str::from_static(LOG_DIR),
+                total_bytes: -1,
+                usable_bytes: -1,
+                ..Default::default()
+            };
+            assert_eq!(told, failed);
+        }
+    });
+}
