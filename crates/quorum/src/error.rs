@@ -87,6 +87,18 @@ impl QuorumError {
         }
     }
 
+    /// Whether the device has no room.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Storage(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+
     /// As openraft takes errors of its storage.
     pub(crate) fn into_io(self) -> io::Error {
         match self {

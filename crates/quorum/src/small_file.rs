@@ -25,21 +25,29 @@ pub(crate) fn replace(
 ) -> Result<(), QuorumError> {
     let temporary = directory.join(format!("{name}.tmp"));
     let path = directory.join(name);
-    let file = disk
-        .open(&temporary, OpenMode::CreateOrTruncate)
-        .map_err(|source| QuorumError::io("create", &temporary, source))?;
-    let mut position = 0;
-    for piece in pieces {
-        write_all(&*file, piece, position)
-            .map_err(|source| QuorumError::io("write", &temporary, source))?;
-        position += piece.len() as u64;
-    }
-    file.sync_data()
-        .map_err(|source| QuorumError::io("flush", &temporary, source))?;
+    write_temporary(disk, &temporary, pieces).inspect_err(|_| {
+        // What did not fit must not hold the room that there is. If it stays, the next try empties
+        // it.
+        let _ = disk.remove_file(&temporary);
+    })?;
     disk.rename(&temporary, &path)
         .map_err(|source| QuorumError::io("rename", &temporary, source))?;
     disk.sync_directory(directory)
         .map_err(|source| QuorumError::io("flush", directory, source))
+}
+
+fn write_temporary(disk: &dyn Disk, temporary: &Path, pieces: &[&[u8]]) -> Result<(), QuorumError> {
+    let file = disk
+        .open(temporary, OpenMode::CreateOrTruncate)
+        .map_err(|source| QuorumError::io("create", temporary, source))?;
+    let mut position = 0;
+    for piece in pieces {
+        write_all(&*file, piece, position)
+            .map_err(|source| QuorumError::io("write", temporary, source))?;
+        position += piece.len() as u64;
+    }
+    file.sync_data()
+        .map_err(|source| QuorumError::io("flush", temporary, source))
 }
 
 /// The bytes of the file; `None` if it is not there.

@@ -11,7 +11,8 @@
 //! Source: openraft's `RaftStateMachine`.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt};
@@ -67,6 +68,8 @@ pub(crate) struct StateMachine {
     membership: RaftStoredMembership,
     published: Published,
     file: SnapshotFile,
+    /// Builders end with it.
+    alive: Arc<()>,
 }
 
 impl StateMachine {
@@ -83,6 +86,7 @@ impl StateMachine {
             membership,
             published,
             file,
+            alive: Arc::default(),
         }
     }
 
@@ -148,6 +152,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             image: self.image.clone(),
             membership: self.membership.clone(),
             file: self.file.clone(),
+            alive: Arc::downgrade(&self.alive),
         }
     }
 
@@ -191,18 +196,23 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// Writes the image as it was when the builder was made.
+/// A snapshot that did not fit on the device is written again after this.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Writes the image as it was when the builder was made. While there is no room for it, it waits:
+/// an error would stop Raft, and all that a missing snapshot costs is a longer log. openraft builds
+/// one at a time, beside everything else.
 pub(crate) struct SnapshotBuilder {
     env: Env,
     image: Image,
     membership: RaftStoredMembership,
     file: SnapshotFile,
+    /// Whether the state machine is there.
+    alive: Weak<()>,
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
-    type SnapshotData = Vec<u8>;
-
-    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+impl SnapshotBuilder {
+    async fn write(&self) -> Result<StoredSnapshot, QuorumError> {
         let (image, membership) = (self.image.clone(), self.membership.clone());
         let file = self.file.clone();
         let work = move || -> Result<StoredSnapshot, QuorumError> {
@@ -210,14 +220,30 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             file.write(&snapshot)?;
             Ok(snapshot)
         };
-        let snapshot = self
+        let written = self
             .env
             .offload_on(Lane::Control, "build snapshot", work)
-            .await
-            .ok_or_else(killed)?;
-        snapshot
-            .map(snapshot_for_raft)
-            .map_err(QuorumError::into_io)
+            .await;
+        written.unwrap_or_else(|| Err(QuorumError::stopped(killed())))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = Vec<u8>;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let mut is_told = false;
+        loop {
+            match self.write().await {
+                Err(error) if error.is_disk_full() && self.alive.strong_count() > 0 => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "the metadata snapshot waits for room");
+                    }
+                    tokio::time::sleep(ROOM_INTERVAL).await;
+                }
+                written => return written.map(snapshot_for_raft).map_err(QuorumError::into_io),
+            }
+        }
     }
 }
 

@@ -280,6 +280,40 @@ fn snapshot_and_log_give_the_same_image_as_the_log() {
     });
 }
 
+#[test]
+fn a_snapshot_that_does_not_fit_waits_for_room_and_nothing_else_does() {
+    let world = SimWorld::new(4);
+    world.block_on(async {
+        let controller = start(&world).await.unwrap();
+        let registered = controller.propose(registration(&controller, 1)).await;
+        registered.unwrap();
+        for round in 0..50 {
+            let created = create(&controller, &format!("t{round}")).await;
+            created.unwrap().result.unwrap();
+        }
+        world.disk("a").set_capacity(0);
+        controller.snapshot().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(controller.status().snapshot, None);
+        let temporary = directory().join("snapshot.tmp");
+        assert!(
+            world.node("a").disk.stat(&temporary).is_err(),
+            "it holds room"
+        );
+        // The node answers, and refuses what it cannot write.
+        assert_eq!(controller.image().topics().len(), 50);
+        let refused = create(&controller, "refused").await;
+        let is_made = matches!(refused, Ok(CreateTopicsResult { result: Ok(_), .. }));
+        assert!(!is_made, "{refused:?}");
+        world.disk("a").set_capacity(u64::MAX);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(controller.status().snapshot.is_some(), "no snapshot");
+        let created = create(&controller, "again").await;
+        created.unwrap().result.unwrap();
+        controller.shutdown().await.unwrap();
+    });
+}
+
 /// Forms, registers, creates topics, restarts; stops early where the process dies. Gives the names
 /// of the topics whose creation was acknowledged, and the cluster's id if it was.
 async fn life(world: &SimWorld, names: &[&str]) -> (Option<Uuid>, Vec<String>) {
