@@ -279,7 +279,7 @@ impl Opening {
     ) -> Result<(Log, ProducerStates), StorageError> {
         let home = Arc::clone(&self.home);
         let (end, was_clean) = (recovered.log_end_offset, recovered.report.was_clean);
-        snapshots::prune(&home, Offset(i64::MIN), end)?;
+        let snapshots = snapshots::prune(&home, Offset(i64::MIN), end)?;
         let known_epochs = epochs::read(&**home.disk(), &home)?;
         let times_file = segment_times::read(
             &home,
@@ -292,9 +292,8 @@ impl Opening {
         let mut log = self.build(recovered, start, known_end.min(end), LeaderEpochs::new());
         log.times_file = times_file;
         if !was_clean {
-            let mut found = snapshots::list(&home)?;
-            found.retain(|offset| *offset >= known_end);
-            log.flush.found_snapshots = found;
+            let found = snapshots.iter().filter(|offset| **offset >= known_end);
+            log.flush.found_snapshots = found.copied().collect();
         }
         let view = log.view();
         let epochs_from = match known_epochs {
@@ -303,7 +302,10 @@ impl Opening {
         };
         let mut leader_epochs = known_epochs.unwrap_or_default();
         leader_epochs.truncate_from_end(epochs_from);
-        let replay = Replay { view: &view };
+        let replay = Replay {
+            view: &view,
+            snapshots: &snapshots,
+        };
         let replayed = replay.run(Some((epochs_from, &mut leader_epochs)))?;
         leader_epochs.truncate_from_start(start);
         log.leader_epochs = leader_epochs;

@@ -98,30 +98,33 @@ pub(super) fn list(home: &Home) -> Result<Vec<Offset>, StorageError> {
 }
 
 /// Removes snapshots above `end`, whose batches are gone, durably; and all but the newest at or
-/// below `start`.
-pub(super) fn prune(home: &Home, start: Offset, end: Offset) -> Result<(), StorageError> {
-    let offsets = list(home)?;
+/// below `start`. Returns those that stay: to list a large directory once more takes a while.
+pub(super) fn prune(home: &Home, start: Offset, end: Offset) -> Result<Vec<Offset>, StorageError> {
+    let mut offsets = list(home)?;
     let base = offsets
         .iter()
         .rev()
         .find(|offset| **offset <= start)
         .copied();
     let disk = &**home.disk();
+    let is_obsolete = |offset: &Offset| *offset > end || base.is_some_and(|base| *offset < base);
     for offset in &offsets {
-        let is_obsolete = base.is_some_and(|base| *offset < base);
-        if is_obsolete || *offset > end {
+        if is_obsolete(offset) {
             atomic_file::remove(disk, &home.file(*offset, FileKind::Snapshot))?;
         }
     }
     if offsets.last().is_some_and(|newest| *newest > end) {
         atomic_file::sync_directory(disk, &home.path)?;
     }
-    Ok(())
+    offsets.retain(|offset| !is_obsolete(offset));
+    Ok(offsets)
 }
 
 /// Reads the states and epochs of a log back.
 pub(super) struct Replay<'a> {
     pub(super) view: &'a LogView,
+    /// The snapshots that there are, in order.
+    pub(super) snapshots: &'a [Offset],
 }
 
 /// What was read back.
@@ -202,13 +205,14 @@ impl Replay<'_> {
         let home = &self.view.home;
         let first = self.view.base_offset(0);
         let limit = self.view.log_end_offset;
-        for offset in list(home)?
-            .into_iter()
+        for offset in self
+            .snapshots
+            .iter()
             .rev()
-            .filter(|offset| *offset <= limit)
+            .filter(|offset| **offset <= limit)
         {
-            let path = home.file(offset, FileKind::Snapshot);
-            if let Some(mut producers) = self.load(&path, offset)? {
+            let path = home.file(*offset, FileKind::Snapshot);
+            if let Some(mut producers) = self.load(&path, *offset)? {
                 producers.on_log_start(first);
                 return Ok(producers);
             }

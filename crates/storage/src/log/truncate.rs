@@ -213,13 +213,17 @@ impl Log {
         self.last_stable_offset = self
             .last_stable_offset
             .clamp(self.log_start_offset, self.high_watermark);
-        snapshots::prune(&home, Offset(i64::MIN), end)?;
+        let snapshots = snapshots::prune(&home, Offset(i64::MIN), end)?;
         self.leader_epochs.truncate_from_end(end);
         self.flush.epochs_version += 1;
         self.write_changed_epochs()?;
         atomic_file::sync_directory(&**home.disk(), &home.path)?;
         let view = self.view();
-        let producers = Replay { view: &view }.run(None)?.producers;
+        let replay = Replay {
+            view: &view,
+            snapshots: &snapshots,
+        };
+        let producers = replay.run(None)?.producers;
         self.is_broken = false;
         self.is_snapshot_due = true;
         self.publish_view();
