@@ -237,3 +237,140 @@ fn a_corrupt_batch_below_the_recovery_point_is_mended_from_a_backup() {
     node.start_again();
     assert_holds(&node, TOPIC, BATCHES);
 }
+
+/// Runs `skein log COMMAND` on a directory, with more words behind it.
+fn look(node: &Node, words: &[&str], directory: &Path) -> Finished {
+    let mut command = Command::new(node.command().get_program());
+    command
+        .args(["log", words[0]])
+        .arg(directory)
+        .args(&words[1..]);
+    program::run(&mut command, VERIFY_TIMEOUT)
+}
+
+/// A copy of a stopped node's data directory that ended in the middle: files come in the order of
+/// their names, checkpoints before partitions.
+#[test]
+fn a_half_copied_directory_is_told_as_what_it_is() {
+    let mut node = Node::start(System::Skein, &[]);
+    create(&node, TOPIC, &[("segment.bytes", "1048576")]);
+    append(&node, TOPIC, 0..BATCHES, BATCH_BYTES);
+    node.stop();
+    let parent = tempfile::tempdir().unwrap();
+    let (from, partition) = (node.data_directory(), format!("{TOPIC}-0"));
+    let copy = parent.path().join(&partition);
+    fs::create_dir(&copy).unwrap();
+    let copied = |name: &str| fs::copy(from.join(name), parent.path().join(name)).unwrap();
+    copied("recovery-point-offset-checkpoint");
+    copied("replication-offset-checkpoint");
+    let entries = fs::read_dir(from.join(&partition)).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let half = &names[..names.len() / 2];
+    for name in half {
+        fs::copy(from.join(&partition).join(name), copy.join(name)).unwrap();
+    }
+    let damaged = look(&node, &["verify"], &copy);
+    assert!(!damaged.succeeded(), "{damaged}");
+    // The node had flushed and acknowledged more than there is.
+    for told in [
+        "the recovery point is 700",
+        "the high watermark is 700",
+        "and the log ends at",
+    ] {
+        assert!(damaged.stdout.contains(told), "{told}: {damaged}");
+    }
+    // Cut in the middle of a file, and with a whole one missing before it.
+    let is_log = |name: &&std::ffi::OsString| name.to_str().unwrap().ends_with(".log");
+    let logs: Vec<_> = half.iter().filter(is_log).collect();
+    assert!(logs.len() > 1, "{logs:?}");
+    let last = copy.join(logs[logs.len() - 1]);
+    let length = fs::metadata(&last).unwrap().len();
+    let file = fs::File::options().write(true).open(&last).unwrap();
+    file.set_len(length - 1_000).unwrap();
+    let torn = look(&node, &["verify"], &copy);
+    assert!(
+        !torn.succeeded() && torn.stdout.contains("up to the end of the file"),
+        "{torn}"
+    );
+    fs::remove_file(copy.join(logs[0])).unwrap();
+    let gap = look(&node, &["verify"], &copy);
+    assert!(
+        !gap.succeeded() && gap.stdout.contains("an index without its log"),
+        "{gap}"
+    );
+    // What it was copied from is whole.
+    let whole = verify(&node, TOPIC);
+    assert!(whole.succeeded(), "{whole}");
+}
+
+#[test]
+fn a_checkpoint_of_garbage_is_told_with_its_path_and_the_node_starts_without_it() {
+    let mut node = Node::start(System::Skein, &[]);
+    create(&node, TOPIC, &[("segment.bytes", "1048576")]);
+    append(&node, TOPIC, 0..BATCHES, BATCH_BYTES);
+    for name in [
+        "recovery-point-offset-checkpoint",
+        "replication-offset-checkpoint",
+    ] {
+        for garbage in [
+            "rubbish\n",
+            "0\n1\ndamaged 0\n",
+            "0\n7\ndamaged 0 700\n",
+            "\u{0}\u{0}",
+        ] {
+            node.stop();
+            let path = node.data_directory().join(name);
+            fs::write(&path, garbage).unwrap();
+            let told = verify(&node, TOPIC);
+            let is_named = told.stdout.contains(name) || told.stderr.contains(name);
+            assert!(!told.succeeded() && is_named, "{garbage:?}: {told}");
+            node.start_again();
+            assert_holds(&node, TOPIC, BATCHES);
+        }
+    }
+    // What was garbled is written anew.
+    node.stop();
+    let whole = verify(&node, TOPIC);
+    assert!(whole.succeeded(), "{whole}");
+}
+
+/// `dump` and `locate` of a partition that is written to, rolled and shortened meanwhile.
+#[test]
+fn what_a_running_node_writes_is_dumped_and_located() {
+    let settings = [
+        ("log.retention.check.interval.ms", "100"),
+        ("log.segment.delete.delay.ms", "50"),
+    ];
+    let node = Node::start(System::Skein, &settings);
+    let small = ("segment.bytes", "1048576");
+    create(&node, TOPIC, &[small, ("retention.bytes", "20000000")]);
+    append(&node, TOPIC, 0..BATCHES, BATCH_BYTES);
+    let (is_over, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (node, is_over, written) = (&node, &is_over, &written);
+    let directory = node.data_directory().join(format!("{TOPIC}-0"));
+    std::thread::scope(|scope| {
+        scope.spawn(move || write_until(node, TOPIC, is_over, written));
+        let mut looks = Vec::new();
+        for _ in 0..5 {
+            looks.push((None, look(node, &["dump"], &directory)));
+            // Acknowledged before, and well within what retention keeps.
+            let offset = BATCHES + written.load(Ordering::SeqCst);
+            let offset = offset.saturating_sub(20).max(1).to_string();
+            let located = look(node, &["locate", "--offset", &offset], &directory);
+            looks.push((Some(offset), located));
+        }
+        is_over.store(true, Ordering::SeqCst);
+        for (offset, look) in looks {
+            assert!(look.succeeded(), "{look}{}", node.log_tail());
+            if let Some(offset) = offset {
+                let record = format!("offset {offset},");
+                assert!(look.stdout.contains(&record), "{record}: {look}");
+            }
+        }
+    });
+    assert!(
+        written.load(Ordering::SeqCst) > 0,
+        "nothing was written meanwhile"
+    );
+}

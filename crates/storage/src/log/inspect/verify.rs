@@ -149,6 +149,7 @@ pub fn verify_partition(
     for number in 0..files.segments.len() {
         verify.segment(number)?;
     }
+    verify.read_checkpoints()?;
     verify.compare_checkpoints();
     verify.others()?;
     Ok(verify.verified)

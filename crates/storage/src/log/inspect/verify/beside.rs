@@ -14,15 +14,41 @@ use skein_types::Offset;
 
 use super::{REMEDY_INDEX, REMEDY_LEFTOVER, Verify, Weight};
 use crate::StorageError;
-use crate::log::inspect::partition::{FileName, read_small_file};
+use crate::log::inspect::partition::{CHECKPOINTS, FileName, read_checkpoint, read_small_file};
 use crate::log::segment_times;
 
 const REMEDY_SNAPSHOT: &str = "stop the node and remove the file; producers are read from an older \
                                snapshot and the batches behind it";
+const REMEDY_GARBLED: &str = "nothing: the next start of the node reads it as missing, which costs \
+                              time, and writes it anew; check the device";
 const REMEDY_CHECKPOINT: &str = "acknowledged records are gone from the end of the log: restore \
                                  its last segment from a backup or another replica";
 
 impl Verify<'_> {
+    /// A checkpoint that cannot be read says nothing of any partition.
+    pub(super) fn read_checkpoints(&mut self) -> Result<(), StorageError> {
+        let is_partition = self.files.partition.is_some();
+        let Some(above) = self.files.directory.parent().filter(|_| is_partition) else {
+            return Ok(());
+        };
+        for (name, _) in CHECKPOINTS {
+            let path = above.join(name);
+            let garbage = match read_checkpoint(self.disk, &path) {
+                Err(StorageError::Format { line, reason, .. }) => format!("line {line}: {reason}"),
+                read => {
+                    read?;
+                    continue;
+                }
+            };
+            // Kafka makes the file long before it has something to write there.
+            let content = read_small_file(self.disk, &path)?;
+            if content.is_some_and(|content| !content.is_empty()) {
+                self.add(Weight::Damage, &path, (None, None), garbage, REMEDY_GARBLED);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn compare_checkpoints(&mut self) {
         let end = self.verified.end_offset;
         if self.files.segments.is_empty() || self.is_broken {
