@@ -142,7 +142,6 @@ impl Log {
         }
         self.write_changed_epochs()?;
         self.flush_all(now)?;
-        snapshots::prune(&self.home, self.view().base_offset(0), self.log_end_offset)?;
         self.home.directory.end_log(&self.home.partition);
         Ok(self.recovery_point)
     }
