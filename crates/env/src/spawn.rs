@@ -7,6 +7,7 @@
 //!   so that no amount of data traffic delays them;
 //! - offloaded work runs on a bounded number of threads and waits in a bounded queue, each lane's
 //!   on its own: a data disk that hangs does not keep Raft from its log;
+//! - what nobody waits for ([`Lane::Background`]) gets the processor time that others leave;
 //! - in the simulation the seed decides when a ready task really runs, and killing a node aborts
 //!   all of its tasks.
 //!
@@ -21,6 +22,9 @@ pub enum Lane {
     Data,
     /// Raft, controller, heartbeats: a runtime on its own thread.
     Control,
+    /// What nobody waits for, such as compaction. Its tasks run with those of the data lane; its
+    /// blocking work has threads of its own, which give way to all others.
+    Background,
 }
 
 /// A thread of this process, as the system numbers it; never 0.

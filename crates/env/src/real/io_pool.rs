@@ -28,6 +28,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 type Work = Box<dyn FnOnce() + Send>;
 type Outcome = Result<(), Box<dyn Any + Send>>;
 
+/// How willingly a thread gives way to others: the system's nice value, 0 to 19.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Niceness(pub(crate) i32);
+
+impl Niceness {
+    /// As willingly as the thread that starts it.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Takes effect on the calling thread, for good: the way back needs a privilege.
+    fn take_effect(self) {
+        if self != Self::NONE {
+            // Only a hint: where it is refused, the thread is as all others.
+            let _ = rustix::process::setpriority_process(None, self.0);
+        }
+    }
+}
+
 /// The pool; dropped, it ends its threads after what is queued.
 pub(crate) struct IoPool {
     shared: Arc<Shared>,
@@ -36,7 +53,12 @@ pub(crate) struct IoPool {
 
 impl IoPool {
     /// Starts `threads` threads, whose names have `name` in them.
-    pub(crate) fn new(name: &str, threads: usize, queue_max: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        name: &str,
+        threads: usize,
+        queue_max: usize,
+        niceness: Niceness,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let pool = Self {
             shared,
@@ -47,7 +69,10 @@ impl IoPool {
             shared.queue.lock().threads += 1;
             let started = thread::Builder::new()
                 .name(format!("skein-{name}-{number}"))
-                .spawn(move || shared.run_jobs());
+                .spawn(move || {
+                    niceness.take_effect();
+                    shared.run_jobs();
+                });
             if let Err(error) = started {
                 pool.shared.queue.lock().threads -= 1;
                 return Err(error);

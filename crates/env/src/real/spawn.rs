@@ -2,10 +2,10 @@
 //!
 //! Input and output: as in [`crate::Spawn`].
 //!
-//! Invariant: neither a task nor blocking work of the control lane ever runs on a thread of the
-//! data lane, or waits for one.
+//! Invariant: neither a task nor blocking work of the control lane ever runs on a thread of another
+//! lane, or waits for one.
 //!
-//! Source: `proc_pid_stat(5)` for a thread's state.
+//! Source: `proc_pid_stat(5)` for a thread's state; `sched(7)` for what a nice value does.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::real::io_pool::IoPool;
+use crate::real::io_pool::{IoPool, Niceness};
 use crate::{BoxFuture, Lane, Spawn, TaskHandle, ThreadNumber};
 
 /// Jobs that wait for a thread of a pool before [`Spawn::offload`] makes its callers wait, for each
@@ -24,6 +24,14 @@ const QUEUED_JOBS_PER_IO_THREAD: usize = 64;
 /// Threads for blocking work of the control lane: the metadata log needs one, and a snapshot, which
 /// takes longer, another.
 const CONTROL_IO_THREADS: usize = 2;
+
+/// Threads for blocking work of the background lane.
+const BACKGROUND_IO_THREADS: usize = 2;
+
+/// How nice they are: beside a thread that always wants to run they get a tenth of a processor, and
+/// a thread that wakes up takes the processor from them at once. Not the nicest: a node that is
+/// busy for days must be compacted all the same.
+const BACKGROUND_NICENESS: Niceness = Niceness(10);
 
 /// Two tokio runtimes, and a pool of threads for each.
 pub struct RealSpawn {
@@ -36,22 +44,27 @@ pub struct RealSpawn {
 pub(super) struct IoPools {
     data: IoPool,
     control: IoPool,
+    background: IoPool,
 }
 
 impl IoPools {
-    /// Starts `data_threads` threads, and those of the control lane.
+    /// Starts `data_threads` threads, and those of the other lanes.
     pub(super) fn new(data_threads: usize) -> io::Result<Self> {
-        let pool = |name, threads| IoPool::new(name, threads, threads * QUEUED_JOBS_PER_IO_THREAD);
+        let pool = |name, threads, niceness| {
+            IoPool::new(name, threads, threads * QUEUED_JOBS_PER_IO_THREAD, niceness)
+        };
         Ok(Self {
-            data: pool("io", data_threads.max(1))?,
-            control: pool("control-io", CONTROL_IO_THREADS)?,
+            data: pool("io", data_threads.max(1), Niceness::NONE)?,
+            control: pool("control-io", CONTROL_IO_THREADS, Niceness::NONE)?,
+            background: pool("background", BACKGROUND_IO_THREADS, BACKGROUND_NICENESS)?,
         })
     }
 
     /// Ends the threads after what is queued; says whether all of them ended before `deadline`.
     pub(super) fn finish(&self, deadline: Instant) -> bool {
         let data = self.data.finish(deadline);
-        self.control.finish(deadline) && data
+        let background = self.background.finish(deadline);
+        self.control.finish(deadline) && data && background
     }
 }
 
@@ -77,7 +90,7 @@ impl Spawn for RealSpawn {
         future: BoxFuture<'static, ()>,
     ) -> Box<dyn TaskHandle> {
         let runtime = match lane {
-            Lane::Data => &self.data,
+            Lane::Data | Lane::Background => &self.data,
             Lane::Control => &self.control,
         };
         Box::new(RealTask {
@@ -94,6 +107,7 @@ impl Spawn for RealSpawn {
         let pool = match lane {
             Lane::Data => &self.pools.data,
             Lane::Control => &self.pools.control,
+            Lane::Background => &self.pools.background,
         };
         Box::pin(pool.submit(name, work))
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use super::io_pool::IoPool;
+use rustix::process::getpriority_process;
+
+use super::io_pool::{IoPool, Niceness};
 use super::*;
 use crate::{Lane, ListenOptions};
 
@@ -119,9 +121,25 @@ fn blocking_work_of_the_control_lane_does_not_wait_for_that_of_the_data_lane() {
 }
 
 #[test]
+fn background_work_gives_way_and_no_other_does() {
+    let world = world();
+    let env = world.env();
+    let own = getpriority_process(None).unwrap();
+    let niceness = |lane| {
+        let ask = || getpriority_process(None).unwrap();
+        world.block_on(env.offload_on(lane, "nice", ask)).unwrap()
+    };
+    assert_eq!(niceness(Lane::Data), own);
+    assert_eq!(niceness(Lane::Control), own);
+    assert!(niceness(Lane::Background) > own || own >= 10);
+    drop(env);
+    finish(world);
+}
+
+#[test]
 fn work_beyond_the_queue_waits_and_all_of_it_runs_though_its_future_is_dropped() {
     const JOBS: usize = 40;
-    let pool = IoPool::new("test", 1, 4).unwrap();
+    let pool = IoPool::new("test", 1, 4, Niceness::NONE).unwrap();
     let gate = Arc::new(Barrier::new(2));
     let runs = Arc::new(AtomicUsize::new(0));
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
