@@ -28,9 +28,9 @@ pub use directory::create_directory;
 pub use error::{Severity, StorageError};
 pub use log::{
     APPEND_MAX_BYTES, Appended, BatchPlace, CleanedSegment, Compaction, CompactionBudget,
-    CompactionError, CompactionSettings, CompactionSource, CompactionStats, CompactionStep, Cut,
-    DeletedSegment, Dirty, FileRange, FlushPlan, FlushScope, Flushed, FoundRecord, Log, LogView,
-    OpenedLog, ReadError, Recovery, Swapped, TimestampOffset, Truncated, inspect,
+    CompactionError, CompactionSettings, CompactionSource, CompactionStats, CompactionStep,
+    Completion, Cut, DeletedSegment, Dirty, FileRange, FlushPlan, FlushScope, Flushed, FoundRecord,
+    Log, LogView, OpenedLog, ReadError, Recovery, Swapped, TimestampOffset, Truncated, inspect,
 };
 pub use log_config::LogConfig;
 pub use log_directory::{

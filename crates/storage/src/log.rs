@@ -70,7 +70,7 @@ use active::ActiveSegment;
 pub use batch_places::BatchPlace;
 pub use compaction::{
     CleanedSegment, Compaction, CompactionBudget, CompactionError, CompactionSettings,
-    CompactionSource, CompactionStats, CompactionStep, Dirty, Swapped,
+    CompactionSource, CompactionStats, CompactionStep, Completion, Dirty, Swapped,
 };
 use flush::FlushState;
 pub use flush::{FlushPlan, FlushScope, Flushed};

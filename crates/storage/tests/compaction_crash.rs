@@ -146,8 +146,8 @@ fn compact(directory: &LogDirectory, log: &mut Log) -> Result<bool, CompactionEr
     };
     let mut compaction = Compaction::new(source, dirty, &settings, budget, NOW);
     loop {
-        match compaction.step()? {
-            CompactionStep::Worked(_) => {}
+        match compaction.step(usize::MAX)? {
+            CompactionStep::Worked(_) | CompactionStep::Starved(_) => {}
             CompactionStep::Cleaned(cleaned) => match log.swap_compacted(&cleaned)? {
                 Swapped::Done(files) => {
                     for file in files {
@@ -157,7 +157,7 @@ fn compact(directory: &LogDirectory, log: &mut Log) -> Result<bool, CompactionEr
                 Swapped::Stale => panic!("nobody was faster"),
             },
             CompactionStep::Ended(stats) => {
-                log.complete_compaction(&compaction, &stats)?;
+                log.complete_compaction(compaction.completion())?;
                 return Ok(stats.end > stats.start);
             }
         }

@@ -52,7 +52,7 @@ mod swap;
 
 pub use cleaned::CleanedSegment;
 pub use dirty::{CompactionSettings, Dirty};
-pub use pass::{Compaction, CompactionBudget, CompactionStats, CompactionStep};
+pub use pass::{Compaction, CompactionBudget, CompactionStats, CompactionStep, Completion};
 use rules::LastBatches;
 pub use swap::Swapped;
 pub(super) use swap::finish as finish_swap;

@@ -115,15 +115,20 @@ fn finish_swaps(home: &Home, found: &mut Found, is_compacting: bool) -> Result<(
             atomic_file::remove(disk, &from)?;
             continue;
         }
-        let (end, size) = extent(home, &from, base_offset)?;
+        let Extent {
+            end_offset,
+            gaps_end,
+            size,
+        } = extent(home, &from, base_offset)?;
         let replaced: Vec<Offset> = found
             .segments
-            .range(base_offset..end)
+            .range(base_offset..end_offset)
             .map(|(base, _)| *base)
             .collect();
         if !is_compacting {
-            // The policy has changed since: only the checkpoint says that its gaps are legal.
-            checkpoint_gaps(home, end)?;
+            // The policy has changed since: only the checkpoint says that its gaps are legal. What
+            // is behind the last of them may not be compacted yet: the table of keys was full.
+            checkpoint_gaps(home, gaps_end)?;
         }
         compaction::finish_swap(home, base_offset, &replaced)?;
         for replaced in replaced {
@@ -143,12 +148,20 @@ fn checkpoint_gaps(home: &Home, end: Offset) -> Result<(), StorageError> {
     home.directory.set_checkpointed(file, &home.partition, end)
 }
 
-/// The end offset and the size of a finished replacement.
+/// A finished replacement.
+struct Extent {
+    end_offset: Offset,
+    /// Behind this offset none is missing.
+    gaps_end: Offset,
+    /// In bytes.
+    size: u64,
+}
+
 fn extent(
     home: &Home,
     path: &std::path::Path,
     base_offset: Offset,
-) -> Result<(Offset, u64), StorageError> {
+) -> Result<Extent, StorageError> {
     let file = home
         .disk()
         .open(path, OpenMode::Read)
@@ -156,20 +169,31 @@ fn extent(
     let size = file
         .length()
         .map_err(|source| StorageError::io("stat", path, source))?;
+    let (mut gaps_end, mut before) = (base_offset, base_offset);
     let mut walk = BatchWalk {
         expected: base_offset,
         dense_from: Offset(i64::MAX),
         end: Offset(i64::MAX),
         verify_from: Offset::ZERO,
-        visit: |_: Visited<'_>| Ok(()),
+        visit: |visited: Visited<'_>| {
+            if visited.header.base_offset > before {
+                gaps_end = visited.header.base_offset;
+            }
+            before = visited.header.next_offset();
+            Ok(())
+        },
     };
     let scan = scan_frames(&*file, path, 0..size, &mut walk)?;
     match scan.fault {
         Some(reason) => Err(StorageError::corrupt(path, scan.end, reason)),
-        None => Ok((
-            walk.expected.max(Offset(base_offset.0.saturating_add(1))),
-            size,
-        )),
+        None => {
+            let end_offset = walk.expected.max(Offset(base_offset.0.saturating_add(1)));
+            Ok(Extent {
+                end_offset,
+                gaps_end,
+                size,
+            })
+        }
     }
 }
 

@@ -9,17 +9,21 @@
 //!
 //! Invariants:
 //! - a step reads and writes about [`STEP_BYTES`], or one batch if that is longer;
-//! - memory: the table of keys, two buffers, and one batch as it is packed and unpacked;
+//! - memory: the table of keys, two buffers, and one batch as it is packed and unpacked, to no more
+//!   than the step is given; a batch that it ended at is judged by the next one as if for the first
+//!   time;
 //! - groups are written in the order of their offsets: a record goes only when its later one is in
 //!   a segment that is behind it, on the disk and flushed;
 //! - after an error nothing is left of what was being written.
 //!
 //! Source: `Cleaner.doClean`, `buildOffsetMap` of Kafka 4.1.1.
 
-use std::ops::Range;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use skein_record::{BatchError, BatchHeader, BatchView, EndTxnMarker, Retained, retain};
+use skein_record::{
+    BatchError, BatchHeader, BatchView, CompressionError, EndTxnMarker, Retained, retain,
+};
 use skein_types::{Millis, Offset};
 
 use super::super::batches::Headers;
@@ -50,7 +54,8 @@ pub struct CompactionBudget {
     pub load_factor: f64,
     /// Memory for reading and writing, in bytes.
     pub io_buffer_bytes: usize,
-    /// Records of one batch are unpacked to at most this many bytes.
+    /// Records of one batch are unpacked to at most this many bytes; a log with one that has more
+    /// cannot be compacted.
     pub unpacked_max_bytes: usize,
     /// Random bits.
     pub hash_key: [u8; 16],
@@ -73,14 +78,59 @@ pub struct CompactionStats {
     pub bytes_after: u64,
 }
 
+/// The end of a compaction, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Completion {
+    /// How often the log had been truncated when it began.
+    pub(super) truncations: u64,
+    pub(super) end: Offset,
+}
+
 /// How far a step came.
 pub enum CompactionStep {
     /// It read and wrote so many bytes; there is more to do.
     Worked(u64),
+    /// It read and wrote so many bytes, and the next batch unpacks to more than it was given: the
+    /// next step needs [`CompactionBudget::unpacked_max_bytes`], and handles that batch alone.
+    Starved(u64),
     /// A segment is ready: swap it in with [`super::super::Log::swap_compacted`].
     Cleaned(Box<CleanedSegment>),
     /// All is done: tell the log with [`super::super::Log::complete_compaction`].
     Ended(CompactionStats),
+}
+
+/// How far a step may unpack a batch.
+#[derive(Clone, Copy)]
+struct Room {
+    bytes: usize,
+    /// No batch is given more.
+    is_all: bool,
+}
+
+impl Room {
+    fn new(bytes: usize, most: usize) -> Self {
+        Self {
+            bytes: bytes.min(most),
+            is_all: bytes >= most,
+        }
+    }
+
+    /// Bytes after which the step ends: all of the room is for one batch.
+    fn step_bytes(self) -> u64 {
+        if self.is_all { 1 } else { STEP_BYTES }
+    }
+
+    /// Whether this is for the next step, which has more room.
+    fn is_short(self, error: &BatchError) -> bool {
+        let is_too_large = matches!(
+            error,
+            BatchError::Compression {
+                source: CompressionError::TooLarge { .. },
+                ..
+            }
+        );
+        is_too_large && !self.is_all
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +145,8 @@ enum Stage {
 pub struct Compaction {
     source: CompactionSource,
     budget: CompactionBudget,
-    /// Segments from the log's first to the last dirty one, and the first dirty one of them.
+    /// Segments from the log's first to the last dirty one, and the first dirty one of them; from
+    /// the third stage on those of the group that is being written.
     segments: Vec<Arc<SealedSegment>>,
     first_dirty: usize,
     stage: Stage,
@@ -106,11 +157,13 @@ pub struct Compaction {
     /// Records that the scan has met.
     records: u64,
     rules: Rules,
-    groups: Vec<Range<usize>>,
-    group: usize,
+    /// What is to be written after that.
+    groups: VecDeque<Vec<Arc<SealedSegment>>>,
     writer: Option<Writer>,
-    /// Whether the group that is being written is what it was.
-    is_unchanged: bool,
+    /// Up to here the group's only segment stays as it is.
+    copied_end: u64,
+    /// What becomes of the batch there. To judge it twice might tell two things.
+    judged: Option<Retained>,
     stats: CompactionStats,
 }
 
@@ -147,10 +200,10 @@ impl Compaction {
             reader: None,
             records: 0,
             rules,
-            groups: Vec::new(),
-            group: 0,
+            groups: VecDeque::new(),
             writer: None,
-            is_unchanged: true,
+            copied_end: 0,
+            judged: None,
             stats: CompactionStats {
                 start: dirty.start,
                 end: dirty.start,
@@ -162,16 +215,18 @@ impl Compaction {
         }
     }
 
-    /// Goes on for a moment. Blocks for as long as the device takes.
+    /// Goes on for a moment, and unpacks no batch to more than `unpack_bytes`. Blocks for as long
+    /// as the device takes.
     ///
     /// # Errors
     /// What the disk says, and what is wrong with a batch; then the compaction has ended, and the
     /// log is as the last swap left it.
-    pub fn step(&mut self) -> Result<CompactionStep, CompactionError> {
+    pub fn step(&mut self, unpack_bytes: usize) -> Result<CompactionStep, CompactionError> {
+        let room = Room::new(unpack_bytes, self.budget.unpacked_max_bytes);
         let result = match self.stage {
-            Stage::Scan => self.scan(),
-            Stage::Map => self.map(),
-            Stage::Write => self.write(),
+            Stage::Scan => self.scan(room),
+            Stage::Map => self.map(room),
+            Stage::Write => self.write(room),
             Stage::Ended => Ok(CompactionStep::Ended(self.stats)),
         };
         if result.is_err() {
@@ -188,50 +243,65 @@ impl Compaction {
         }
     }
 
-    /// How often the log had been truncated when this began.
-    pub(super) fn truncations(&self) -> u64 {
-        self.source.truncations
+    /// What the log is to be told when all is done.
+    #[must_use]
+    pub fn completion(&self) -> Completion {
+        Completion {
+            truncations: self.source.truncations,
+            end: self.stats.end,
+        }
     }
 
-    fn scan(&mut self) -> Result<CompactionStep, CompactionError> {
+    fn scan(&mut self, room: Room) -> Result<CompactionStep, CompactionError> {
         let Some(segment) = self.segments.get(self.at).cloned() else {
             self.begin_map(self.rules.map_end);
             return Ok(CompactionStep::Worked(0));
         };
         let (file, path) = (segment.log()?, segment.path(FileKind::Log));
         let mut headers = Headers::new(&*file, &path, self.position..segment.end_position);
-        let mut read_bytes = 0;
+        let (mut read_bytes, mut is_starved) = (0, false);
         for _ in 0..SCAN_MAX_BATCHES {
             let Some((position, header)) = headers.next()? else {
                 (self.at, self.position) = (self.at + 1, 0);
                 break;
             };
-            self.position = position + header.size_in_bytes() as u64;
             read_bytes += skein_record::HEADER_BYTES as u64;
-            if header.last_offset() < self.stats.start {
-                continue;
-            }
-            if self.rules.transactions.aborted_count() == ABORTED_MAX {
+            let is_dirty = header.last_offset() >= self.stats.start;
+            if is_dirty && self.rules.transactions.aborted_count() == ABORTED_MAX {
                 self.begin_map(header.base_offset);
                 break;
             }
-            self.records += u64::from(header.records_count.cast_unsigned());
-            if !header.attributes.is_control() {
-                self.rules.transactions.on_batch(&header);
-                continue;
+            let mut marker = None;
+            if is_dirty && header.attributes.is_control() {
+                let mut bytes = vec![0; header.size_in_bytes()];
+                let filled = read_full(&*file, &path, &mut bytes, position)?;
+                let batch = BatchView::parse(&bytes[..filled]);
+                marker = match batch.and_then(|batch| marker_of(&batch, room.bytes)) {
+                    Ok(marker) => marker,
+                    Err(error) if room.is_short(&error) => {
+                        is_starved = true;
+                        break;
+                    }
+                    Err(error) => return Err(failed(&path, &header, position, error)),
+                };
             }
-            let mut bytes = vec![0; header.size_in_bytes()];
-            let filled = read_full(&*file, &path, &mut bytes, position)?;
-            let batch = BatchView::parse(&bytes[..filled]);
-            let batch = batch.map_err(|source| failed(&path, &header, position, source))?;
-            let marker = marker_of(&batch, self.budget.unpacked_max_bytes)
-                .map_err(|source| failed(&path, &header, position, source))?;
-            if let Some(marker) = marker {
-                self.rules.transactions.on_marker(&header, marker);
+            self.position = position + header.size_in_bytes() as u64;
+            if is_dirty {
+                self.scanned(&header, marker);
             }
         }
         self.stats.read_bytes += read_bytes;
-        Ok(CompactionStep::Worked(read_bytes))
+        Ok(worked(read_bytes, is_starved))
+    }
+
+    fn scanned(&mut self, header: &BatchHeader, marker: Option<EndTxnMarker>) {
+        self.records += u64::from(header.records_count.cast_unsigned());
+        if !header.attributes.is_control() {
+            self.rules.transactions.on_batch(header);
+        }
+        if let Some(marker) = marker {
+            self.rules.transactions.on_marker(header, marker);
+        }
     }
 
     /// What was scanned up to `end` is known.
@@ -249,7 +319,7 @@ impl Compaction {
         self.at = self.first_dirty;
     }
 
-    fn map(&mut self) -> Result<CompactionStep, CompactionError> {
+    fn map(&mut self, room: Room) -> Result<CompactionStep, CompactionError> {
         let Self {
             reader,
             rules,
@@ -264,8 +334,8 @@ impl Compaction {
         };
         let reader = open(reader, segment, budget)?;
         let path = reader.path().to_path_buf();
-        let mut read_bytes = 0;
-        while read_bytes < STEP_BYTES {
+        let (mut read_bytes, mut is_starved) = (0, false);
+        while read_bytes < room.step_bytes() {
             let Some((position, batch)) = reader.next()? else {
                 (self.reader, self.at) = (None, self.at + 1);
                 break;
@@ -279,15 +349,22 @@ impl Compaction {
             if header.last_offset() < stats.start || header.attributes.is_control() {
                 continue;
             }
-            let has_room = put_keys(&batch, stats.start, rules, budget.unpacked_max_bytes)
-                .map_err(|source| failed(&path, &header, position, source))?;
-            if !has_room {
-                self.begin_write()?;
-                break;
+            match put_keys(&batch, stats.start, rules, room.bytes) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.begin_write()?;
+                    break;
+                }
+                Err(error) if room.is_short(&error) => {
+                    reader.go_back_to(position);
+                    is_starved = true;
+                    break;
+                }
+                Err(error) => return Err(failed(&path, &header, position, error)),
             }
         }
         self.stats.read_bytes += read_bytes;
-        Ok(CompactionStep::Worked(read_bytes))
+        Ok(worked(read_bytes, is_starved))
     }
 
     fn begin_write(&mut self) -> Result<(), StorageError> {
@@ -302,52 +379,55 @@ impl Compaction {
                 size: segment.end_position,
             })
             .collect();
-        self.groups = groups::group(&extents, &self.source.config);
+        let mut segments = std::mem::take(&mut self.segments).into_iter();
+        for group in groups::group(&extents, &self.source.config) {
+            self.groups
+                .push_back(segments.by_ref().take(group.len()).collect());
+        }
+        // What was replaced is let go of group by group: a file that is held keeps its room.
+        self.source.sealed = Arc::default();
         self.reader = None;
         self.stage = Stage::Write;
         self.stats.end = map_end;
         Ok(())
     }
 
-    fn write(&mut self) -> Result<CompactionStep, CompactionError> {
-        let Some(group) = self.groups.get(self.group).cloned() else {
-            self.stage = Stage::Ended;
-            return Ok(CompactionStep::Ended(self.stats));
-        };
-        if self.writer.is_none() {
-            self.at = group.start;
-            self.is_unchanged = true;
-            let base_offset = self.segments[group.start].base_offset;
-            self.writer = Some(Writer::create(
-                &self.source.home,
-                base_offset,
-                &self.source.config,
-                self.budget.io_buffer_bytes / 2,
-            )?);
+    fn write(&mut self, room: Room) -> Result<CompactionStep, CompactionError> {
+        if self.segments.is_empty() {
+            let Some(group) = self.groups.pop_front() else {
+                self.stage = Stage::Ended;
+                return Ok(CompactionStep::Ended(self.stats));
+            };
+            self.segments = group;
+            self.at = 0;
+            (self.copied_end, self.judged) = (0, None);
+            // Of a single segment nothing is written before something of it goes.
+            self.writer = match self.segments.len() {
+                1 => None,
+                _ => Some(self.create_writer()?),
+            };
         }
-        if self.at < group.end {
-            return self.write_some(&group).map(CompactionStep::Worked);
+        if self.at < self.segments.len() {
+            return self.write_some(room);
         }
-        self.finish_group(&group)
+        self.finish_group()
     }
 
-    fn write_some(&mut self, group: &Range<usize>) -> Result<u64, CompactionError> {
+    fn create_writer(&self) -> Result<Writer, StorageError> {
+        let source = &self.source;
+        let base_offset = self.segments[0].base_offset;
+        let buffer_bytes = self.budget.io_buffer_bytes / 2;
+        Writer::create(&source.home, base_offset, &source.config, buffer_bytes)
+    }
+
+    fn write_some(&mut self, room: Room) -> Result<CompactionStep, CompactionError> {
         let segment = Arc::clone(&self.segments[self.at]);
-        let later = &self.segments[self.at + 1..group.end];
+        let later = &self.segments[self.at + 1..];
         let is_last_segment = later.iter().all(|segment| segment.end_position == 0);
-        let Self {
-            reader,
-            rules,
-            budget,
-            writer,
-            ..
-        } = self;
-        let (reader, Some(writer)) = (open(reader, &segment, budget)?, writer) else {
-            return Ok(0);
-        };
+        let reader = open(&mut self.reader, &segment, &self.budget)?;
         let path = reader.path().to_path_buf();
-        let (mut read_bytes, mut written_bytes) = (0, 0);
-        while read_bytes < STEP_BYTES {
+        let (mut read_bytes, mut written_bytes, mut is_starved) = (0, 0, false);
+        while read_bytes < room.step_bytes() {
             let Some((position, batch)) = reader.next()? else {
                 (self.reader, self.at) = (None, self.at + 1);
                 break;
@@ -355,40 +435,53 @@ impl Compaction {
             let (header, size) = (*batch.header(), batch.as_slice().len() as u64);
             read_bytes += size;
             let is_last = is_last_segment && position + size == segment.end_position;
-            let kept = judge(&batch, rules, is_last, budget.unpacked_max_bytes)
-                .map_err(|source| failed(&path, &header, position, source))?;
-            match kept {
-                Retained::Unchanged => {
+            let kept = match self.judged.take() {
+                judged if position < self.copied_end => {
+                    self.judged = judged;
+                    Ok(Retained::Unchanged)
+                }
+                Some(judged) => Ok(judged),
+                None => judge(&batch, &mut self.rules, is_last, room.bytes),
+            };
+            match (kept, &mut self.writer) {
+                (Ok(Retained::Unchanged), None) => {}
+                (Ok(Retained::Unchanged), Some(writer)) => {
                     writer.add(&header, batch.as_slice())?;
                     written_bytes += size;
                 }
-                Retained::Changed(left) => {
+                (Ok(Retained::Changed(left)), Some(writer)) => {
                     writer.add(left.header(), left.as_slice())?;
                     written_bytes += left.as_slice().len() as u64;
-                    self.is_unchanged = false;
                 }
-                Retained::Nothing => self.is_unchanged = false,
+                (Ok(Retained::Nothing), Some(_)) => {}
+                (Ok(changed), None) => {
+                    // From its beginning, now with somewhere to write to.
+                    (self.copied_end, self.judged) = (position, Some(changed));
+                    self.reader = None;
+                    self.writer = Some(self.create_writer()?);
+                    break;
+                }
+                (Err(error), _) if room.is_short(&error) => {
+                    reader.go_back_to(position);
+                    is_starved = true;
+                    break;
+                }
+                (Err(error), _) => return Err(failed(&path, &header, position, error)),
             }
         }
         self.stats.read_bytes += read_bytes;
         self.stats.written_bytes += written_bytes;
-        Ok(read_bytes + written_bytes)
+        Ok(worked(read_bytes + written_bytes, is_starved))
     }
 
-    fn finish_group(&mut self, group: &Range<usize>) -> Result<CompactionStep, CompactionError> {
-        self.group += 1;
-        let sources = self.segments[group.clone()].to_vec();
+    fn finish_group(&mut self) -> Result<CompactionStep, CompactionError> {
+        let sources = std::mem::take(&mut self.segments);
         let before: u64 = sources.iter().map(|segment| segment.end_position).sum();
         self.stats.bytes_before += before;
         let Some(writer) = self.writer.take() else {
-            return Ok(CompactionStep::Worked(0));
-        };
-        if self.is_unchanged && sources.len() == 1 {
-            drop(writer);
-            cleaned::discard_all(&self.source.home)?;
             self.stats.bytes_after += before;
             return Ok(CompactionStep::Worked(0));
-        }
+        };
         let (first, last) = (&sources[0], &sources[sources.len() - 1]);
         let (base_offset, end_offset) = (first.base_offset, last.end_offset);
         let finished = match writer.finish() {
@@ -411,6 +504,14 @@ impl Compaction {
             cleaned_end: end_offset.min(self.rules.map_end).max(self.stats.start),
             truncations: self.source.truncations,
         })))
+    }
+}
+
+fn worked(bytes: u64, is_starved: bool) -> CompactionStep {
+    if is_starved {
+        CompactionStep::Starved(bytes)
+    } else {
+        CompactionStep::Worked(bytes)
     }
 }
 

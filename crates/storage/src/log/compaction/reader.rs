@@ -77,6 +77,11 @@ impl BatchReader {
         Ok(Some((position, batch)))
     }
 
+    /// The next batch is the one at `position`, which was the last one.
+    pub(super) fn go_back_to(&mut self, position: u64) {
+        self.position = position;
+    }
+
     /// The `length` bytes at `position`, or as many as there are.
     fn get(&mut self, position: u64, length: usize) -> Result<&[u8], StorageError> {
         let buffered = self.start + self.buffer.len() as u64;

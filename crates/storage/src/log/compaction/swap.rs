@@ -33,8 +33,8 @@ use super::super::Log;
 use super::super::names::{self, FileKind};
 use super::super::retention::DeletedSegment;
 use super::super::segment::{SealedParts, SealedSegment};
+use super::Completion;
 use super::cleaned::{CleanedSegment, KINDS, cleaned_path};
-use super::{Compaction, CompactionStats};
 use crate::log_directory::CheckpointFile;
 use crate::{StorageError, atomic_file};
 
@@ -65,14 +65,10 @@ impl Log {
     ///
     /// # Errors
     /// What the disk says; then the next one does some of it again.
-    pub fn complete_compaction(
-        &mut self,
-        compaction: &Compaction,
-        stats: &CompactionStats,
-    ) -> Result<(), StorageError> {
+    pub fn complete_compaction(&mut self, completion: Completion) -> Result<(), StorageError> {
         self.check_writable()?;
-        if compaction.truncations() == self.flush.truncations() {
-            self.checkpoint_compacted(stats.end)?;
+        if completion.truncations == self.flush.truncations() {
+            self.checkpoint_compacted(completion.end)?;
         }
         Ok(())
     }

@@ -9,6 +9,9 @@ use super::*;
 
 const RETENTION: i64 = 500;
 
+/// A compressed batch of one record unpacks to less than this, one of several to more.
+const FEW_BYTES: usize = 150;
+
 pub(super) fn settings() -> CompactionSettings {
     CompactionSettings {
         min_cleanable_dirty_ratio: 0.0,
@@ -57,9 +60,14 @@ impl Log {
             return Ok(None);
         };
         let mut compaction = Compaction::new(source, dirty, &settings(), budget, Millis(now));
+        let mut unpack_bytes = FEW_BYTES;
         loop {
-            match compaction.step()? {
-                CompactionStep::Worked(_) => {}
+            match compaction.step(unpack_bytes)? {
+                CompactionStep::Worked(_) => unpack_bytes = FEW_BYTES,
+                CompactionStep::Starved(_) => {
+                    assert_eq!(unpack_bytes, FEW_BYTES, "it has all that there is");
+                    unpack_bytes = usize::MAX;
+                }
                 CompactionStep::Cleaned(cleaned) => {
                     let Swapped::Done(files) = self.swap_compacted(&cleaned)? else {
                         compaction.abandon();
@@ -70,7 +78,7 @@ impl Log {
                     }
                 }
                 CompactionStep::Ended(stats) => {
-                    self.complete_compaction(&compaction, &stats)?;
+                    self.complete_compaction(compaction.completion())?;
                     return Ok(Some(stats));
                 }
             }
@@ -103,7 +111,7 @@ fn bytes(builder: BatchBuilder) -> Vec<u8> {
     builder.build().unwrap().as_slice().to_vec()
 }
 
-fn append(log: &mut Log, records: &[(u8, Option<u8>)]) {
+pub(super) fn append(log: &mut Log, records: &[(u8, Option<u8>)]) {
     let base = log.log_end_offset().0;
     log.append_all(&[bytes(keyed(Codec::None, base, records))]);
 }
@@ -227,8 +235,8 @@ fn gaps_are_told_of_before_they_are_made() {
     let dirty = source.dirty(&settings(), Millis(2000)).unwrap().unwrap();
     let mut compaction = Compaction::new(source, dirty, &settings(), budget(1000), Millis(2000));
     loop {
-        match compaction.step().unwrap() {
-            CompactionStep::Worked(_) => {}
+        match compaction.step(usize::MAX).unwrap() {
+            CompactionStep::Worked(_) | CompactionStep::Starved(_) => {}
             CompactionStep::Cleaned(cleaned) => {
                 let swapped = log.swap_compacted(&cleaned).unwrap();
                 assert!(matches!(swapped, Swapped::Done(_)));
@@ -383,6 +391,39 @@ fn tombstones_stay_until_their_horizon_has_passed() {
 }
 
 #[test]
+fn a_segment_is_written_only_if_something_of_it_goes() {
+    let fixture = fixture();
+    let mut log = fixture.log(compacting());
+    for number in 0..40_u8 {
+        append(&mut log, &[(number, Some(number))]);
+    }
+    log.flush(Millis(1)).unwrap();
+    let segments = log.sealed.len();
+    let stats = log.compact(2000).unwrap();
+    assert_eq!(
+        (stats.written_bytes, stats.end),
+        (0, log.active.base_offset)
+    );
+    assert_eq!(stats.bytes_after, stats.bytes_before);
+    // Now the last batch of the second segment goes, and what is before it is copied.
+    let last = log.sealed[1].end_offset.0 - 1;
+    let mut expected = told(&log.view());
+    expected.retain(|(offset, ..)| *offset != last);
+    append(&mut log, &[(u8::try_from(last).unwrap(), Some(99))]);
+    log.roll(Millis(1)).unwrap();
+    log.flush(Millis(1)).unwrap();
+    expected.push((40, u8::try_from(last).unwrap(), Some(99)));
+    let second = log.sealed[1].end_position;
+    let stats = log.compact(2000).unwrap();
+    assert!(
+        0 < stats.written_bytes && stats.written_bytes <= second,
+        "{stats:?}"
+    );
+    assert_eq!(told(&log.view()), expected);
+    assert_eq!(log.sealed.len(), segments + 1);
+}
+
+#[test]
 fn a_table_that_is_too_small_takes_several_passes() {
     let fixture = fixture();
     let mut log = fixture.log(compacting());
@@ -504,7 +545,7 @@ fn a_truncation_or_retention_that_was_faster_ends_the_compaction() {
         let dirty = source.dirty(&settings(), Millis(2000)).unwrap().unwrap();
         let mut compaction = Compaction::new(source, dirty, &settings(), budget(100), Millis(2000));
         let cleaned = loop {
-            if let CompactionStep::Cleaned(cleaned) = compaction.step().unwrap() {
+            if let CompactionStep::Cleaned(cleaned) = compaction.step(usize::MAX).unwrap() {
                 break cleaned;
             }
         };
