@@ -11,8 +11,9 @@
 //!
 //! Invariants:
 //! - a log is compacted by one task at a time ([`Cleaner::take`]);
-//! - steps run on the offload pool, without the log; only the swap of a finished segment has
-//!   appends wait;
+//! - steps run on threads that give way to all others, without the log; only the swap of a finished
+//!   segment has appends wait;
+//! - what is unpacked is within the bound of the node (`unpacking.rs`);
 //! - a log with a batch that cannot be compacted is told of once, and left alone until the batch's
 //!   segment is gone or the node restarts; one for which there was no room, or nothing could be
 //!   done, rests for a while. Others go on.
@@ -24,10 +25,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use skein_env::Lane;
 use skein_partition::{Event, OfflineReason, PublishedRole};
 use skein_storage::{
     CleanedSegment, Compaction, CompactionBudget, CompactionError, CompactionSource,
-    CompactionStats, CompactionStep, Dirty, FlushScope, StorageError, Swapped,
+    CompactionStats, CompactionStep, Completion, Dirty, FlushScope, StorageError, Swapped,
 };
 use skein_types::{Millis, Offset, PartitionIndex, TopicId};
 use tokio::sync::oneshot;
@@ -42,6 +44,9 @@ use crate::unpacking::UNPACKED_MAX_BYTES;
 const IO_BUFFER_MIN_BYTES: usize = 64 * 1024;
 /// A task does not sleep for less than this between two steps: shorter pauses add up.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// What a step may unpack a batch to; one that unpacks to more gets a step of its own. It is
+/// reserved before the step, as nobody knows which batches it will meet.
+const STEP_UNPACKED_BYTES: usize = 16 * 1024 * 1024;
 
 /// A partition of one incarnation of its topic.
 type Name = (TopicId, PartitionIndex);
@@ -134,7 +139,16 @@ impl Cleaner {
         uncleanable.count()
     }
 
-    /// How long to pause for so many bytes at `bytes_per_second`.
+    /// Returns when so many bytes more may be read and written at `bytes_per_second`, by all tasks
+    /// together.
+    async fn pay(&self, bytes: u64, bytes_per_second: f64) {
+        let pause = self.pause(bytes, bytes_per_second);
+        if pause >= PAUSE_MIN {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// How long to pause for so many bytes.
     #[allow(clippy::cast_precision_loss)] // a duration
     fn pause(&self, bytes: u64, bytes_per_second: f64) -> Duration {
         let seconds = bytes as f64 / bytes_per_second.max(1.0);
@@ -162,12 +176,23 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         };
         let name = name_of(&replica);
         if shared.cleaner.take(name, first_of(&replica)) {
+            shared.metrics.compactions_running.inc();
             let state = compact(&shared, &replica).await;
+            shared.metrics.compactions_running.dec();
             shared.cleaner.give_back(name, state);
         }
         // Whoever else waits for this worker has a turn.
         tokio::task::yield_now().await;
     }
+}
+
+/// Runs a part of a compaction where it stands in nobody's way.
+async fn offload<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let env = &shared.env;
+    env.offload_on(Lane::Background, "compact", work).await
 }
 
 fn duration(millis: Millis) -> Duration {
@@ -217,7 +242,7 @@ async fn dirty_of(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Option<Dirty>
     let (settings, now) = (replica.compaction_settings(), shared.env.clock.now());
     let asked = *settings;
     let work = move || source.dirty(&asked, now);
-    match shared.env.offload("dirty", work).await? {
+    match offload(shared, work).await? {
         Ok(dirty) => dirty.filter(|dirty| dirty.is_due(&settings)),
         Err(error) => {
             let partition = &replica.name;
@@ -278,43 +303,69 @@ async fn pass(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Result<Compaction
         let dirty = source.dirty(&settings, now)?;
         Ok(dirty.map(|dirty| Compaction::new(source, dirty, &settings, budget, now)))
     };
-    let begun = shared.env.offload("compact", begin).await;
-    let mut compaction = begun.ok_or(Stop::Gone)??.ok_or(Stop::Gone)?;
-    let rate = shared.config.log.cleaner_io_max_bytes_per_second;
+    let begun = offload(shared, begin).await;
+    let compaction = begun.ok_or(Stop::Gone)??.ok_or(Stop::Gone)?;
+    let (compaction, result) = drive(shared, replica, compaction).await;
+    // To let go of a large table, and of files that have no name any more, takes a while.
+    offload(shared, move || drop(compaction)).await;
+    result
+}
+
+/// Takes step after step; the compaction too, if the node has not ended.
+async fn drive(
+    shared: &Arc<Shared>,
+    replica: &Arc<Replica>,
+    mut compaction: Compaction,
+) -> (Option<Compaction>, Result<CompactionStats, Stop>) {
+    let mut unpack_bytes = STEP_UNPACKED_BYTES;
     loop {
+        let permit = shared.unpack_budget.reserve(unpack_bytes).await;
         let work = move || {
-            let step = compaction.step();
+            let step = compaction.step(unpack_bytes);
+            drop(permit);
             (compaction, step)
         };
-        let (returned, step) = shared
-            .env
-            .offload("compact", work)
-            .await
-            .ok_or(Stop::Gone)?;
+        let Some((returned, step)) = offload(shared, work).await else {
+            return (None, Err(Stop::Gone));
+        };
         compaction = returned;
-        match step? {
-            CompactionStep::Worked(bytes) => {
-                shared.metrics.compaction_io_bytes.inc_by(bytes);
-                let pause = shared.cleaner.pause(bytes, rate);
-                if pause >= PAUSE_MIN {
-                    tokio::time::sleep(pause).await;
-                }
+        unpack_bytes = STEP_UNPACKED_BYTES;
+        let swapped = match step {
+            Ok(CompactionStep::Worked(bytes)) => {
+                work_was_done(shared, bytes).await;
+                Ok(true)
             }
-            CompactionStep::Cleaned(cleaned) => match swap(shared, replica, cleaned).await? {
-                true => {}
-                false => return Err(Stop::Gone),
-            },
-            CompactionStep::Ended(stats) => {
-                complete(replica, compaction, stats).await?;
-                return Ok(stats);
+            Ok(CompactionStep::Starved(bytes)) => {
+                unpack_bytes = UNPACKED_MAX_BYTES;
+                work_was_done(shared, bytes).await;
+                Ok(true)
             }
-        }
-        if !is_compacted_here(replica) {
-            let abandon = move || compaction.abandon();
-            shared.env.offload("compact", abandon).await;
-            return Err(Stop::Gone);
+            Ok(CompactionStep::Cleaned(cleaned)) => swap(shared, replica, cleaned).await,
+            Ok(CompactionStep::Ended(stats)) => {
+                let completed = complete(replica, compaction.completion()).await;
+                return (Some(compaction), completed.map(|()| stats));
+            }
+            Err(error) => Err(error.into()),
+        };
+        match swapped {
+            Ok(true) if is_compacted_here(replica) => {}
+            Ok(true) => {
+                let abandon = move || {
+                    compaction.abandon();
+                    compaction
+                };
+                return (offload(shared, abandon).await, Err(Stop::Gone));
+            }
+            Ok(false) => return (Some(compaction), Err(Stop::Gone)),
+            Err(stop) => return (Some(compaction), Err(stop)),
         }
     }
+}
+
+async fn work_was_done(shared: &Shared, bytes: u64) {
+    shared.metrics.compaction_io_bytes.inc_by(bytes);
+    let rate = shared.config.log.cleaner_io_max_bytes_per_second;
+    shared.cleaner.pay(bytes, rate).await;
 }
 
 /// The log as it is now, with the last batches of its producers.
@@ -362,11 +413,12 @@ async fn swap(
             reason: OfflineReason::CompactionFailed,
         });
         // Without a receiver the node is stopping; the next start removes the files.
-        let _ = sender.send((result, delay));
+        // What it holds is not let go of here, where appends wait.
+        let _ = sender.send((result, delay, cleaned));
         event
     }));
-    let (result, delay): (Result<Swapped, StorageError>, Millis) =
-        swapped.await.map_err(|_| Stop::Gone)?;
+    let (result, delay, cleaned) = swapped.await.map_err(|_| Stop::Gone)?;
+    offload(shared, move || drop(cleaned)).await;
     match result? {
         Swapped::Done(files) => {
             tasks::remove_segments(shared, delay, files);
@@ -376,15 +428,11 @@ async fn swap(
     }
 }
 
-async fn complete(
-    replica: &Arc<Replica>,
-    compaction: Compaction,
-    stats: CompactionStats,
-) -> Result<(), Stop> {
+async fn complete(replica: &Arc<Replica>, completion: Completion) -> Result<(), Stop> {
     let (sender, completed) = oneshot::channel();
     replica.send_on_errand(Box::new(move |log| {
         // Without a receiver the node is stopping.
-        let _ = sender.send(log.complete_compaction(&compaction, &stats));
+        let _ = sender.send(log.complete_compaction(completion));
         None
     }));
     completed.await.map_err(|_| Stop::Gone)??;

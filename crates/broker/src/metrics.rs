@@ -69,6 +69,8 @@ pub(crate) struct Metrics {
     pub(crate) fetches_cold: Counter,
     /// Compactions that came forward.
     pub(crate) compactions: Counter,
+    /// Logs that are being compacted.
+    pub(crate) compactions_running: Gauge,
     /// Bytes that compactions read and wrote.
     pub(crate) compaction_io_bytes: Counter,
     /// Bytes that logs have become shorter by.
@@ -110,6 +112,7 @@ impl Metrics {
             fetches_hot: Counter::default(),
             fetches_cold: Counter::default(),
             compactions: Counter::default(),
+            compactions_running: Gauge::default(),
             compaction_io_bytes: Counter::default(),
             compaction_reclaimed_bytes: Counter::default(),
             uncleanable_partitions: Gauge::default(),
@@ -210,6 +213,9 @@ impl Metrics {
         let registry = &mut self.registry;
         let compactions = self.compactions.clone();
         registry.register("compactions", "Compactions of logs", compactions);
+        let running = self.compactions_running.clone();
+        let help = "Logs that are being compacted";
+        registry.register("compactions_running", help, running);
         let bytes = self.compaction_io_bytes.clone();
         registry.register(
             "compaction_io_bytes",

@@ -360,14 +360,15 @@ pub(crate) fn remove_segments(shared: &Arc<Shared>, delay: Millis, segments: Vec
     spawn.spawn(Lane::Data, "remove-segments", Box::pin(task));
 }
 
-/// Runs `remove` on the offload pool after `delay`.
+/// Runs `remove` in the background after `delay`.
 pub(crate) async fn remove_later(
     shared: Arc<Shared>,
     delay: Millis,
     remove: impl FnOnce() + Send + 'static,
 ) {
     tokio::time::sleep(duration(delay)).await;
-    shared.env.offload("remove", remove).await;
+    let env = &shared.env;
+    env.offload_on(Lane::Background, "remove", remove).await;
 }
 
 /// Flushes what `flush.ms` says, and forgets silent producers.

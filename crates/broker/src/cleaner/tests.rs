@@ -62,6 +62,26 @@ async fn all_tasks_together_keep_to_the_rate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_pays_waits_for_what_all_have_used() {
+    let cleaner = Arc::new(Cleaner::default());
+    let started = Instant::now();
+    let tasks: Vec<_> = (0..3)
+        .map(|_| {
+            let cleaner = Arc::clone(&cleaner);
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    cleaner.pay(1_000, 10_000.0).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(started.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_limit_nobody_pauses() {
     let cleaner = Cleaner::default();
     assert!(cleaner.pause(u64::MAX, f64::MAX) < PAUSE_MIN);
