@@ -40,12 +40,38 @@ pub(crate) enum Metric {
     MemoryIdle,
     MemoryLoaded,
     Segments(OfSegments, Where),
-    CompactionTime,
-    CompactionLeft,
-    CompactionMemory,
-    CompactionAloneP99,
-    CompactionBesideP99,
-    CompactionP99Ratio,
+    Compaction(OfCompaction),
+}
+
+/// What is measured of a compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfCompaction {
+    Time,
+    Left,
+    Memory,
+    OthersAlone,
+    OthersMeanwhile,
+    OthersRatio,
+    OwnAlone,
+    OwnMeanwhile,
+    OwnRatio,
+}
+
+impl OfCompaction {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, SkeinAtMost};
+        match self {
+            Self::Time => ("compaction of one log", "s", None),
+            Self::Left => ("  what is left of it", "×", None),
+            Self::Memory => ("  peak resident memory", "MB", SkeinAtMost(256.0)),
+            Self::OthersAlone => ("  produce to other logs, alone, p99", "ms", None),
+            Self::OthersMeanwhile => ("    meanwhile", "ms", None),
+            Self::OthersRatio => ("    meanwhile / alone", "×", SkeinAtMost(1.2)),
+            Self::OwnAlone => ("  produce to this log, alone, p99", "ms", None),
+            Self::OwnMeanwhile => ("    meanwhile", "ms", None),
+            Self::OwnRatio => ("    meanwhile / alone", "×", SkeinAtMost(1.2)),
+        }
+    }
 }
 
 /// What is measured of a node with very many segments.
@@ -162,12 +188,7 @@ impl Metric {
             Self::StartToFirstProduce => ("start to first produce", "ms", SkeinAtMost(200.0)),
             Self::MemoryIdle => ("resident memory, idle", "MB", SkeinAtMost(40.0)),
             Self::MemoryLoaded => ("  after load", "MB", None),
-            Self::CompactionTime => ("compaction of one log", "s", None),
-            Self::CompactionLeft => ("  what is left of it", "×", None),
-            Self::CompactionMemory => ("  peak resident memory", "MB", SkeinAtMost(256.0)),
-            Self::CompactionAloneP99 => ("  side requests before, p99", "ms", None),
-            Self::CompactionBesideP99 => ("  side requests meanwhile, p99", "ms", None),
-            Self::CompactionP99Ratio => ("  meanwhile / before", "×", SkeinAtMost(1.2)),
+            Self::Compaction(what) => what.definition(),
             Self::Segments(what, Where::Wide) => what.definition(),
             Self::Segments(what, Where::Deep) => {
                 let (_, unit, bar) = what.definition();

@@ -15,7 +15,7 @@ use skein_tests::System;
 
 use crate::broker::{Broker, FIRST_OFFSET};
 use crate::loader::{Loader, Seen};
-use crate::metrics::{Metric, OfProduce, Results};
+use crate::metrics::{Metric, OfCompaction, OfProduce, Results};
 use crate::process::float;
 use crate::segments::{self, Shape};
 use crate::{Outcome, compaction, machine, side, statistics, table};
@@ -160,16 +160,19 @@ impl Run<'_> {
                     compaction::measure(&broker, "compacted", "side", bytes, batch_bytes);
                 let measured = broker.explain(measured)?;
                 broker.stop()?;
-                let ratio = measured.beside_p99_ms / measured.alone_p99_ms;
-                for (metric, value) in [
-                    (Metric::CompactionTime, measured.seconds),
-                    (Metric::CompactionLeft, measured.left),
-                    (Metric::CompactionMemory, measured.peak_resident_mb),
-                    (Metric::CompactionAloneP99, measured.alone_p99_ms),
-                    (Metric::CompactionBesideP99, measured.beside_p99_ms),
-                    (Metric::CompactionP99Ratio, ratio),
+                let (others, own) = (measured.others, measured.own);
+                for (what, value) in [
+                    (OfCompaction::Time, measured.seconds),
+                    (OfCompaction::Left, measured.left),
+                    (OfCompaction::Memory, measured.peak_resident_mb),
+                    (OfCompaction::OthersAlone, others.alone),
+                    (OfCompaction::OthersMeanwhile, others.meanwhile),
+                    (OfCompaction::OthersRatio, others.meanwhile / others.alone),
+                    (OfCompaction::OwnAlone, own.alone),
+                    (OfCompaction::OwnMeanwhile, own.meanwhile),
+                    (OfCompaction::OwnRatio, own.meanwhile / own.alone),
                 ] {
-                    self.add(metric, system, value);
+                    self.add(Metric::Compaction(what), system, value);
                 }
             }
         }

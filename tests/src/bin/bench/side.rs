@@ -22,12 +22,48 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
 /// Of the value of a produced record.
 pub(crate) const RECORD_BYTES: usize = 100;
 
-/// Sends requests for a `duration` and returns their latencies.
+/// One connection: where it writes, and what.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) batch: Vec<u8>,
+    /// Whether every second request is a Metadata request.
+    pub(crate) asks_metadata: bool,
+}
+
+/// Sends the side requests for a `duration` and returns their latencies.
 pub(crate) fn latencies(port: u16, topic: &str, duration: Duration) -> Outcome<Vec<f64>> {
+    let batch = Batch::of([[b'x'; RECORD_BYTES]]).encode();
+    let connections: Vec<_> = (0..CONNECTIONS)
+        .map(|partition| Asked {
+            topic,
+            partition,
+            batch: batch.clone(),
+            asks_metadata: true,
+        })
+        .collect();
+    let mut all = each(port, &connections, duration)?.concat();
+    all.sort_by(f64::total_cmp);
+    Ok(all)
+}
+
+/// Sends requests for a `duration`: the latencies of each connection, in the order of its requests.
+pub(crate) fn each(
+    port: u16,
+    connections: &[Asked<'_>],
+    duration: Duration,
+) -> Outcome<Vec<Vec<f64>>> {
     let started = Instant::now();
     let taken: Vec<io::Result<Vec<Duration>>> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..CONNECTIONS)
-            .map(|partition| scope.spawn(move || one(port, topic, partition, started, duration)))
+        let count = u32::try_from(connections.len()).unwrap_or(u32::MAX).max(1);
+        let workers: Vec<_> = (0..count)
+            .zip(connections)
+            .map(|(number, asked)| {
+                // The connections take turns within an interval.
+                let first = started + INTERVAL * number / count;
+                scope.spawn(move || one(port, asked, first, started + duration))
+            })
             .collect();
         let joined = workers.into_iter().map(|worker| {
             let failed = |_| Err(io::Error::other("a side connection failed"));
@@ -37,39 +73,35 @@ pub(crate) fn latencies(port: u16, topic: &str, duration: Duration) -> Outcome<V
     });
     let mut all = Vec::new();
     for latencies in taken {
-        all.extend(latencies?.iter().map(|latency| latency.as_secs_f64() * 1e3));
+        let in_ms = latencies?
+            .iter()
+            .map(|latency| latency.as_secs_f64() * 1e3)
+            .collect();
+        all.push(in_ms);
     }
-    all.sort_by(f64::total_cmp);
     Ok(all)
 }
 
-fn one(
-    port: u16,
-    topic: &str,
-    partition: i32,
-    started: Instant,
-    duration: Duration,
-) -> io::Result<Vec<Duration>> {
+fn one(port: u16, asked: &Asked<'_>, first: Instant, end: Instant) -> io::Result<Vec<Duration>> {
     let mut connection = Connection::open(port)?;
-    let batch = Batch::of([[b'x'; RECORD_BYTES]]).encode();
-    // The connections take turns within an interval.
-    let mut due = started + INTERVAL * partition.unsigned_abs() / CONNECTIONS.unsigned_abs();
+    let mut due = first;
     let mut latencies = Vec::new();
-    let mut is_produce = false;
-    while due < started + duration {
+    let mut is_produce = !asked.asks_metadata;
+    while due < end {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let from = counts_from(due, latencies.last().map(|(_, answered)| *answered));
         let code = if is_produce {
-            connection.produce(topic, partition, &batch)?.error_code
+            let produced = connection.produce(asked.topic, asked.partition, &asked.batch)?;
+            produced.error_code
         } else {
-            connection.metadata(topic, false)?
+            connection.metadata(asked.topic, false)?
         };
         if code != error::NONE {
             return Err(io::Error::other(format!("a side request got error {code}")));
         }
         let answered = Instant::now();
         latencies.push((answered.duration_since(from), answered));
-        is_produce = !is_produce;
+        is_produce = !(is_produce && asked.asks_metadata);
         due += INTERVAL;
     }
     Ok(latencies.into_iter().map(|(latency, _)| latency).collect())
