@@ -23,6 +23,8 @@ macro_rules! version {
                 fetch_from_the_middle_of_a_batch,
                 reading_while_writing,
                 many_partitions,
+                members_of_a_group_share_the_partitions_and_take_over,
+                a_group_goes_on_where_it_committed,
             );
         }
     };

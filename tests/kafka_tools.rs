@@ -8,6 +8,8 @@
 mod administration;
 #[path = "kafka_tools/dynamic.rs"]
 mod dynamic;
+#[path = "kafka_tools/groups.rs"]
+mod groups;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -22,4 +22,7 @@ skein_tests::client_tests!(Librdkafka:
     many_partitions,
     a_topic_is_created_by_its_first_producer,
     a_deleted_topic_comes_back_empty,
+    members_of_a_group_share_the_partitions_and_take_over,
+    members_of_a_cooperative_group_share_and_take_over,
+    a_static_member_comes_back_without_a_rebalance,
 );

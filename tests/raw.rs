@@ -16,6 +16,8 @@ mod batches;
 mod configs;
 #[path = "raw/frames.rs"]
 mod frames;
+#[path = "raw/groups.rs"]
+mod groups;
 #[path = "raw/names_and_offsets.rs"]
 mod names_and_offsets;
 #[path = "raw/produce.rs"]

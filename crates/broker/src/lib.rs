@@ -26,6 +26,7 @@ mod fetch_sessions;
 mod fetch_wait;
 mod fetch_waits;
 mod flusher;
+mod groups;
 mod handlers;
 mod handoff;
 mod http;

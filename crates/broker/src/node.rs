@@ -32,6 +32,7 @@ use crate::cleaner::Cleaner;
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::Flusher;
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::offline_replicas::OfflineReplicas;
 use crate::producer_ids::ProducerIds;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) directory: Arc<LogDirectory>,
     /// The partitions on this node.
     pub(crate) replicas: Replicas,
+    /// The coordinators of groups on this node.
+    pub(crate) groups: Groups,
     /// Tells the controller of replicas whose storage has failed.
     pub(crate) offline_replicas: Arc<OfflineReplicas>,
     /// Flushes logs in groups.

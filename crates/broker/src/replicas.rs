@@ -179,16 +179,25 @@ impl Replicas {
         if image.last_applied() <= followed.image.last_applied() {
             return true;
         }
+        let mut removed = Vec::new();
         for change in removals_first(&image, &followed.image) {
             match change {
                 TopicChange::Added(topic) | TopicChange::Changed { now: topic, .. } => {
                     self.host(shared, topic);
                 }
-                TopicChange::Removed(topic) => self.take_out(topic.id),
+                TopicChange::Removed(topic) => {
+                    self.take_out(topic.id);
+                    removed.push(topic.name.clone());
+                }
             }
         }
         self.follow_configs(shared, &image, &followed.image);
         followed.image = image;
+        // Coordinators write, and who looks a partition up may be waiting for the lock.
+        drop(followed);
+        for topic in removed {
+            shared.groups.on_topic_deleted(&topic);
+        }
         true
     }
 

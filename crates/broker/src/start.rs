@@ -38,6 +38,7 @@ use crate::cleaner::Cleaner;
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::REWRITES_MAX;
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::node::{Identity, ReplicaBasis, Shared};
 use crate::producer_ids::ProducerIds;
@@ -168,6 +169,7 @@ impl Broker {
         // Before a log can be opened.
         remove_left_behind(&shared).await;
         let (stop, stopped) = watch::channel(false);
+        shared.groups.begin(&stopped);
         let addresses = bound
             .iter()
             .map(|bound| (bound.config.name.clone(), bound.address))
@@ -485,6 +487,7 @@ fn share(
         controller,
         directory,
         replicas: Replicas::new(shared.clone()),
+        groups: Groups::default(),
         offline_replicas: Arc::clone(&basis.offline_replicas),
         flusher: Arc::clone(&basis.flusher),
         sealed_flusher: Arc::clone(&basis.sealed_flusher),

@@ -1,11 +1,12 @@
 """kafka-python 3 and 2: one function per scenario; `scenarios.py BOOTSTRAP SCENARIO` runs one.
 
-A scenario fails by an exception. It uses topics of its own and assigns partitions explicitly: no consumer group takes part.
+A scenario fails by an exception. It uses topics of its own, and assigns partitions explicitly unless it is about groups.
 Those that mean the same to other clients are in `../python/shared.py`.
 """
 
 import os
 import sys
+import threading
 import time
 import uuid
 
@@ -231,6 +232,74 @@ def acknowledged_records_survive_kill_and_restart():
     records = read(topic, len(futures))
     assert_dense(records)
     assert [int(record.value) for record in records] == list(range(len(futures))), "lost, doubled or reordered"
+
+
+class Member(threading.Thread):
+    """A consumer of a group, at work in a thread of its own until it is told to leave."""
+
+    def __init__(self, topic, group, **settings):
+        super().__init__(daemon=True)
+        settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 300, **settings}
+        self.consumer = KafkaConsumer(topic, bootstrap_servers=BOOTSTRAP, group_id=group, **settings)
+        self.assigned, self.read, self.is_leaving = set(), [], False
+        self.start()
+
+    def run(self):
+        while not self.is_leaving:
+            read = poll(self.consumer, 0.2)
+            if read:
+                self.consumer.commit()
+            self.read += read
+            self.assigned = {partition.partition for partition in self.consumer.assignment()}
+        self.consumer.close()
+
+    def leave(self):
+        self.is_leaving = True
+        self.join(PATIENCE)
+        assert not self.is_alive(), "it does not leave"
+
+
+@scenario
+def members_of_a_group_share_the_partitions_and_take_over():
+    topic, group = create(4), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), [{"topic": topic, "partition": number % 4, "value": str(number).encode()} for number in range(40)])
+    first = Member(topic, group)
+    eventually(lambda: len(first.read) == 40, "not everything was read")
+    second = Member(topic, group)
+    everything = {0, 1, 2, 3}
+    eventually(
+        lambda: first.assigned | second.assigned == everything and len(first.assigned) == len(second.assigned) == 2,
+        "they do not share",
+    )
+    assert not first.assigned & second.assigned
+    first.leave()
+    eventually(lambda: second.assigned == everything, "nobody takes over")
+    write(producer(), [{"topic": topic, "partition": partition, "value": b"later"} for partition in range(4)])
+    eventually(lambda: len(second.read) == 4, "what was committed is read again, or what was not is lost")
+    second.leave()
+    assert [record.value for record in second.read] == [b"later"] * 4
+
+
+@scenario
+def a_group_goes_on_where_it_committed():
+    topic, group = create(), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), [{"topic": topic, "partition": 0, "value": str(number).encode()} for number in range(10)])
+    partition = TopicPartition(topic, 0)
+    simple = KafkaConsumer(bootstrap_servers=BOOTSTRAP, group_id=group, enable_auto_commit=False)
+    simple.assign([partition])
+    assert simple.committed(partition) is None
+    simple.seek(partition, 7)
+    simple.commit()
+    assert simple.committed(partition) == 7
+    simple.close()
+    member = Member(topic, group)
+    eventually(lambda: len(member.read) == 3, "not the rest was read")
+    member.leave()
+    assert [record.offset for record in member.read] == [7, 8, 9]
+    client = admin()
+    offsets = client.list_consumer_group_offsets(group) if MAJOR == 2 else client.list_group_offsets([group])[group]
+    assert offsets[partition].offset == 10, offsets
+    client.close()
 
 
 def write_for_others(topic):

@@ -1,6 +1,6 @@
 """librdkafka, by confluent-kafka: one function per scenario; `scenarios.py BOOTSTRAP SCENARIO` runs one.
 
-A scenario fails by an exception. It uses topics of its own and assigns partitions explicitly: no consumer group takes part.
+A scenario fails by an exception. It uses topics of its own, and assigns partitions explicitly unless it is about groups.
 Those that mean the same to other clients are in `../python/shared.py`.
 """
 
@@ -386,6 +386,68 @@ def acknowledged_records_survive_kill_and_restart():
     records = read(topic, sent)
     assert_dense(records)
     assert [int(record.value) for record in records] == list(range(sent)), "lost, doubled or reordered"
+
+
+class Member:
+    """A consumer of a group; `poll` is its turn."""
+
+    def __init__(self, topic, group, **settings):
+        settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 300, **settings}
+        self.consumer = Consumer(client(group_id=group, **settings))
+        self.consumer.subscribe([topic])
+        self.read = []
+
+    def poll(self):
+        self.read += poll(self.consumer, 0.1)
+        return {partition.partition for partition in self.consumer.assignment()}
+
+
+def members_share(topic, **settings):
+    group = f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), [{"topic": topic, "partition": number % 4, "value": str(number).encode()} for number in range(40)])
+    first = Member(topic, group, **settings)
+    eventually(lambda: first.poll() and len(first.read) == 40, "not everything was read")
+    first.consumer.commit(asynchronous=False)
+    second = Member(topic, group, **settings)
+
+    def do_share():
+        one, other = first.poll(), second.poll()
+        return len(one) == len(other) == 2 and not one & other
+
+    eventually(do_share, "they do not share")
+    first.consumer.close()
+    eventually(lambda: second.poll() == {0, 1, 2, 3}, "nobody takes over")
+    write(producer(), [{"topic": topic, "partition": partition, "value": b"later"} for partition in range(4)])
+    eventually(lambda: second.poll() and len(second.read) == 4, "what was committed is read again, or lost")
+    assert [record.value for record in second.read] == [b"later"] * 4
+    second.consumer.close()
+
+
+@scenario
+def members_of_a_group_share_the_partitions_and_take_over():
+    members_share(create(4), partition_assignment_strategy="range,roundrobin")
+
+
+@scenario
+def members_of_a_cooperative_group_share_and_take_over():
+    members_share(create(4), partition_assignment_strategy="cooperative-sticky")
+
+
+@scenario
+def a_static_member_comes_back_without_a_rebalance():
+    topic, group = create(2), f"group-{uuid.uuid4().hex[:12]}"
+    other = Member(topic, group, group_instance_id="other")
+    member = Member(topic, group, group_instance_id="static")
+    eventually(lambda: len(other.poll()) == len(member.poll()) == 1, "they do not share")
+    before = member.poll()
+    # A static member that closes does not leave.
+    member.consumer.close()
+    assert len(other.poll()) == 1
+    member = Member(topic, group, group_instance_id="static")
+    eventually(lambda: other.poll() and member.poll() == before, "it has not what it had")
+    assert len(other.poll()) == 1
+    member.consumer.close()
+    other.consumer.close()
 
 
 def write_for_others(topic):

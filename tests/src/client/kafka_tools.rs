@@ -35,6 +35,8 @@ pub const METADATA_QUORUM: &str = "org.apache.kafka.tools.MetadataQuorumCommand"
 pub const FEATURES: &str = "org.apache.kafka.tools.FeatureCommand";
 /// `kafka-client-metrics.sh`.
 pub const CLIENT_METRICS: &str = "org.apache.kafka.tools.ClientMetricsCommand";
+/// `kafka-consumer-groups.sh`.
+pub const CONSUMER_GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 /// `kafka-delete-records.sh`.
 pub const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 /// `kafka-dump-log.sh`.

@@ -21,6 +21,7 @@ use skein_protocol::messages::metadata::{
 use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicName};
 
 use super::create_topics::{CLUSTER_METADATA_TOPIC, call_within};
+use crate::groups::TOPIC as OFFSETS_TOPIC;
 use crate::node::Shared;
 use crate::router::Context;
 
@@ -205,7 +206,7 @@ fn known_partition(
 
 /// Whether clients must leave the topic to the broker.
 pub(crate) fn is_internal(name: &TopicName) -> bool {
-    matches!(name.as_str(), "__consumer_offsets" | "__transaction_state")
+    matches!(name.as_str(), OFFSETS_TOPIC | "__transaction_state")
 }
 
 /// Makes the topics that were asked by name and are not there.

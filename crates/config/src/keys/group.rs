@@ -11,17 +11,14 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("group.min.session.timeout.ms", Int)
         .default("6000")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("The shortest session that a member of a classic group may ask for."),
     Key::broker("group.max.session.timeout.ms", Int)
         .default("1800000")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("The longest session that a member of a classic group may ask for."),
     Key::broker("group.initial.rebalance.delay.ms", Int)
         .default("3000")
         .between(0, INT_MAX)
-        .not_yet()
         .doc(
             "How long an empty classic group waits for further members before its first \
              rebalance.",
@@ -29,7 +26,6 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("group.max.size", Int)
         .default("2147483647")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("Members of a classic group."),
     Key::broker("group.coordinator.rebalance.protocols", List)
         .default("classic,consumer")
@@ -87,37 +83,30 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("offset.metadata.max.bytes", Int)
         .default("4096")
         .between(0, INT_MAX)
-        .not_yet()
         .doc("Bytes of metadata that a member may commit beside an offset."),
     Key::broker("offsets.commit.timeout.ms", Int)
         .default("5000")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("How long a commit waits until the replicas have it."),
     Key::broker("offsets.load.buffer.size", Int)
         .default("5242880")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("Bytes read at a time while a coordinator loads its groups."),
     Key::broker("offsets.retention.check.interval.ms", Long)
         .default("600000")
         .between(1, LONG_MAX)
-        .not_yet()
         .doc("How often groups are searched for offsets that have expired."),
     Key::broker("offsets.retention.minutes", Int)
         .default("10080")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("How long offsets outlive the last member of their group."),
     Key::broker("offsets.topic.num.partitions", Int)
         .default("50")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("Partitions of __consumer_offsets; not to be changed once the topic exists."),
     Key::broker("offsets.topic.replication.factor", Short)
         .computed(Rule::ReplicationFactor)
         .between(1, SHORT_MAX)
-        .not_yet()
         .doc(
             "Replicas of __consumer_offsets. Kafka's default is 3, and a smaller cluster can't \
              have groups; here it grows with the cluster.",
@@ -125,6 +114,5 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("offsets.topic.segment.bytes", Int)
         .default("104857600")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("The segment size of __consumer_offsets."),
 ];

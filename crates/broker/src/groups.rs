@@ -1,0 +1,132 @@
+//! The group coordinators of this node: one for each partition of `__consumer_offsets` that it
+//! leads.
+//!
+//! Input: questions of handlers, each about a group. Output: the answer of the group's coordinator,
+//! which is loaded when it is first asked.
+//!
+//! ```text
+//!   handler ─► Groups: which partition? ─► Coordinator: lock, Shard::handle, append ─► answer
+//!                                               ▲                        │
+//!                                               └──── acknowledged ◄─────┘
+//! ```
+//!
+//! Invariants:
+//! - a partition has one coordinator at a time, and another only when the former one has ended;
+//! - which partition a group belongs to is what Kafka says of it, so that a directory can be taken
+//!   over, and given back.
+//!
+//! Source: `GroupCoordinatorService` of Kafka 4.1.1.
+
+mod coordinator;
+mod load;
+mod topic;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use skein_coordinator::{Request, Response};
+use skein_types::{ErrorCode, PartitionIndex, TopicName};
+use tokio::sync::watch;
+
+use self::coordinator::Coordinator;
+pub(crate) use self::topic::{TOPIC, ensure_topic, partition_of};
+use crate::node::Shared;
+
+/// See the head of this file.
+#[derive(Default)]
+pub(crate) struct Groups {
+    coordinators: Mutex<BTreeMap<PartitionIndex, Arc<Coordinator>>>,
+    /// Says when the node stops.
+    stop: OnceLock<watch::Receiver<bool>>,
+}
+
+impl Groups {
+    /// Lets coordinators begin, which end when `stop` says so.
+    pub(crate) fn begin(&self, stop: &watch::Receiver<bool>) {
+        // A node is started once.
+        let _ = self.stop.set(stop.clone());
+    }
+
+    /// Asks the coordinator of a group; says so if it is not here.
+    pub(crate) async fn ask(
+        &self,
+        shared: &Arc<Shared>,
+        group_id: &str,
+        request: Request,
+    ) -> Response {
+        let found = match partition_of(&shared.image(), group_id) {
+            Some(partition) => self.coordinator(shared, partition).await,
+            None => Err(ErrorCode::NotCoordinator),
+        };
+        match found {
+            Ok(coordinator) => coordinator.ask(request).await,
+            Err(code) => request.refused(code),
+        }
+    }
+
+    /// The partitions whose coordinators are here.
+    pub(crate) fn partitions(&self, shared: &Shared) -> Vec<PartitionIndex> {
+        let image = shared.image();
+        let topic = image.topic_by_name(TOPIC);
+        let partitions = topic.into_iter().flat_map(|topic| topic.partitions());
+        partitions
+            .filter(|(_, partition)| partition.leader == shared.identity.broker_id)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Asks the coordinator of one partition.
+    pub(crate) async fn ask_partition(
+        &self,
+        shared: &Arc<Shared>,
+        partition: PartitionIndex,
+        request: Request,
+    ) -> Response {
+        match self.coordinator(shared, partition).await {
+            Ok(coordinator) => coordinator.ask(request).await,
+            Err(code) => request.refused(code),
+        }
+    }
+
+    /// Forgets the offsets of topics that are no more.
+    pub(crate) fn on_topic_deleted(&self, topic: &TopicName) {
+        let coordinators: Vec<_> = self.coordinators.lock().values().cloned().collect();
+        for coordinator in coordinators {
+            coordinator.on_topic_deleted(topic);
+        }
+    }
+
+    async fn coordinator(
+        &self,
+        shared: &Arc<Shared>,
+        partition: PartitionIndex,
+    ) -> Result<Arc<Coordinator>, ErrorCode> {
+        let known = self.coordinators.lock().get(&partition).cloned();
+        if let Some(known) = known.filter(|known| !known.is_over()) {
+            return Ok(known);
+        }
+        let replica =
+            shared
+                .replicas
+                .by_name(TOPIC, partition)
+                .await
+                .map_err(|code| match code {
+                    ErrorCode::KafkaStorageError => ErrorCode::CoordinatorNotAvailable,
+                    _ => ErrorCode::NotCoordinator,
+                })?;
+        let Some(stop) = self.stop.get() else {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        };
+        let mut coordinators = self.coordinators.lock();
+        match coordinators.get(&partition) {
+            // Another task was faster.
+            Some(known) if !known.is_over() => Ok(Arc::clone(known)),
+            _ => {
+                let coordinator = Coordinator::begin(shared, replica, stop.clone())?;
+                coordinators.insert(partition, Arc::clone(&coordinator));
+                Ok(coordinator)
+            }
+        }
+    }
+}

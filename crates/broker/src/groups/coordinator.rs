@@ -1,0 +1,381 @@
+//! The runtime of one shard: carries out what its state machine decides.
+//!
+//! Input: questions of handlers, acknowledged appends, the time. Output: batches for the replica,
+//! answers for the handlers.
+//!
+//! A question is answered on the task that asks: the shard is stepped under a short lock, its
+//! records are appended under it too, so that they are in the log in the order of the steps, and
+//! where the append is acknowledged at once, the answer is there at once. One task for each
+//! coordinator waits for all other appends, and for deadlines.
+//!
+//! Invariants:
+//! - the shard hears of appends in the order in which it ordered them;
+//! - when an append fails, or the replica does not lead any more in the epoch in which it was
+//!   loaded, the shard ends, and everybody who waits is answered; another one begins with a replay;
+//! - a ticket is answered once; who has gone is not missed.
+//!
+//! Source: `CoordinatorRuntime` of Kafka 4.1.1, whose appends wait under a lock likewise.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use skein_coordinator::{Effect, Request, Resignation, Response, Shard};
+use skein_env::Lane;
+use skein_net::BytesPermit;
+use skein_partition::{Acks, Refusal};
+use skein_protocol::GroupRecord;
+use skein_record::{BatchBuf, BatchBuilder, Codec};
+use skein_types::{ErrorCode, LeaderEpoch, Millis, Now, Offset, Ticket, TopicName};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+
+use super::load;
+use crate::node::{ReplicaBasis, Shared};
+use crate::replica::{AckResult, Replica, Reply, reply};
+
+/// How long a question waits for the load; then it is told to come again.
+const LOAD_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// After a load that failed the next one begins after this.
+const LOAD_RETRY: Duration = Duration::from_secs(5);
+
+/// How long the shard's own appends may wait to be committed: those who ask wait less.
+const APPEND_TIMEOUT: Millis = Millis(i32::MAX as i64);
+
+/// See the head of this file.
+pub(super) struct Coordinator {
+    replica: Arc<Replica>,
+    /// In which the replica led when the load began.
+    leader_epoch: LeaderEpoch,
+    basis: Arc<ReplicaBasis>,
+    state: Mutex<State>,
+    /// There is something to wait for, earlier than what is waited for.
+    wake: Notify,
+    is_loaded: watch::Sender<bool>,
+}
+
+struct State {
+    /// `None` when it is over.
+    shard: Option<Shard>,
+    /// When it ended because it could not be loaded.
+    failed_at: Option<Instant>,
+    /// Appends that are not acknowledged yet, with the number of their records.
+    appends: VecDeque<(Reply, i64)>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Response>>,
+    next_ticket: u64,
+    /// The deadline that the coordinator's task waits for.
+    awaited: Option<Millis>,
+    /// Kept from step to step.
+    effects: Vec<Effect>,
+}
+
+impl Coordinator {
+    /// Begins to load the replica's groups, and to serve them.
+    pub(super) fn begin(
+        shared: &Arc<Shared>,
+        replica: Arc<Replica>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Arc<Self>, ErrorCode> {
+        let leads = replica.view().offsets.leader(LeaderEpoch::NONE);
+        let (leader_epoch, _) = leads.map_err(|_| ErrorCode::NotCoordinator)?;
+        let (group, offsets) = (&shared.config.group, &shared.config.offsets);
+        // It answers until the load has ended.
+        let loading = Shard::new(Arc::clone(group), Arc::clone(offsets));
+        let coordinator = Arc::new(Self {
+            replica,
+            leader_epoch,
+            basis: Arc::clone(&shared.basis),
+            state: Mutex::new(State {
+                shard: Some(loading),
+                failed_at: None,
+                appends: VecDeque::new(),
+                waiting: BTreeMap::new(),
+                next_ticket: 0,
+                awaited: None,
+                effects: Vec::new(),
+            }),
+            wake: Notify::new(),
+            is_loaded: watch::Sender::new(false),
+        });
+        let task = run(Arc::clone(&coordinator), Arc::downgrade(shared), stop);
+        let spawn = &shared.env.spawn;
+        spawn.spawn(Lane::Data, "groups", Box::pin(task));
+        Ok(coordinator)
+    }
+
+    /// Whether another coordinator may begin here.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.shard.is_none()
+            && state
+                .failed_at
+                .is_none_or(|failed_at| failed_at.elapsed() >= LOAD_RETRY)
+    }
+
+    /// Asks the shard, and waits for its answer.
+    pub(super) async fn ask(&self, request: Request) -> Response {
+        if !*self.is_loaded.borrow() {
+            let mut is_loaded = self.is_loaded.subscribe();
+            // In vain: then the shard says that it is still loading.
+            let _ = tokio::time::timeout(LOAD_WAIT_MAX, is_loaded.wait_for(|loaded| *loaded)).await;
+        }
+        let answer = {
+            let state = &mut *self.state.lock();
+            self.end_if_it_leads_no_more(state);
+            let Some(shard) = &mut state.shard else {
+                return request.refused(match state.failed_at {
+                    Some(_) => ErrorCode::CoordinatorNotAvailable,
+                    None => ErrorCode::NotCoordinator,
+                });
+            };
+            let ticket = Ticket(state.next_ticket);
+            state.next_ticket += 1;
+            let mut effects = std::mem::take(&mut state.effects);
+            shard.handle(ticket, request, self.now(), &mut effects);
+            match self.carry_out(state, effects, Some(ticket)) {
+                Some(response) => return response,
+                None => {
+                    let (sender, answer) = oneshot::channel();
+                    state.waiting.insert(ticket, sender);
+                    answer
+                }
+            }
+        };
+        match answer.await {
+            Ok(response) => response,
+            // A shard that ends answers everybody: the node has ended, and so has the connection.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Forgets the offsets of a topic that is no more.
+    pub(super) fn on_topic_deleted(&self, topic: &TopicName) {
+        self.step(|shard, now, effects| shard.on_topic_deleted(topic, now, effects));
+    }
+
+    /// Steps the shard, if it is not over.
+    fn step(&self, step: impl FnOnce(&mut Shard, Now, &mut Vec<Effect>)) {
+        let state = &mut *self.state.lock();
+        self.end_if_it_leads_no_more(state);
+        let Some(shard) = &mut state.shard else {
+            return;
+        };
+        let mut effects = std::mem::take(&mut state.effects);
+        let now = self.now();
+        let high_watermark = self.replica.view().offsets.high_watermark;
+        shard.on_high_watermark(high_watermark, now, &mut effects);
+        step(shard, now, &mut effects);
+        self.carry_out(state, effects, None);
+    }
+
+    /// Does what is ordered, and what that brings about; the answer to `own`, if there is one.
+    fn carry_out(
+        &self,
+        state: &mut State,
+        mut effects: Vec<Effect>,
+        own: Option<Ticket>,
+    ) -> Option<Response> {
+        let mut answer = None;
+        loop {
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Append(records) => self.append(state, &records),
+                    Effect::Answer { ticket, response } if Some(ticket) == own => {
+                        answer = Some(response);
+                    }
+                    Effect::Answer { ticket, response } => {
+                        if let Some(waiting) = state.waiting.remove(&ticket) {
+                            // Who asked may have gone.
+                            let _ = waiting.send(response);
+                        }
+                    }
+                }
+            }
+            self.tell_acknowledged(state, &mut effects);
+            if effects.is_empty() {
+                break;
+            }
+        }
+        state.effects = effects;
+        let deadline = state.shard.as_ref().and_then(Shard::next_deadline);
+        let is_earlier = deadline.is_some() && state.awaited.is_none_or(|at| deadline < Some(at));
+        if is_earlier || !state.appends.is_empty() || state.shard.is_none() {
+            self.wake.notify_one();
+        }
+        answer
+    }
+
+    fn append(&self, state: &mut State, records: &[GroupRecord]) {
+        let reply = match batch_of(records, self.now().time_of_day) {
+            Some(batch) => {
+                let permit = BytesPermit::none();
+                self.replica
+                    .append(batch, Acks::All, APPEND_TIMEOUT, permit)
+            }
+            None => {
+                let (sender, reply) = reply();
+                sender.answer(Err(Refusal::WriteFailed));
+                reply
+            }
+        };
+        let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        state.appends.push_back((reply, count));
+    }
+
+    /// Tells the shard of the appends that are acknowledged, oldest first.
+    fn tell_acknowledged(&self, state: &mut State, effects: &mut Vec<Effect>) {
+        while let Some((reply, count)) = state.appends.front()
+            && let Some(result) = reply.try_result()
+        {
+            let count = *count;
+            state.appends.pop_front();
+            self.tell(state, result, count, effects);
+        }
+    }
+
+    fn tell(&self, state: &mut State, result: AckResult, count: i64, effects: &mut Vec<Effect>) {
+        let Some(shard) = &mut state.shard else {
+            return;
+        };
+        match result {
+            Ok(ok) => {
+                // It is acknowledged when it is committed.
+                let end = Offset(ok.base_offset.get().saturating_add(count));
+                shard.on_appended(end, effects);
+                shard.on_high_watermark(end, self.now(), effects);
+            }
+            Err(refusal) => {
+                let partition = &self.replica.name;
+                tracing::warn!(%partition, %refusal, "a coordinator cannot write, and begins anew");
+                let reason = match refusal {
+                    Refusal::NotLeader | Refusal::Offline => Resignation::LeadershipEnded,
+                    _ => Resignation::AppendFailed,
+                };
+                end(state, reason, effects);
+            }
+        }
+    }
+
+    fn end_if_it_leads_no_more(&self, state: &mut State) {
+        let leads = self.replica.view().offsets.leader(LeaderEpoch::NONE);
+        if state.shard.is_some() && !matches!(leads, Ok((epoch, _)) if epoch == self.leader_epoch) {
+            let mut effects = Vec::new();
+            end(state, Resignation::LeadershipEnded, &mut effects);
+            self.carry_out(state, effects, None);
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            time_of_day: self.basis.env.clock.now(),
+            monotonic: self.basis.monotonic(Instant::now()),
+        }
+    }
+
+    fn loaded(&self, loaded: Result<(Shard, Offset), String>) {
+        let state = &mut *self.state.lock();
+        let mut effects = Vec::new();
+        match loaded {
+            Ok((mut shard, log_end_offset)) => {
+                let high_watermark = self.replica.view().offsets.high_watermark;
+                let now = self.now();
+                shard.loaded(log_end_offset, now, &mut effects);
+                shard.on_high_watermark(high_watermark, now, &mut effects);
+                state.shard = Some(shard);
+            }
+            Err(error) => {
+                let partition = &self.replica.name;
+                tracing::error!(%partition, %error, "cannot load the groups of a partition");
+                state.failed_at = Some(Instant::now());
+                end(state, Resignation::AppendFailed, &mut effects);
+            }
+        }
+        self.carry_out(state, effects, None);
+        self.is_loaded.send_replace(true);
+    }
+}
+
+/// Ends the shard: all that waits is answered, by the effects.
+fn end(state: &mut State, reason: Resignation, effects: &mut Vec<Effect>) {
+    if let Some(shard) = state.shard.take() {
+        shard.resign(reason, effects);
+    }
+    state.appends.clear();
+}
+
+/// One batch of records; `None` if they are none, which no request can bring about.
+fn batch_of(records: &[GroupRecord], now: Millis) -> Option<BatchBuf> {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for record in records {
+        let (key, value) = record.encode().ok()?;
+        builder
+            .append(now, Some(&key), value.as_deref(), &[])
+            .ok()?;
+    }
+    builder.build().ok()
+}
+
+/// Loads the shard, then waits for appends and deadlines, until it is over.
+async fn run(coordinator: Arc<Coordinator>, shared: Weak<Shared>, mut stop: watch::Receiver<bool>) {
+    let work = async {
+        if let Some(shared) = shared.upgrade() {
+            let loaded = load::load(&shared, &coordinator.replica).await;
+            coordinator.loaded(loaded);
+        }
+        drop(shared);
+        serve(&coordinator).await;
+    };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = work => {}
+    }
+    let state = &mut *coordinator.state.lock();
+    let mut effects = Vec::new();
+    end(state, Resignation::LeadershipEnded, &mut effects);
+    coordinator.carry_out(state, effects, None);
+}
+
+async fn serve(coordinator: &Coordinator) {
+    loop {
+        let (deadline, append) = {
+            let mut state = coordinator.state.lock();
+            let Some(shard) = &state.shard else {
+                return;
+            };
+            let deadline = shard.next_deadline();
+            state.awaited = deadline;
+            let append = state.appends.front().map(|(reply, _)| reply.clone());
+            (deadline, append)
+        };
+        let at = deadline.map(|deadline| {
+            let since_start = u64::try_from(deadline.get()).unwrap_or(0);
+            coordinator.basis.started + Duration::from_millis(since_start)
+        });
+        tokio::select! {
+            () = until(at) => {}
+            () = acknowledged(append) => {}
+            () = coordinator.wake.notified() => {}
+        }
+        coordinator.step(|shard, now, effects| shard.on_time(now, effects));
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn acknowledged(append: Option<Reply>) {
+    match append {
+        Some(reply) => {
+            // It is told to the shard from there, in order.
+            let _ = reply.result().await;
+        }
+        None => std::future::pending().await,
+    }
+}
