@@ -390,9 +390,7 @@ impl Decision<'_> {
 
     fn note_internal(&mut self, topic: &str) {
         let what = match topic {
-            checks::OFFSETS_TOPIC => {
-                "taken with the committed offsets in it; this version serves no groups yet"
-            }
+            checks::OFFSETS_TOPIC => "taken with the committed offsets in it",
             "__transaction_state" => "taken; this version serves no transactions yet",
             "__share_group_state" => "taken; this version serves no share groups",
             _ => return,
