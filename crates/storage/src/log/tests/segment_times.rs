@@ -117,6 +117,20 @@ fn the_file_grows_with_the_flushed_segments_and_forgets_those_that_are_gone() {
 }
 
 #[test]
+fn what_is_sealed_while_a_flush_runs_is_not_told_by_it() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    log.append_all(&batches(0, time_of)[..30]);
+    let sealed = log.sealed.len();
+    let plan = log.flush_plan(FlushScope::Sealed).unwrap().unwrap();
+    log.append_all(&batches(30, time_of));
+    assert!(log.sealed.len() > sealed);
+    let flushed = plan.run().unwrap();
+    let _ = log.complete_flush(&flushed, Millis(1));
+    assert_eq!(claims(&fixture), sealed);
+}
+
+#[test]
 fn without_the_file_or_with_any_damage_lookups_are_right_and_the_file_comes_back() {
     let whole = std::fs::read(closed().path(SEGMENT_TIMESTAMPS)).unwrap();
     let mut damages: Vec<Option<Vec<u8>>> = vec![None, Some(vec![0; 4000])];
@@ -138,6 +152,9 @@ fn without_the_file_or_with_any_damage_lookups_are_right_and_the_file_comes_back
             None => std::fs::remove_file(&path).unwrap(),
         }
         let mut log = fixture.log(small());
+        // Whatever stands behind the damage must not be believed when that has healed.
+        let is_whole = damage.is_some_and(|content| segment_times::decode(&content).1);
+        assert_eq!(path.exists(), is_whole);
         check_lookups(&log, 0, END, time_of);
         // The next time that somebody asks what there is to flush.
         assert!(log.flush_plan(FlushScope::Sealed).unwrap().is_none());
@@ -252,6 +269,12 @@ fn a_wrong_claim_is_found_where_it_leads_and_none_is_believed_any_more() {
         let (mut entries, _) = segment_times::decode(&std::fs::read(&path).unwrap());
         entries[number].newest.timestamp = Millis(timestamp);
         std::fs::write(&path, segment_times::whole(&entries)).unwrap();
+        // The first question of all, before any lookup has found it out.
+        let newest = fixture.log(small()).view().max_timestamp(Offset(END));
+        assert_eq!(
+            newest.unwrap().map(|newest| newest.offset),
+            Some(Offset(27))
+        );
         let mut log = fixture.log(small());
         let claimed = log.sealed.get(number).unwrap().known_max_timestamp();
         assert_eq!(claimed.unwrap().timestamp, Millis(timestamp));
