@@ -223,8 +223,13 @@ const CALLS_MAX: u64 = 5_000;
 
 /// Runs an import in which the disk call after `calls` others goes wrong; says whether it did.
 async fn disturbed(world: &SimWorld, calls: u64, fault: Fault) -> Option<Imported> {
+    write_directory(&*world.node("a").disk, &directory(), true);
+    struck(world, calls, fault).await
+}
+
+/// Runs an import on the directory as it is, as [`disturbed`].
+async fn struck(world: &SimWorld, calls: u64, fault: Fault) -> Option<Imported> {
     let env = world.node("a");
-    write_directory(&*env.disk, &directory(), true);
     let disk = world.disk("a");
     let before = disk.calls();
     disk.fail_after(calls, fault);
@@ -243,6 +248,51 @@ async fn disturbed(world: &SimWorld, calls: u64, fault: Fault) -> Option<Importe
     }
 }
 
+/// An import that nothing disturbs; says whether the directory was still Kafka's.
+async fn import_in_the_end(world: &SimWorld) -> bool {
+    let was_kafkas = is_kafkas(&*world.node("a").disk);
+    match import_on(world).await {
+        Ok(imported) => {
+            let finished = imported.outcome == Outcome::Finished;
+            assert_eq!(finished, !was_kafkas);
+        }
+        // The fault came behind the last step.
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.contains("was taken over"), "{error}");
+            assert!(!was_kafkas);
+        }
+    }
+    check_skeins(world).await;
+    was_kafkas
+}
+
+/// What the second of two faults strikes: any call of a resumed import, in another order each time.
+const RESUMED_CALLS: u64 = 120;
+
+/// The import is struck at every call, and the next one is struck too.
+fn at_every_call_and_again(first: Fault, second: Fault) {
+    let mut struck_twice = 0;
+    for calls in 1..CALLS_MAX {
+        let world = SimWorld::new(calls);
+        let is_done = world.block_on(async {
+            if disturbed(&world, calls, first).await.is_some() {
+                return true;
+            }
+            world.kill("a");
+            let again = calls * 37 % RESUMED_CALLS + 1;
+            struck_twice += u32::from(struck(&world, again, second).await.is_none());
+            world.kill("a");
+            import_in_the_end(&world).await;
+            false
+        });
+        if is_done {
+            break;
+        }
+    }
+    assert!(struck_twice > 50, "{struck_twice}");
+}
+
 fn at_every_call(fault: Fault, step: u64) {
     let mut calls = 1;
     let mut halfway = 0;
@@ -254,25 +304,8 @@ fn at_every_call(fault: Fault, step: u64) {
                 return true;
             }
             world.kill("a");
-            let env = world.node("a");
-            let was_kafkas = is_kafkas(&*env.disk);
+            let was_kafkas = import_in_the_end(&world).await;
             halfway += u32::from(!was_kafkas);
-            match import_on(&world).await {
-                Ok(imported) => {
-                    let finished = imported.outcome == Outcome::Finished;
-                    assert_eq!(finished, !was_kafkas, "{fault:?} after {calls}");
-                }
-                // The fault came behind the last step.
-                Err(error) => {
-                    let error = error.to_string();
-                    assert!(
-                        error.contains("was taken over"),
-                        "{fault:?} {calls}: {error}"
-                    );
-                    assert!(!was_kafkas);
-                }
-            }
-            check_skeins(&world).await;
             false
         });
         if is_done {
@@ -299,4 +332,19 @@ fn a_kill_at_any_disk_call_leaves_kafkas_directory_or_skeins() {
 #[test]
 fn a_power_cut_at_any_disk_call_leaves_kafkas_directory_or_skeins() {
     at_every_call(Fault::PowerCut, 1);
+}
+
+#[test]
+fn a_power_cut_while_a_killed_import_is_resumed_leaves_kafkas_directory_or_skeins() {
+    at_every_call_and_again(Fault::Kill, Fault::PowerCut);
+}
+
+#[test]
+fn a_kill_while_an_import_is_resumed_after_a_power_cut_leaves_kafkas_directory_or_skeins() {
+    at_every_call_and_again(Fault::PowerCut, Fault::Kill);
+}
+
+#[test]
+fn a_power_cut_while_a_failed_import_is_resumed_leaves_kafkas_directory_or_skeins() {
+    at_every_call_and_again(Fault::Eio, Fault::PowerCut);
 }

@@ -10,8 +10,8 @@
 //!   └──────────┴─────────────┴──────────────┴─────────────┴────────────────────┘
 //! ```
 //!
-//! Invariants, checked in [`AbortedTxn::decode`]: version 0 (or a later one with the same fields),
-//! a first offset that is not above the last one.
+//! Invariants, checked in [`AbortedTxn::decode`]: version 0; a first offset below the last one, as
+//! a marker comes behind what it ends.
 //!
 //! Source: `AbortedTxn` and `TransactionIndex` of Kafka 4.1.1.
 
@@ -46,7 +46,7 @@ pub enum AbortedTxnError {
         /// The version field.
         version: i16,
     },
-    /// The marker stands before the transaction.
+    /// The marker does not stand behind the transaction.
     #[error("aborted transaction from {first_offset} to {last_offset}")]
     Range {
         /// The first offset field.
@@ -84,7 +84,7 @@ impl AbortedTxn {
             last_offset: Offset(i64_at(bytes, 18)),
             last_stable_offset: Offset(i64_at(bytes, 26)),
         };
-        if entry.first_offset < Offset::ZERO || entry.first_offset > entry.last_offset {
+        if entry.first_offset < Offset::ZERO || entry.first_offset >= entry.last_offset {
             return Err(AbortedTxnError::Range {
                 first_offset: entry.first_offset,
                 last_offset: entry.last_offset,
@@ -174,16 +174,18 @@ mod tests {
             AbortedTxn::decode(&bytes),
             Err(AbortedTxnError::Version { version: 1 })
         );
-        let backwards = entry(1, 3, 2, 4).encode();
-        assert!(matches!(
-            AbortedTxn::decode(&backwards),
-            Err(AbortedTxnError::Range { .. })
-        ));
+        for (first, last) in [(3, 2), (3, 3), (0, 0), (-1, 2)] {
+            let bytes = entry(1, first, last, 4).encode();
+            assert!(matches!(
+                AbortedTxn::decode(&bytes),
+                Err(AbortedTxnError::Range { .. })
+            ));
+        }
     }
 
     proptest! {
         #[test]
-        fn entries_round_trip(id: i64, first in 0..i64::MAX, length in 0..1_000_i64, stable: i64) {
+        fn entries_round_trip(id: i64, first in 0..i64::MAX, length in 1..1_000_i64, stable: i64) {
             let entry = entry(id, first, first.saturating_add(length), stable);
             prop_assert_eq!(AbortedTxn::decode(&entry.encode()), Ok(entry));
         }

@@ -7,6 +7,7 @@
 //! <topic>-<partition>/
 //!   00000000000000000000.log .index .timeindex      sealed: never written again
 //!   00000000000000001200.log .index .timeindex      active: grows at its end
+//!   00000000000000001200.txnindex                   the transactions whose abort lies there
 //!   00000000000000001207.snapshot                   producer states at that offset
 //!   leader-epoch-checkpoint   partition.metadata   segment-timestamps
 //!
@@ -40,6 +41,7 @@ use smallvec::SmallVec;
 use crate::segment_file::{APPEND_MAX_PIECES, AppendError};
 use crate::{LogConfig, StorageError};
 
+mod aborted;
 mod active;
 mod batch_places;
 mod batches;
@@ -108,6 +110,8 @@ pub struct Log {
     leader_epochs: LeaderEpochs,
     flush: FlushState,
     times_file: TimesFile,
+    /// A sealed segment has or had a transaction index.
+    has_aborted: bool,
     /// A sealed segment has batches of which no snapshot of the producers tells.
     is_snapshot_due: bool,
     /// A step failed half-way: nothing more is written until the log is opened again.
@@ -245,6 +249,7 @@ impl Log {
             home: Arc::clone(&self.home),
             sealed: Arc::clone(&self.sealed),
             active: self.active.view(),
+            has_aborted: self.has_aborted,
             log_start_offset: self.log_start_offset,
             last_stable_offset: self.last_stable_offset,
             high_watermark: self.high_watermark,

@@ -5,7 +5,8 @@
 //!
 //! - what was acknowledged as flushed survives a power cut, what was written survives a kill;
 //! - what is there is what was appended, whole and without a gap; a truncated record never returns;
-//! - indexes, producers and leader epochs agree with the batches;
+//! - indexes, producers and leader epochs agree with the batches; of each transaction that was
+//!   aborted a reader is told, and of no other;
 //! - the log always opens again, also when opening is itself interrupted, and goes on.
 //!
 //! Invariants: the same seed tells the same story.
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use skein_env::Disk;
 use skein_env::real::RealDisk;
 use skein_env::sim::{Fault, SimRng, SimWorld, is_killed};
-use skein_record::{BatchBuilder, BatchView, Codec, ProducerStates};
+use skein_record::{AbortedTxn, BatchBuilder, BatchView, Codec, ProducerStates};
 use skein_storage::segment_file::AppendError;
 use skein_storage::{
     CacheLimits, CheckpointFile, FlushScope, Log, LogConfig, LogDirectory, LogView, OpenedLog,
@@ -34,6 +35,8 @@ use skein_types::{
 
 #[path = "crash/lives.rs"]
 mod lives;
+#[path = "crash/transactions.rs"]
+mod transactions;
 
 const NODE: &str = "node";
 /// Times that a log is opened again after a fault, at most; each but the last is interrupted.
@@ -184,6 +187,7 @@ impl Story {
             ProducerEpoch(0),
             Sequence(self.sequence),
         );
+        builder.set_transactional(base % 3 == 2);
         self.sequence += i32::try_from(records).unwrap();
         for number in 0..records {
             // Out of order, and different in each epoch.
@@ -254,6 +258,7 @@ impl Story {
             assert_eq!(opened.leader_epochs.latest().unwrap().epoch, epoch);
         }
         self.check_producers(opened, start, end);
+        self.check_aborted(opened)?;
         self.written = end;
         self.flushed = self.flushed.min(end);
         (self.start, self.start_max) = (start, start);
@@ -354,18 +359,27 @@ impl<'a> Run<'a> {
     }
 
     fn append(&mut self, sizes: &[i64]) -> Result<(), End> {
-        let batches: Vec<Appended> = sizes
+        let mut batches: Vec<Appended> = sizes
             .iter()
             .map(|records| self.story.next_batch(*records))
             .collect();
+        batches.extend(self.story.next_marker(sizes.iter().sum()));
+        let aborted = self.story.aborted();
         let mut rest: &[Appended] = &batches;
         let mut retried = false;
         while !rest.is_empty() {
             let slices: Vec<&[u8]> = rest.iter().map(|batch| batch.bytes.as_slice()).collect();
             match self.log.append(&slices, Millis(5000)) {
                 Ok(appended) => {
+                    let begin = rest.first().map_or(i64::MAX, |batch| batch.base);
                     rest = &rest[appended.batches..];
                     self.story.written = appended.log_end_offset.0;
+                    let is_of_these = |txn: &&AbortedTxn| {
+                        let marker = txn.last_offset;
+                        appended.log_end_offset > marker && marker.0 >= begin
+                    };
+                    let ended: Vec<_> = aborted.iter().filter(is_of_these).copied().collect();
+                    self.log.note_aborted(&ended);
                     self.log
                         .publish(appended.log_end_offset, appended.log_end_offset);
                     if self.log.is_snapshot_due() {

@@ -10,9 +10,11 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use skein_record::BatchHeader;
+use skein_record::{AbortedTxn, BatchHeader};
 use skein_types::{Millis, Offset};
 
+use super::aborted;
+use super::index::IndexWriter;
 use super::names::FileKind;
 use super::segment::{Home, modified};
 use super::segment_index::SegmentIndexer;
@@ -25,6 +27,7 @@ pub(crate) struct ActiveSegment {
     pub(crate) base_offset: Offset,
     pub(crate) file: SegmentFile,
     pub(crate) indexer: SegmentIndexer,
+    pub(crate) aborted: IndexWriter<AbortedTxn>,
     /// Largest timestamp of the first batch: what `segment.ms` counts from.
     pub(crate) first_timestamp: Option<Millis>,
     /// When the segment was made or opened: what `segment.ms` counts from without timestamps.
@@ -52,6 +55,7 @@ impl ActiveSegment {
             base_offset,
             file,
             indexer,
+            aborted: aborted::create(home, base_offset),
             first_timestamp: None,
             created: now,
         })
@@ -119,6 +123,14 @@ impl ActiveSegment {
         Ok(())
     }
 
+    /// Writes the entries of aborted transactions, if there are any.
+    pub(crate) fn write_aborted(&mut self) -> Result<(), StorageError> {
+        match self.aborted.last() {
+            Some(_) => self.aborted.write_tail(),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn view(&self) -> ActiveView {
         ActiveView {
             base_offset: self.base_offset,
@@ -126,6 +138,7 @@ impl ActiveSegment {
             end_position: self.file.end(),
             offsets: self.indexer.offsets.view().clone(),
             times: self.indexer.times.view().clone(),
+            aborted: self.aborted.view().clone(),
             max_timestamp: self.indexer.max_timestamp,
         }
     }

@@ -31,13 +31,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skein_record::{BatchError, ProducerStates};
+use skein_record::{AbortedTxn, BatchError, ProducerStates};
 use skein_types::{Millis, Offset};
 
 use super::Log;
+use super::index::IndexView;
 use super::names::{self, Name};
-use super::segment::Home;
+use super::segment::{Home, SealedSegment};
 use super::segment_list::SegmentList;
+use super::view::LogView;
 use crate::log_directory::CheckpointFile;
 use crate::{LogConfig, StorageError};
 
@@ -62,6 +64,7 @@ pub struct CompactionSource {
     home: Arc<Home>,
     config: LogConfig,
     sealed: Arc<SegmentList>,
+    view: LogView,
     limits: dirty::Limits,
     truncations: u64,
     producers: LastBatches,
@@ -124,6 +127,7 @@ impl Log {
             home: Arc::clone(home),
             config: self.config,
             sealed: Arc::clone(&self.sealed),
+            view: self.view(),
             limits: dirty::Limits {
                 log_start_offset: self.log_start_offset,
                 end: self
@@ -141,6 +145,19 @@ impl Log {
 }
 
 impl CompactionSource {
+    /// The transaction indexes of these segments, of those that have one.
+    fn aborted_of(
+        &self,
+        segments: &[Arc<SealedSegment>],
+    ) -> Result<Vec<IndexView<AbortedTxn>>, StorageError> {
+        let mut indexes = Vec::new();
+        for segment in segments.iter().filter(|segment| segment.has_aborted()) {
+            let number = self.view.segment_number(segment.base_offset);
+            indexes.extend(self.view.aborted_index(number)?);
+        }
+        Ok(indexes)
+    }
+
     /// What is to be compacted now; `None` if nothing may be. Opens indexes.
     ///
     /// # Errors

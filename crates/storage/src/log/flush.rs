@@ -10,7 +10,8 @@
 //!
 //! Invariants:
 //! - the recovery point passes a record only when its bytes, the name of its segment's file, the
-//!   indexes of sealed segments and its leader epoch are on the disk;
+//!   indexes of sealed segments, its leader epoch and, if it is the marker of an aborted
+//!   transaction, the entry for that are on the disk;
 //! - bytes that a former process wrote do not count as flushed because a flush succeeds now: the
 //!   first plan writes them anew (`found.rs`);
 //! - plans of a log run one after the other, and none after a failed one: the kernel tells of a
@@ -220,11 +221,17 @@ impl Log {
     fn plan(&mut self, scope: FlushScope, end_offset: Offset) -> Result<FlushPlan, StorageError> {
         self.write_changed_epochs()?;
         self.rewrite_found_snapshots()?;
+        self.write_aborted()?;
         let state = &self.flush;
         let mut paths = Vec::new();
         for (base_offset, _) in &state.sealed {
             paths.push(self.home.file(*base_offset, FileKind::OffsetIndex));
             paths.push(self.home.file(*base_offset, FileKind::TimeIndex));
+            paths.push(self.home.file(*base_offset, FileKind::TxnIndex));
+        }
+        if self.active.aborted.has_file() {
+            let base_offset = self.active.base_offset;
+            paths.push(self.home.file(base_offset, FileKind::TxnIndex));
         }
         for offset in &state.snapshots {
             paths.push(self.home.file(*offset, FileKind::Snapshot));

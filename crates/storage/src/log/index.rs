@@ -36,8 +36,8 @@ use crate::atomic_file;
 const TAIL_MIN_ENTRIES: usize = 16;
 /// Entries of a tail of a segment that grows fast: 1 MiB of log with the usual interval.
 const TAIL_MAX_ENTRIES: usize = 256;
-/// Bytes of the longest entry.
-const ENTRY_MAX_BYTES: usize = 12;
+/// Bytes of the longest entry, that of an aborted transaction.
+const ENTRY_MAX_BYTES: usize = 34;
 
 /// One entry of an index.
 pub(crate) trait Entry: Copy + Send + Sync + std::fmt::Debug + 'static {
@@ -181,6 +181,20 @@ impl<E: Entry> IndexView<E> {
             written_count: count,
             tail: None,
             count,
+        }
+    }
+
+    /// These entries, and no file.
+    pub(crate) fn in_memory(entries: &[E]) -> Self {
+        let tail = Tail::new(entries.len());
+        for (entry, cell) in entries.iter().zip(&tail.0) {
+            entry.store(cell);
+        }
+        Self {
+            written: None,
+            written_count: 0,
+            tail: Some(tail),
+            count: entries.len(),
         }
     }
 
@@ -353,6 +367,10 @@ impl<E: Entry> IndexWriter<E> {
 
     pub(crate) fn last(&self) -> Option<E> {
         self.last
+    }
+
+    pub(crate) fn has_file(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Bytes of the file once all entries are in it.

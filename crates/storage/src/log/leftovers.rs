@@ -9,6 +9,7 @@
 //!   .swap               a compaction that did          takes the place of what it replaces, unless
 //!                                                      a .cleaned at or before it shows that its
 //!                                                      set is not complete
+//!   .txnindex.swap      its log has its name already   takes its own
 //!   .tmp                a small file being replaced,   removed
 //!                       a segment prepared ahead
 //!   index without log   a segment half removed         removed
@@ -41,6 +42,8 @@ use crate::segment_file::scan_frames;
 pub(super) struct Listing {
     /// Base offsets, and the bytes of their log files.
     pub(super) segments: BTreeMap<Offset, u64>,
+    /// Those of them that have a transaction index.
+    pub(super) with_aborted: BTreeSet<Offset>,
 }
 
 #[derive(Default)]
@@ -95,7 +98,9 @@ pub(super) fn list(home: &Home, is_compacting: bool) -> Result<Listing, StorageE
         atomic_file::remove(&**disk, path)?;
     }
     remove_orphans(home, &found)?;
+    let of_kind = |&(base, kind): &(Offset, FileKind)| (kind == FileKind::TxnIndex).then_some(base);
     Ok(Listing {
+        with_aborted: found.others.iter().filter_map(of_kind).collect(),
         segments: found.segments,
     })
 }
@@ -108,8 +113,18 @@ fn finish_swaps(home: &Home, found: &mut Found, is_compacting: bool) -> Result<(
         .map(|(base_offset, _)| *base_offset)
         .min();
     let incomplete_from = incomplete_from.unwrap_or(Offset(i64::MAX));
-    for (base_offset, kind) in std::mem::take(&mut found.swaps) {
+    let swaps = std::mem::take(&mut found.swaps);
+    for (base_offset, kind) in swaps.iter().copied() {
         let from = names::swap(&home.file(base_offset, kind));
+        if kind == FileKind::TxnIndex
+            && is_next(found, base_offset)
+            && base_offset < incomplete_from
+        {
+            disk.rename(&from, &home.file(base_offset, kind))
+                .map_err(|source| StorageError::io("rename", &from, source))?;
+            found.others.insert((base_offset, kind));
+            continue;
+        }
         if kind != FileKind::Log || base_offset >= incomplete_from {
             // Indexes are rebuilt: those in place belong to what is being replaced.
             atomic_file::remove(disk, &from)?;
@@ -133,10 +148,21 @@ fn finish_swaps(home: &Home, found: &mut Found, is_compacting: bool) -> Result<(
         compaction::finish_swap(home, base_offset, &replaced)?;
         for replaced in replaced {
             found.segments.remove(&replaced);
+            found.others.remove(&(replaced, FileKind::TxnIndex));
+        }
+        if swaps.contains(&(base_offset, FileKind::TxnIndex)) {
+            found.others.insert((base_offset, FileKind::TxnIndex));
         }
         found.segments.insert(base_offset, size);
     }
     Ok(())
+}
+
+/// Whether the transaction index of the new segment is what does not have its name yet: it gets it
+/// behind the log, of which the other indexes can be made anew.
+fn is_next(found: &Found, base_offset: Offset) -> bool {
+    found.segments.contains_key(&base_offset)
+        && !found.others.contains(&(base_offset, FileKind::TxnIndex))
 }
 
 fn checkpoint_gaps(home: &Home, end: Offset) -> Result<(), StorageError> {

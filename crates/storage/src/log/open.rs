@@ -14,11 +14,13 @@
 //!
 //! Source: `LogLoader.load`, `UnifiedLog.rebuildProducerState` of Kafka 4.1.1.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skein_record::{LeaderEpochs, ProducerStates};
 use skein_types::{Millis, Offset, TopicId, TopicPartition};
 
+use super::aborted::Rebuild;
 use super::active::ActiveSegment;
 use super::flush::FlushState;
 use super::found::Found;
@@ -226,7 +228,8 @@ impl Opening {
             recovery_point
         };
         let now = self.now;
-        let (mut log, mut producers) = self.restore(recovered, start, known_end)?;
+        let with_aborted = listing.with_aborted;
+        let (mut log, mut producers) = self.restore(recovered, start, known_end, &with_aborted)?;
         if start > log.log_end_offset {
             let (partition, end) = (&log.home.partition, log.log_end_offset);
             tracing::warn!(%partition, %start, %end, "all records are gone; the log begins anew");
@@ -275,10 +278,12 @@ impl Opening {
         recovered: Recovered,
         start: Offset,
         known_end: Offset,
+        with_aborted: &BTreeSet<Offset>,
     ) -> Result<(Log, ProducerStates), StorageError> {
         let home = Arc::clone(&self.home);
         let (end, was_clean) = (recovered.log_end_offset, recovered.report.was_clean);
         let snapshots = snapshots::prune(&home, Offset(i64::MIN), end)?;
+        let (scanned, first_marker) = (recovered.report.scanned_segments, recovered.first_marker);
         let known_epochs = epochs::read(&**home.disk(), &home)?;
         let times_file = segment_times::read(
             &home,
@@ -294,7 +299,10 @@ impl Opening {
             let found = snapshots.iter().filter(|offset| **offset >= known_end);
             log.flush.found_snapshots = found.copied().collect();
         }
+        log.mark_aborted(with_aborted);
         let view = log.view();
+        let first = log.segment_count() - scanned;
+        let rebuild = Rebuild::begin(&view, first, known_end, first_marker)?;
         let epochs_from = match known_epochs {
             Some(_) => known_end.min(end),
             None => view.base_offset(0),
@@ -308,6 +316,8 @@ impl Opening {
         let replayed = replay.run(Some((epochs_from, &mut leader_epochs)))?;
         leader_epochs.truncate_from_start(start);
         log.leader_epochs = leader_epochs;
+        let aborted = replay.aborted_in(rebuild.from()..end)?;
+        rebuild.finish(&mut log, &aborted)?;
         log.is_snapshot_due = replayed.snapshot_offset < log.active.base_offset;
         Ok((log, replayed.producers))
     }
@@ -343,6 +353,7 @@ impl Opening {
             home: Arc::clone(&self.home),
             sealed: Arc::clone(&sealed),
             active: active.view(),
+            has_aborted: false,
             log_start_offset,
             last_stable_offset: log_start_offset,
             high_watermark: log_start_offset,
@@ -362,6 +373,7 @@ impl Opening {
             leader_epochs,
             flush,
             times_file: TimesFile::default(),
+            has_aborted: false,
             is_snapshot_due: false,
             is_broken: false,
             published: Arc::new(view),

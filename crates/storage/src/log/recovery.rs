@@ -35,6 +35,7 @@ use skein_env::File;
 use skein_record::HEADER_BYTES;
 use skein_types::{Millis, Offset};
 
+use super::aborted;
 use super::active::ActiveSegment;
 use super::found::FoundPart;
 use super::names::FileKind;
@@ -67,6 +68,8 @@ pub(super) struct Recovered {
     pub(super) unflushed: Vec<(Offset, Arc<dyn File>)>,
     /// Bytes behind the recovery point, which a former process wrote.
     pub(super) found: Vec<FoundPart>,
+    /// The first end of a transaction behind the recovery point.
+    pub(super) first_marker: Option<Offset>,
     pub(super) report: Recovery,
 }
 
@@ -79,6 +82,7 @@ impl Recovered {
             log_end_offset,
             unflushed: Vec::new(),
             found: Vec::new(),
+            first_marker: None,
             report: Recovery::default(),
         }
     }
@@ -130,7 +134,7 @@ impl Run<'_> {
         let first = self.first_to_scan(after.saturating_sub(1), &mut unflushed)?;
         let mut sealed = self.found(first);
         let mut report = Recovery::default();
-        let mut number = first;
+        let (mut number, mut first_marker) = (first, None);
         let active = loop {
             let mut scanned = self.scan_segment(number)?;
             report.scanned_segments += 1;
@@ -140,6 +144,7 @@ impl Run<'_> {
             let fault = scanned.fault.or_else(|| self.gap_before(next, &scanned));
             let (base_offset, _) = self.bases[number];
             found.extend(scanned.found(base_offset));
+            first_marker = first_marker.or(scanned.first_marker);
             self.check_recovery_point(&scanned, fault, next)?;
             scanned.drop_room()?;
             if let Some((position, reason)) = fault {
@@ -160,6 +165,7 @@ impl Run<'_> {
             log_end_offset,
             unflushed,
             found,
+            first_marker,
             report,
         })
     }
@@ -245,6 +251,7 @@ impl Run<'_> {
             base_offset,
             file,
             indexer,
+            aborted: aborted::create(self.home, base_offset),
             first_timestamp,
             created,
         };

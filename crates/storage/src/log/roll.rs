@@ -74,6 +74,7 @@ impl Log {
 
     fn try_roll_to(&mut self, base_offset: Offset, now: Millis) -> Result<(), StorageError> {
         self.active.indexer.finish()?;
+        self.write_aborted()?;
         if self.recovery_point >= self.log_end_offset {
             // No flush looks at the segment again, and no start: it believes these indexes.
             let flushed = self.active.indexer.flush();
@@ -96,6 +97,10 @@ impl Log {
         };
         let file = Arc::clone(old.file.file());
         let sealed = SealedSegment::written(&self.home, parts, file, old.indexer.max_timestamp);
+        if old.aborted.has_file() {
+            sealed.mark_aborted();
+            self.has_aborted = true;
+        }
         // A new list: readers hold the old one.
         self.sealed = Arc::new(self.sealed.with(sealed));
         Ok(())

@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use skein_env::{Disk, File, OpenMode};
+use skein_record::AbortedTxn;
 use skein_types::{Millis, Offset, TopicPartition};
 
 use super::batches::BatchWalk;
@@ -63,7 +64,7 @@ impl Home {
 
 /// A segment that grows no more.
 pub(crate) struct SealedSegment {
-    home: Arc<Home>,
+    pub(super) home: Arc<Home>,
     pub(crate) base_offset: Offset,
     /// First offset of the segment behind it.
     pub(crate) end_offset: Offset,
@@ -72,7 +73,7 @@ pub(crate) struct SealedSegment {
     /// `index.interval.bytes`, for a rebuild.
     interval_bytes: u64,
     /// Held while an index file is mapped, checked and made.
-    index_files: Mutex<()>,
+    pub(super) index_files: Mutex<()>,
     log: Arc<Slot<dyn File>>,
     offsets: Arc<Slot<IndexView<OffsetEntry>>>,
     times: Arc<Slot<IndexView<TimeEntry>>>,
@@ -84,14 +85,19 @@ pub(crate) struct SealedSegment {
     max_timestamp: OnceLock<TimestampOffset>,
     /// What `segment-timestamps` says of it.
     claimed: OnceLock<TimestampOffset>,
-    pinned: OnceLock<Pinned>,
+    /// Its transaction index, if there is one (`aborted.rs`).
+    pub(super) aborted: OnceLock<Arc<Slot<IndexView<AbortedTxn>>>>,
+    /// Whether the log was cut in this segment.
+    pub(super) is_cut: AtomicBool,
+    pub(super) pinned: OnceLock<Pinned>,
 }
 
 /// The files of a segment whose names are about to mean others.
-struct Pinned {
+pub(super) struct Pinned {
     log: Arc<dyn File>,
     offsets: Arc<IndexView<OffsetEntry>>,
     times: Arc<IndexView<TimeEntry>>,
+    pub(super) aborted: Option<IndexView<AbortedTxn>>,
 }
 
 /// What a sealed segment is made of.
@@ -153,13 +159,18 @@ impl SealedSegment {
             are_times_bad: AtomicBool::new(false),
             max_timestamp: OnceLock::new(),
             claimed: OnceLock::new(),
+            aborted: OnceLock::new(),
+            is_cut: AtomicBool::new(false),
             pinned: OnceLock::new(),
         }
     }
 
     /// Holds the segment's files open as long as somebody holds the segment: another one is about
-    /// to take their names.
-    pub(crate) fn pin(self: &Arc<Self>) -> Result<(), StorageError> {
+    /// to take their names. `aborted` is its transaction index, if there is one.
+    pub(crate) fn pin(
+        self: &Arc<Self>,
+        aborted: Option<IndexView<AbortedTxn>>,
+    ) -> Result<(), StorageError> {
         self.read_max_timestamp()?;
         let (offsets, times) = (self.offset_index()?, self.time_index()?);
         let log = self.log()?;
@@ -169,6 +180,7 @@ impl SealedSegment {
             log,
             offsets,
             times,
+            aborted,
         });
         Ok(())
     }
@@ -375,7 +387,10 @@ impl SealedSegment {
 
     /// All whole entries of an index file; `None` if there is no file or it has no whole number of
     /// them.
-    fn map<E: Entry>(&self, kind: FileKind) -> Result<Option<IndexView<E>>, StorageError> {
+    pub(super) fn map<E: Entry>(
+        &self,
+        kind: FileKind,
+    ) -> Result<Option<IndexView<E>>, StorageError> {
         let path = self.path(kind);
         let disk = self.home.disk();
         let file = match disk.open(&path, OpenMode::Read) {

@@ -15,11 +15,12 @@
 //!
 //! Source: KIP-98; `ProducerStateManager` of Kafka 4.1.1.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use skein_env::Disk;
-use skein_record::{LeaderEpochs, ProducerStates};
+use skein_record::{AbortedTxn, CompletedTxn, LeaderEpochs, ProducerStates};
 use skein_types::Offset;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
@@ -142,7 +143,7 @@ impl Replay<'_> {
         &self,
         mut epochs: Option<(Offset, &mut LeaderEpochs)>,
     ) -> Result<Replayed, StorageError> {
-        let mut producers = self.newest_snapshot()?;
+        let mut producers = self.newest_snapshot(self.view.log_end_offset)?;
         let snapshot_offset = producers.map_end_offset();
         let mut start = snapshot_offset;
         if let Some((from, _)) = &epochs {
@@ -161,7 +162,7 @@ impl Replay<'_> {
                 {
                     epochs.assign(visited.header.leader_epoch, visited.header.base_offset);
                 }
-                replay_batch(&mut producers, visited)
+                replay_batch(&mut producers, visited).map(drop)
             })?;
         }
         #[cfg(feature = "mutations")]
@@ -174,6 +175,33 @@ impl Replay<'_> {
             producers,
             snapshot_offset,
         })
+    }
+
+    /// The transactions that markers in this range have aborted. Not asked of [`Replay::run`]: the
+    /// newest snapshot may lie above the first marker, and an older one may lack producers whose
+    /// records are deleted.
+    pub(super) fn aborted_in(
+        &self,
+        markers: Range<Offset>,
+    ) -> Result<Vec<AbortedTxn>, StorageError> {
+        let mut aborted = Vec::new();
+        if markers.is_empty() {
+            return Ok(aborted);
+        }
+        let mut producers = self.newest_snapshot(markers.start)?;
+        let start = producers.map_end_offset();
+        for number in self.view.segment_number(start)..=self.view.sealed.len() {
+            if self.view.base_offset(number) >= markers.end {
+                break;
+            }
+            self.walk(number, start, |visited| {
+                let completed = replay_batch(&mut producers, visited)?;
+                let txn = completed.and_then(|completed| completed.aborted());
+                aborted.extend(txn.filter(|txn| markers.contains(&txn.last_offset)));
+                Ok(())
+            })?;
+        }
+        Ok(aborted)
     }
 
     fn walk(
@@ -201,10 +229,10 @@ impl Replay<'_> {
         }
     }
 
-    fn newest_snapshot(&self) -> Result<ProducerStates, StorageError> {
+    /// The producers by the newest good snapshot up to `limit`.
+    fn newest_snapshot(&self, limit: Offset) -> Result<ProducerStates, StorageError> {
         let home = &self.view.home;
         let first = self.view.base_offset(0);
-        let limit = self.view.log_end_offset;
         for offset in self
             .snapshots
             .iter()
@@ -235,21 +263,25 @@ impl Replay<'_> {
     }
 }
 
-/// Takes in a batch unless the snapshot had it.
-fn replay_batch(producers: &mut ProducerStates, visited: &Visited<'_>) -> Result<(), &'static str> {
+/// Takes in a batch unless the snapshot had it. Returns the transaction that it ends.
+fn replay_batch(
+    producers: &mut ProducerStates,
+    visited: &Visited<'_>,
+) -> Result<Option<CompletedTxn>, &'static str> {
     let header = visited.header;
     if header.base_offset < producers.map_end_offset() {
-        return Ok(());
+        return Ok(None);
     }
     match &visited.batch {
         Some(batch) => {
-            let undo = producers.replay(batch);
-            undo.map(drop)
+            let replayed = producers.replay(batch);
+            replayed
+                .map(|(_, completed)| completed)
                 .map_err(|_| "the producers' states cannot take in the batch")
         }
         None => {
             drop(producers.reserve(header, header.base_offset));
-            Ok(())
+            Ok(None)
         }
     }
 }

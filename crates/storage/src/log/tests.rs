@@ -30,6 +30,7 @@ mod recovery_point;
 mod retaining;
 mod segment_times;
 mod swapping;
+mod transactions;
 mod truncating;
 
 /// A log directory that can be opened again and again.

@@ -23,10 +23,11 @@
 
 use std::sync::Arc;
 
-use skein_record::{LeaderEpochs, ProducerStates};
+use skein_record::{AbortedTxn, LeaderEpochs, ProducerStates};
 use skein_types::{Millis, Offset};
 
 use super::Log;
+use super::aborted;
 use super::active::ActiveSegment;
 use super::index::{IndexView, OffsetEntry, TimeEntry};
 use super::lookup::SegmentRef;
@@ -172,6 +173,7 @@ impl Log {
             ..segment
         };
         let mut indexer = shortened_indexes(&home, &self.config, &segment, &times)?;
+        let aborted = self.shortened_aborted(number, end)?;
         self.flush.found.cut(segment.base_offset, position);
         match self.sealed.get(number) {
             Some(_) => {
@@ -192,12 +194,34 @@ impl Log {
         };
         self.flush
             .note_sealed(segment.base_offset, Arc::clone(&segment.file));
-        Ok(SealedSegment::written(
-            &home,
-            parts,
-            segment.file,
-            indexer.max_timestamp,
-        ))
+        let cut = SealedSegment::written(&home, parts, segment.file, indexer.max_timestamp);
+        if let Some(entries) = aborted {
+            aborted::replace(&home, cut.base_offset, &entries)?;
+            cut.mark_aborted();
+            self.has_aborted = true;
+        }
+        Ok(cut)
+    }
+
+    /// The entries of the segment's transaction index whose markers lie before `end`; `None` if it
+    /// has no index. Nobody writes the file from here on but the caller.
+    fn shortened_aborted(
+        &self,
+        number: usize,
+        end: Offset,
+    ) -> Result<Option<Vec<AbortedTxn>>, StorageError> {
+        let has_index = match self.sealed.get(number) {
+            Some(sealed) => {
+                sealed.retire_aborted();
+                sealed.has_aborted()
+            }
+            None => self.active.aborted.last().is_some(),
+        };
+        let index = self.view().aborted_index(number)?.filter(|_| has_index);
+        let Some(index) = index else { return Ok(None) };
+        let count = index.partition_point(|txn| txn.last_offset < end)?;
+        let entries: Result<_, _> = (0..count).map(|number| index.get(number)).collect();
+        entries.map(Some)
     }
 
     /// Begins the new segment and brings everything else to the new end.

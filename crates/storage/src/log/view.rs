@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use skein_env::{File, Residency};
+use skein_record::AbortedTxn;
 use skein_types::Offset;
 
 use super::index::{IndexView, OffsetEntry, TimeEntry};
@@ -34,6 +35,8 @@ pub struct LogView {
     pub(crate) home: Arc<Home>,
     pub(crate) sealed: Arc<SegmentList>,
     pub(crate) active: ActiveView,
+    /// Whether a sealed segment may have a transaction index.
+    pub(crate) has_aborted: bool,
     /// The first offset that may be read.
     pub log_start_offset: Offset,
     /// The end of what belongs to no open transaction, nor follows one.
@@ -52,6 +55,7 @@ pub(crate) struct ActiveView {
     pub(crate) end_position: u64,
     pub(crate) offsets: IndexView<OffsetEntry>,
     pub(crate) times: IndexView<TimeEntry>,
+    pub(crate) aborted: IndexView<AbortedTxn>,
     pub(crate) max_timestamp: TimestampOffset,
 }
 

@@ -8,10 +8,12 @@
 //!   that the first batch of the first partition that has any comes whole (KIP-74);
 //! - the hot path looks only at what is in memory; a segment that is not the active one, or a range
 //!   that is not in the page cache, or that may hold a redacted record, goes to the offload pool;
+//! - a reader of committed records is told which transactions of its range were aborted; the view
+//!   that it reads from knows every one whose marker it shows;
 //! - the marks are looked at after the view was loaded, and from the first offset of the first
 //!   batch on: a reader that begins in its middle is sent all of it.
 //!
-//! Source: KIP-74, KIP-595 (diverging epoch); Kafka's `ReplicaManager.readFromLog`.
+//! Source: KIP-74, KIP-98, KIP-595 (diverging epoch); Kafka's `ReplicaManager.readFromLog`.
 
 use std::sync::Arc;
 
@@ -19,9 +21,9 @@ use skein_env::Residency;
 use skein_net::{FileRange, Part};
 use skein_partition::{FetchIsolation, Refusal};
 use skein_protocol::messages::fetch::{
-    EpochEndOffset, FetchPartition, FetchRequest, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchRequest, PartitionData,
 };
-use skein_storage::ReadError;
+use skein_storage::{ReadError, StorageError};
 use skein_types::{ErrorCode, LeaderEpoch, Offset};
 
 use super::redact::{Hiding, Rewritten, Room};
@@ -157,9 +159,7 @@ impl Reader {
             high_watermark: offsets.high_watermark.get(),
             last_stable_offset: offsets.last_stable_offset.get(),
             log_start_offset: offsets.log_start_offset.get(),
-            // Read committed names the aborted transactions of its range: none end here.
-            aborted_transactions: (self.isolation == FetchIsolation::LastStableOffset)
-                .then(Vec::new),
+            aborted_transactions: self.is_committed().then(Vec::new),
             ..Default::default()
         };
         if let Some(diverging) = diverging {
@@ -187,6 +187,12 @@ impl Reader {
             // Clients take a part of a batch with nothing before it for an error (KIP-74).
             return Read::Done(data, None);
         }
+        if self.is_committed() {
+            match aborted(view, &range, offset, end) {
+                Ok(aborted) => data.aborted_transactions = Some(aborted),
+                Err(error) => return Read::Done(storage_failed(source, &error.into()), None),
+            }
+        }
         let redacted = replica
             .redacted()
             .filter(|redacted| !redacted.within(range.base_offset..end).is_empty());
@@ -213,6 +219,10 @@ impl Reader {
         Read::Done(data, Some(to_send(range)))
     }
 
+    fn is_committed(&self) -> bool {
+        self.isolation == FetchIsolation::LastStableOffset
+    }
+
     /// The end of what may be read; or where the reader's log and this one part.
     fn admit(
         &self,
@@ -237,6 +247,21 @@ impl Reader {
         let end = view.offsets.fetch_end(current, offset, self.isolation)?;
         Ok((end, None))
     }
+}
+
+/// The aborted transactions that a reader of the range from `offset` must skip.
+fn aborted(
+    view: &ReplicaView,
+    range: &skein_storage::FileRange,
+    offset: Offset,
+    end: Offset,
+) -> Result<Vec<AbortedTransaction>, StorageError> {
+    let aborted = view.log.aborted_in(range, offset, end)?;
+    let named = aborted.iter().map(|txn| AbortedTransaction {
+        producer_id: txn.producer_id.get(),
+        first_offset: txn.first_offset.get(),
+    });
+    Ok(named.collect())
 }
 
 /// The range as the socket wants it.

@@ -11,11 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skein_env::{Disk, File, OpenMode};
-use skein_record::BatchHeader;
+use skein_record::{AbortedTxn, BatchHeader};
 use skein_types::Offset;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 
+use super::super::index::{IndexView, IndexWriter};
 use super::super::names::{self, FileKind, Leftover, Name};
 use super::super::segment::{Home, SealedSegment};
 use super::super::segment_index::{SegmentIndexer, TimestampOffset};
@@ -29,8 +30,14 @@ const SEGMENT_MAX_BYTES: u64 = i32::MAX as u64;
 /// would keep the device, and with it everybody's writes, for as long as that takes.
 const FLUSH_EVERY_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The files of a new segment; the log comes last when they get their names, because it counts.
-pub(super) const KINDS: [FileKind; 3] = [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::Log];
+/// The files of a new segment, which may be without a transaction index; the log comes last when
+/// they become `.swap`, because it counts.
+pub(super) const KINDS: [FileKind; 4] = [
+    FileKind::OffsetIndex,
+    FileKind::TimeIndex,
+    FileKind::TxnIndex,
+    FileKind::Log,
+];
 
 /// A segment that waits to take the place of others.
 pub struct CleanedSegment {
@@ -40,6 +47,7 @@ pub struct CleanedSegment {
     pub(super) end_offset: Offset,
     pub(super) size: u64,
     pub(super) file: Arc<dyn File>,
+    pub(super) has_aborted: bool,
     pub(super) max_timestamp: TimestampOffset,
     pub(super) interval_bytes: u64,
     /// How far the log is compacted once it is in place.
@@ -62,6 +70,9 @@ pub(super) struct Writer {
     path: PathBuf,
     file: Arc<dyn File>,
     indexer: SegmentIndexer,
+    aborted: IndexWriter<AbortedTxn>,
+    /// The transaction indexes of the sources, in their order.
+    source_aborted: Vec<IndexView<AbortedTxn>>,
     interval_bytes: u64,
     /// Bytes that are in the file.
     written: u64,
@@ -75,6 +86,7 @@ pub(super) struct Writer {
 pub(super) struct Finished {
     pub(super) file: Arc<dyn File>,
     pub(super) size: u64,
+    pub(super) has_aborted: bool,
     pub(super) max_timestamp: TimestampOffset,
 }
 
@@ -84,6 +96,7 @@ impl Writer {
         base_offset: Offset,
         config: &LogConfig,
         buffer_bytes: usize,
+        source_aborted: Vec<IndexView<AbortedTxn>>,
     ) -> Result<Self, StorageError> {
         let disk = home.disk();
         for kind in KINDS {
@@ -98,6 +111,8 @@ impl Writer {
             home: Arc::clone(home),
             base_offset,
             indexer: SegmentIndexer::at(disk, base_offset, index_path),
+            aborted: IndexWriter::new(Arc::clone(disk), index_path(FileKind::TxnIndex)),
+            source_aborted,
             path,
             file,
             interval_bytes: config.index_interval_bytes,
@@ -120,6 +135,9 @@ impl Writer {
             return Err(CompactionError::TooLarge { path });
         }
         self.indexer.add(header, position, self.interval_bytes);
+        if header.attributes.is_control() && header.records_count > 0 {
+            self.keep_aborted(header.last_offset())?;
+        }
         if self.buffer.len() + bytes.len() > self.buffer_bytes {
             self.write()?;
         }
@@ -127,14 +145,35 @@ impl Writer {
         Ok(())
     }
 
+    /// What the marker at `offset` has aborted must be told as long as that is there.
+    fn keep_aborted(&mut self, offset: Offset) -> Result<(), StorageError> {
+        for index in &self.source_aborted {
+            let number = index.partition_point(|txn| txn.last_offset < offset)?;
+            if number < index.len() {
+                let txn = index.get(number)?;
+                if txn.last_offset == offset {
+                    self.aborted.push(txn);
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn finish(mut self) -> Result<Finished, StorageError> {
         self.write()?;
         self.indexer.finish()?;
         self.indexer.flush()?;
+        let has_aborted = self.aborted.last().is_some();
+        if has_aborted {
+            self.aborted.write_tail()?;
+            self.aborted.flush()?;
+        }
         self.flush()?;
         Ok(Finished {
             file: self.file,
             size: self.written,
+            has_aborted,
             max_timestamp: self.indexer.max_timestamp,
         })
     }

@@ -417,7 +417,14 @@ impl Compaction {
         let source = &self.source;
         let base_offset = self.segments[0].base_offset;
         let buffer_bytes = self.budget.io_buffer_bytes / 2;
-        Writer::create(&source.home, base_offset, &source.config, buffer_bytes)
+        let aborted = source.aborted_of(&self.segments)?;
+        Writer::create(
+            &source.home,
+            base_offset,
+            &source.config,
+            buffer_bytes,
+            aborted,
+        )
     }
 
     fn write_some(&mut self, room: Room) -> Result<CompactionStep, CompactionError> {
@@ -499,6 +506,7 @@ impl Compaction {
             sources,
             size: finished.size,
             file: finished.file,
+            has_aborted: finished.has_aborted,
             max_timestamp: finished.max_timestamp,
             interval_bytes: self.source.config.index_interval_bytes,
             cleaned_end: end_offset.min(self.rules.map_end).max(self.stats.start),

@@ -4,11 +4,11 @@
 //! files, to be removed later.
 //!
 //! ```text
-//!   .index.cleaned ─► .index.swap
+//!   .index.cleaned ─► .index.swap, .txnindex.cleaned ─► .txnindex.swap
 //!   .log.cleaned   ─► .log.swap      from here on a start finishes what follows (`leftovers.rs`)
 //!   directory flushed; checkpoint: the log is compacted up to here, gaps are legal
 //!   sources ─► .deleted
-//!   .log.swap ─► .log, .index.swap ─► .index
+//!   .log.swap ─► .log, .txnindex.swap ─► .txnindex, .index.swap ─► .index
 //! ```
 //!
 //! Invariants:
@@ -19,11 +19,13 @@
 //!   ([`SealedSegment::pin`]) before their names mean others;
 //! - a swap that fails half-way leaves a log that takes nothing more until it is opened again,
 //!   which finishes it;
-//! - transaction indexes of sources go: the data of an aborted transaction below its marker is gone
-//!   with the swap, and the index of a later segment tells of what ends there.
+//! - the transaction index has an entry for each marker of an aborted transaction that stays, and
+//!   no other: of what is left behind the end of the map readers must be told, and of one whose
+//!   marker is gone they must not be.
 //!
 //! Source: `LocalLog.replaceSegments` of Kafka 4.1.1.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,12 +86,19 @@ impl Log {
         let Some(at) = self.place_of(cleaned) else {
             return Ok(Swapped::Stale);
         };
-        for source in &cleaned.sources {
-            source.pin()?;
+        let view = self.view();
+        for (number, source) in (at..).zip(&cleaned.sources) {
+            source.pin(view.aborted_index(number)?)?;
         }
         self.forget_segment_times()?;
         let home = Arc::clone(&self.home);
-        for kind in KINDS {
+        if !cleaned.has_aborted {
+            // What an earlier swap left that failed is not this one's: a start would take it.
+            let left = names::swap(&home.file(cleaned.base_offset, FileKind::TxnIndex));
+            atomic_file::remove(&**home.disk(), &left)?;
+        }
+        let has_file = |kind: &FileKind| cleaned.has_aborted || *kind != FileKind::TxnIndex;
+        for kind in KINDS.into_iter().filter(has_file) {
             let from = cleaned_path(&home, cleaned.base_offset, kind);
             let to = names::swap(&home.file(cleaned.base_offset, kind));
             self.rename(&from, &to)?;
@@ -102,7 +111,7 @@ impl Log {
         for source in &cleaned.sources {
             deleted.push(self.take_files(source)?);
         }
-        for kind in KINDS.into_iter().rev() {
+        for kind in KINDS.into_iter().rev().filter(has_file) {
             let to = home.file(cleaned.base_offset, kind);
             self.rename(&names::swap(&to), &to)?;
         }
@@ -144,6 +153,9 @@ impl Log {
         };
         let file = Arc::clone(&cleaned.file);
         let segment = SealedSegment::written(&self.home, parts, file, cleaned.max_timestamp);
+        if cleaned.has_aborted {
+            segment.mark_aborted();
+        }
         let before = self.sealed.iter().take(at);
         let behind = self.sealed.iter().skip(at + cleaned.sources.len());
         let segments = before.chain([&segment]).chain(behind);
@@ -191,5 +203,13 @@ pub(in crate::log) fn finish(
     }
     disk.rename(&from, &to)
         .map_err(|source| StorageError::io("rename", &from, source))?;
+    let to = home.file(base_offset, FileKind::TxnIndex);
+    let from = names::swap(&to);
+    match disk.rename(&from, &to) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(StorageError::io("rename", &from, source));
+        }
+        _ => {}
+    }
     atomic_file::sync_directory(disk, &home.path)
 }

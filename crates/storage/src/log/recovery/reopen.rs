@@ -14,6 +14,7 @@ use skein_types::Offset;
 
 use super::{Recovered, Run, Start};
 use crate::StorageError;
+use crate::log::aborted;
 use crate::log::active::ActiveSegment;
 use crate::log::batches::{BatchWalk, Headers, Visited};
 use crate::log::index::{Entry, IndexView, IndexWriter, OffsetEntry, TimeEntry};
@@ -46,11 +47,15 @@ impl Run<'_> {
         let first_timestamp = Headers::new(&**file.file(), &path, 0..file.end())
             .next()?
             .map(|(_, header)| header.max_timestamp);
+        let Some(aborted) = aborted::reopen(self.home, base_offset, log_end_offset)? else {
+            return Ok(None);
+        };
         let created = self.start.now;
         let active = ActiveSegment {
             base_offset,
             file,
             indexer,
+            aborted,
             first_timestamp,
             created,
         };
@@ -65,6 +70,7 @@ impl Run<'_> {
             log_end_offset,
             unflushed: Vec::new(),
             found: Vec::new(),
+            first_marker: None,
             report,
         }))
     }

@@ -38,6 +38,8 @@ pub(super) struct Scanned {
     gap: Range<Offset>,
     /// Where the first batch behind the recovery point begins, if there is one.
     found_from: Option<u64>,
+    /// The first batch behind the recovery point that ends a transaction.
+    pub(super) first_marker: Option<Offset>,
     /// Where zeros begin that end the file, if they do: room that was made ahead, or the rest of a
     /// block that was written anew.
     room_from: Option<u64>,
@@ -91,7 +93,7 @@ impl Run<'_> {
             (from, before) = (anchor.position, anchor.base_offset);
         }
         let (mut verified_bytes, mut walked_bytes, mut found_from) = (0, 0, None);
-        let (mut unverified, mut gap) = (None, before..before);
+        let (mut unverified, mut gap, mut first_marker) = (None, before..before, None);
         let recovery_point = self.start.recovery_point;
         let mut walk = BatchWalk {
             expected: before,
@@ -108,6 +110,9 @@ impl Run<'_> {
                 let bytes = header.size_in_bytes() as u64;
                 if header.last_offset() >= recovery_point {
                     found_from.get_or_insert(visited.position);
+                    if header.attributes.is_control() {
+                        first_marker.get_or_insert(header.base_offset);
+                    }
                     verified_bytes += bytes;
                 } else {
                     walked_bytes += bytes;
@@ -130,6 +135,7 @@ impl Run<'_> {
             unverified,
             gap,
             found_from,
+            first_marker,
             room_from: is_room.then_some(scan.end),
             fault,
         })

@@ -49,7 +49,7 @@ pub(super) fn large() -> LogConfig {
 
 impl Log {
     /// Compacts the log once; where it came, if there was something to do.
-    fn compact_with(
+    pub(super) fn compact_with(
         &mut self,
         producers: Option<&ProducerStates>,
         budget: CompactionBudget,

@@ -21,6 +21,8 @@ const REMEDY_SNAPSHOT: &str = "stop the node and remove the file; producers are 
                                snapshot and the batches behind it";
 const REMEDY_GARBLED: &str = "nothing: the next start of the node reads it as missing, which costs \
                               time, and writes it anew; check the device";
+const REMEDY_TXN_INDEX: &str = "nothing: a node makes it anew from the log at its first use; \
+                                without the file it would take no transaction for aborted";
 const REMEDY_CHECKPOINT: &str = "acknowledged records are gone from the end of the log: restore \
                                  its last segment from a backup or another replica";
 
@@ -174,10 +176,12 @@ impl Verify<'_> {
         let Some(content) = read_small_file(self.disk, path)? else {
             return Ok(());
         };
+        let behind = self.files.segments.iter().find(|other| **other > base);
+        let markers = base..behind.copied().unwrap_or(Offset(i64::MAX));
         for (number, entry) in AbortedTxn::decode_all(&content).enumerate() {
             let position = Some((number * ABORTED_TXN_BYTES) as u64);
             let what = match entry {
-                Ok(entry) if entry.last_offset >= base => continue,
+                Ok(entry) if markers.contains(&entry.last_offset) => continue,
                 Ok(entry) => format!("the transaction ends at {}", entry.last_offset),
                 Err(error) => error.to_string(),
             };
@@ -186,7 +190,7 @@ impl Verify<'_> {
                 path,
                 (position, Some(base)),
                 what,
-                REMEDY_INDEX,
+                REMEDY_TXN_INDEX,
             );
         }
         Ok(())
