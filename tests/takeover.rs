@@ -13,6 +13,8 @@ mod refused;
 mod seen;
 #[path = "takeover/to_kafka.rs"]
 mod to_kafka;
+#[path = "takeover/transactions.rs"]
+mod transactions;
 
 use std::path::Path;
 use std::process::Command;

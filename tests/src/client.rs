@@ -158,7 +158,9 @@ impl Conversation {
     }
 }
 
-fn python(script: &str) -> Command {
+/// The Python of the environment with the clients, with a script below `tests/`.
+#[must_use]
+pub fn python(script: &str) -> Command {
     let mut command = Command::new(toolchain::python());
     // Byte code goes nowhere: the source tree stays as it is.
     command.arg("-B").arg(toolchain::source(script));

@@ -248,7 +248,10 @@ impl Decision<'_> {
         let stands_against = checks::replicas(partition, self.node, self.choice)
             .or_else(|| checks::directory(partition, self.node))
             .or_else(|| match self.survey.partitions.get(place) {
-                Some(facts) => checks::files(place.topic.as_str(), facts, topic_id, partition),
+                Some(facts) => checks::files(facts, topic_id, partition).or_else(|| {
+                    let is_compacted = self.is_compacted(place.topic.as_str());
+                    checks::extent(facts, is_compacted, self.node.was_clean)
+                }),
                 None => Some(checks::missing_directory()),
             });
         if let Some((what, remedy)) = stands_against {
@@ -262,6 +265,22 @@ impl Decision<'_> {
             self.tell(Weight::Left, subject, what, "");
         }
         Some(self.partition_of(partition))
+    }
+
+    /// Whether the topic's `cleanup.policy` has `compact`.
+    fn is_compacted(&self, topic: &str) -> bool {
+        let of_topic = (TOPIC_RESOURCE, topic.to_owned());
+        let (all, own) = (String::new(), self.node.id.to_string());
+        let of_broker = |name| (BROKER_RESOURCE, name);
+        let keys = [
+            (of_topic, "cleanup.policy"),
+            (of_broker(own), "log.cleanup.policy"),
+            (of_broker(all), "log.cleanup.policy"),
+        ];
+        let mut set = keys
+            .iter()
+            .filter_map(|(resource, key)| self.kafka.configs.get(resource)?.get(*key));
+        set.next().is_some_and(|policy| policy.contains("compact"))
     }
 
     fn partition_of(&self, partition: &KafkaPartition) -> Partition {

@@ -4,8 +4,8 @@
 //! entries.
 //!
 //! Invariants: nothing is written; the size of a log does not matter: of a segment the first batch
-//! header is read, and only of what lies behind the last snapshot of producers, after a crash, all
-//! headers.
+//! header is read, and those behind its last index entry; only of what lies behind the last
+//! snapshot of producers, after a crash, all headers.
 //!
 //! Source: `LogManager`, `ProducerStateManager` of Kafka 4.1.1 for names.
 
@@ -14,13 +14,18 @@ use std::path::{Path, PathBuf};
 
 use skein_env::{Disk, EntryKind};
 use skein_record::{BatchView, LeaderEpochs, ProducerStates};
+use skein_storage::StorageError;
 use skein_storage::inspect::{
-    FileName, PartitionFiles, SegmentWalk, Step, read_small_file, topic_id,
+    PartitionFiles, SegmentWalk, Step, read_checkpoint, read_small_file, topic_id,
 };
 use skein_types::{LeaderEpoch, Offset, TopicPartition, Uuid};
 
 use crate::ImportError;
 use crate::metadata_log::METADATA_LOG;
+
+mod extent;
+
+pub(crate) use extent::Extent;
 
 /// Largest control batch that is read, in bytes.
 const CONTROL_BATCH_MAX_BYTES: usize = 64 * 1024;
@@ -45,8 +50,12 @@ pub(crate) struct PartitionFacts {
     pub(crate) segments: usize,
     /// The newest epoch that a record has.
     pub(crate) latest_epoch: Option<LeaderEpoch>,
-    /// Whether a transaction index names an aborted transaction.
-    pub(crate) has_aborted: bool,
+    /// What the segments hold; `None` while a compaction was replacing some of them.
+    pub(crate) extent: Option<Extent>,
+    /// All below it was flushed, as far as Kafka has told.
+    pub(crate) recovery_point: Option<Offset>,
+    /// Below it compaction may have taken offsets out.
+    pub(crate) compacted_to: Option<Offset>,
     /// Where the first transaction begins that has not ended.
     pub(crate) open_transaction: Option<Offset>,
     /// A segment that does not begin with a batch of magic 2, and what it begins with.
@@ -63,6 +72,9 @@ pub(crate) fn survey(
         .read_directory(directory)
         .map_err(|source| ImportError::io("list", directory, source))?;
     let mut survey = Survey::default();
+    let checkpoint = |name| checkpoint(disk, &directory.join(name));
+    let recovery_points = checkpoint("recovery-point-offset-checkpoint")?;
+    let compacted = checkpoint("cleaner-offset-checkpoint")?;
     for (name, kind) in entries {
         let name = name.to_string_lossy().into_owned();
         if kind != EntryKind::Directory || name == METADATA_LOG {
@@ -70,7 +82,9 @@ pub(crate) fn survey(
         }
         let files = PartitionFiles::list(disk, &directory.join(&name))?;
         if let Some(partition) = files.partition.clone() {
-            let facts = look_at(disk, &files, was_clean)?;
+            let mut facts = look_at(disk, &files, was_clean)?;
+            facts.recovery_point = recovery_points.get(&partition).copied();
+            facts.compacted_to = compacted.get(&partition).copied();
             survey.partitions.insert(partition, facts);
         } else if is_leftover(&name) {
             survey.leftovers.push(name);
@@ -79,6 +93,18 @@ pub(crate) fn survey(
         }
     }
     Ok(survey)
+}
+
+/// What a checkpoint says; nothing if it is missing or garbled, as for a node that starts.
+fn checkpoint(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<BTreeMap<TopicPartition, Offset>, ImportError> {
+    match read_checkpoint(disk, path) {
+        Ok(offsets) => Ok(offsets.unwrap_or_default()),
+        Err(StorageError::Format { .. }) => Ok(BTreeMap::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether Kafka gives such names: a topic that is being deleted, a replica that moves between
@@ -104,13 +130,6 @@ fn look_at(
     {
         facts.latest_epoch = epochs.latest().map(|entry| entry.epoch);
     }
-    for path in &files.files {
-        if let FileName::TxnIndex(_) = FileName::of(path) {
-            let size = disk.stat(path);
-            let size = size.map_err(|source| ImportError::io("stat", path, source))?;
-            facts.has_aborted |= matches!(size, EntryKind::File(1..));
-        }
-    }
     for base in &files.segments {
         let path = files.log_path(*base);
         let mut walk = SegmentWalk::open(disk, &path)?.without_checksums();
@@ -122,6 +141,10 @@ fn look_at(
                 break;
             }
         }
+    }
+    let is_swap = |path: &PathBuf| path.extension().is_some_and(|end| end == "swap");
+    if facts.unreadable.is_none() && !files.files.iter().any(is_swap) {
+        facts.extent = Some(Extent::of(disk, files)?);
     }
     facts.open_transaction = open_transaction(disk, files, was_clean)?;
     Ok(facts)

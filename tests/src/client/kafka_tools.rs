@@ -27,6 +27,8 @@ pub const GET_OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 pub const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 /// `kafka-transactions.sh`.
 pub const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
+/// `kafka-reassign-partitions.sh`.
+pub const REASSIGN_PARTITIONS: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
 /// `kafka-leader-election.sh`.
 pub const LEADER_ELECTION: &str = "org.apache.kafka.tools.LeaderElectionCommand";
 /// `kafka-metadata-quorum.sh`.

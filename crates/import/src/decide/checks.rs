@@ -5,7 +5,7 @@
 //!
 //! Source: KIP-858 for the reserved directory ids; KIP-584 for feature levels.
 
-use skein_types::Uuid;
+use skein_types::{Offset, Uuid};
 
 use super::{Choice, Decision, LEAVE_OUT, Node};
 use crate::finding::{Subject, Weight};
@@ -26,6 +26,8 @@ const RESERVED_DIRECTORIES: [u128; 3] = [0, 1, 2];
 
 const SINGLE_NODE: &str = "--single-node gives the other replicas up; or leave the topic out with \
                            --leave-out";
+const BRING_FILES: &str = "bring the whole directory, as it was when Kafka stopped; or leave the \
+                           topic out with --leave-out";
 const RESTART_KAFKA: &str = "start Kafka on the directory and stop it cleanly, then try again; or \
                              leave the topic out with --leave-out";
 
@@ -85,7 +87,6 @@ pub(super) fn missing_directory() -> Objection {
 
 /// Whether the files are those of this partition, and can be served.
 pub(super) fn files(
-    topic: &str,
     facts: &PartitionFacts,
     topic_id: Uuid,
     partition: &KafkaPartition,
@@ -118,12 +119,48 @@ pub(super) fn files(
                       kafka-transactions.sh; or leave the topic out with --leave-out";
         return Some((what, remedy));
     }
-    // Who reads that topic for its groups looks at the markers themselves.
-    if facts.has_aborted && topic != OFFSETS_TOPIC {
-        let what = "it has aborted transactions, which this version does not hide from readers";
-        return Some((what.to_owned(), LEAVE_OUT));
-    }
     None
+}
+
+/// Whether the segments hold all that they should. `is_compacted`: gaps in the offsets are what
+/// compaction has taken out; but only a clean stop, or a checkpoint, tells that between two
+/// segments it was no crash.
+pub(super) fn extent(
+    facts: &PartitionFacts,
+    is_compacted: bool,
+    was_clean: bool,
+) -> Option<Objection> {
+    let extent = facts.extent.as_ref()?;
+    let recovery_point = facts.recovery_point.unwrap_or(Offset::ZERO);
+    if extent.log_end_offset < recovery_point {
+        let what = format!(
+            "its files end at offset {}, and Kafka had flushed it up to {recovery_point}: \
+             segments are missing or cut",
+            extent.log_end_offset
+        );
+        return Some((what, BRING_FILES));
+    }
+    let gap = extent.gap.as_ref()?;
+    let told = if is_compacted && was_clean {
+        return None;
+    } else if is_compacted {
+        facts.compacted_to.max(facts.recovery_point)
+    } else {
+        facts.compacted_to
+    };
+    if told.is_some_and(|told| told >= gap.end) {
+        return None;
+    }
+    let what = format!(
+        "offsets {} to {} are missing between two segments",
+        gap.start,
+        gap.end.0 - 1
+    );
+    if is_compacted {
+        let why = "and no checkpoint tells whether compaction took them or a crash";
+        return Some((format!("{what}, {why}"), RESTART_KAFKA));
+    }
+    Some((what, BRING_FILES))
 }
 
 impl Decision<'_> {

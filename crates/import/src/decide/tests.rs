@@ -11,7 +11,7 @@ use skein_types::Offset;
 
 use super::*;
 use crate::kafka_metadata::Replay;
-use crate::survey::PartitionFacts;
+use crate::survey::{Extent, PartitionFacts};
 use crate::testing::{DIRECTORY, NODE, broker, config, feature, partition, producer_ids, topic};
 
 /// A node with two topics; tests change what they are about.
@@ -293,15 +293,47 @@ fn files_must_be_those_of_the_partition_and_servable() {
     expect(&old, "segment a.log does not begin with a batch: magic 1");
     let open = Case::with_files(|f| f.open_transaction = Some(Offset(7)));
     expect(&open, "a transaction that began at offset 7");
+}
+
+#[test]
+fn segments_must_hold_what_kafka_has_told() {
+    let extent = |end, gap: Option<(i64, i64)>| {
+        let gap = gap.map(|(from, to)| Offset(from)..Offset(to));
+        let log_end_offset = Offset(end);
+        Some(Extent {
+            log_end_offset,
+            gap,
+        })
+    };
+    Case::with_files(|f| f.extent = extent(9, None)).image();
+    let cut = Case::with_files(|f| {
+        (f.extent, f.recovery_point) = (extent(9, None), Some(Offset(10)));
+    });
     expect(
-        &Case::with_files(|f| f.has_aborted = true),
-        "aborted transactions",
+        &cut,
+        "its files end at offset 9, and Kafka had flushed it up to 10",
     );
+    let gap = Case::with_files(|f| f.extent = extent(9, Some((3, 5))));
+    expect(&gap, "offsets 3 to 4 are missing between two segments");
+    // What compaction has taken out, by a policy that may have changed since.
+    Case::with_files(|f| (f.extent, f.compacted_to) = (extent(9, Some((3, 5))), Some(Offset(5))))
+        .image();
+
+    let mut compacted = gap;
+    compacted
+        .records
+        .push(config(2, "audit", "cleanup.policy", Some("compact,delete")));
+    compacted.image();
+    compacted.was_clean = false;
+    expect(&compacted, "whether compaction took them or a crash");
+    let facts = compacted.survey.partitions.get_mut(&place("audit", 0));
+    facts.unwrap().recovery_point = Some(Offset(5));
+    compacted.image();
 }
 
 #[test]
 fn a_topic_may_be_left_out_by_name() {
-    let mut case = Case::with_files(|f| f.has_aborted = true);
+    let mut case = Case::with_files(|f| f.open_transaction = Some(Offset(7)));
     case.survey
         .partitions
         .get_mut(&place("orders", 0))
