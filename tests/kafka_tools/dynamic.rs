@@ -28,12 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection that is not answered so long was not accepted, or will be tried once more.
 const ANSWER_MAX: Duration = Duration::from_millis(400);
 
-/// Housekeeping looks often, and files go at once.
+/// Retention is looked at often, and files go at once; the cleaner is in no hurry.
 fn start(system: System) -> Node {
     let mut settings = vec![
         ("log.retention.check.interval.ms", "200"),
         ("log.segment.delete.delay.ms", "0"),
-        ("log.cleaner.backoff.ms", "100"),
+        ("log.cleaner.backoff.ms", "3600000"),
     ];
     if system == System::Kafka {
         settings.push(("log.initial.task.delay.ms", "100"));
@@ -223,6 +223,7 @@ fn a_log_is_compacted_once_its_topic_or_its_broker_asks_for_it(system: System) {
     let entity = ["--entity-type", "topics", "--entity-name", "asks-itself"];
     // All records have one key; of each sealed segment one is left, or none.
     set(&node, &entity, "cleanup.policy=compact");
+    set(&node, ALL, "log.cleaner.backoff.ms=100");
     let is_compacted = |topic: &str| {
         let directory = node.data_directory().join(format!("{topic}-0"));
         bytes_in_logs(&directory) <= 2 * SEGMENT_BYTES

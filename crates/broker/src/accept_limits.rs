@@ -35,9 +35,9 @@ pub(crate) fn of_addresses(network: &NetworkConfig) -> AcceptLimits {
 
 /// Follows the settings.
 pub(crate) async fn follow(shared: Arc<Shared>) {
-    let mut settings = shared.accept_settings.subscribe();
+    let mut settings = shared.settings.subscribe();
     loop {
-        let network = Arc::clone(&settings.borrow_and_update());
+        let network = Arc::clone(&settings.borrow_and_update().network);
         let limits = look_up_all(&shared.env, &network).await;
         shared.accept_limits.send_replace(limits);
         if settings.changed().await.is_err() {

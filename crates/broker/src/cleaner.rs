@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use skein_config::BrokerConfig;
 use skein_env::Lane;
 use skein_partition::{Event, OfflineReason, PublishedRole};
 use skein_storage::{
@@ -32,7 +33,7 @@ use skein_storage::{
     CompactionStats, CompactionStep, Completion, Dirty, FlushScope, StorageError, Swapped,
 };
 use skein_types::{Millis, Offset, PartitionIndex, TopicId};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::node::Shared;
@@ -160,6 +161,13 @@ impl Cleaner {
         *paid_until = Some(end);
         end.saturating_duration_since(now)
     }
+
+    /// Asks no more for what was not paid yet, and has no log rest any longer.
+    fn forgive(&self) {
+        *self.paid_until.lock() = None;
+        let mut states = self.states.lock();
+        states.retain(|_, state| !matches!(state, State::RestsUntil(_)));
+    }
 }
 
 fn name_of(replica: &Replica) -> Name {
@@ -168,10 +176,11 @@ fn name_of(replica: &Replica) -> Name {
 
 /// One of the cleaner's tasks.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let backoff = duration(shared.config.log.cleaner_backoff_ms);
+    let mut settings = shared.settings.subscribe();
     loop {
+        let backoff = duration(settings.borrow_and_update().log.cleaner_backoff_ms);
         let Some(replica) = choose(&shared).await else {
-            tokio::time::sleep(backoff).await;
+            unless_changed(&shared, &mut settings, tokio::time::sleep(backoff)).await;
             continue;
         };
         let name = name_of(&replica);
@@ -193,6 +202,24 @@ async fn offload<T: Send + 'static>(
 ) -> Option<T> {
     let env = &shared.env;
     env.offload_on(Lane::Background, "compact", work).await
+}
+
+fn backoff(shared: &Shared) -> Duration {
+    duration(shared.settings.borrow().log.cleaner_backoff_ms)
+}
+
+/// Waits, but goes on when the settings change, and lets bygones be bygones then: what was too slow
+/// before may be as it should be now.
+async fn unless_changed(
+    shared: &Shared,
+    settings: &mut watch::Receiver<BrokerConfig>,
+    wait: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        biased;
+        _ = settings.changed() => shared.cleaner.forgive(),
+        () = wait => {}
+    }
 }
 
 fn duration(millis: Millis) -> Duration {
@@ -247,7 +274,7 @@ async fn dirty_of(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Option<Dirty>
         Err(error) => {
             let partition = &replica.name;
             tracing::warn!(%partition, %error, "cannot tell whether a log is to be compacted");
-            let until = Instant::now() + duration(shared.config.log.cleaner_backoff_ms);
+            let until = Instant::now() + backoff(shared);
             shared.cleaner.rest(name_of(replica), until);
             None
         }
@@ -259,7 +286,7 @@ async fn compact(shared: &Arc<Shared>, replica: &Arc<Replica>) -> Option<State> 
     let started = Instant::now();
     let partition = &replica.name;
     let rests = || {
-        let until = Instant::now() + duration(shared.config.log.cleaner_backoff_ms);
+        let until = Instant::now() + backoff(shared);
         Some(State::RestsUntil(until))
     };
     match pass(shared, replica).await {
@@ -364,8 +391,12 @@ async fn drive(
 
 async fn work_was_done(shared: &Shared, bytes: u64) {
     shared.metrics.compaction_io_bytes.inc_by(bytes);
-    let rate = shared.config.log.cleaner_io_max_bytes_per_second;
-    shared.cleaner.pay(bytes, rate).await;
+    let mut settings = shared.settings.subscribe();
+    let rate = settings
+        .borrow_and_update()
+        .log
+        .cleaner_io_max_bytes_per_second;
+    unless_changed(shared, &mut settings, shared.cleaner.pay(bytes, rate)).await;
 }
 
 /// The log as it is now, with the last batches of its producers.
@@ -383,7 +414,7 @@ async fn source_of(replica: &Arc<Replica>) -> Option<CompactionSource> {
 
 /// What one of the tasks may use.
 fn budget(shared: &Shared) -> CompactionBudget {
-    let log = &shared.config.log;
+    let log = Arc::clone(&shared.settings.borrow().log);
     let threads = u64::from(log.cleaner_threads.max(1));
     let io_buffer = u64::from(log.cleaner_io_buffer_size) / threads;
     let mut hash_key = [0; 16];

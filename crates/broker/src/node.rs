@@ -18,7 +18,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use skein_config::{BrokerConfig, NetworkConfig};
+use skein_config::BrokerConfig;
 use skein_env::Env;
 use skein_metadata::Image;
 use skein_net::{AcceptLimits, Budget, BufferPool, Counters};
@@ -82,8 +82,8 @@ pub(crate) struct Shared {
     pub(crate) append_budget: Budget,
     /// Bytes of records that are being unpacked.
     pub(crate) unpack_budget: Budget,
-    /// The settings that say how many connections are accepted, as they were followed last.
-    pub(crate) accept_settings: watch::Sender<Arc<NetworkConfig>>,
+    /// The configuration under the dynamic settings, as they were followed last.
+    pub(crate) settings: watch::Sender<BrokerConfig>,
     /// How many are accepted under them.
     pub(crate) accept_limits: watch::Sender<AcceptLimits>,
     /// What connections moved.

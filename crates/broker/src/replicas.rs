@@ -223,9 +223,7 @@ impl Replicas {
         }
         let broker = broker_config(shared, image);
         if is_of_broker {
-            shared
-                .accept_settings
-                .send_replace(Arc::clone(&broker.network));
+            shared.settings.send_replace(broker.clone());
         }
         for topic in topics {
             let config = followed_config_of(&broker, image, topic.id, &topic.name);

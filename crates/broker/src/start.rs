@@ -503,7 +503,7 @@ fn share(
         append_budget,
         unpack_budget: Budget::new(UNPACKED_IN_FLIGHT_MAX_BYTES),
         accept_limits: watch::Sender::new(accept_limits::of_addresses(&config.network)),
-        accept_settings: watch::Sender::new(Arc::clone(&config.network)),
+        settings: watch::Sender::new(BrokerConfig::clone(&config)),
         counters,
         config,
         env,

@@ -3,6 +3,7 @@
 use tokio::time::advance;
 
 use super::*;
+use crate::testing::{batch, with_node};
 
 fn name(partition: i32) -> Name {
     (TopicId::from_random([1; 16]), PartitionIndex(partition))
@@ -86,4 +87,38 @@ async fn without_a_limit_nobody_pauses() {
     let cleaner = Cleaner::default();
     assert!(cleaner.pause(u64::MAX, f64::MAX) < PAUSE_MIN);
     assert!(cleaner.pause(0, 0.0) < PAUSE_MIN);
+}
+
+#[test]
+fn settings_that_change_count_at_once() {
+    let hour = "log.cleaner.backoff.ms=3600000";
+    let rate = "log.cleaner.io.max.bytes.per.second=1";
+    with_node(1, &[hour, rate], async |_, node| {
+        let compacted = [
+            ("cleanup.policy", "compact"),
+            ("segment.bytes", "1048576"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+        ];
+        node.create("topic", &compacted).await;
+        for _ in 0..6 {
+            let large = batch(1, &[b'v'; 400_000]);
+            node.produce("topic", large).await.unwrap();
+        }
+        let metrics = &node.shared().metrics;
+        let (worked, done) = (&metrics.compaction_io_bytes, &metrics.compactions);
+        let minute = Duration::from_secs(60);
+        tokio::time::sleep(minute).await;
+        assert_eq!((worked.get(), done.get()), (0, 0), "nobody has looked");
+        node.alter_broker("1", "log.cleaner.backoff.ms", "100")
+            .await;
+        tokio::time::sleep(minute).await;
+        assert!(
+            worked.get() > 0 && done.get() == 0,
+            "it pays for its first step"
+        );
+        let key = "log.cleaner.io.max.bytes.per.second";
+        node.alter_broker("", key, "1e12").await;
+        tokio::time::sleep(minute).await;
+        assert_eq!(done.get(), 1);
+    });
 }

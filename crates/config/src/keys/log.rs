@@ -186,24 +186,29 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("log.cleaner.io.max.bytes.per.second", Double)
         .default("1.7976931348623157E308")
         .ratio(0.0, f64::MAX)
+        .dynamic()
         .doc("Bytes a second that compaction may read and write."),
     Key::broker("log.cleaner.dedupe.buffer.size", Long)
         .default("134217728")
         .between(1_048_576, LONG_MAX)
+        .dynamic()
         .doc("Memory for the keys of the log that is being compacted, over all cleaner threads."),
     Key::broker("log.cleaner.io.buffer.size", Int)
         .default("524288")
         .between(0, INT_MAX)
+        .dynamic()
         .doc("Memory for reading and writing during compaction, over all cleaner threads."),
     Key::broker("log.cleaner.io.buffer.load.factor", Double)
         .default("0.9")
         .ratio(0.0, 1.0)
+        .dynamic()
         .doc(
             "How full the table of keys may become before a compaction goes on in a further pass.",
         ),
     Key::broker("log.cleaner.backoff.ms", Long)
         .default("15000")
         .between(0, LONG_MAX)
+        .dynamic()
         .doc("How long the cleaner sleeps when there is nothing to compact."),
     Key::broker("log.cleaner.min.cleanable.ratio", Double)
         .default("0.5")
