@@ -8,12 +8,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use skein_tests::client::kafka_tools::{DUMP_LOG, run};
-use skein_tests::wire::{Batch, Connection, Record, error};
+use skein_tests::compacted::{Told, compacted_end, dump, survivors, to_record};
+use skein_tests::wire::{Batch, Connection, error};
 use skein_tests::{Node, Settings, System, on_both};
 
 on_both!(the_last_record_of_each_key_stays);
@@ -37,11 +35,6 @@ const BATCHES: usize = 240;
 const RECORDS_IN_BATCH: usize = 40;
 const VALUE_CHARACTERS: usize = 250;
 const TOMBSTONE_ONE_IN: u64 = 13;
-/// How long a node may take to compact a topic.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A record: its key, and its value if it is no tombstone.
-type Told = (String, Option<String>);
 
 /// Numbers that look random, the same in every run.
 struct Numbers(u64);
@@ -82,84 +75,6 @@ fn write(node: &Node, topic: &str, numbers: &mut Numbers, written: &mut Vec<Told
         );
         written.extend(records);
     }
-}
-
-fn to_record((key, value): &Told) -> Record {
-    Record {
-        timestamp_delta: 0,
-        key: Some(key.clone().into_bytes()),
-        value: value.clone().map(String::into_bytes),
-    }
-}
-
-/// The log files of partition 0, with their base offsets.
-fn logs(node: &Node, topic: &str) -> BTreeMap<usize, PathBuf> {
-    let directory = node.data_directory().join(format!("{topic}-0"));
-    let entries = fs::read_dir(directory).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let logs = paths.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
-    let based = |path: PathBuf| {
-        let base = path.file_stem().unwrap().to_str().unwrap();
-        (base.parse().unwrap(), path)
-    };
-    logs.map(based).collect()
-}
-
-/// Waits until everything but the active segment is compacted; where that begins.
-fn compacted_end(node: &Node, topic: &str) -> usize {
-    let started = Instant::now();
-    loop {
-        let path = node.data_directory().join("cleaner-offset-checkpoint");
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let start = format!("{topic} 0 ");
-        let entry = text.lines().find_map(|line| line.strip_prefix(&start));
-        let active = *logs(node, topic).last_key_value().unwrap().0;
-        if entry == Some(&active.to_string()) && active > 0 {
-            return active;
-        }
-        assert!(
-            started.elapsed() < PATIENCE,
-            "{topic} is compacted up to {entry:?}, and goes on at {active}{}",
-            node.log_tail()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// What `kafka-dump-log` reads from the files.
-fn dump(node: &Node, topic: &str) -> BTreeMap<usize, Told> {
-    let logs = logs(node, topic);
-    let files: Vec<&str> = logs.values().map(|path| path.to_str().unwrap()).collect();
-    let files = files.join(",");
-    let dumped = run(node, DUMP_LOG, &["--print-data-log", "--files", &files]);
-    assert!(!dumped.contains("Found"), "{topic}: {dumped:.2000}");
-    let records = dumped.lines().filter(|line| line.starts_with("| offset: "));
-    records.map(parse).collect()
-}
-
-/// `| offset: 3 … valueSize: 250 … key: key-4 payload: abc`
-fn parse(line: &str) -> (usize, Told) {
-    let field = |name: &str| {
-        let (_, rest) = line.split_once(&format!("{name}: "))?;
-        rest.split(' ').next()
-    };
-    let is_tombstone = field("valueSize") == Some("-1");
-    let value = field("payload").map(str::to_owned).unwrap_or_default();
-    let key = field(" key").unwrap().to_owned();
-    let offset = field("offset").unwrap().parse().unwrap();
-    (offset, (key, (!is_tombstone).then_some(value)))
-}
-
-/// What stays of `written` when everything before `end` is compacted.
-fn survivors(written: &[Told], end: usize) -> BTreeMap<usize, Told> {
-    let (compacted, rest) = written.split_at(end);
-    let last: BTreeMap<&str, usize> = (compacted.iter().enumerate())
-        .map(|(offset, (key, _))| (key.as_str(), offset))
-        .collect();
-    let kept = last
-        .values()
-        .map(|offset| (*offset, written[*offset].clone()));
-    kept.chain((end..).zip(rest.iter().cloned())).collect()
 }
 
 fn the_last_record_of_each_key_stays(system: System) {

@@ -5,6 +5,8 @@
 //! byte for byte, the same offsets, ids and settings, and writing goes on.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+#[path = "takeover/compacted.rs"]
+mod compacted;
 #[path = "takeover/from_kafka.rs"]
 mod from_kafka;
 #[path = "takeover/refused.rs"]

@@ -23,6 +23,7 @@
 )]
 
 pub mod client;
+pub mod compacted;
 pub mod guardian;
 pub mod node;
 pub mod program;

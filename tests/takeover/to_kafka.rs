@@ -16,13 +16,13 @@ const TOPICS: [(&str, i32); 5] = [
     ("compacted", 1),
     ("sequences", 1),
 ];
-const CHECKPOINTS: [&str; 4] = [
+pub(crate) const CHECKPOINTS: [&str; 4] = [
     "recovery-point-offset-checkpoint",
     "replication-offset-checkpoint",
     "log-start-offset-checkpoint",
     "cleaner-offset-checkpoint",
 ];
-const CLEAN: &str = ".kafka_cleanshutdown";
+pub(crate) const CLEAN: &str = ".kafka_cleanshutdown";
 
 #[test]
 fn kafka_opens_what_skein_closed() {
@@ -98,7 +98,7 @@ fn fill_empty(kafka: &Node) {
 }
 
 /// Puts Skein's directory in the place of Kafka's, with Kafka's topic id.
-fn replace_partition(from: &Path, to: &Path) {
+pub(crate) fn replace_partition(from: &Path, to: &Path) {
     let id = fs::read(to.join("partition.metadata")).unwrap();
     fs::remove_dir_all(to).unwrap();
     fs::create_dir(to).unwrap();
