@@ -81,7 +81,7 @@ fn reopen_and_cut(call: u64, fault: Fault) -> bool {
     };
     assert!(run.append(&[2, 1]).is_ok());
     assert!(run.flush(FlushScope::All).is_ok());
-    assert_eq!(run.story.flushed, 3);
+    assert_eq!(run.story.flushed, run.story.written);
     drop((run, directory));
     world.power_cut(NODE);
     let flushed = story.lose_power();
