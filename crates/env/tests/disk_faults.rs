@@ -427,6 +427,26 @@ fn what_a_failed_flush_lost_comes_back_only_past_the_cache() {
 }
 
 #[test]
+fn a_failed_flush_gives_up_nothing_that_was_cut_off_before() {
+    for seed in 0..100 {
+        let world = SimWorld::new(seed);
+        let file = durable_file(&disk(&world), "file", b"");
+        write_all(file.as_ref(), &[0; 8000], 0);
+        file.set_length(10).unwrap();
+        world
+            .disk(NODE)
+            .fail_path("file", Operation::Sync, Fault::Eio, 1);
+        file.sync_data().unwrap_err();
+        file.rewrite(0..10, &mut Vec::new()).unwrap();
+        write_all(file.as_ref(), &[7; 7990], 10);
+        file.sync_data().unwrap();
+        world.power_cut(NODE);
+        let found = read_path(&disk(&world), "file").unwrap();
+        assert_eq!(found[10..], [7; 7990], "seed {seed}");
+    }
+}
+
+#[test]
 fn a_rewrite_that_is_not_flushed_is_not_durable() {
     let lost = (0..100).filter(|seed| {
         let world = SimWorld::new(*seed);

@@ -200,9 +200,11 @@ impl Content {
         self.device_length = self.length;
     }
 
-    /// A flush that fails: some pages reach the device, the others are given up.
+    /// A flush that fails: some pages reach the device, the others are given up. What was cut off
+    /// is no page any more: when the file grows again there, it gets new ones.
     pub(super) fn sync_and_fail(&mut self, rng: &mut SimRng) {
-        let dirty: Vec<u64> = self.device.keys().copied().collect();
+        let is_cached = |page: &u64| self.pages.contains_key(page);
+        let dirty: Vec<u64> = self.device.keys().copied().filter(is_cached).collect();
         for page in dirty {
             if rng.chance(2) {
                 self.abandoned.insert(page);
