@@ -20,7 +20,7 @@ use skein_types::{BrokerId, TopicName};
 use crate::arguments::{ClusterArguments, pair};
 use crate::failure::Failure;
 use crate::output::{self, Table, count};
-use crate::serve::read_file;
+use crate::serve::{read_file, variables};
 use crate::session::{Session, with_client};
 use crate::topic::topic_name;
 
@@ -311,10 +311,7 @@ fn run_check(check: &Check, json: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::wrong(format!("cannot read {path}: {error}")))?;
     let mut layers = Layers::new();
     if check.environment {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        layers = layers.environment(variables);
+        layers = layers.environment(variables());
     }
     layers = layers.file(&path, &bytes);
     for option in &check.set {

@@ -83,7 +83,7 @@ struct KafkaArguments {
 /// Runs `skein import`.
 pub(crate) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
     let ImportCommand::Kafka(kafka) = &arguments.command;
-    logs::start("warn,openraft=error", LogFormat::Text)?;
+    logs::start("warn,openraft=error", LogFormat::Human)?;
     let options = ImportOptions {
         directory: kafka.directory.clone(),
         metadata_log_dir: kafka.metadata_log_dir.clone(),

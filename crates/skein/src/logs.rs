@@ -16,15 +16,19 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use parking_lot::Mutex;
 use skein_env::{LogLevel, Loggers, ROOT_LOGGER};
-use tracing::Level;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::failure::Failure;
+
+mod json;
+
+use json::JsonLines;
 
 /// The loggers of a node, beside those that the filter of the start names.
 const LOGGERS: [&str; 7] = [
@@ -50,7 +54,8 @@ const LEVELS: [(Level, LogLevel); 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     /// A line for people; with colours on a terminal.
-    Text,
+    #[value(alias = "text")]
+    Human,
     /// A JSON object a line.
     Json,
 }
@@ -61,21 +66,39 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<Arc<dyn Loggers>, 
         Failure::wrong(format!("{level:?} is no log level"))
             .hint("Write error, warn, info, debug or trace, or a filter: info,skein_net=debug.")
     })?;
+    let (subscriber, loggers) = subscriber(began, format, io::stderr, io::stderr().is_terminal());
+    subscriber.init();
+    Ok(Arc::new(loggers))
+}
+
+/// What writes the lines, and the levels by which it does.
+fn subscriber<W>(
+    began: Filter,
+    format: LogFormat,
+    writer: W,
+    is_terminal: bool,
+) -> (
+    impl SubscriberInitExt + Subscriber + Send + Sync,
+    ProcessLoggers,
+)
+where
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
     let (targets, handle) = reload::Layer::new(began.targets());
-    let registry = tracing_subscriber::registry().with(targets);
-    let lines = fmt::layer().with_writer(io::stderr);
-    match format {
-        LogFormat::Text => {
-            let lines = lines.with_ansi(io::stderr().is_terminal());
-            registry.with(lines).init();
-        }
-        LogFormat::Json => registry.with(lines.json()).init(),
-    }
-    Ok(Arc::new(ProcessLoggers {
+    let lines = fmt::layer().with_writer(writer);
+    let lines = match format {
+        LogFormat::Human => lines.with_ansi(is_terminal).boxed(),
+        LogFormat::Json => lines.event_format(JsonLines).boxed(),
+    };
+    let loggers = ProcessLoggers {
         handle,
         filter: Mutex::new(began.clone()),
         began,
-    }))
+    };
+    (
+        tracing_subscriber::registry().with(targets).with(lines),
+        loggers,
+    )
 }
 
 /// The levels of this process.
@@ -172,7 +195,84 @@ fn level_filter(level: LogLevel) -> LevelFilter {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use parking_lot::MutexGuard;
+
     use super::*;
+
+    /// What is logged, instead of standard error.
+    pub(super) struct Lines {
+        written: Written,
+        dispatch: tracing::Dispatch,
+        loggers: ProcessLoggers,
+        _turn: MutexGuard<'static, ()>,
+    }
+
+    /// Held by the one that logs: `tracing` keeps one most verbose level for the whole process, and
+    /// two subscribers that come or change at the same time may leave it too low.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        pub(super) fn of(format: LogFormat, level: &str) -> Self {
+            let turn = TURN.lock();
+            let (written, began) = (Written::default(), Filter::parse(level).unwrap());
+            let writer = written.clone();
+            let (subscriber, loggers) = subscriber(began, format, move || writer.clone(), false);
+            let dispatch = tracing::Dispatch::new(subscriber);
+            Self {
+                written,
+                dispatch,
+                loggers,
+                _turn: turn,
+            }
+        }
+
+        /// Runs what logs.
+        pub(super) fn log(&self, work: impl FnOnce()) {
+            tracing::dispatcher::with_default(&self.dispatch, work);
+        }
+
+        /// What has been logged since the last time.
+        pub(super) fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.written.0.lock())).unwrap()
+        }
+    }
+
+    #[test]
+    fn levels_change_while_running_in_every_format() {
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let lines = Lines::of(format, "info");
+            let told = || {
+                lines.log(|| tracing::debug!(target: "skein_storage::log", "a detail"));
+                lines.take().contains("a detail")
+            };
+            let set = |level| {
+                let changes = [("skein_storage".to_owned(), level)];
+                // As in a node, where it is everybody's: the only subscriber is looked for among
+                // the defaults.
+                lines.log(|| lines.loggers.set(&changes));
+            };
+            assert!(!told(), "{format:?}");
+            set(Some(LogLevel::Debug));
+            assert!(told(), "{format:?}");
+            set(None);
+            assert!(!told(), "{format:?}");
+        }
+    }
 
     fn level(filter: &Filter, name: &str) -> Option<LogLevel> {
         let mut levels = filter.levels().into_iter();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use skein_broker::Broker;
 use skein_config::{BrokerConfig, Layers};
 use skein_env::real::{
@@ -29,6 +29,9 @@ const SHUTDOWN: Duration = Duration::from_millis(500);
 const CONFIG_FILE_MAX: u64 = 4 * 1024 * 1024;
 /// The variable that sets the log level, as in other Rust programs.
 const LOG_VARIABLE: &str = "RUST_LOG";
+/// The variable that sets the format of log lines. It is no key of the configuration, which is read
+/// when the first lines may have been written.
+const LOG_FORMAT_VARIABLE: &str = "SKEIN_LOG_FORMAT";
 /// What is logged if nobody says: openraft tells each step at info.
 const LOG_LEVEL: &str = "info,openraft=warn";
 
@@ -42,6 +45,7 @@ Examples:
 
 Keys have Kafka's names. Each can also be set in the environment: log.segment.bytes is
 SKEIN_LOG_SEGMENT_BYTES. The command line goes before the file, the file before the environment.
+Logs go to standard error; RUST_LOG and SKEIN_LOG_FORMAT stand for --log-level and --log-format.
 SIGTERM or Ctrl-C stops the node cleanly.";
 
 /// Arguments of `skein serve`.
@@ -57,9 +61,9 @@ pub(crate) struct ServeArguments {
     /// error, warn, info, debug, trace, or a filter such as info,skein_storage=debug
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// What log lines look like
-    #[arg(long, value_enum, default_value = "text")]
-    log_format: LogFormat,
+    /// What log lines look like; without it SKEIN_LOG_FORMAT says, else they are for humans
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 /// Runs `skein serve` until a signal comes.
@@ -68,7 +72,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let of_environment = of_environment.filter(|level| !level.is_empty());
     let level = arguments.log_level.as_ref().or(of_environment.as_ref());
     let level = level.map_or(LOG_LEVEL, String::as_str);
-    let loggers = logs::start(level, arguments.log_format)?;
+    let loggers = logs::start(level, log_format(arguments)?)?;
     let config = configuration(arguments)?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
@@ -92,12 +96,29 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     result
 }
 
+fn log_format(arguments: &ServeArguments) -> Result<LogFormat, Failure> {
+    if let Some(format) = arguments.log_format {
+        return Ok(format);
+    }
+    match std::env::var(LOG_FORMAT_VARIABLE) {
+        Ok(name) if !name.is_empty() => LogFormat::from_str(&name, true).map_err(|_| {
+            Failure::wrong(format!("{LOG_FORMAT_VARIABLE}: {name:?} is no log format"))
+                .hint("Write human or json.")
+        }),
+        _ => Ok(LogFormat::Human),
+    }
+}
+
+/// Where keys may be set in the environment. What is not UTF-8 can be none of our keys and values.
+pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name != LOG_FORMAT_VARIABLE)
+}
+
 /// The configuration, or all that is wrong with it.
 fn configuration(arguments: &ServeArguments) -> Result<BrokerConfig, Failure> {
-    // What is not UTF-8 can be none of our keys and values.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let mut layers = Layers::new().environment(variables);
+    let mut layers = Layers::new().environment(variables());
     if let Some(path) = &arguments.config {
         let bytes = read_file(path)
             .map_err(|error| Failure::wrong(format!("cannot read {}: {error}", path.display())))?;

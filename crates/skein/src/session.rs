@@ -63,7 +63,7 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     if arguments.verbose {
-        logs::start("skein_client=debug,skein_net=debug", LogFormat::Text)?;
+        logs::start("skein_client=debug,skein_net=debug", LogFormat::Human)?;
     }
     let options = RealOptions {
         network_threads: 1,
