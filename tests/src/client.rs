@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::guardian::Guarded;
 use crate::{Node, program, toolchain};
 
+pub(crate) mod class_archive;
 pub mod kafka_tools;
 
 /// Longer than any scenario takes on a busy machine.

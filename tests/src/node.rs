@@ -22,13 +22,14 @@ use crate::guardian::{self, Guarded};
 use crate::wire;
 
 mod http;
-mod kafka;
+pub(crate) mod kafka;
 mod ports;
 mod skein;
 mod small_disk;
 
 use small_disk::SmallDisk;
 
+pub(crate) use ports::free as free_ports;
 pub use skein::binary as skein_binary;
 
 /// A JVM on a busy machine needs some seconds; nothing needs this.

@@ -16,6 +16,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::client::class_archive;
 use crate::program;
 
 /// Downloads included; a first build on a slow machine must fit.
@@ -74,6 +75,34 @@ pub fn kafka_jars() -> &'static Path {
             maven.arg("dependency:copy-dependencies");
             check(maven.arg(format!("-DoutputDirectory={}", directory.display())));
         })
+    })
+}
+
+/// Kafka's jars as a class path, always in one order: an archive of classes is for one class path.
+pub fn kafka_class_path() -> &'static str {
+    static CLASS_PATH: OnceLock<String> = OnceLock::new();
+    CLASS_PATH.get_or_init(|| {
+        let mut jars: Vec<String> = fs::read_dir(kafka_jars())
+            .expect("the directory of Kafka's jars")
+            .map(|entry| entry.expect("its next entry").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jar"))
+            .map(|path| path.display().to_string())
+            .collect();
+        jars.sort();
+        jars.join(":")
+    })
+}
+
+/// An archive of Kafka's classes, with which its programs start in two thirds of the time.
+pub fn kafka_classes() -> &'static Path {
+    static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
+    ARCHIVE.get_or_init(|| {
+        let pom = source("kafka/pom.xml");
+        let name = "kafka.jsa";
+        let directory = install("kafka-classes", &[&pom], |directory| {
+            class_archive::make(&directory.join(name));
+        });
+        directory.join(name)
     })
 }
 

@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use super::class_archive;
 use crate::program::{self, Finished};
 use crate::{Node, toolchain};
 
@@ -53,14 +54,13 @@ pub fn java(class: &str) -> Command {
 /// As [`java`], with other options.
 #[must_use]
 pub fn java_with(class: &str, options: &[&str]) -> Command {
-    let mut command = Command::new("java");
+    let archive = toolchain::kafka_classes().display();
+    let mut command = class_archive::jvm();
     command
-        .args(["-XX:+UseSerialGC", "-Xshare:auto"])
-        .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"])
+        .arg(format!("-XX:SharedArchiveFile={archive}"))
+        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         .args(options)
-        .arg("-cp")
-        .arg(toolchain::kafka_jars().join("*"))
-        .arg(class);
+        .args(["-cp", toolchain::kafka_class_path(), class]);
     command
 }
 

@@ -4,16 +4,21 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::Node;
+use super::{Node, Ports};
 use crate::client::kafka_tools;
 use crate::program;
 
 const FORMAT_TIMEOUT: Duration = Duration::from_secs(60);
+/// `kafka-storage.sh`.
+pub(crate) const STORAGE_TOOL: &str = "kafka.tools.StorageTool";
+/// What `kafka-server-start.sh` runs.
+pub(crate) const BROKER: &str = "kafka.Kafka";
 /// Any 16 bytes in URL-safe base64.
-const CLUSTER_ID: &str = "c2tlaW4tdGVzdHMtMDAwMQ";
+pub(crate) const CLUSTER_ID: &str = "c2tlaW4tdGVzdHMtMDAwMQ";
 
 /// As in Kafka's own file: without one there is no logger but the root.
 const LOGGERS: &str = "\
@@ -24,7 +29,7 @@ const LOGGERS: &str = "\
 /// Prepares the node's data directory.
 pub(super) fn format(node: &Node) {
     configure(node);
-    let mut tool = kafka_tools::java("kafka.tools.StorageTool");
+    let mut tool = kafka_tools::java(STORAGE_TOOL);
     tool.args(["format", "-t", CLUSTER_ID, "-c"]);
     let finished = program::run(tool.arg(properties(node)), FORMAT_TIMEOUT);
     assert!(finished.succeeded(), "Kafka can't format:\n{finished}");
@@ -37,7 +42,7 @@ pub(super) fn serve(node: &Node) -> Command {
     fs::write(&loggers, LOGGERS).expect("write log4j2.properties");
     let loggers = format!("-Dlog4j2.configurationFile={}", loggers.display());
     let options = ["-Xms512m", "-Xmx512m", &loggers];
-    let mut command = kafka_tools::java_with("kafka.Kafka", &options);
+    let mut command = kafka_tools::java_with(BROKER, &options);
     command.arg(properties(node));
     command
 }
@@ -47,8 +52,17 @@ fn properties(node: &Node) -> std::path::PathBuf {
 }
 
 fn configure(node: &Node) {
-    let (client, controller) = (node.ports.client, node.ports.peer);
-    let mut text = format!(
+    let mut text = settings(node.ports, &node.data_directory());
+    for (key, value) in &node.settings {
+        writeln!(text, "{key}={value}").expect("write to a string");
+    }
+    fs::write(properties(node), text).expect("write server.properties");
+}
+
+/// What every node has: one process is broker and controller, and its group waits for nobody.
+pub(crate) fn settings(ports: Ports, data: &Path) -> String {
+    let (client, controller) = (ports.client, ports.peer);
+    format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
@@ -60,10 +74,6 @@ fn configure(node: &Node) {
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n",
-        node.data_directory().display()
-    );
-    for (key, value) in &node.settings {
-        writeln!(text, "{key}={value}").expect("write to a string");
-    }
-    fs::write(properties(node), text).expect("write server.properties");
+        data.display()
+    )
 }

@@ -19,7 +19,7 @@ const COUNT: u32 = 16_000;
 const STRIDE: u32 = 7_919;
 
 /// Three free ports.
-pub(super) fn free() -> Ports {
+pub(crate) fn free() -> Ports {
     Ports {
         client: one(),
         peer: one(),
