@@ -155,8 +155,13 @@ def topics_are_created_grown_and_deleted():
     wrong = NewTopic(name="a/b", num_partitions=1, replication_factor=1)
     refused(InvalidTopicError, client.create_topics, [wrong])
     client.create_partitions({topic: NewPartitions(total_count=5)})
-    (described,) = client.describe_topics([topic])
-    assert len(described["partitions"]) == 5
+
+    def is_grown():
+        (described,) = client.describe_topics([topic])
+        return len(described["partitions"]) == 5
+
+    # A broker may tell of a decision a moment after it was made.
+    eventually(is_grown, "the topic has not grown")
     refused(InvalidPartitionsError, client.create_partitions, {topic: NewPartitions(total_count=4)})
     client.delete_topics([topic])
     eventually(lambda: topic not in client.list_topics(), "the topic is still there")

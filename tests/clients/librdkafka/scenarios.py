@@ -188,9 +188,14 @@ def topics_are_created_described_grown_and_deleted():
     assert topic + "-dry" not in admin.list_topics(timeout=PATIENCE).topics
 
     wait(admin.create_partitions([NewPartitions(topic, 5)]))
-    described = wait(admin.describe_topics(TopicCollection([topic])))[topic]
-    assert [partition.id for partition in described.partitions] == list(range(5))
-    assert not described.is_internal
+
+    def is_grown():
+        described = wait(admin.describe_topics(TopicCollection([topic])))[topic]
+        assert not described.is_internal
+        return [partition.id for partition in described.partitions] == list(range(5))
+
+    # A broker may tell of a decision a moment after it was made.
+    eventually(is_grown, "the topic has not grown")
     refused(KafkaError.INVALID_PARTITIONS, lambda: wait(admin.create_partitions([NewPartitions(topic, 4)])))
 
     wait(admin.delete_topics([topic]))
