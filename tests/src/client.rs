@@ -31,7 +31,8 @@ pub enum Client {
 }
 
 impl Client {
-    /// The client's program; its arguments are `BOOTSTRAP SCENARIO`.
+    /// The client's program; its arguments are `BOOTSTRAP SCENARIO`, or several where it can run
+    /// them at once.
     #[must_use]
     pub fn command(self) -> Command {
         match self {
@@ -68,7 +69,7 @@ impl Client {
         assert!(
             finished.succeeded(),
             "{self:?}: {} failed against {:?}\n{finished}{}",
-            arguments[0],
+            arguments.join(" "),
             node.system(),
             node.log_tail()
         );

@@ -48,11 +48,14 @@ macro_rules! on_both {
 }
 
 /// Declares all tests of a client: `kafka::name` and `skein::name` for each named scenario of its
-/// program, `crash::…` for the one that talks with its test, and one that no scenario is left out.
+/// program, `at_once::…` for those that mostly wait and run together in one process, `crash::…` for
+/// the one that talks with its test, and one that no scenario is left out.
 #[macro_export]
 macro_rules! client_tests {
-    ($client:ident: $($name:ident),* $(,)?) => {
+    ($client:ident: $($name:ident),* $(,)? $(; at_once: $($together:ident),* $(,)?)?) => {
         $crate::on_both!($($name),*);
+
+        $($crate::client_tests_at_once!($client: $($together),*);)?
 
         $(fn $name(system: $crate::System) {
             let node = $crate::Node::shared(system);
@@ -69,8 +72,25 @@ macro_rules! client_tests {
 
         #[test]
         fn no_scenario_is_left_out() {
-            let tested = [$(stringify!($name)),*];
+            let tested = [$(stringify!($name),)* $($(stringify!($together)),*)?];
             $crate::client::assert_complete($crate::client::Client::$client, &tested);
+        }
+    };
+}
+
+/// Declares `at_once::kafka::scenarios_of_groups` and `…::skein::…`, which run the named scenarios
+/// of a client's program all at once.
+#[macro_export]
+macro_rules! client_tests_at_once {
+    ($client:ident: $($name:ident),* $(,)?) => {
+        mod at_once {
+            $crate::on_both!(scenarios_of_groups);
+
+            fn scenarios_of_groups(system: $crate::System) {
+                let node = $crate::Node::shared(system);
+                let names = [$(stringify!($name)),*];
+                $crate::client::Client::$client.run_with(node, &names);
+            }
         }
     };
 }

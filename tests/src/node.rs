@@ -40,6 +40,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const LOG_TAIL_MAX_BYTES: u64 = 6_000;
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Members of groups may miss a short session, and nobody waits for more of them to come.
+const SHORT_WAITS: [(&str, &str); 2] = [
+    ("group.min.session.timeout.ms", "1000"),
+    ("group.initial.rebalance.delay.ms", "0"),
+];
+
 /// What serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
@@ -130,7 +136,7 @@ impl Node {
             System::Skein => &SKEIN,
             System::Kafka => &KAFKA,
         };
-        node.get_or_init(|| Self::start(system, &[]))
+        node.get_or_init(|| Self::start(system, &SHORT_WAITS))
     }
 
     /// Starts the node, which does not run, on the data it has, and waits until it serves.

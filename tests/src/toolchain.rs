@@ -106,11 +106,15 @@ pub fn kafka_classes() -> &'static Path {
     })
 }
 
+/// What the programs of all Go clients share, seen from each.
+const GO_HARNESS: [&str; 2] = ["../go/harness.go", "../go/process.go"];
+
 /// The program that drives franz-go, built from `clients/franz_go`.
 pub fn franz_go() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let sources = ["main.go", "scenarios.go", "admin.go", "interop.go"];
+        let scenarios = ["main.go", "scenarios.go", "admin.go", "groups.go"];
+        let sources = [&scenarios[..], &["interop.go"], &GO_HARNESS].concat();
         go_program("franz-go", "clients/franz_go", &sources)
     })
 }

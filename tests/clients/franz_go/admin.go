@@ -7,23 +7,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	. "skein/tests/harness"
 )
 
 func clusterAndMetadata() {
 	topic := create(3, nil)
 	cl := admin()
-	metadata := must(cl.BrokerMetadata(background()))
-	check(metadata.Cluster != "", "no cluster id")
-	equal(len(metadata.Brokers), 1, "brokers")
+	metadata := Must(cl.BrokerMetadata(Background()))
+	Check(metadata.Cluster != "", "no cluster id")
+	Equal(len(metadata.Brokers), 1, "brokers")
 	broker := metadata.Brokers[0].NodeID
-	equal(metadata.Controller, broker, "controller")
-	topics := must(cl.ListTopics(background(), topic))
-	equal(len(topics[topic].Partitions), 3, "partitions")
-	check(topics[topic].ID != kadm.TopicID{}, "no topic id")
+	Equal(metadata.Controller, broker, "controller")
+	topics := Must(cl.ListTopics(Background(), topic))
+	Equal(len(topics[topic].Partitions), 3, "partitions")
+	Check(topics[topic].ID != kadm.TopicID{}, "no topic id")
 	for _, partition := range topics[topic].Partitions {
-		equal(partition.Leader, broker, "leader")
-		check(len(partition.ISR) == 1 && partition.ISR[0] == broker, "isr %v", partition.ISR)
-		check(len(partition.Replicas) == 1 && partition.Replicas[0] == broker, "replicas %v", partition.Replicas)
+		Equal(partition.Leader, broker, "leader")
+		Check(len(partition.ISR) == 1 && partition.ISR[0] == broker, "isr %v", partition.ISR)
+		Check(len(partition.Replicas) == 1 && partition.Replicas[0] == broker, "replicas %v", partition.Replicas)
 	}
 }
 
@@ -31,8 +33,8 @@ func topicsAreCreatedGrownAndDeleted() {
 	topic := create(2, map[string]string{"segment.bytes": "1048576"})
 	cl := admin()
 	refused := func(expected *kerr.Error, name string, partitions int32, replicas int16, configs map[string]*string) {
-		created := must(cl.CreateTopics(background(), partitions, replicas, configs, name))
-		check(errors.Is(created[name].Err, expected), "%v instead of %v", created[name].Err, expected)
+		created := Must(cl.CreateTopics(Background(), partitions, replicas, configs, name))
+		Check(errors.Is(created[name].Err, expected), "%v instead of %v", created[name].Err, expected)
 	}
 	refused(kerr.TopicAlreadyExists, topic, 2, 1, nil)
 	refused(kerr.InvalidTopicException, "a/b", 1, 1, nil)
@@ -41,25 +43,27 @@ func topicsAreCreatedGrownAndDeleted() {
 	wrong := map[string]*string{"retention.ms": kadm.StringPtr("a while")}
 	refused(kerr.InvalidConfig, topic+"-c", 1, 1, wrong)
 
-	grown := must(cl.UpdatePartitions(background(), 5, topic))
-	check(grown[topic].Err == nil, "%v", grown[topic].Err)
-	equal(len(must(cl.ListTopics(background(), topic))[topic].Partitions), 5, "partitions")
-	shrunk := must(cl.UpdatePartitions(background(), 4, topic))
-	check(errors.Is(shrunk[topic].Err, kerr.InvalidPartitions), "%v", shrunk[topic].Err)
+	grown := Must(cl.UpdatePartitions(Background(), 5, topic))
+	Check(grown[topic].Err == nil, "%v", grown[topic].Err)
+	// A broker may tell of a decision a moment after it was made.
+	isGrown := func() bool { return len(Must(cl.ListTopics(Background(), topic))[topic].Partitions) == 5 }
+	Eventually(isGrown, "the topic has not grown")
+	shrunk := Must(cl.UpdatePartitions(Background(), 4, topic))
+	Check(errors.Is(shrunk[topic].Err, kerr.InvalidPartitions), "%v", shrunk[topic].Err)
 
-	deleted := must(cl.DeleteTopics(background(), topic))
-	check(deleted[topic].Err == nil, "%v", deleted[topic].Err)
-	for ctx := background(); must(cl.ListTopics(ctx)).Has(topic); time.Sleep(50 * time.Millisecond) {
+	deleted := Must(cl.DeleteTopics(Background(), topic))
+	Check(deleted[topic].Err == nil, "%v", deleted[topic].Err)
+	for ctx := Background(); Must(cl.ListTopics(ctx)).Has(topic); time.Sleep(50 * time.Millisecond) {
 	}
-	deleted = must(cl.DeleteTopics(background(), topic))
-	check(errors.Is(deleted[topic].Err, kerr.UnknownTopicOrPartition), "%v", deleted[topic].Err)
+	deleted = Must(cl.DeleteTopics(Background(), topic))
+	Check(errors.Is(deleted[topic].Err, kerr.UnknownTopicOrPartition), "%v", deleted[topic].Err)
 }
 
 func configsAreDescribedAndAltered() {
 	topic := create(1, map[string]string{"max.message.bytes": "2000000"})
 	cl := admin()
 	describe := func() map[string]string {
-		described := must(must(cl.DescribeTopicConfigs(background(), topic)).On(topic, nil))
+		described := Must(Must(cl.DescribeTopicConfigs(Background(), topic)).On(topic, nil))
 		found := make(map[string]string)
 		for _, config := range described.Configs {
 			found[config.Key] = config.MaybeValue()
@@ -69,25 +73,25 @@ func configsAreDescribedAndAltered() {
 	// A broker may tell of a decision a moment after it was made.
 	describeUntil := func(key, value string) map[string]string {
 		found := describe()
-		for ctx := background(); found[key] != value && ctx.Err() == nil; found = describe() {
+		for ctx := Background(); found[key] != value && ctx.Err() == nil; found = describe() {
 			time.Sleep(50 * time.Millisecond)
 		}
-		equal(found[key], value, key)
+		Equal(found[key], value, key)
 		return found
 	}
 	found := describeUntil("max.message.bytes", "2000000")
-	equal(found["retention.ms"], "604800000", "retention.ms")
-	equal(found["cleanup.policy"], "delete", "cleanup.policy")
+	Equal(found["retention.ms"], "604800000", "retention.ms")
+	Equal(found["cleanup.policy"], "delete", "cleanup.policy")
 
 	alter := func(op kadm.IncrementalOp, key, value string) error {
 		change := []kadm.AlterConfig{{Op: op, Name: key, Value: &value}}
-		return must(must(cl.AlterTopicConfigs(background(), change, topic)).On(topic, nil)).Err
+		return Must(Must(cl.AlterTopicConfigs(Background(), change, topic)).On(topic, nil)).Err
 	}
-	check(alter(kadm.SetConfig, "retention.ms", "3600000") == nil, "retention.ms was refused")
-	check(alter(kadm.DeleteConfig, "max.message.bytes", "") == nil, "the deletion was refused")
+	Check(alter(kadm.SetConfig, "retention.ms", "3600000") == nil, "retention.ms was refused")
+	Check(alter(kadm.DeleteConfig, "max.message.bytes", "") == nil, "the deletion was refused")
 	found = describeUntil("max.message.bytes", "1048588")
-	equal(found["retention.ms"], "3600000", "retention.ms")
-	check(errors.Is(alter(kadm.SetConfig, "retention.millis", "1"), kerr.InvalidConfig), "a wrong key was taken")
+	Equal(found["retention.ms"], "3600000", "retention.ms")
+	Check(errors.Is(alter(kadm.SetConfig, "retention.millis", "1"), kerr.InvalidConfig), "a wrong key was taken")
 }
 
 func offsetsForTimesAndEnds() {
@@ -103,37 +107,37 @@ func offsetsForTimesAndEnds() {
 	}
 	cl := admin()
 	one := func(offsets kadm.ListedOffsets, err error) int64 {
-		found, present := must(offsets, err).Lookup(topic, 0)
-		check(present && found.Err == nil, "%v", found.Err)
+		found, present := Must(offsets, err).Lookup(topic, 0)
+		Check(present && found.Err == nil, "%v", found.Err)
 		return found.Offset
 	}
-	equal(one(cl.ListStartOffsets(background(), topic)), 0, "start")
-	equal(one(cl.ListEndOffsets(background(), topic)), 100, "end")
-	equal(one(cl.ListMaxTimestampOffsets(background(), topic)), 99, "max timestamp")
+	Equal(one(cl.ListStartOffsets(Background(), topic)), 0, "start")
+	Equal(one(cl.ListEndOffsets(Background(), topic)), 100, "end")
+	Equal(one(cl.ListMaxTimestampOffsets(Background(), topic)), 99, "max timestamp")
 	after := func(stamp time.Time) int64 {
-		return one(cl.ListOffsetsAfterMilli(background(), stamp.UnixMilli(), topic))
+		return one(cl.ListOffsetsAfterMilli(Background(), stamp.UnixMilli(), topic))
 	}
-	equal(after(time.UnixMilli(0)), 0, "from 1970")
-	equal(after(start.Add(3041*time.Millisecond)), 35, "inside a batch")
-	equal(after(start.Add(3091*time.Millisecond)), 40, "between batches")
-	equal(after(start.Add(time.Hour)), 100, "in the future")
+	Equal(after(time.UnixMilli(0)), 0, "from 1970")
+	Equal(after(start.Add(3041*time.Millisecond)), 35, "inside a batch")
+	Equal(after(start.Add(3091*time.Millisecond)), 40, "between batches")
+	Equal(after(start.Add(time.Hour)), 100, "in the future")
 }
 
 func aDeletedTopicComesBackEmpty() {
 	topic := create(1, nil)
 	write(writer(), values(topic, 10)...)
 	cl := admin()
-	deleted := must(cl.DeleteTopics(background(), topic))
-	check(deleted[topic].Err == nil, "%v", deleted[topic].Err)
-	for ctx := background(); ; time.Sleep(50 * time.Millisecond) {
-		created := must(cl.CreateTopics(ctx, 1, 1, nil, topic))
+	deleted := Must(cl.DeleteTopics(Background(), topic))
+	Check(deleted[topic].Err == nil, "%v", deleted[topic].Err)
+	for ctx := Background(); ; time.Sleep(50 * time.Millisecond) {
+		created := Must(cl.CreateTopics(ctx, 1, 1, nil, topic))
 		if !errors.Is(created[topic].Err, kerr.TopicAlreadyExists) {
-			check(created[topic].Err == nil, "%v", created[topic].Err)
+			Check(created[topic].Err == nil, "%v", created[topic].Err)
 			break
 		}
 	}
 	record := &kgo.Record{Topic: topic, Value: []byte("new")}
 	write(writer(), record)
-	equal(record.Offset, 0, "offset")
-	equal(string(read(topic, 1, 0)[0].Value), "new", "value")
+	Equal(record.Offset, 0, "offset")
+	Equal(string(read(topic, 1, 0)[0].Value), "new", "value")
 }

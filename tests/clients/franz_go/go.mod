@@ -5,7 +5,10 @@ go 1.26.0
 require (
 	github.com/twmb/franz-go v1.22.2
 	github.com/twmb/franz-go/pkg/kadm v1.19.0
+	skein/tests/harness v0.0.0
 )
+
+replace skein/tests/harness => ../go
 
 require (
 	github.com/klauspost/compress v1.20.3 // indirect

@@ -1,99 +1,61 @@
-// Command franz-go drives franz-go against a broker: `franz-go BOOTSTRAP SCENARIO` runs one scenario.
+// Command franz-go drives franz-go against a broker: `franz-go BOOTSTRAP SCENARIO...` runs scenarios, all at once.
 //
-// A scenario fails by a panic. It uses topics of its own and assigns partitions explicitly: no consumer group takes part.
+// A scenario fails by a panic. It uses topics of its own, and assigns partitions explicitly unless it is about groups.
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"sort"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	. "skein/tests/harness"
 )
 
-// patience ends every wait in a scenario.
-const patience = 60 * time.Second
-
 var scenarios = map[string]func(){
-	"cluster_and_metadata":                                 clusterAndMetadata,
-	"topics_are_created_grown_and_deleted":                 topicsAreCreatedGrownAndDeleted,
-	"configs_are_described_and_altered":                    configsAreDescribedAndAltered,
-	"every_codec_comes_back":                               everyCodecComesBack,
-	"keys_values_and_headers_may_be_null_or_empty":         keysValuesAndHeadersMayBeNullOrEmpty,
-	"timestamps_are_the_producers_or_the_logs":             timestampsAreTheProducersOrTheLogs,
-	"records_of_one_byte_and_of_one_megabyte":              recordsOfOneByteAndOfOneMegabyte,
-	"idempotent_producer_writes_each_record_once_in_order": idempotentProducerWritesEachRecordOnceInOrder,
-	"every_level_of_acks":                                  everyLevelOfAcks,
-	"offsets_for_times_and_ends":                           offsetsForTimesAndEnds,
-	"reading_starts_at_the_start_the_end_or_where_asked":   readingStartsAtTheStartTheEndOrWhereAsked,
-	"fetch_from_the_middle_of_a_batch":                     fetchFromTheMiddleOfABatch,
-	"reading_while_writing":                                readingWhileWriting,
-	"many_partitions":                                      manyPartitions,
-	"a_deleted_topic_comes_back_empty":                     aDeletedTopicComesBackEmpty,
-	"acknowledged_records_survive_kill_and_restart":        acknowledgedRecordsSurviveKillAndRestart,
+	"cluster_and_metadata":                                  clusterAndMetadata,
+	"topics_are_created_grown_and_deleted":                  topicsAreCreatedGrownAndDeleted,
+	"configs_are_described_and_altered":                     configsAreDescribedAndAltered,
+	"every_codec_comes_back":                                everyCodecComesBack,
+	"keys_values_and_headers_may_be_null_or_empty":          keysValuesAndHeadersMayBeNullOrEmpty,
+	"timestamps_are_the_producers_or_the_logs":              timestampsAreTheProducersOrTheLogs,
+	"records_of_one_byte_and_of_one_megabyte":               recordsOfOneByteAndOfOneMegabyte,
+	"idempotent_producer_writes_each_record_once_in_order":  idempotentProducerWritesEachRecordOnceInOrder,
+	"every_level_of_acks":                                   everyLevelOfAcks,
+	"offsets_for_times_and_ends":                            offsetsForTimesAndEnds,
+	"reading_starts_at_the_start_the_end_or_where_asked":    readingStartsAtTheStartTheEndOrWhereAsked,
+	"fetch_from_the_middle_of_a_batch":                      fetchFromTheMiddleOfABatch,
+	"reading_while_writing":                                 readingWhileWriting,
+	"many_partitions":                                       manyPartitions,
+	"a_deleted_topic_comes_back_empty":                      aDeletedTopicComesBackEmpty,
+	"members_of_a_group_share_the_partitions_and_take_over": membersOfAGroupShareThePartitionsAndTakeOver,
+	"members_of_a_cooperative_group_share_and_take_over":    membersOfACooperativeGroupShareAndTakeOver,
+	"a_static_member_comes_back_without_a_rebalance":        aStaticMemberComesBackWithoutARebalance,
+	"a_member_that_stalls_and_at_last_crashes_is_replaced":  aMemberThatStallsAndAtLastCrashesIsReplaced,
+	"a_group_goes_on_where_it_committed":                    aGroupGoesOnWhereItCommitted,
+	"a_member_seeks_back_and_forth":                         aMemberSeeksBackAndForth,
+	"a_group_starts_where_it_is_reset_to":                   aGroupStartsWhereItIsResetTo,
+	"groups_are_listed_described_changed_and_deleted":       groupsAreListedDescribedChangedAndDeleted,
+	"acknowledged_records_survive_kill_and_restart":         acknowledgedRecordsSurviveKillAndRestart,
 }
 
 func main() {
-	name := os.Args[2]
-	if name == "--list" {
-		for name := range scenarios {
-			fmt.Println(name)
-		}
-		return
-	}
-	switch name {
-	case "write":
-		writeForOthers(os.Args[3])
-		return
-	case "read":
-		for _, topic := range os.Args[3:] {
-			readFromOthers(topic)
-		}
-		return
-	}
-	run, found := scenarios[name]
-	check(found, "no scenario %s", name)
-	run()
-}
-
-// background ends after patience, and releases its timer by itself.
-func background() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	context.AfterFunc(ctx, cancel)
-	return ctx
-}
-
-// check fails the scenario unless ok.
-func check(ok bool, format string, args ...any) {
-	if !ok {
-		panic(fmt.Sprintf(format, args...))
-	}
-}
-
-// must fails the scenario on an error.
-func must[T any](value T, err error) T {
-	check(err == nil, "%v", err)
-	return value
-}
-
-func equal[T comparable](found, expected T, what string) {
-	check(found == expected, "%s: %v instead of %v", what, found, expected)
+	Main(Program{Scenarios: scenarios, Write: writeForOthers, Read: readFromOthers, BeAMember: beAMember})
 }
 
 func client(options ...kgo.Opt) *kgo.Client {
 	common := []kgo.Opt{
-		kgo.SeedBrokers(os.Args[1]),
+		kgo.SeedBrokers(Bootstrap()),
 		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		// A topic may be served a moment after it was made.
 		kgo.UnknownTopicRetries(100),
 	}
-	return must(kgo.NewClient(append(common, options...)...))
+	return Must(kgo.NewClient(append(common, options...)...))
 }
 
 func admin() *kadm.Client { return kadm.NewClient(client()) }
@@ -101,7 +63,7 @@ func admin() *kadm.Client { return kadm.NewClient(client()) }
 // create makes a new topic and returns its name.
 func create(partitions int32, configs map[string]string) string {
 	random := make([]byte, 6)
-	must(rand.Read(random))
+	Must(rand.Read(random))
 	name := "franz-go-" + hex.EncodeToString(random)
 	values := make(map[string]*string)
 	for key, value := range configs {
@@ -109,8 +71,8 @@ func create(partitions int32, configs map[string]string) string {
 	}
 	cl := admin()
 	defer cl.Close()
-	created := must(cl.CreateTopics(background(), partitions, 1, values, name))
-	check(created[name].Err == nil, "create: %v", created[name].Err)
+	created := Must(cl.CreateTopics(Background(), partitions, 1, values, name))
+	Check(created[name].Err == nil, "create: %v", created[name].Err)
 	return name
 }
 
@@ -122,8 +84,8 @@ func writer(options ...kgo.Opt) *kgo.Client {
 // write produces the records, waits for all acknowledgements and closes the client.
 func write(cl *kgo.Client, records ...*kgo.Record) {
 	defer cl.Close()
-	for _, result := range cl.ProduceSync(background(), records...) {
-		check(result.Err == nil, "produce: %v", result.Err)
+	for _, result := range cl.ProduceSync(Background(), records...) {
+		Check(result.Err == nil, "produce: %v", result.Err)
 	}
 }
 
@@ -150,16 +112,16 @@ func reader(topic string, partitions int32, from kgo.Offset, options ...kgo.Opt)
 // take reads until it has count records.
 func take(cl *kgo.Client, count int) []*kgo.Record {
 	var records []*kgo.Record
-	ctx := background()
+	ctx := Background()
 	for len(records) < count {
 		fetches := cl.PollFetches(ctx)
-		check(ctx.Err() == nil, "%d of %d records after %v", len(records), count, patience)
+		Check(ctx.Err() == nil, "%d of %d records in time", len(records), count)
 		fetches.EachError(func(topic string, partition int32, err error) {
 			panic(fmt.Sprintf("fetch from %s-%d: %v", topic, partition, err))
 		})
 		records = append(records, fetches.Records()...)
 	}
-	equal(len(records), count, "records")
+	Equal(len(records), count, "records")
 	return records
 }
 
@@ -175,7 +137,7 @@ func read(topic string, count int, from int64, options ...kgo.Opt) []*kgo.Record
 // dense checks that offsets count up from first.
 func dense(records []*kgo.Record, first int64) {
 	for index, record := range records {
-		equal(record.Offset, first+int64(index), "offset")
+		Equal(record.Offset, first+int64(index), "offset")
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	. "skein/tests/harness"
 )
 
 var codecs = map[string]kgo.CompressionCodec{
@@ -41,10 +43,10 @@ func everyCodecComesBack() {
 		expected = append(expected, records...)
 	}
 	for index, record := range read(topic, len(expected), 0) {
-		check(bytes.Equal(record.Key, expected[index].Key), "key of %d: %q", index, record.Key)
-		check(bytes.Equal(record.Value, expected[index].Value), "value of %d: %q", index, record.Value)
-		equal(len(record.Headers), 1, "headers")
-		equal(string(record.Headers[0].Value), string(expected[index].Headers[0].Value), "header")
+		Check(bytes.Equal(record.Key, expected[index].Key), "key of %d: %q", index, record.Key)
+		Check(bytes.Equal(record.Value, expected[index].Value), "value of %d: %q", index, record.Value)
+		Equal(len(record.Headers), 1, "headers")
+		Equal(string(record.Headers[0].Value), string(expected[index].Headers[0].Value), "header")
 	}
 }
 
@@ -70,12 +72,12 @@ func keysValuesAndHeadersMayBeNullOrEmpty() {
 	write(writer(), sent...)
 	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 	for index, record := range read(topic, len(sent), 0) {
-		check(same(record.Key, sent[index].Key), "key of %d: %q", index, record.Key)
-		check(same(record.Value, sent[index].Value), "value of %d: %q", index, record.Value)
-		equal(len(record.Headers), len(sent[index].Headers), "headers")
+		Check(same(record.Key, sent[index].Key), "key of %d: %q", index, record.Key)
+		Check(same(record.Value, sent[index].Value), "value of %d: %q", index, record.Value)
+		Equal(len(record.Headers), len(sent[index].Headers), "headers")
 		for at, header := range record.Headers {
-			equal(header.Key, sent[index].Headers[at].Key, "header's key")
-			check(same(header.Value, sent[index].Headers[at].Value), "header's value: %q", header.Value)
+			Equal(header.Key, sent[index].Headers[at].Key, "header's key")
+			Check(same(header.Value, sent[index].Headers[at].Value), "header's value: %q", header.Value)
 		}
 	}
 }
@@ -90,11 +92,11 @@ func timestampsAreTheProducersOrTheLogs() {
 		}
 		write(writer(kgo.ProducerLinger(50*time.Millisecond)), sent...)
 		for index, record := range read(topic, 4, 0) {
-			equal(int(record.Attrs.TimestampType()), kind, "timestamp type")
+			Equal(int(record.Attrs.TimestampType()), kind, "timestamp type")
 			if kind == 0 {
-				check(record.Timestamp.Equal(sent[index].Timestamp), "timestamp %v", record.Timestamp)
+				Check(record.Timestamp.Equal(sent[index].Timestamp), "timestamp %v", record.Timestamp)
 			} else {
-				check(record.Timestamp.Sub(now).Abs() < time.Minute/2, "timestamp %v", record.Timestamp)
+				Check(record.Timestamp.Sub(now).Abs() < time.Minute/2, "timestamp %v", record.Timestamp)
 			}
 		}
 	}
@@ -115,12 +117,12 @@ func recordsOfOneByteAndOfOneMegabyte() {
 	write(writer(append(plain, kgo.ProducerBatchMaxBytes(1_048_588))...), sent...)
 	for _, limits := range [][]kgo.Opt{nil, {kgo.FetchMaxBytes(1000), kgo.FetchMaxPartitionBytes(1000)}} {
 		for index, record := range read(topic, len(sizes), 0, limits...) {
-			check(bytes.Equal(record.Value, sent[index].Value), "value of %d", index)
+			Check(bytes.Equal(record.Value, sent[index].Value), "value of %d", index)
 		}
 	}
 	cl := writer(append(plain, kgo.ProducerBatchMaxBytes(2_000_000))...)
-	err := cl.ProduceSync(background(), &kgo.Record{Topic: topic, Value: make([]byte, 1_200_000)}).FirstErr()
-	check(errors.Is(err, kerr.MessageTooLarge), "%v", err)
+	err := cl.ProduceSync(Background(), &kgo.Record{Topic: topic, Value: make([]byte, 1_200_000)}).FirstErr()
+	Check(errors.Is(err, kerr.MessageTooLarge), "%v", err)
 }
 
 func idempotentProducerWritesEachRecordOnceInOrder() {
@@ -137,7 +139,7 @@ func idempotentProducerWritesEachRecordOnceInOrder() {
 		mine := ofPartition(records, partition)
 		dense(mine, 0)
 		for index, record := range mine {
-			equal(string(record.Value), strconv.Itoa(index*4+int(partition)), "value")
+			Equal(string(record.Value), strconv.Itoa(index*4+int(partition)), "value")
 		}
 	}
 }
@@ -153,7 +155,7 @@ func everyLevelOfAcks() {
 		}
 	}
 	for index, record := range read(topic, 300, 0) {
-		equal(string(record.Value), strconv.Itoa(index%100), "value")
+		Equal(string(record.Value), strconv.Itoa(index%100), "value")
 	}
 }
 
@@ -174,7 +176,7 @@ func readingStartsAtTheStartTheEndOrWhereAsked() {
 	cl = reader(topic, 1, kgo.NewOffset().AtEnd())
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	equal(cl.PollFetches(ctx).NumRecords(), 0, "records at the end")
+	Equal(cl.PollFetches(ctx).NumRecords(), 0, "records at the end")
 	cancel()
 	write(writer(), &kgo.Record{Topic: topic, Value: []byte("50")})
 	dense(take(cl, 1), 50)
@@ -186,7 +188,7 @@ func fetchFromTheMiddleOfABatch() {
 		write(writer(kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(100*time.Millisecond)), values(topic, 100)...)
 		for _, first := range []int{0, 1, 37, 99} {
 			records := read(topic, 100-first, int64(first))
-			equal(string(records[0].Value), strconv.Itoa(first), "value")
+			Equal(string(records[0].Value), strconv.Itoa(first), "value")
 		}
 	}
 }
@@ -201,7 +203,7 @@ func readingWhileWriting() {
 		cl := writer(kgo.ProducerLinger(time.Millisecond))
 		for index := range total {
 			record := &kgo.Record{Topic: topic, Partition: int32(index % 2), Value: fmt.Append(nil, index)}
-			cl.Produce(background(), record, func(_ *kgo.Record, err error) {
+			cl.Produce(Background(), record, func(_ *kgo.Record, err error) {
 				if err != nil {
 					failed.Add(1)
 				}
@@ -210,15 +212,15 @@ func readingWhileWriting() {
 				time.Sleep(2 * time.Millisecond)
 			}
 		}
-		cl.Flush(background())
+		cl.Flush(Background())
 	}()
 	records := take(from, total)
-	equal(failed.Load(), 0, "failed writes")
+	Equal(failed.Load(), 0, "failed writes")
 	for partition := range int32(2) {
 		mine := ofPartition(records, partition)
 		dense(mine, 0)
 		for index, record := range mine {
-			equal(string(record.Value), strconv.Itoa(index*2+int(partition)), "value")
+			Equal(string(record.Value), strconv.Itoa(index*2+int(partition)), "value")
 		}
 	}
 }
@@ -240,11 +242,11 @@ func manyPartitions() {
 		where[string(record.Value)] = place{record.Partition, record.Offset}
 		used[record.Partition] = true
 	}
-	equal(len(used), 60, "partitions")
+	Equal(len(used), 60, "partitions")
 	cl := reader(topic, 60, kgo.NewOffset().AtStart())
 	defer cl.Close()
 	for _, record := range take(cl, len(sent)) {
-		equal(place{record.Partition, record.Offset}, where[string(record.Value)], "place of "+string(record.Value))
+		Equal(place{record.Partition, record.Offset}, where[string(record.Value)], "place of "+string(record.Value))
 	}
 }
 
@@ -266,8 +268,8 @@ func acknowledgedRecordsSurviveKillAndRestart() {
 		answered := make(chan bool)
 		mark, said, enough := count()+500, false, 0
 		for enough == 0 || count() < enough {
-			cl.Produce(background(), &kgo.Record{Topic: topic, Value: fmt.Append(nil, sent)}, func(record *kgo.Record, err error) {
-				check(err == nil, "produce: %v", err)
+			cl.Produce(Background(), &kgo.Record{Topic: topic, Value: fmt.Append(nil, sent)}, func(record *kgo.Record, err error) {
+				Check(err == nil, "produce: %v", err)
 				lock.Lock()
 				acknowledged = append(acknowledged, record)
 				lock.Unlock()
@@ -277,7 +279,7 @@ func acknowledgedRecordsSurviveKillAndRestart() {
 			if !said && count() >= mark {
 				said = true
 				fmt.Println(line)
-				go func() { must(input.ReadString('\n')); close(answered) }()
+				go func() { Must(input.ReadString('\n')); close(answered) }()
 			}
 			select {
 			case <-answered:
@@ -287,10 +289,10 @@ func acknowledgedRecordsSurviveKillAndRestart() {
 			}
 		}
 	}
-	must(0, cl.Flush(background()))
-	equal(count(), sent, "acknowledged")
+	Must(0, cl.Flush(Background()))
+	Equal(count(), sent, "acknowledged")
 	dense(acknowledged, 0)
 	for index, record := range read(topic, sent, 0) {
-		equal(string(record.Value), strconv.Itoa(index), "value (lost, doubled or reordered)")
+		Equal(string(record.Value), strconv.Itoa(index), "value (lost, doubled or reordered)")
 	}
 }

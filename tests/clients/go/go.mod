@@ -1,0 +1,3 @@
+module skein/tests/harness
+
+go 1.26.0
