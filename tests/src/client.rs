@@ -28,6 +28,8 @@ pub enum Client {
     KafkaPython2,
     /// franz-go.
     FranzGo,
+    /// Kafka's own client.
+    Java,
 }
 
 impl Client {
@@ -44,6 +46,7 @@ impl Client {
                 command
             }
             Self::FranzGo => Command::new(toolchain::franz_go()),
+            Self::Java => java_client(),
         }
     }
 
@@ -166,6 +169,23 @@ pub fn python(script: &str) -> Command {
     let mut command = Command::new(toolchain::python());
     // Byte code goes nowhere: the source tree stays as it is.
     command.arg("-B").arg(toolchain::source(script));
+    command
+}
+
+/// The program that drives Kafka's own client. The archive is named for a process that it starts
+/// too; its own classes stand behind those that are in it.
+fn java_client() -> Command {
+    let archive = toolchain::kafka_classes().display();
+    let classes = toolchain::java_client().display();
+    let mut command = class_archive::jvm();
+    command
+        .arg("-XX:TieredStopAtLevel=1")
+        .arg(format!("-XX:SharedArchiveFile={archive}"))
+        .arg(format!("-Dskein.class.archive={archive}"))
+        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=off")
+        .arg("-cp")
+        .arg(format!("{}:{classes}", toolchain::kafka_class_path()))
+        .arg("Scenarios");
     command
 }
 

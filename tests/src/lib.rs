@@ -50,8 +50,19 @@ macro_rules! on_both {
 /// Declares all tests of a client: `kafka::name` and `skein::name` for each named scenario of its
 /// program, `at_once::…` for those that mostly wait and run together in one process, `crash::…` for
 /// the one that talks with its test, and one that no scenario is left out.
+///
+/// `at_once CLIENT: …` is for a client all of whose scenarios do.
 #[macro_export]
 macro_rules! client_tests {
+    (at_once $client:ident: $($name:ident),* $(,)?) => {
+        $crate::client_tests_at_once!($client: $($name),*);
+
+        #[test]
+        fn no_scenario_is_left_out() {
+            let tested = [$(stringify!($name)),*];
+            $crate::client::assert_complete($crate::client::Client::$client, &tested);
+        }
+    };
     ($client:ident: $($name:ident),* $(,)? $(; at_once: $($together:ident),* $(,)?)?) => {
         $crate::on_both!($($name),*);
 
@@ -78,15 +89,15 @@ macro_rules! client_tests {
     };
 }
 
-/// Declares `at_once::kafka::scenarios_of_groups` and `…::skein::…`, which run the named scenarios
-/// of a client's program all at once.
+/// Declares `at_once::kafka::scenarios` and `…::skein::scenarios`, which run the named scenarios of
+/// a client's program all at once.
 #[macro_export]
 macro_rules! client_tests_at_once {
     ($client:ident: $($name:ident),* $(,)?) => {
         mod at_once {
-            $crate::on_both!(scenarios_of_groups);
+            $crate::on_both!(scenarios);
 
-            fn scenarios_of_groups(system: $crate::System) {
+            fn scenarios(system: $crate::System) {
                 let node = $crate::Node::shared(system);
                 let names = [$(stringify!($name)),*];
                 $crate::client::Client::$client.run_with(node, &names);

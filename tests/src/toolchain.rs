@@ -106,6 +106,22 @@ pub fn kafka_classes() -> &'static Path {
     })
 }
 
+/// The classes of the program that drives Kafka's own client, compiled from `clients/java`.
+pub fn java_client() -> &'static Path {
+    static CLASSES: OnceLock<PathBuf> = OnceLock::new();
+    CLASSES.get_or_init(|| {
+        let names = ["Scenarios", "Data", "Groups", "Member", "OtherProcess"];
+        let sources = names.map(|name| source(&format!("clients/java/{name}.java")));
+        let inputs: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
+        install("java-client", &inputs, |directory| {
+            let mut javac = Command::new("javac");
+            javac.args(["-Xlint:all", "-Werror", "-d"]).arg(directory);
+            javac.args(["-cp", kafka_class_path()]);
+            check(javac.args(&sources));
+        })
+    })
+}
+
 /// What the programs of all Go clients share, seen from each.
 const GO_HARNESS: [&str; 2] = ["../go/harness.go", "../go/process.go"];
 
