@@ -30,7 +30,8 @@ pub use log::{
     APPEND_MAX_BYTES, Appended, BatchPlace, CleanedSegment, Compaction, CompactionBudget,
     CompactionError, CompactionSettings, CompactionSource, CompactionStats, CompactionStep,
     Completion, Cut, DeletedSegment, Dirty, FileRange, FlushPlan, FlushScope, Flushed, FoundRecord,
-    Log, LogView, OpenedLog, ReadError, Recovery, Swapped, TimestampOffset, Truncated, inspect,
+    Log, LogView, OpenedLog, ReadError, Recovery, Swapped, TimestampOffset, Truncated, Unread,
+    inspect,
 };
 pub use log_config::LogConfig;
 pub use log_directory::{

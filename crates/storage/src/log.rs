@@ -66,6 +66,7 @@ mod segment_times;
 mod snapshots;
 mod time_lookup;
 mod truncate;
+mod unread;
 mod view;
 
 use active::ActiveSegment;
@@ -84,6 +85,7 @@ use segment_list::SegmentList;
 use segment_times::TimesFile;
 pub use time_lookup::FoundRecord;
 pub use truncate::Truncated;
+pub use unread::Unread;
 pub use view::{FileRange, LogView, ReadError};
 
 use crate::segment_file::SegmentFile;

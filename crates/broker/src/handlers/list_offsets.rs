@@ -12,6 +12,9 @@
 //!   >= 0               first record whose timestamp is that or later
 //! ```
 //!
+//! A field of Skein's own asks what of the partition is unread from an offset on; it is tagged
+//! (KIP-482), so that other brokers pass over it, and clients over the answer.
+//!
 //! Invariants:
 //! - nothing past the end that the isolation level may see is found, by time neither;
 //! - a partition that the request names twice is refused: one of the two is a mistake.
@@ -25,7 +28,7 @@ use skein_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use skein_storage::{FoundRecord, LogView, ReadError};
+use skein_storage::{FoundRecord, LogView, ReadError, Unread};
 use skein_types::{ErrorCode, LeaderEpoch, Millis, Offset, PartitionIndex};
 
 use super::create_topics::duplicates;
@@ -76,7 +79,7 @@ pub(crate) async fn handle(
                 Err(ErrorCode::InvalidRequest)
             } else {
                 match shared.replicas.by_name(&topic.name, index).await {
-                    Ok(replica) => find(shared, context, &replica, asked, isolation).await,
+                    Ok(replica) => answer(shared, context, &replica, asked, isolation).await,
                     Err(code) => Err(code),
                 }
             };
@@ -93,15 +96,34 @@ pub(crate) async fn handle(
     }
 }
 
+/// What is asked for, and what is unread if that is asked too.
+async fn answer(
+    shared: &Arc<Shared>,
+    context: &Context,
+    replica: &Arc<Replica>,
+    asked: &ListOffsetsPartition,
+    isolation: FetchIsolation,
+) -> Result<(Found, Option<Unread>), ErrorCode> {
+    let found = find(shared, context, replica, asked, isolation).await?;
+    if asked.unread_from < 0 {
+        return Ok((found, None));
+    }
+    let view = replica.view();
+    let (from, up_to) = (Offset(asked.unread_from), view.offsets.end(isolation));
+    let unread = on_pool(shared, view, move |view| view.unread(from, up_to)).await?;
+    Ok((found, Some(unread)))
+}
+
 fn to_response(
     context: &Context,
     asked: &ListOffsetsPartition,
-    found: Result<Found, ErrorCode>,
+    answer: Result<(Found, Option<Unread>), ErrorCode>,
 ) -> ListOffsetsPartitionResponse {
-    let (error_code, (timestamp, offset, leader_epoch)) = match found {
-        Ok(found) => (ErrorCode::None, found),
-        Err(code) => (code, NOTHING),
+    let (error_code, (timestamp, offset, leader_epoch), unread) = match answer {
+        Ok((found, unread)) => (ErrorCode::None, found, unread),
+        Err(code) => (code, NOTHING, None),
     };
+    let first = unread.and_then(|unread| unread.first);
     ListOffsetsPartitionResponse {
         partition_index: asked.partition_index,
         error_code: error_code.code(),
@@ -112,6 +134,8 @@ fn to_response(
         } else {
             LeaderEpoch::NONE.get()
         },
+        unread_bytes: unread.map_or(-1, |unread| i64::try_from(unread.bytes).unwrap_or(i64::MAX)),
+        unread_timestamp: first.map_or(Millis::NONE, |first| first.timestamp).get(),
     }
 }
 
@@ -161,19 +185,30 @@ async fn earliest(
     ))
 }
 
-/// Searches the log on the offload pool: it may read from the disk.
+/// Searches the log for a record.
 async fn search(
     shared: &Arc<Shared>,
     view: Arc<ReplicaView>,
     search: impl Fn(&LogView) -> Result<Option<FoundRecord>, ReadError> + Send + 'static,
 ) -> Result<Found, ErrorCode> {
+    let found = on_pool(shared, view, search).await?;
+    Ok(found.map_or(NOTHING, |found| {
+        (found.timestamp, found.offset, found.leader_epoch)
+    }))
+}
+
+/// Looks at the log on the offload pool: it may read from the disk.
+async fn on_pool<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    view: Arc<ReplicaView>,
+    look: impl Fn(&LogView) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ErrorCode> {
     match shared
         .env
-        .offload("list-offsets", move || search(&view.log))
+        .offload("list-offsets", move || look(&view.log))
         .await
     {
-        Some(Ok(Some(found))) => Ok((found.timestamp, found.offset, found.leader_epoch)),
-        Some(Ok(None)) => Ok(NOTHING),
+        Some(Ok(found)) => Ok(found),
         // Retention has removed the file under an old view: the client asks again.
         Some(Err(error)) if error.is_stale() => Err(ErrorCode::NotLeaderOrFollower),
         Some(Err(error)) => {

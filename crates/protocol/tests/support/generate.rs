@@ -112,11 +112,11 @@ impl Generator<'_> {
                 tagged.push((field.tag.unwrap(), value));
             }
         }
-        tagged.sort();
         if self.shape == Shape::UnknownTags {
             tagged.push((100, b"unknown".to_vec()));
             tagged.push((u32::MAX, Vec::new()));
         }
+        tagged.sort();
         write_varint(out, tagged.len());
         for (tag, value) in tagged {
             write_varint(out, tag as usize);

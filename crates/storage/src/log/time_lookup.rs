@@ -68,7 +68,10 @@ impl LogView {
                 if batch.header.base_offset >= up_to {
                     return Ok(None);
                 }
-                let found = self.first_in_batch(&segment, &batch, |record| record >= timestamp)?;
+                let found =
+                    self.first_in_batch(&segment, &batch, self.log_start_offset, |time| {
+                        time >= timestamp
+                    })?;
                 if let Some(found) = found {
                     return Ok(Some(found).filter(|found| found.offset < up_to));
                 }
@@ -99,7 +102,9 @@ impl LogView {
         let Some(batch) = segment.find_batch(offset)? else {
             return Ok(None);
         };
-        let found = self.first_in_batch(&segment, &batch, |record| record >= timestamp)?;
+        let found = self.first_in_batch(&segment, &batch, self.log_start_offset, |time| {
+            time >= timestamp
+        })?;
         Ok(found.filter(|found| found.offset < up_to))
     }
 
@@ -225,10 +230,12 @@ impl LogView {
         Ok(false)
     }
 
-    fn first_in_batch(
+    /// The first record of a batch at `from` or behind whose timestamp `is_it` accepts.
+    pub(super) fn first_in_batch(
         &self,
         segment: &SegmentRef,
         at: &BatchAt,
+        from: Offset,
         is_it: impl Fn(Millis) -> bool,
     ) -> Result<Option<FoundRecord>, ReadError> {
         let leader_epoch = at.header.leader_epoch;
@@ -236,7 +243,7 @@ impl LogView {
         let records = BatchView::parse(&bytes).and_then(|batch| batch.records(UNPACKED_MAX_BYTES));
         let Ok(records) = records else {
             // The broker never looked inside: what a client put there is no failure of ours.
-            let offset = at.header.base_offset.max(self.log_start_offset);
+            let offset = at.header.base_offset.max(from);
             let timestamp = at.header.max_timestamp;
             return Ok(Some(FoundRecord {
                 timestamp,
@@ -247,7 +254,7 @@ impl LogView {
         let found = records
             .iter()
             .map_while(Result::ok)
-            .find(|record| record.offset >= self.log_start_offset && is_it(record.timestamp));
+            .find(|record| record.offset >= from && is_it(record.timestamp));
         Ok(found.map(|record| FoundRecord {
             timestamp: record.timestamp,
             offset: record.offset,

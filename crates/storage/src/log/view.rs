@@ -252,7 +252,7 @@ impl LogView {
     }
 
     /// Position in the segment of the first batch that does not end before `up_to`.
-    fn end_before(
+    pub(super) fn end_before(
         &self,
         number: usize,
         segment: &SegmentRef,

@@ -210,6 +210,33 @@ impl World {
             let found = found.map(|found| (found.offset.0, found.timestamp.0));
             assert_eq!(found, first.copied(), "at or after {timestamp}");
         }
+        check_unread(&view, start, end, &readable);
+    }
+}
+
+/// What is unread is what a walk over the batches finds, up to any batch's end.
+fn check_unread(view: &LogView, start: i64, end: i64, readable: &[(i64, i64)]) {
+    let mut batches: Vec<(i64, u64)> = Vec::new();
+    let mut next = start;
+    while let Some(range) = view.read(Offset(next), 1, Offset(end), true).unwrap() {
+        next = records(&range).last().unwrap().0 + 1;
+        batches.push((next, range.length));
+    }
+    let middle = batches.get(batches.len() / 2).map_or(end, |batch| batch.0);
+    for up_to in [middle, end] {
+        for from in (start - 1..=end).step_by(3) {
+            let unread = view.unread(Offset(from), Offset(up_to)).unwrap();
+            let behind = batches
+                .iter()
+                .filter(|(end, _)| *end > from && *end <= up_to);
+            let bytes: u64 = behind.map(|(_, bytes)| bytes).sum();
+            assert_eq!(unread.bytes, bytes, "{from} up to {up_to}");
+            let first = readable.iter().find(|one| one.0 >= from && one.0 < up_to);
+            let found = unread
+                .first
+                .map(|first| (first.offset.0, first.timestamp.0));
+            assert_eq!(found, first.copied(), "{from} up to {up_to}");
+        }
     }
 }
 
