@@ -32,8 +32,12 @@ use crate::pool::Pool;
 use crate::retry::Retry;
 
 mod configs;
+mod groups;
+mod lag;
 
 pub use configs::{ConfigChange, ConfigDescription, ConfigOrigin, ConfigResource};
+pub use groups::{GroupDescription, GroupListing, GroupMember};
+pub use lag::Lag;
 
 /// A topic to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]

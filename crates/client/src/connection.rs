@@ -6,6 +6,7 @@
 //!
 //! Source: KIP-35, KIP-511 (ApiVersions).
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,8 +105,19 @@ impl Connection {
         request: &R,
         timeout: Duration,
     ) -> Result<R::Response, ClientError> {
-        let version = self.version::<R>(i16::MAX)?;
-        let response = self.caller.call(request, version, timeout).await;
+        self.call_as::<R, _>(i16::MAX, |_| request, timeout).await
+    }
+
+    /// The same with a request that depends on the version, which is not above `version_max`.
+    pub(crate) async fn call_as<R: Request, B: Borrow<R>>(
+        &self,
+        version_max: i16,
+        request: impl Fn(i16) -> B,
+        timeout: Duration,
+    ) -> Result<R::Response, ClientError> {
+        let version = self.version::<R>(version_max)?;
+        let request = request(version);
+        let response = self.caller.call(request.borrow(), version, timeout).await;
         response.map_err(|source| self.failed(source))
     }
 

@@ -25,8 +25,10 @@
 mod admin;
 mod client;
 mod cluster;
+mod committed;
 mod connection;
 mod consumer;
+mod coordinator;
 mod error;
 mod list_offsets;
 mod metadata;
@@ -38,16 +40,17 @@ mod retry;
 
 pub use admin::{
     Admin, ClusterDescription, ConfigChange, ConfigDescription, ConfigOrigin, ConfigResource,
-    NewTopic,
+    GroupDescription, GroupListing, GroupMember, Lag, NewTopic,
 };
 pub use client::Client;
 pub use cluster::{Broker, ClusterView, Partition, Topic};
+pub use committed::CommittedOffset;
 pub use consumer::{
     Consumer, ConsumerOptions, ConsumerRecord, ConsumerStatistics, IsolationLevel, RecordHeader,
     StartAt,
 };
 pub use error::ClientError;
-pub use list_offsets::{FoundOffset, OffsetSpec};
+pub use list_offsets::{FoundOffset, OffsetSpec, Unread};
 pub use options::{ClientOptions, parse_bootstrap};
 pub use partitioner::{Partitioner, Partitioning, PartitionsToChoose, murmur2};
 pub use producer::{

@@ -5,7 +5,8 @@
 //! Invariant: an answer comes from a broker that was the leader, with its leader epoch; one that
 //! was not is asked no more before the leaders are known anew.
 //!
-//! Source: KIP-79 (offsets for times), KIP-734 (max timestamp), KIP-207.
+//! Source: KIP-79 (offsets for times), KIP-734 (max timestamp), KIP-207; KIP-482 (tagged fields, of
+//! which some are Skein's own).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub enum OffsetSpec {
     AtTime(Millis),
     /// Of the record with the largest timestamp.
     MaxTimestamp,
+    /// The same; and a node of Skein also says what is unread from this offset on
+    /// ([`FoundOffset::unread`]), which other brokers pass over.
+    Unread(Offset),
 }
 
 impl OffsetSpec {
@@ -42,8 +46,15 @@ impl OffsetSpec {
         match self {
             Self::Latest => -1,
             Self::Earliest => -2,
-            Self::MaxTimestamp => -3,
+            Self::MaxTimestamp | Self::Unread(_) => -3,
             Self::AtTime(time) => time.0,
+        }
+    }
+
+    const fn unread_from(self) -> i64 {
+        match self {
+            Self::Unread(from) => from.0,
+            _ => Offset::NONE.0,
         }
     }
 }
@@ -57,6 +68,17 @@ pub struct FoundOffset {
     pub timestamp: Millis,
     /// Epoch of the leader that answered, or of the record; −1 if unknown.
     pub leader_epoch: LeaderEpoch,
+    /// What is unread, if that was asked of a broker that tells.
+    pub unread: Option<Unread>,
+}
+
+/// What lies from an offset on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Bytes of the batches, as they lie in the log; of the first one as a whole.
+    pub bytes: u64,
+    /// Timestamp of the first record; −1 if there is none.
+    pub timestamp: Millis,
 }
 
 /// Asks the leaders, until all partitions have an answer.
@@ -159,6 +181,7 @@ async fn ask(
                 partition_index: partition.partition.0,
                 current_leader_epoch: epoch.0,
                 timestamp: spec.wire(),
+                unread_from: spec.unread_from(),
             });
     }
     let topics = topics
@@ -218,6 +241,10 @@ fn answered(
             offset: Offset(answer.offset),
             timestamp: Millis(answer.timestamp),
             leader_epoch: LeaderEpoch(answer.leader_epoch),
+            unread: u64::try_from(answer.unread_bytes).ok().map(|bytes| Unread {
+                bytes,
+                timestamp: Millis(answer.unread_timestamp),
+            }),
         });
     }
     debug_assert!(!is_stale_metadata(code) || code.is_retriable());

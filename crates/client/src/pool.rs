@@ -5,6 +5,7 @@
 //! Invariant: at most one connection per broker, and at most one attempt to make it at a time, so
 //! that requests to a broker keep their order.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -77,6 +78,17 @@ impl Pool {
         &self,
         request: &R,
     ) -> Result<R::Response, ClientError> {
+        self.call_any_as::<R, _>(|_| request).await
+    }
+
+    /// The same with a request that depends on the version.
+    ///
+    /// # Errors
+    /// What the last broker came to.
+    pub(crate) async fn call_any_as<R: Request, B: Borrow<R>>(
+        &self,
+        request: impl Fn(i16) -> B,
+    ) -> Result<R::Response, ClientError> {
         let timeout = self.metadata.options.request_timeout;
         let mut view = self.metadata.view();
         if view.brokers.is_empty() {
@@ -90,7 +102,10 @@ impl Pool {
             .partition(|id| self.ready(*id).is_some());
         for broker in ready.into_iter().chain(others) {
             let answered = match self.connection(broker).await {
-                Ok(connection) => connection.call(request, timeout).await,
+                Ok(connection) => {
+                    let called = connection.call_as::<R, _>(i16::MAX, &request, timeout);
+                    called.await
+                }
                 Err(error) => Err(error),
             };
             match answered {
