@@ -1,4 +1,5 @@
-//! The `skein` command as its users meet it: files that are followed, benches, what goes wrong.
+//! The `skein` command as its users meet it: files that are followed, groups, benches, what goes
+//! wrong.
 //!
 //! Input: nodes of their own, processes, real files. Output: records that are there once, and
 //! messages that say what to do.
@@ -10,6 +11,8 @@ mod bench;
 mod failures;
 #[path = "command/follow.rs"]
 mod follow;
+#[path = "command/groups.rs"]
+mod groups;
 #[path = "command/restarts.rs"]
 mod restarts;
 

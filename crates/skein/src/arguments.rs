@@ -10,6 +10,7 @@ use crate::bench::BenchArguments;
 use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::consume::ConsumeArguments;
+use crate::group::GroupArguments;
 use crate::import::ImportArguments;
 use crate::log::LogArguments;
 use crate::produce::ProduceArguments;
@@ -25,6 +26,7 @@ Examples:
   skein consume orders                               everything that is there
   skein consume orders --from latest --follow        what comes from now on
   skein produce logs --follow /var/log/app.log       a log file as it grows
+  skein group describe billing                       how far behind its readers are
   skein bench produce                                how fast is it?
   skein config doc                                   every key, explained
   skein log verify skein-data                        whether the files agree
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     Produce(ProduceArguments),
     /// Read records.
     Consume(ConsumeArguments),
+    /// List and describe consumer groups, set how far they have read, delete them.
+    Group(GroupArguments),
     /// Measure how fast a cluster writes, reads and answers.
     Bench(BenchArguments),
     /// Hide single records from every reader, and take that back.
@@ -187,6 +191,10 @@ mod tests {
             "skein record redact t --offset 1",
             "skein record redact t --partition 0",
             "skein record redact t --partition 0 --offset -1",
+            "skein group",
+            "skein group reset g --to-latest",
+            "skein group reset g --topic t:x --to-latest",
+            "skein group delete",
             "skein log dump",
             "skein import",
             "skein import kafka",

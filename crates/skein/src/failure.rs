@@ -140,6 +140,7 @@ fn hint(error: &ClientError) -> Option<&'static str> {
             ErrorCode::UnknownTopicOrPartition => {
                 Some("'skein topic list' shows the topics, 'skein topic create' makes one.")
             }
+            ErrorCode::GroupIdNotFound => Some("'skein group list' shows the groups."),
             ErrorCode::TopicAlreadyExists => Some("'skein topic describe' shows it."),
             ErrorCode::MessageTooLarge => {
                 Some("The topic's max.message.bytes is the limit; 'skein topic alter' raises it.")

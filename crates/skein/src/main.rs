@@ -16,6 +16,7 @@ mod completions;
 mod config;
 mod consume;
 mod failure;
+mod group;
 mod import;
 mod log;
 mod logs;
@@ -52,6 +53,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Config(config) => config::run(config),
         Command::Log(log) => log::run(log),
         Command::Record(record) => record::run(record),
+        Command::Group(group) => group::run(group),
         Command::Import(import) => import::run(&import),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Input: rows and values. Output: standard output, written through a buffer.
 //!
-//! Invariant: numbers stand at the right of their column, text at the left; a table has no trailing
-//! blanks.
+//! Invariant: numbers stand at the right of their column, text at the left, and `-` for a number
+//! that is not known as they do; a table has no trailing blanks.
 
 use std::io;
 use std::io::{StdoutLock, Write};
@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
+/// Stands where a number is not known.
+const UNKNOWN: &str = "-";
 /// Bytes between cells.
 const GAP: usize = 2;
 
@@ -61,10 +63,11 @@ impl Table {
                     .unwrap_or(0)
             })
             .collect();
-        let is_number: Vec<bool> = (0..columns)
+        let stands_right: Vec<bool> = (0..columns)
             .map(|column| {
                 let mut cells = self.rows.iter().filter_map(|row| row.get(column));
-                !self.rows.is_empty() && cells.all(|cell| cell.parse::<i64>().is_ok())
+                let has_numbers = cells.clone().any(|cell| is_number(cell));
+                has_numbers && cells.all(|cell| is_number(cell) || cell == UNKNOWN)
             })
             .collect();
         let headings: Vec<String> = self
@@ -76,7 +79,7 @@ impl Table {
             let mut line = " ".repeat(indent);
             for (column, cell) in row.iter().enumerate().take(columns) {
                 let blanks = " ".repeat(widths[column].saturating_sub(cell.chars().count()));
-                if is_number[column] {
+                if stands_right[column] {
                     line.push_str(&blanks);
                     line.push_str(cell);
                 } else {
@@ -89,6 +92,15 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Whether a cell is a number, with a sign or a fraction if need be.
+fn is_number(cell: &str) -> bool {
+    cell.parse::<i64>().is_ok()
+        || (cell
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || b".-".contains(&byte))
+            && cell.parse::<f64>().is_ok())
 }
 
 /// Standard output.
@@ -139,6 +151,22 @@ mod tests {
             " TOPIC   PARTITIONS  NOTE",
             " orders           3  -",
             " ü               12  long note",
+            "",
+        ];
+        assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
+    }
+
+    #[test]
+    fn a_number_may_be_unknown_or_have_a_fraction() {
+        let mut table = Table::new(&["LAG", "SECONDS", "NOTE"]);
+        table.row(vec!["12".into(), "1.5".into(), "-".into()]);
+        table.row(vec!["-".into(), "120.0".into(), "-".into()]);
+        let mut out = Vec::new();
+        table.write(&mut out, 0).unwrap();
+        let lines = [
+            "LAG  SECONDS  NOTE",
+            " 12      1.5  -",
+            "  -    120.0  -",
             "",
         ];
         assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
