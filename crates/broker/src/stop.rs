@@ -10,44 +10,70 @@
 //! Invariants:
 //! - the clean marker is written last, and only if every log was closed in order, or was never
 //!   touched since a clean stop; none is opened after it;
-//! - a stop takes less than two seconds; what is not closed by then is recovered at the next start.
+//! - a stop takes less than two seconds, unless there is more to flush and it gets on; what is not
+//!   closed when it stops getting on, or after [`CLOSE_MAX`], is recovered at the next start.
 //!
 //! Source: KIP-966 (clean shutdown).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use skein_env::Lane;
-use skein_storage::{CheckpointFile, LogDirectory, StorageError};
+use skein_storage::{CheckpointFile, FlushHelper, LogDirectory, StorageError};
 use skein_types::{BrokerEpoch, Offset, TopicPartition};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use crate::node::Shared;
 use crate::replicas::{Closing, Place};
 
-/// How long a stop waits for the logs to be closed.
-const CLOSE_MAX: Duration = Duration::from_millis(1400);
+/// How long a stop waits for the next log to be closed, or the next file to be flushed: a disk that
+/// takes longer hangs.
+const STALL_MAX: Duration = Duration::from_millis(1400);
+
+/// How long a stop waits for the logs to be closed, however well it gets on: with all the rest it
+/// stays below the ten seconds after which `docker stop`, the least patient of those who stop
+/// processes, kills them.
+const CLOSE_MAX: Duration = Duration::from_secs(8);
 
 /// How long a stop waits for the metadata quorum.
 const QUORUM_STOP_MAX: Duration = Duration::from_millis(400);
 
 /// Ends what `start.rs` began.
 pub(crate) async fn stop(shared: &Arc<Shared>) {
-    let closed = tokio::time::timeout(CLOSE_MAX, close_logs(shared)).await;
-    if closed != Ok(true) {
+    if !close_while_it_gets_on(shared).await {
         tracing::warn!("not every log was closed; the next start recovers the rest");
     }
     let shutdown = shared.controller.shutdown();
-    match tokio::time::timeout(QUORUM_STOP_MAX, shutdown).await {
+    match timeout(QUORUM_STOP_MAX, shutdown).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the metadata quorum did not stop in order"),
         Err(_) => tracing::warn!("the metadata quorum did not stop in time"),
     }
 }
 
+/// As [`close_logs`], and `false` if that gets stuck or takes too long.
+async fn close_while_it_gets_on(shared: &Arc<Shared>) -> bool {
+    let closed_logs = Arc::new(AtomicU64::new(0));
+    let steps = || closed_logs.load(Ordering::Relaxed) + shared.directory.flush_steps();
+    let deadline = Instant::now() + CLOSE_MAX;
+    let mut closing = std::pin::pin!(close_logs(shared, &closed_logs));
+    loop {
+        let steps_before = steps();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Ok(is_clean) = timeout(STALL_MAX.min(left), &mut closing).await {
+            return is_clean;
+        }
+        if steps() == steps_before || Instant::now() >= deadline {
+            return false;
+        }
+    }
+}
+
 /// Closes every log; whether the next start may trust all of them as they are.
-async fn close_logs(shared: &Arc<Shared>) -> bool {
+async fn close_logs(shared: &Arc<Shared>, closed_logs: &Arc<AtomicU64>) -> bool {
     let closings: Vec<_> = shared
         .replicas
         .end()
@@ -55,9 +81,12 @@ async fn close_logs(shared: &Arc<Shared>) -> bool {
         .map(|place| {
             let (sender, closed) = oneshot::channel();
             let (task_shared, task_place) = (Arc::clone(shared), Arc::clone(&place));
+            let closed_logs = Arc::clone(closed_logs);
             let task = async move {
+                let end = close_log(&task_shared, &task_place).await;
+                closed_logs.fetch_add(1, Ordering::Relaxed);
                 // The stop may have timed out.
-                let _ = sender.send(close_log(&task_shared, &task_place).await);
+                let _ = sender.send(end);
             };
             shared
                 .env
@@ -150,7 +179,14 @@ async fn close_log(shared: &Arc<Shared>, place: &Place) -> Closed {
     };
     let high_watermark = log.view().high_watermark;
     let now = shared.env.clock.now();
-    let close = move || log.close(&producers, now);
+    let spawn = Arc::clone(&shared.env.spawn);
+    let close = move || {
+        // Threads of the same bounded pool; the work runs without anybody who waits for it.
+        let helper = |helper: FlushHelper| {
+            drop(spawn.offload(Lane::Data, "help-flush", Box::new(|| helper.run())));
+        };
+        log.close_with(&producers, now, &helper)
+    };
     match shared.env.offload("close-log", close).await {
         Some(Ok(recovery_point)) => Closed::Log {
             recovery_point,

@@ -37,6 +37,7 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("tombstone-goes-at-once", Mutation::TombstoneGoesAtOnce),
     ("last-batch-dropped", Mutation::LastBatchDropped),
     ("compacted-unflushed", Mutation::CompactedUnflushed),
+    ("stop-unflushed", Mutation::StopUnflushed),
 ];
 
 /// None.

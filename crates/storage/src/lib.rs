@@ -27,11 +27,11 @@ pub use atomic_file::replace as replace_small_file;
 pub use directory::create_directory;
 pub use error::{Severity, StorageError};
 pub use log::{
-    APPEND_MAX_BYTES, Appended, BatchPlace, CleanedSegment, Compaction, CompactionBudget,
-    CompactionError, CompactionSettings, CompactionSource, CompactionStats, CompactionStep,
-    Completion, Cut, DeletedSegment, Dirty, FileRange, FlushPlan, FlushScope, Flushed, FoundRecord,
-    Log, LogView, OpenedLog, ReadError, Recovery, Swapped, TimestampOffset, Truncated, Unread,
-    inspect,
+    APPEND_MAX_BYTES, Appended, BatchPlace, CallHelper, CleanedSegment, Compaction,
+    CompactionBudget, CompactionError, CompactionSettings, CompactionSource, CompactionStats,
+    CompactionStep, Completion, Cut, DeletedSegment, Dirty, FileRange, FlushHelper, FlushPlan,
+    FlushScope, Flushed, FoundRecord, Log, LogView, OpenedLog, ReadError, Recovery, Swapped,
+    TimestampOffset, Truncated, Unread, inspect,
 };
 pub use log_config::LogConfig;
 pub use log_directory::{

@@ -76,7 +76,7 @@ pub use compaction::{
     CompactionSource, CompactionStats, CompactionStep, Completion, Dirty, Swapped,
 };
 use flush::FlushState;
-pub use flush::{FlushPlan, FlushScope, Flushed};
+pub use flush::{CallHelper, FlushHelper, FlushPlan, FlushScope, Flushed};
 pub use open::{Cut, OpenedLog, Recovery};
 pub use retention::DeletedSegment;
 use segment::Home;

@@ -118,6 +118,8 @@ pub struct LogDirectory {
     /// Partition directories made so far, and how many of them are durable.
     created: AtomicU64,
     created_durable: AtomicU64,
+    /// Files that were flushed, and pieces that were written anew.
+    flush_steps: AtomicU64,
     pub(crate) descriptors: Cache,
     pub(crate) maps: Cache,
     _lock: Box<dyn LockGuard>,
@@ -175,6 +177,7 @@ impl LogDirectory {
             deletions: Mutex::new(Deletions::default()),
             created: AtomicU64::new(0),
             created_durable: AtomicU64::new(0),
+            flush_steps: AtomicU64::new(0),
             descriptors: Cache::new(limits.descriptors),
             maps: Cache::new(limits.maps),
             _lock: lock,
@@ -493,6 +496,17 @@ impl LogDirectory {
     /// the ticket.
     pub(crate) fn note_created(&self) -> u64 {
         self.created.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// How many files the flushes of this run have brought to the disk, and how many pieces they
+    /// have written anew: whether one that takes long gets on.
+    #[must_use]
+    pub fn flush_steps(&self) -> u64 {
+        self.flush_steps.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_flush_step(&self) {
+        self.flush_steps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes the name of the directory with `ticket` durable. One flush serves all that came

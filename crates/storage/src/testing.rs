@@ -53,11 +53,12 @@ struct Plan {
     usable_bytes: Mutex<Option<u64>>,
     cold_below: AtomicU64,
     reads: AtomicU64,
-    on_write: Mutex<Option<WriteHook>>,
+    on_write: Mutex<Option<Hook>>,
+    on_flush: Mutex<Option<Hook>>,
 }
 
-/// Sees the path of each write before it is done.
-type WriteHook = Arc<dyn Fn(&Path) + Send + Sync>;
+/// Sees the path of each call before it is done.
+type Hook = Arc<dyn Fn(&Path) + Send + Sync>;
 
 impl FaultyDisk {
     pub(crate) fn new() -> Arc<Self> {
@@ -76,6 +77,11 @@ impl FaultyDisk {
     /// Lets `hook` see each write before it is done.
     pub(crate) fn on_write(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
         *self.plan.on_write.lock() = Some(Arc::new(hook));
+    }
+
+    /// Lets `hook` see each flush of a file before it is done.
+    pub(crate) fn on_flush(&self, hook: impl Fn(&Path) + Send + Sync + 'static) {
+        *self.plan.on_flush.lock() = Some(Arc::new(hook));
     }
 
     /// Reads so far.
@@ -222,6 +228,10 @@ impl File for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let hook = self.plan.on_flush.lock().clone();
+        if let Some(hook) = hook {
+            hook(&self.path);
+        }
         match self.plan.take(|fault| matches!(fault, Fault::Flush(_))) {
             Some(Fault::Flush(number)) => Err(io::Error::from_raw_os_error(number)),
             _ => self.real.sync_data(),

@@ -50,6 +50,8 @@ pub enum Mutation {
     LastBatchDropped,
     /// A compacted segment takes its place before its bytes are flushed.
     CompactedUnflushed,
+    /// A clean stop marks logs as flushed that are not.
+    StopUnflushed,
 }
 
 thread_local! {

@@ -17,3 +17,4 @@ mod hooks;
 mod hung_disk;
 mod produce;
 mod redact;
+mod stopping;

@@ -6,6 +6,7 @@
 //! ```text
 //!   with the lock      without            with the lock
 //!   flush_plan ──────► FlushPlan::run ──► complete_flush
+//!                      (helpers: `flush/work.rs`)
 //! ```
 //!
 //! Invariants:
@@ -22,12 +23,11 @@
 //!
 //! Source: `UnifiedLog.flush`; "Can Applications Recover from fsync Failures?" (USENIX ATC 2020).
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use skein_env::{File, OpenMode};
+use skein_env::File;
 use skein_types::{Millis, Offset};
 
 use super::Log;
@@ -37,8 +37,13 @@ use super::segment::Home;
 use crate::StorageError;
 use crate::atomic_file;
 
-/// So many sealed segments are worth a flush of their own. A stop has a second and a half to flush
-/// what is left, of all logs; a crash leaves it to be scanned.
+mod work;
+
+use work::FlushWork;
+pub use work::{CallHelper, FlushHelper};
+
+/// So many sealed segments are worth a flush of their own. A stop must flush what is left, of all
+/// logs; a crash leaves it to be scanned.
 const UNFLUSHED_SEGMENTS_MAX: usize = 8;
 
 /// How much of a log to flush.
@@ -63,7 +68,23 @@ pub struct FlushPlan {
     ticket: u64,
     found: Rewrite,
     rewrites: bool,
-    has_failed: Arc<Mutex<bool>>,
+    turns: Arc<Turns>,
+}
+
+/// The plans of a log: one runs at a time.
+#[derive(Default)]
+struct Turns {
+    /// Locked while a plan runs.
+    past: Mutex<Past>,
+    /// The files of the plan that runs.
+    work: Mutex<Weak<FlushWork>>,
+}
+
+/// What came of the plans that have run.
+#[derive(Default)]
+struct Past {
+    has_failed: bool,
+    last: Option<Flushed>,
 }
 
 /// What a plan has made durable.
@@ -92,8 +113,7 @@ pub(super) struct FlushState {
     /// What a former process left, and no flush has taken along yet.
     pub(super) found: Found,
     pub(super) found_snapshots: Vec<Offset>,
-    /// Whether a plan has failed; locked while one runs.
-    has_failed: Arc<Mutex<bool>>,
+    turns: Arc<Turns>,
     /// Names made in the partition's directory, and how many of them are durable.
     pub(super) directory_changes: u64,
     directory_durable: u64,
@@ -259,7 +279,7 @@ impl Log {
             ticket: state.ticket,
             found: state.found.rest(),
             rewrites: !state.found.is_empty(),
-            has_failed: Arc::clone(&state.has_failed),
+            turns: Arc::clone(&state.turns),
         })
     }
 
@@ -295,12 +315,33 @@ impl Log {
     }
 
     /// Flushes batches, indexes and small files, also where no record is unflushed.
-    pub(super) fn flush_all(&mut self, now: Millis) -> Result<Offset, StorageError> {
+    pub(super) fn flush_all(
+        &mut self,
+        now: Millis,
+        helper: CallHelper<'_>,
+    ) -> Result<Offset, StorageError> {
         let plan = self.plan(FlushScope::All, self.log_end_offset)?;
         self.active.indexer.flush()?;
-        let flushed = plan.run().inspect_err(|error| self.flush_failed(error))?;
+        let flushed = plan
+            .run_with(helper)
+            .inspect_err(|error| self.flush_failed(error))?;
         self.complete_flush(&flushed, now);
         Ok(self.recovery_point)
+    }
+
+    /// Helps the plan that runs, waits for its end, and takes note of it: whoever began it may not
+    /// come back to the log, and all of its files would be flushed once more.
+    pub(super) fn join_flush(&mut self, now: Millis, helper: CallHelper<'_>) {
+        let turns = Arc::clone(&self.flush.turns);
+        let work = turns.work.lock().upgrade();
+        if let Some(work) = work {
+            work.call(helper);
+            work.take_part();
+        }
+        let last = turns.past.lock().last.take();
+        if let Some(flushed) = last {
+            self.complete_flush(&flushed, now);
+        }
     }
 }
 
@@ -323,43 +364,38 @@ impl FlushPlan {
     /// # Errors
     /// What the disk says. Call [`Log::flush_failed`] then: the unflushed bytes may be lost.
     pub fn run(self) -> Result<Flushed, StorageError> {
-        let has_failed = Arc::clone(&self.has_failed);
-        let mut has_failed = has_failed.lock();
-        if *has_failed {
+        self.run_with(&drop)
+    }
+
+    /// As [`FlushPlan::run`]; with very many files it asks `helper` for threads.
+    ///
+    /// # Errors
+    /// As [`FlushPlan::run`].
+    pub fn run_with(self, helper: CallHelper<'_>) -> Result<Flushed, StorageError> {
+        let turns = Arc::clone(&self.turns);
+        let mut past = turns.past.lock();
+        if past.has_failed {
             let path = self.home.path.clone();
             return Err(StorageError::Broken { path });
         }
-        let result = self.run_alone();
-        *has_failed = result.is_err();
+        let result = self.run_alone(helper);
+        match &result {
+            Ok(flushed) => past.last = Some(flushed.clone()),
+            Err(_) => past.has_failed = true,
+        }
         result
     }
 
-    fn run_alone(self) -> Result<Flushed, StorageError> {
+    fn run_alone(self, helper: CallHelper<'_>) -> Result<Flushed, StorageError> {
         self.found.run(&self.home)?;
-        for (base_offset, file) in &self.logs {
-            file.sync_data().map_err(|source| {
-                let path = self.home.file(*base_offset, FileKind::Log);
-                StorageError::io("flush", &path, source)
-            })?;
-        }
-        for path in &self.paths {
-            self.sync_path(path)?;
-        }
+        let work = FlushWork::new(Arc::clone(&self.home), self.logs, self.paths);
+        *self.turns.work.lock() = Arc::downgrade(&work);
+        work.call(helper);
+        work.run()?;
         if self.needs_directory {
             atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
         }
         self.home.directory.sync_created(self.ticket)?;
         Ok(self.flushed)
-    }
-
-    fn sync_path(&self, path: &Path) -> Result<(), StorageError> {
-        match self.home.disk().open(path, OpenMode::ReadWrite) {
-            Ok(file) => file
-                .sync_data()
-                .map_err(|source| StorageError::io("flush", path, source)),
-            // Retention was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(StorageError::io("open", path, source)),
-        }
     }
 }

@@ -132,6 +132,7 @@ impl Rewrite {
                 StorageError::io_at("rewrite", &path, start, source)
             })?;
         part.bytes.start = piece_end;
+        home.directory.note_flush_step();
         Ok(true)
     }
 }

@@ -18,11 +18,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skein_record::{LeaderEpochs, ProducerStates};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset, TopicId, TopicPartition};
 
 use super::aborted::Rebuild;
 use super::active::ActiveSegment;
-use super::flush::FlushState;
+use super::flush::{CallHelper, FlushState};
 use super::found::Found;
 use super::leftovers::{self, Listing};
 use super::recovery::{self, Recovered};
@@ -130,12 +132,25 @@ impl Log {
     ///
     /// # Panics
     /// If `producers` are not as of the log's end: a bug.
-    pub fn close(
+    pub fn close(self, producers: &ProducerStates, now: Millis) -> Result<Offset, StorageError> {
+        self.close_with(producers, now, &drop)
+    }
+
+    /// As [`Log::close`]; with very many files to flush it asks `helper` for threads.
+    ///
+    /// # Errors
+    /// As [`Log::close`].
+    ///
+    /// # Panics
+    /// As [`Log::close`].
+    pub fn close_with(
         mut self,
         producers: &ProducerStates,
         now: Millis,
+        helper: CallHelper<'_>,
     ) -> Result<Offset, StorageError> {
         self.check_writable()?;
+        self.join_flush(now, helper);
         self.active.indexer.finish()?;
         self.active.file.release_room()?;
         self.flush.directory_changes += 1;
@@ -143,7 +158,12 @@ impl Log {
             self.write_snapshot(producers)?;
         }
         self.write_changed_epochs()?;
-        self.flush_all(now)?;
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::StopUnflushed) {
+            self.home.directory.end_log(&self.home.partition);
+            return Ok(self.log_end_offset);
+        }
+        self.flush_all(now, helper)?;
         self.home.directory.end_log(&self.home.partition);
         Ok(self.recovery_point)
     }

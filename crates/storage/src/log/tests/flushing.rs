@@ -1,7 +1,38 @@
 //! Flush plans and the recovery point.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::testing::{EIO, Fault};
+
+/// A log with so many unflushed files that its flush asks for help.
+fn many_files(fixture: &Fixture) -> Log {
+    let mut log = fixture.log(small());
+    log.fill_to(700, 1, 100);
+    assert!(log.segment_count() > 60, "{}", log.segment_count());
+    log
+}
+
+/// How many flushes of files the disk sees from now on.
+fn count_flushes(fixture: &Fixture) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    fixture.disk.on_flush(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    count
+}
+
+/// Waits for another thread, unless it never comes that far: then the test fails.
+fn waits(is_over: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_over() && begun.elapsed() < Duration::from_secs(10) {
+        thread::yield_now();
+    }
+}
 
 #[test]
 fn a_flush_is_due_by_records_and_by_time() {
@@ -113,4 +144,93 @@ fn retention_may_be_faster_than_a_flush() {
     }
     let flushed = plan.run().unwrap();
     assert_eq!(log.complete_flush(&flushed, Millis(1)), Offset(60));
+}
+
+#[test]
+fn a_plan_fails_with_the_flush_of_a_helper() {
+    let fixture = fixture();
+    let mut log = many_files(&fixture);
+    let plan = log.flush_plan(FlushScope::All).unwrap().unwrap();
+    let flushes = count_flushes(&fixture);
+    fixture.disk.plan(&[Fault::Flush(EIO)]);
+    let helpers = AtomicUsize::new(0);
+    let result = plan.run_with(&|helper| {
+        helpers.fetch_add(1, Ordering::SeqCst);
+        helper.run();
+    });
+    assert!(matches!(result, Err(StorageError::Io { .. })), "{result:?}");
+    assert!(helpers.into_inner() > 1);
+    let flushes = flushes.load(Ordering::SeqCst);
+    assert_eq!(flushes, 1, "nothing is begun behind an error");
+    // Whoever ran it has not told the log.
+    assert!(
+        log.close(&ProducerStates::starting_at(Offset(700)), Millis(1))
+            .is_err()
+    );
+}
+
+#[test]
+fn a_plan_ends_when_its_helpers_are_in_no_flush_any_more() {
+    let fixture = fixture();
+    let files = {
+        let mut log = many_files(&fixture);
+        let flushes = count_flushes(&fixture);
+        log.flush(Millis(1)).unwrap();
+        flushes.load(Ordering::SeqCst)
+    };
+    let fixture = self::fixture();
+    let mut log = many_files(&fixture);
+    let plan = log.flush_plan(FlushScope::All).unwrap().unwrap();
+    let (begun, has_ended) = (count_flushes(&fixture), Arc::new(AtomicBool::new(false)));
+    let (first, is_in) = mpsc::channel();
+    let (hook_begun, hook_ended) = (Arc::clone(&begun), Arc::clone(&has_ended));
+    fixture.disk.on_flush(move |_| {
+        hook_begun.fetch_add(1, Ordering::SeqCst);
+        if thread::current().name() == Some("helper") {
+            // The test has ended only if it has failed.
+            let _ = first.send(());
+            waits(|| hook_begun.load(Ordering::SeqCst) == files);
+            // Time enough for a plan that does not wait.
+            (0..1000).for_each(|_| thread::yield_now());
+            hook_ended.store(true, Ordering::SeqCst);
+        }
+    });
+    let helpers = AtomicUsize::new(0);
+    let flushed = plan.run_with(&|helper| {
+        if helpers.fetch_add(1, Ordering::SeqCst) == 0 {
+            let thread = thread::Builder::new().name("helper".to_owned());
+            thread.spawn(|| helper.run()).unwrap();
+            is_in.recv().unwrap();
+        }
+    });
+    assert!(flushed.is_ok());
+    assert!(has_ended.load(Ordering::SeqCst), "a file was not flushed");
+}
+
+#[test]
+fn a_log_that_is_closed_helps_the_flush_that_runs_and_takes_over_its_end() {
+    let fixture = fixture();
+    let mut log = many_files(&fixture);
+    let plan = log.flush_plan(FlushScope::All).unwrap().unwrap();
+    let flushes = count_flushes(&fixture);
+    let (is_in, has_help) = (Arc::new(Barrier::new(2)), Arc::clone(&flushes));
+    let hook_is_in = Arc::clone(&is_in);
+    fixture.disk.on_flush(move |_| {
+        let before = has_help.fetch_add(1, Ordering::SeqCst);
+        if thread::current().name() == Some("plan") && before == 0 {
+            hook_is_in.wait();
+            waits(|| has_help.load(Ordering::SeqCst) > 100);
+        }
+    });
+    let thread = thread::Builder::new().name("plan".to_owned());
+    let running = thread.spawn(move || plan.run()).unwrap();
+    is_in.wait();
+    let end = log
+        .close(&ProducerStates::starting_at(Offset(700)), Millis(1))
+        .unwrap();
+    assert_eq!(end, Offset(700));
+    assert!(running.join().unwrap().is_ok());
+    let (flushes, files) = (flushes.load(Ordering::SeqCst), 3 * 60);
+    assert!(flushes > files, "{flushes}");
+    assert!(flushes < 2 * files, "flushed once more: {flushes}");
 }
