@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::{Buf, BytesMut};
 use skein_env::{Listener, Stream};
@@ -105,6 +106,7 @@ async fn serve_pages(
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .layer(map_response(close))
         .with_state(pages);
     let places = Arc::new(Semaphore::new(limits.connections));
     let acceptor = Acceptor {
@@ -130,15 +132,19 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, OPEN_METRICS), (CONNECTION, "close")],
-        (pages.metrics)(),
-    )
+/// Every answer is the last one of its connection, also that there is no such page.
+async fn close(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
-async fn healthz() -> impl IntoResponse {
-    ([(CONNECTION, "close")], "ok\n")
+async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, OPEN_METRICS)], (pages.metrics)())
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
 }
 
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
@@ -146,7 +152,7 @@ async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     };
-    (status, [(CONNECTION, "close")], text)
+    (status, text)
 }
 
 /// The node's listener as `axum` takes it.

@@ -143,6 +143,27 @@ async fn a_request_beyond_its_bytes_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_has_one_answer_whatever_is_asked() {
+    let server = Server::start(Ok(()), LIMITS);
+    for (first, status) in [
+        ("GET /healthz", "200"),
+        ("HEAD /metrics", "200"),
+        ("GET /absent", "404"),
+        ("POST /healthz", "405"),
+        ("OPTIONS *", "4"),
+    ] {
+        let mut stream = server.connect().await;
+        let head = " HTTP/1.1\r\nHost: skein\r\n\r\n";
+        let requests = format!("{first}{head}GET /healthz{head}");
+        send(&mut stream, &requests).await.unwrap();
+        let answer = receive(&mut stream).await;
+        let expected = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&expected), "{first}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{first}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_server_ends_with_the_node_whatever_is_connected() {
     let server = Server::start(Ok(()), LIMITS);
     let mut slow = server.connect().await;
