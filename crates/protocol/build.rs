@@ -14,6 +14,8 @@
 mod emit;
 #[path = "build/emit_codec.rs"]
 mod emit_codec;
+#[path = "build/emit_errors.rs"]
+mod emit_errors;
 #[path = "build/schema.rs"]
 mod schema;
 

@@ -55,6 +55,11 @@ impl Flusher {
         self.wake.notify_one();
     }
 
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.lock().pending.len()
+    }
+
     /// Takes the replica out of all rounds until [`Flusher::rejoin`].
     pub(crate) fn set_apart(&self, replica: &Replica) {
         self.waiting.lock().apart.insert(replica.name.clone());

@@ -16,21 +16,24 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use skein_net::{Budget, Counters};
-use skein_protocol::ApiKey;
+use skein_protocol::{ApiKey, Message};
 use skein_storage::LogDirectory;
 
 use crate::apis;
 
 mod directory;
+mod errors;
+mod histogram;
+mod queues;
+mod topics;
 
-/// Histograms begin here, in seconds, and double.
-const FIRST_BUCKET_SECONDS: f64 = 0.000_02;
-
-/// How many buckets a histogram has: up to about 20 s.
-const BUCKETS: u16 = 20;
+use errors::{Errors, ErrorsCollector};
+use histogram::Histogram;
+pub(crate) use queues::Queues;
+pub(crate) use topics::TopicCounts;
+use topics::{Topics, TopicsCollector};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiLabel {
@@ -47,6 +50,11 @@ struct ApiMetrics {
 pub(crate) struct Metrics {
     registry: Registry,
     apis: Vec<(ApiKey, ApiMetrics)>,
+    errors: Arc<Errors>,
+    /// What goes into topics and out of them.
+    pub(crate) topics: Arc<Topics>,
+    /// Fetches that wait for data.
+    pub(crate) fetches_waiting: Gauge,
     /// Partitions whose storage has failed.
     pub(crate) replicas_offline: Gauge,
     /// Partitions whose logs are open.
@@ -91,24 +99,23 @@ pub(crate) struct Metrics {
     pub(crate) decompressions: Counter,
 }
 
-fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
-}
-
 impl Metrics {
     /// All metrics of a node, at zero.
     pub(crate) fn new(counters: Arc<Counters>, budgets: [Budget; 2]) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("skein"),
             apis: Vec::new(),
+            errors: Arc::new(Errors::new()),
+            topics: Arc::default(),
+            fetches_waiting: Gauge::default(),
             replicas_offline: Gauge::default(),
             replicas_open: Gauge::default(),
             batches_appended: Counter::default(),
             appended_bytes: Counter::default(),
             writes: Counter::default(),
             writes_offloaded: Counter::default(),
-            write_seconds: seconds(),
-            flush_seconds: seconds(),
+            write_seconds: Histogram::default(),
+            flush_seconds: Histogram::default(),
             fetches_hot: Counter::default(),
             fetches_cold: Counter::default(),
             compactions: Counter::default(),
@@ -127,24 +134,35 @@ impl Metrics {
         metrics.register_compaction();
         metrics.register_recovery();
         metrics.register_apis();
-        metrics
-            .registry
-            .register_collector(Box::new(Connections { counters, budgets }));
+        let collectors: [Box<dyn Collector>; 3] = [
+            Box::new(ErrorsCollector(Arc::clone(&metrics.errors))),
+            Box::new(TopicsCollector(Arc::clone(&metrics.topics))),
+            Box::new(Connections { counters, budgets }),
+        ];
+        for collector in collectors {
+            metrics.registry.register_collector(collector);
+        }
         metrics
     }
 
-    /// Tells of the log directory too.
-    pub(crate) fn observe(&mut self, directory: Arc<LogDirectory>) {
+    /// Tells of the log directory and of the node's queues too.
+    pub(crate) fn observe(&mut self, directory: Arc<LogDirectory>, queues: Queues) {
         let directory = directory::Directory(directory);
         self.registry.register_collector(Box::new(directory));
+        self.registry.register_collector(Box::new(queues));
     }
 
     /// A request was answered, or appended where there is no answer.
     pub(crate) fn request(&self, api: ApiKey, took: Duration) {
         if let Some((_, metrics)) = self.apis.iter().find(|(key, _)| *key == api) {
             metrics.requests.inc();
-            metrics.seconds.observe(took.as_secs_f64());
+            metrics.seconds.observe(took);
         }
+    }
+
+    /// An answer of `api` is being encoded.
+    pub(crate) fn errors_in<M: Message>(&self, api: ApiKey, response: &M) {
+        self.errors.count(api, response);
     }
 
     /// The text that `/metrics` serves.
@@ -189,6 +207,8 @@ impl Metrics {
         registry.register("fetches_hot", "Fetches read from the page cache", hot);
         let cold = self.fetches_cold.clone();
         registry.register("fetches_cold", "Fetches read by the offload pool", cold);
+        let waiting = self.fetches_waiting.clone();
+        registry.register("fetches_waiting", "Fetches that wait for data", waiting);
         let reencoded = self.batches_reencoded.clone();
         registry.register(
             "batches_reencoded",
@@ -256,7 +276,7 @@ impl Metrics {
 
     fn register_apis(&mut self) {
         let requests = Family::<ApiLabel, Counter>::default();
-        let latency = Family::<ApiLabel, Histogram>::new_with_constructor(seconds);
+        let latency = Family::<ApiLabel, Histogram>::default();
         for (api, _) in apis::SERVED {
             let label = ApiLabel { api: api.name() };
             let metrics = ApiMetrics {

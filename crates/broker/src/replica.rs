@@ -51,6 +51,7 @@ pub(crate) use self::view::ReplicaView;
 use crate::fetch_wait::FetchWaiter;
 use crate::fetch_waits::FetchWaits;
 use crate::handoff::{Handoff, Submitted};
+use crate::metrics::TopicCounts;
 use crate::node::ReplicaBasis;
 
 /// One replica of one partition, open.
@@ -69,6 +70,8 @@ pub(crate) struct Replica {
     /// is set: a view is published by the writer, which may be waiting for a disk that hangs.
     redacted: ArcSwapOption<RedactedOffsets>,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
+    /// What goes into the topic and out of it.
+    pub(crate) counts: Arc<TopicCounts>,
     basis: Arc<ReplicaBasis>,
 }
 
@@ -94,6 +97,7 @@ impl Replica {
                 ),
                 redacted: ArcSwapOption::from(redacted),
                 waits: FetchWaits::new(),
+                counts: Arc::clone(&opened.counts),
                 handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&basis))),
                 basis,
             }

@@ -31,6 +31,7 @@ use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, PartitionIndex, TopicId, TopicName};
 
 use crate::handlers::describe_configs::broker_config;
+use crate::metrics::TopicCounts;
 use crate::node::Shared;
 use crate::replica::Replica;
 use crate::replica::settings::FollowedConfig;
@@ -65,6 +66,7 @@ struct HostedTopic {
     id: TopicId,
     name: TopicName,
     places: Vec<Arc<Place>>,
+    counts: Arc<TopicCounts>,
 }
 
 impl Replicas {
@@ -187,6 +189,7 @@ impl Replicas {
                 }
                 TopicChange::Removed(topic) => {
                     self.take_out(topic.id);
+                    shared.metrics.topics.forget(topic.id);
                     removed.push(topic.name.clone());
                 }
             }
@@ -239,9 +242,14 @@ impl Replicas {
         for ((_, partition), place) in topic.partitions().zip(known) {
             place.follow(shared, partition);
         }
+        let counts = match &before {
+            Some(before) => Arc::clone(&before.counts),
+            None => shared.metrics.topics.counts_of(topic.id, &topic.name),
+        };
         let new = topic.partitions().skip(known.len());
+        let place = |index, partition| Place::new(topic, index, partition, Arc::clone(&counts));
         let new: Vec<_> = new
-            .map(|(index, partition)| Arc::new(Place::new(topic, index, Arc::clone(partition))))
+            .map(|(index, partition)| Arc::new(place(index, Arc::clone(partition))))
             .collect();
         if before.is_some() && new.is_empty() {
             return;
@@ -250,6 +258,7 @@ impl Replicas {
             id: topic.id,
             name: topic.name.clone(),
             places: known.iter().cloned().chain(new).collect(),
+            counts,
         });
         self.by_id.pin().insert(topic.id, Arc::clone(&hosted));
         self.by_name.pin().insert(topic.name.clone(), hosted);

@@ -11,13 +11,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skein_net::{Body, ConnectionInfo, Part, Request, RequestHead, Response, Started};
+use skein_net::{Body, Part, Request, RequestHead, Response, Started};
 use skein_protocol::{ApiKey, Decoder, Encoded, Message, Request as ApiRequest, frame};
 use smallvec::SmallVec;
 
 use crate::burst::Burst;
 use crate::handlers;
 use crate::node::Shared;
+use crate::session::ClientConnection;
 
 /// Records of one partition in a response: mostly one range of a file.
 pub(crate) type Pieces = SmallVec<[Part; 1]>;
@@ -28,13 +29,13 @@ pub(crate) struct Context {
     /// Its header.
     pub(crate) head: RequestHead,
     /// Its connection.
-    pub(crate) connection: Arc<ConnectionInfo>,
+    pub(crate) connection: Arc<ClientConnection>,
 }
 
 /// Starts a request.
 pub(crate) async fn route(
     shared: &Arc<Shared>,
-    connection: &Arc<ConnectionInfo>,
+    connection: &Arc<ClientConnection>,
     burst: &Burst,
     api: ApiKey,
     request: Request<'_>,
@@ -121,8 +122,8 @@ fn encode<R: ApiRequest>(context: &Context, response: &R::Response) -> Started {
     }
 }
 
-/// Encodes a response whose external records are `pieces`, by their slots; the error is for the
-/// log.
+/// Encodes a response whose external records are `pieces`, by their slots, and counts the errors
+/// that it tells; the error here is for the log.
 pub(crate) fn encode_response<M: Message>(
     api: ApiKey,
     context: &Context,
@@ -130,6 +131,7 @@ pub(crate) fn encode_response<M: Message>(
     pieces: &[Pieces],
 ) -> Result<Response, String> {
     let head = &context.head;
+    context.connection.metrics.errors_in(api, response);
     let encoded = frame::encode_response(api, head.api_version, head.correlation_id, response)
         .map_err(|error| format!("cannot encode the response of {api}: {error}"))?;
     Ok(to_response(&encoded, pieces))

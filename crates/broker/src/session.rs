@@ -6,6 +6,7 @@
 //!
 //! Source: none.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use skein_env::BoxFuture;
@@ -13,6 +14,7 @@ use skein_net::{Admission, ConnectionInfo, Request, Service, Session, Started};
 use skein_protocol::ApiKey;
 
 use crate::burst::Burst;
+use crate::metrics::Metrics;
 use crate::node::Shared;
 use crate::{apis, router};
 
@@ -21,10 +23,24 @@ pub(crate) struct ClientService {
     shared: Arc<Shared>,
 }
 
+/// Who is connected, and where it is counted what he is told.
+pub(crate) struct ClientConnection {
+    pub(crate) info: ConnectionInfo,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Deref for ClientConnection {
+    type Target = ConnectionInfo;
+
+    fn deref(&self) -> &ConnectionInfo {
+        &self.info
+    }
+}
+
 /// One client connection.
 struct ClientSession {
     shared: Arc<Shared>,
-    info: Arc<ConnectionInfo>,
+    connection: Arc<ClientConnection>,
     burst: Arc<Burst>,
 }
 
@@ -38,7 +54,10 @@ impl Service for ClientService {
     fn open(&self, info: ConnectionInfo) -> Box<dyn Session> {
         Box::new(ClientSession {
             shared: Arc::clone(&self.shared),
-            info: Arc::new(info),
+            connection: Arc::new(ClientConnection {
+                info,
+                metrics: Arc::clone(&self.shared.metrics),
+            }),
             burst: Arc::new(Burst::default()),
         })
     }
@@ -61,7 +80,8 @@ impl Session for ClientSession {
                 };
             };
             let received = request.received;
-            let started = router::route(&self.shared, &self.info, &self.burst, api, request).await;
+            let started =
+                router::route(&self.shared, &self.connection, &self.burst, api, request).await;
             timed(&self.shared, api, received, started)
         })
     }

@@ -39,7 +39,7 @@ use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::REWRITES_MAX;
 use crate::groups::Groups;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Queues};
 use crate::node::{Identity, ReplicaBasis, Shared};
 use crate::producer_ids::ProducerIds;
 use crate::replicas::{Replicas, remove_left_behind};
@@ -470,14 +470,21 @@ fn share(
         Arc::clone(&counters),
         [budget.clone(), append_budget.clone()],
     );
-    metrics.observe(Arc::clone(&directory));
+    let (flusher, sealed_flusher) = (Arc::default(), Arc::default());
+    let queues = Queues {
+        spawn: Arc::clone(&env.spawn),
+        controller: controller.clone(),
+        flusher: Arc::clone(&flusher),
+        sealed_flusher: Arc::clone(&sealed_flusher),
+    };
+    metrics.observe(Arc::clone(&directory), queues);
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
     let basis = Arc::new(ReplicaBasis {
         started: Instant::now(),
         env: env.clone(),
         disk_watch,
-        flusher: Arc::default(),
-        sealed_flusher: Arc::default(),
+        flusher,
+        sealed_flusher,
         rooms: Rooms::default(),
         offline_replicas: Arc::default(),
         metrics: Arc::new(metrics),

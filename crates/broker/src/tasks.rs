@@ -203,10 +203,7 @@ async fn flush(shared: Arc<Shared>) {
             // Without an answer the node is stopping.
             let _ = done.await;
         }
-        shared
-            .metrics
-            .flush_seconds
-            .observe(started.elapsed().as_secs_f64());
+        shared.metrics.flush_seconds.observe(started.elapsed());
     }
 }
 

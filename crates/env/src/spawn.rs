@@ -60,6 +60,12 @@ pub trait Spawn: Send + Sync {
         work: Box<dyn FnOnce() + Send>,
     ) -> BoxFuture<'static, ()>;
 
+    /// How much offloaded work waits for a thread of `lane`. Simulated nodes have no queue.
+    fn queued(&self, lane: Lane) -> usize {
+        let _ = lane;
+        0
+    }
+
     /// Threads of the data lane. Simulated nodes have none of their own and say as many as a small
     /// machine has.
     fn data_threads(&self) -> usize {

@@ -7,8 +7,8 @@
 
 use std::fmt::Write as _;
 
-use crate::emit_codec;
 use crate::schema::{Field, Kind, Message, Role, Schema, Struct, Versions};
+use crate::{emit_codec, emit_errors};
 
 /// Source that is being written, indented by four spaces per level.
 #[derive(Default)]
@@ -124,6 +124,7 @@ fn module(source: &mut Source, schema: &Schema) {
             emit_codec::read(source, message, definition);
             source.line("");
             emit_codec::write(source, message, definition);
+            emit_errors::walk(source, message, definition);
             source.line("}");
         }
         source.line("");
@@ -307,6 +308,7 @@ fn implement_traits(source: &mut Source, schema: &Schema, message: &Message) {
         .as_ref()
         .map_or("None".to_owned(), |key| format!("Some({key})"));
     let Versions { first, last } = message.versions;
+    let error_codes = emit_errors::of_trait(message);
     source.lines(&format!(
         "impl Message for {name} {{
          const NAME: &'static str = \"{name}\";
@@ -321,7 +323,7 @@ fn implement_traits(source: &mut Source, schema: &Schema, message: &Message) {
          fn encode(&self, e: &mut Encoder, version: i16) -> Result<(), EncodeError> {{
          e.check_version::<Self>(version)?;
          self.write(e, version)
-         }}
+         }}{error_codes}
          }}"
     ));
     let response = schema

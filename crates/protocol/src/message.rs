@@ -30,6 +30,12 @@ pub trait Message: Sized {
     /// There is no such version, or it cannot carry this value. `e` then holds a part of the
     /// message and is of no more use.
     fn encode(&self, e: &mut Encoder, version: i16) -> Result<(), EncodeError>;
+
+    /// Shows `see` every error code in a response, also those that say that there was none. Other
+    /// messages have nothing to show.
+    fn error_codes(&self, see: &mut dyn FnMut(i16)) {
+        let _ = see;
+    }
 }
 
 /// A request, which knows the type of its response.

@@ -151,6 +151,13 @@ impl Controller {
         C::response(response)
     }
 
+    /// How many requests wait to be decided.
+    #[must_use]
+    pub fn queued_requests(&self) -> usize {
+        let requests = &self.inner.requests;
+        requests.max_capacity() - requests.capacity()
+    }
+
     /// The image as it is now.
     #[must_use]
     pub fn image(&self) -> Arc<Image> {

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use skein_net::{Part, Response, Started};
 use skein_protocol::messages::fetch::{
     FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
@@ -41,7 +42,7 @@ use skein_protocol::{ApiKey, Records};
 use skein_types::{ErrorCode, PartitionIndex};
 use tokio::time::Instant;
 
-use self::read::{Reader, Results};
+use self::read::{Found, Reader, Results};
 use crate::fetch_sessions::{SessionFetch, Wanted};
 use crate::fetch_wait::FetchWaiter;
 use crate::node::Shared;
@@ -193,8 +194,19 @@ impl Fetch {
     fn encode(&self, results: Results) -> Option<Response> {
         let mut records: Vec<Pieces> = Vec::new();
         let mut responses: Vec<FetchableTopicResponse> = Vec::new();
-        for (source, (mut data, pieces)) in self.sources.iter().zip(results.partitions) {
+        for (source, found) in self.sources.iter().zip(results.partitions) {
+            let Found {
+                mut data,
+                pieces,
+                records: sent,
+            } = found;
             let key = &source.wanted.key;
+            if let Ok(replica) = &source.replica
+                && !pieces.is_empty()
+            {
+                let bytes = pieces.iter().map(Part::length).sum::<usize>();
+                replica.counts.fetched(bytes as u64, sent);
+            }
             data.partition_index = key.partition;
             data.records = Some(to_records(pieces, &mut records));
             if !self.session.must_tell(key, &data) {
@@ -238,6 +250,7 @@ struct Registration {
     id: u64,
     waiter: Arc<FetchWaiter>,
     replicas: Vec<Arc<Replica>>,
+    waiting: Gauge,
 }
 
 impl Registration {
@@ -251,16 +264,20 @@ impl Registration {
         for replica in &replicas {
             replica.waits.register(id, Arc::clone(&waiter));
         }
+        let waiting = shared.metrics.fetches_waiting.clone();
+        waiting.inc();
         Self {
             id,
             waiter,
             replicas,
+            waiting,
         }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        self.waiting.dec();
         for replica in &self.replicas {
             replica.waits.unregister(self.id);
         }

@@ -92,6 +92,7 @@ pub(super) async fn open(
         machine,
         log,
         config: config.clone(),
+        counts: Arc::clone(&place.counts),
     };
     Ok((Replica::new(opened, Arc::clone(&shared.basis)), config))
 }

@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::open::{self, OpenError};
+use crate::metrics::TopicCounts;
 use crate::node::Shared;
 use crate::replica::Replica;
 
@@ -44,6 +45,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Place {
     pub(crate) name: TopicPartition,
     pub(crate) topic_id: TopicId,
+    pub(super) counts: Arc<TopicCounts>,
     replica: OnceLock<Arc<Replica>>,
     /// Held while the log is opened or closed.
     state: tokio::sync::Mutex<State>,
@@ -75,13 +77,19 @@ pub(crate) enum Closing {
 }
 
 impl Place {
-    pub(super) fn new(topic: &Topic, index: PartitionIndex, registration: Arc<Partition>) -> Self {
+    pub(super) fn new(
+        topic: &Topic,
+        index: PartitionIndex,
+        registration: Arc<Partition>,
+        counts: Arc<TopicCounts>,
+    ) -> Self {
         Self {
             name: TopicPartition {
                 topic: topic.name.clone(),
                 partition: index,
             },
             topic_id: topic.id,
+            counts,
             replica: OnceLock::new(),
             state: tokio::sync::Mutex::new(State::Untouched),
             registration: Mutex::new(registration),

@@ -114,7 +114,6 @@ impl IoPool {
     }
 
     /// How many closures are in the queue.
-    #[cfg(test)]
     pub(crate) fn queued(&self) -> usize {
         self.shared.queue.lock().jobs.len()
     }

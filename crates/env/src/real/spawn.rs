@@ -60,6 +60,14 @@ impl IoPools {
         })
     }
 
+    fn of(&self, lane: Lane) -> &IoPool {
+        match lane {
+            Lane::Data => &self.data,
+            Lane::Control => &self.control,
+            Lane::Background => &self.background,
+        }
+    }
+
     /// Ends the threads after what is queued; says whether all of them ended before `deadline`.
     pub(super) fn finish(&self, deadline: Instant) -> bool {
         let data = self.data.finish(deadline);
@@ -104,12 +112,11 @@ impl Spawn for RealSpawn {
         name: &'static str,
         work: Box<dyn FnOnce() + Send>,
     ) -> BoxFuture<'static, ()> {
-        let pool = match lane {
-            Lane::Data => &self.pools.data,
-            Lane::Control => &self.pools.control,
-            Lane::Background => &self.pools.background,
-        };
-        Box::pin(pool.submit(name, work))
+        Box::pin(self.pools.of(lane).submit(name, work))
+    }
+
+    fn queued(&self, lane: Lane) -> usize {
+        self.pools.of(lane).queued()
     }
 
     fn this_thread(&self) -> Option<ThreadNumber> {

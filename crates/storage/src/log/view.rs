@@ -16,6 +16,7 @@
 //! Source: `UnifiedLog.read`, `LocalLog.read` of Kafka 4.1.1.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use skein_env::{File, Residency};
@@ -72,6 +73,9 @@ pub struct FileRange {
     pub base_offset: Offset,
     /// Bytes of the first batch; the range may be too short for it.
     pub first_batch_bytes: u64,
+    /// Records from the offset asked for on that are sent. Of a range that the size limit cuts, an
+    /// estimate: as many per byte as in all that could be read of the segment.
+    pub records: u64,
     /// First offset of the segment.
     pub segment_base_offset: Offset,
     /// Log bytes that were walked over to find the first batch.
@@ -147,7 +151,12 @@ impl LogView {
             if min_one_batch {
                 length = length.max(first.header.size_in_bytes() as u64);
             }
+            let offsets = Range {
+                start: offset.max(first.header.base_offset),
+                end: up_to.min(self.end_offset(number)),
+            };
             return Ok(Some(FileRange {
+                records: share(offsets, length, end - first.position),
                 file: segment.file,
                 position: first.position,
                 length,
@@ -264,6 +273,16 @@ impl LogView {
         let beyond = segment.find_batch(up_to)?;
         Ok(beyond.map_or(segment.end_position, |batch| batch.position))
     }
+}
+
+/// How many of `offsets`, which take `all` bytes, are in `length` of them.
+fn share(offsets: Range<Offset>, length: u64, all: u64) -> u64 {
+    let offsets = u64::try_from(offsets.end.get() - offsets.start.get()).unwrap_or(0);
+    if length >= all {
+        return offsets;
+    }
+    let share = u128::from(offsets) * u128::from(length) / u128::from(all.max(1));
+    u64::try_from(share).unwrap_or(offsets)
 }
 
 impl fmt::Debug for LogView {

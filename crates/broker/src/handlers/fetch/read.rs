@@ -39,10 +39,18 @@ pub(super) struct Reader {
     isolation: FetchIsolation,
 }
 
+/// What one partition has.
+pub(super) struct Found {
+    pub(super) data: PartitionData,
+    pub(super) pieces: Pieces,
+    /// How many records are in the pieces.
+    pub(super) records: u64,
+}
+
 /// What the partitions of a fetch have, in the order of its sources.
 #[derive(Default)]
 pub(super) struct Results {
-    pub(super) partitions: Vec<(PartitionData, Pieces)>,
+    pub(super) partitions: Vec<Found>,
     pub(super) bytes: usize,
     /// An error, or a log that diverges.
     pub(super) is_urgent: bool,
@@ -50,9 +58,9 @@ pub(super) struct Results {
 
 /// How a partition could be read.
 enum Read {
-    Done(PartitionData, Option<FileRange>),
-    /// Records must be left out first.
-    Hiding(Box<PartitionData>, Arc<Hiding>),
+    Done(PartitionData, Option<skein_storage::FileRange>),
+    /// Records must be left out first, of so many.
+    Hiding(Box<PartitionData>, Arc<Hiding>, u64),
     /// The disk is needed.
     Cold,
 }
@@ -61,17 +69,21 @@ enum Read {
 enum Stop {
     /// Behind the last one.
     End,
-    /// At one in which records must be left out.
-    Hiding(Box<PartitionData>, Arc<Hiding>),
+    /// At one in which records must be left out, of so many.
+    Hiding(Box<PartitionData>, Arc<Hiding>, u64),
     /// At one that needs the disk.
     Cold,
 }
 
 impl Results {
-    fn push(&mut self, data: PartitionData, pieces: Pieces) {
+    fn push(&mut self, data: PartitionData, pieces: Pieces, records: u64) {
         self.is_urgent |= is_urgent(&data);
         self.bytes += pieces.iter().map(Part::length).sum::<usize>();
-        self.partitions.push((data, pieces));
+        self.partitions.push(Found {
+            data,
+            pieces,
+            records,
+        });
     }
 }
 
@@ -114,12 +126,12 @@ impl Reader {
                 return Results::default();
             };
             results = so_far;
-            let Stop::Hiding(data, hiding) = stop else {
+            let Stop::Hiding(data, hiding, records) = stop else {
                 return results;
             };
             match hiding.leave_out(shared, &mut rewritten).await {
-                Ok(pieces) => results.push(*data, pieces),
-                Err(code) => results.push(failed(code), Pieces::new()),
+                Ok(pieces) => results.push(*data, pieces, records),
+                Err(code) => results.push(failed(code), Pieces::new(), 0),
             }
         }
     }
@@ -131,11 +143,15 @@ impl Reader {
                 Err(code) => (failed(*code), None),
                 Ok(replica) => match self.read_one(source, replica, results, may_block) {
                     Read::Done(data, range) => (data, range),
-                    Read::Hiding(data, hiding) => return Stop::Hiding(data, hiding),
+                    Read::Hiding(data, hiding, records) => {
+                        return Stop::Hiding(data, hiding, records);
+                    }
                     Read::Cold => return Stop::Cold,
                 },
             };
-            results.push(data, range.into_iter().map(Part::File).collect());
+            let records = range.as_ref().map_or(0, |range| range.records);
+            let pieces = range.into_iter().map(to_send).map(Part::File).collect();
+            results.push(data, pieces, records);
         }
         Stop::End
     }
@@ -212,11 +228,11 @@ impl Reader {
             };
             match Hiding::find(replica, view, &range, redacted, room) {
                 Ok(None) => {}
-                Ok(Some(hiding)) => return Read::Hiding(Box::new(data), hiding),
+                Ok(Some(hiding)) => return Read::Hiding(Box::new(data), hiding, range.records),
                 Err(error) => return Read::Done(storage_failed(source, &error.into()), None),
             }
         }
-        Read::Done(data, Some(to_send(range)))
+        Read::Done(data, Some(range))
     }
 
     fn is_committed(&self) -> bool {

@@ -8,6 +8,7 @@ use skein_protocol::messages::fetch::{FetchPartition, FetchTopic};
 use tokio::time::sleep;
 
 use super::*;
+use crate::session::ClientConnection;
 use crate::testing::{HOST, Node, append, batch, config};
 
 const VERSION: i16 = 12;
@@ -45,10 +46,13 @@ async fn fetch(node: &Node, request: FetchRequest) -> (FetchResponse, Vec<usize>
             correlation_id: 7,
             client_id: None,
         },
-        connection: Arc::new(ConnectionInfo {
-            id: 1,
-            peer: ([127, 0, 0, 1], 1).into(),
-            listener: Arc::from("PLAINTEXT"),
+        connection: Arc::new(ClientConnection {
+            info: ConnectionInfo {
+                id: 1,
+                peer: ([127, 0, 0, 1], 1).into(),
+                listener: Arc::from("PLAINTEXT"),
+            },
+            metrics: Arc::clone(&node.shared().metrics),
         }),
     };
     let response = match start(node.shared(), &context, &body).await {

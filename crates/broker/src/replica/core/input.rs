@@ -18,6 +18,7 @@ use skein_types::{Millis, Offset, TopicId, TopicPartition};
 use tokio::sync::oneshot;
 
 use super::writing::Writing;
+use crate::metrics::TopicCounts;
 use crate::replica::ReplicaView;
 use crate::replica::reply::ReplySender;
 use crate::replica::settings::FollowedConfig;
@@ -29,6 +30,7 @@ pub(crate) struct Opened {
     pub(crate) machine: skein_partition::Replica,
     pub(crate) log: Log,
     pub(crate) config: FollowedConfig,
+    pub(crate) counts: Arc<TopicCounts>,
 }
 
 /// Something to do with the log while nothing is written, without blocking.

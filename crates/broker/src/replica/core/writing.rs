@@ -104,6 +104,8 @@ impl Core {
                 metrics.writes.inc();
                 metrics.batches_appended.inc_by(group.batches.len() as u64);
                 metrics.appended_bytes.inc_by(outcome.bytes);
+                let records = group.batches.iter().map(records).sum();
+                step.replica.counts.written(outcome.bytes, records);
                 Event::Written {
                     end: outcome.log_end_offset,
                 }
@@ -187,6 +189,10 @@ impl Core {
     }
 }
 
+fn records(batch: &BatchBuf) -> u64 {
+    u64::try_from(batch.header().records_count).unwrap_or(0)
+}
+
 /// Makes the next segment's file, so that no append waits for it.
 fn prepare_next_segment() -> Errand {
     Box::new(|log| {
@@ -203,8 +209,7 @@ impl Writing {
         let batches: SmallVec<[&[u8]; 8]> =
             self.group.batches.iter().map(BatchBuf::as_slice).collect();
         self.result = Some(append_all(&mut self.log, &batches, basis.env.clock.now()));
-        let seconds = started.elapsed().as_secs_f64();
-        basis.metrics.write_seconds.observe(seconds);
+        basis.metrics.write_seconds.observe(started.elapsed());
     }
 
     /// Runs on the offload pool.
