@@ -11,9 +11,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 mod batch;
+mod groups;
 mod requests;
 
 pub use batch::{Batch, Record, crc32c};
+pub use groups::{Joined, Member};
 pub use requests::{FetchLimits, Fetched, Produced, TopicId};
 
 /// API keys.

@@ -35,6 +35,7 @@ use crate::run::{Part, Plan};
 
 mod broker;
 mod compaction;
+mod groups;
 mod loader;
 mod machine;
 mod metrics;
@@ -96,14 +97,14 @@ struct Options {
 
 impl Options {
     fn plan(&self, directory: PathBuf) -> Plan {
-        let (pairs, gib, side_seconds, latency_records, segments) = if self.quick {
-            (1, 0.03, 1, 200, 100)
+        let (pairs, gib, side_seconds, latency_records, segments, members) = if self.quick {
+            (1, 0.03, 1, 200, 100, 100)
         } else {
-            (5, 1.0, 4, 4_000, 10_000)
+            (5, 1.0, 4, 4_000, 10_000, 10_000)
         };
         let by_default = Part::value_variants()
             .iter()
-            .filter(|part| !matches!(part, Part::Segments | Part::Compaction));
+            .filter(|part| !matches!(part, Part::Segments | Part::Compaction | Part::Groups));
         Plan {
             systems: match self.system {
                 Some(system) => vec![system],
@@ -120,6 +121,7 @@ impl Options {
             side: Duration::from_secs(side_seconds),
             latency_records,
             segments,
+            members,
             directory,
         }
     }

@@ -41,6 +41,7 @@ pub(crate) enum Metric {
     MemoryLoaded,
     Segments(OfSegments, Where),
     Compaction(OfCompaction),
+    Groups(OfGroups),
 }
 
 /// What is measured of a compaction.
@@ -70,6 +71,43 @@ impl OfCompaction {
             Self::OwnAlone => ("  produce to this log, alone, p99", "ms", None),
             Self::OwnMeanwhile => ("    meanwhile", "ms", None),
             Self::OwnRatio => ("    meanwhile / alone", "×", SkeinAtMost(1.2)),
+        }
+    }
+}
+
+/// What is measured of consumer groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfGroups {
+    Commit,
+    RebalanceFirst,
+    Rebalance,
+    Heartbeat,
+    Memory,
+    Start,
+}
+
+impl OfGroups {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, RatioAtMost, SkeinAtMost};
+        match self {
+            Self::Commit => (
+                "commits of 32 consumers, time for one",
+                "µs",
+                RatioAtMost(0.5),
+            ),
+            Self::RebalanceFirst => (
+                "100 members, 1,000 partitions: the first join, with its delay",
+                "ms",
+                None,
+            ),
+            Self::Rebalance => ("  all join again", "ms", SkeinAtMost(1e3)),
+            Self::Heartbeat => ("a heartbeat, broker CPU", "µs", SkeinAtMost(15.0)),
+            Self::Memory => ("  resident memory meanwhile", "MB", SkeinAtMost(200.0)),
+            Self::Start => (
+                "start with 100,000 committed offsets",
+                "ms",
+                SkeinAtMost(1e3),
+            ),
         }
     }
 }
@@ -189,6 +227,7 @@ impl Metric {
             Self::MemoryIdle => ("resident memory, idle", "MB", SkeinAtMost(40.0)),
             Self::MemoryLoaded => ("  after load", "MB", None),
             Self::Compaction(what) => what.definition(),
+            Self::Groups(what) => what.definition(),
             Self::Segments(what, Where::Wide) => what.definition(),
             Self::Segments(what, Where::Deep) => {
                 let (_, unit, bar) = what.definition();

@@ -18,7 +18,7 @@ use crate::loader::{Loader, Seen};
 use crate::metrics::{Metric, OfCompaction, OfProduce, Results};
 use crate::process::float;
 use crate::segments::{self, Shape};
-use crate::{Outcome, compaction, machine, side, statistics, table};
+use crate::{Outcome, compaction, groups, machine, side, statistics, table};
 
 /// Partitions of the loaded topics.
 pub(crate) const PARTITIONS: i32 = 16;
@@ -56,6 +56,8 @@ pub(crate) enum Part {
     Segments,
     /// Compaction of one log, and small requests meanwhile; only if it is named: it takes minutes.
     Compaction,
+    /// Heartbeats, rebalances, commits, a start with many of them; only if it is named.
+    Groups,
 }
 
 /// What to measure, and how much of it.
@@ -75,6 +77,8 @@ pub(crate) struct Plan {
     pub(crate) latency_records: u64,
     /// Of the node with many.
     pub(crate) segments: u32,
+    /// That live in groups at once.
+    pub(crate) members: u32,
     /// Below which all data goes.
     pub(crate) directory: PathBuf,
 }
@@ -112,7 +116,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     if plan.wants(Part::Start) {
         run.starts()?;
     }
-    let no_loads = [Part::Start, Part::Segments, Part::Compaction];
+    let no_loads = [Part::Start, Part::Segments, Part::Compaction, Part::Groups];
     if plan.parts.iter().any(|part| !no_loads.contains(part)) {
         run.loads()?;
     }
@@ -121,6 +125,9 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     }
     if plan.wants(Part::Compaction) {
         run.compactions()?;
+    }
+    if plan.wants(Part::Groups) {
+        run.groups()?;
     }
     Ok(run.results)
 }
@@ -194,6 +201,20 @@ impl Run<'_> {
                         self.add(Metric::Segments(what, place), system, value);
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A node of its own for each pair: a start is one of the measurements.
+    fn groups(&mut self) -> Outcome<()> {
+        let plan = self.plan;
+        for pair in 1..=plan.pairs {
+            self.pair = pair;
+            for system in plan.systems.iter().copied() {
+                groups::measure(system, &plan.directory, plan.members, |what, value| {
+                    self.add(Metric::Groups(what), system, value);
+                })?;
             }
         }
         Ok(())
@@ -424,6 +445,7 @@ mod tests {
             side: Duration::from_secs(4),
             latency_records: 1,
             segments: 1,
+            members: 1,
             directory: PathBuf::new(),
         };
         assert_eq!(plan.touched_bytes(), 8 << 30);
