@@ -11,6 +11,8 @@ mod alerts;
 mod dashboard;
 #[path = "observe/http.rs"]
 mod http;
+#[path = "observe/logs.rs"]
+mod logs;
 #[path = "observe/queries.rs"]
 mod queries;
 #[path = "observe/served.rs"]

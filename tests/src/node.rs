@@ -74,6 +74,7 @@ pub struct Node {
     system: System,
     ports: Ports,
     settings: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
     directory: PathBuf,
     small_disk: Option<SmallDisk>,
     process: Option<Guarded>,
@@ -116,6 +117,7 @@ impl Node {
             system,
             ports: ports::free(),
             settings,
+            variables: Vec::new(),
             directory,
             small_disk: None,
             process: None,
@@ -153,6 +155,7 @@ impl Node {
             .expect("open the node's log");
         let mut command = self.command();
         command
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("clone a descriptor"))
             .stderr(log);
@@ -231,6 +234,11 @@ impl Node {
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(present, _)| present != key);
         self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Sets a variable of the environment from the next start on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Whether the process runs.
