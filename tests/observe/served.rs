@@ -4,8 +4,11 @@
 //! serves is in the table with its type, labels and text, and every one of the table is served.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use skein_tests::node::skein_binary;
+use skein_tests::program;
 use skein_tests::wire::{Batch, Connection, error};
 use skein_tests::{Node, System};
 
@@ -50,6 +53,22 @@ fn work(node: &Node) {
     assert_eq!(fetched.error_code, error::NONE);
     let fetched = connection.fetch(TOPIC, 0, 1_000, 100).unwrap();
     assert_eq!(fetched.error_code, error::OFFSET_OUT_OF_RANGE);
+    // A topic that stays: the lag of a group is told of what was measured a moment ago.
+    assert_eq!(
+        connection.create_topic("read", 1, &[]).unwrap(),
+        error::NONE
+    );
+    let mut command = Command::new(skein_binary());
+    command.args([
+        "group",
+        "reset",
+        "readers",
+        "--topic",
+        "read",
+        "--to-latest",
+    ]);
+    let reset = program::run(command.args(["--bootstrap", &node.bootstrap()]), GONE_MAX);
+    assert!(reset.succeeded(), "{reset}");
 }
 
 fn topics_are_counted_while_they_are_there(node: &Node, answer: &str) {

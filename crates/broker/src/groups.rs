@@ -18,6 +18,7 @@
 //! Source: `GroupCoordinatorService` of Kafka 4.1.1.
 
 mod coordinator;
+mod lag;
 mod load;
 mod topic;
 
@@ -30,6 +31,7 @@ use skein_types::{ErrorCode, PartitionIndex, TopicName};
 use tokio::sync::watch;
 
 use self::coordinator::Coordinator;
+pub(crate) use self::lag::LagMeter;
 pub(crate) use self::topic::{TOPIC, ensure_topic, partition_of};
 use crate::node::Shared;
 
@@ -39,6 +41,8 @@ pub(crate) struct Groups {
     coordinators: Mutex<BTreeMap<PartitionIndex, Arc<Coordinator>>>,
     /// Says when the node stops.
     stop: OnceLock<watch::Receiver<bool>>,
+    /// How far the groups are behind.
+    lag: Arc<LagMeter>,
 }
 
 impl Groups {
@@ -46,6 +50,11 @@ impl Groups {
     pub(crate) fn begin(&self, stop: &watch::Receiver<bool>) {
         // A node is started once.
         let _ = self.stop.set(stop.clone());
+    }
+
+    /// How far the groups are behind.
+    pub(crate) fn lag(&self) -> &Arc<LagMeter> {
+        &self.lag
     }
 
     /// Asks the coordinator of a group; says so if it is not here.

@@ -51,10 +51,13 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// Content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What is told when it has been looked up.
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// What is told.
 #[derive(Clone)]
 struct Pages {
-    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    metrics: Arc<dyn Fn() -> Later<String> + Send + Sync>,
     /// Whether the node serves, or why not.
     readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
@@ -78,7 +81,13 @@ pub(crate) async fn serve(
     let pages = Pages {
         metrics: {
             let shared = Arc::clone(&shared);
-            Arc::new(move || shared.metrics.encode())
+            Arc::new(move || {
+                let shared = Arc::clone(&shared);
+                Box::pin(async move {
+                    shared.groups.lag().refresh(&shared).await;
+                    shared.metrics.encode()
+                })
+            })
         },
         readiness: Arc::new(move || readiness(&shared)),
     };
@@ -140,7 +149,7 @@ async fn close(mut response: Response) -> Response {
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPEN_METRICS)], (pages.metrics)())
+    ([(CONTENT_TYPE, OPEN_METRICS)], (pages.metrics)().await)
 }
 
 async fn healthz() -> &'static str {

@@ -22,9 +22,11 @@ use skein_protocol::{ApiKey, Message};
 use skein_storage::LogDirectory;
 
 use crate::apis;
+use crate::groups::LagMeter;
 
 mod directory;
 mod errors;
+mod group_lag;
 mod histogram;
 mod queues;
 mod topics;
@@ -150,6 +152,12 @@ impl Metrics {
         let directory = directory::Directory(directory);
         self.registry.register_collector(Box::new(directory));
         self.registry.register_collector(Box::new(queues));
+    }
+
+    /// Tells how far groups are behind too.
+    pub(crate) fn observe_groups(&mut self, lag: &Arc<LagMeter>) {
+        let lag = group_lag::GroupLag(Arc::clone(lag));
+        self.registry.register_collector(Box::new(lag));
     }
 
     /// A request was answered, or appended where there is no answer.

@@ -478,6 +478,8 @@ fn share(
         sealed_flusher: Arc::clone(&sealed_flusher),
     };
     metrics.observe(Arc::clone(&directory), queues);
+    let groups = Groups::default();
+    metrics.observe_groups(groups.lag());
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
     let basis = Arc::new(ReplicaBasis {
         started: Instant::now(),
@@ -494,7 +496,7 @@ fn share(
         controller,
         directory,
         replicas: Replicas::new(shared.clone()),
-        groups: Groups::default(),
+        groups,
         offline_replicas: Arc::clone(&basis.offline_replicas),
         flusher: Arc::clone(&basis.flusher),
         sealed_flusher: Arc::clone(&basis.sealed_flusher),

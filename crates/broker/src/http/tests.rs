@@ -24,7 +24,7 @@ impl Server {
         let listener = net.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let port = listener.local_address().unwrap().port();
         let pages = Pages {
-            metrics: Arc::new(|| "# EOF\n".to_owned()),
+            metrics: Arc::new(|| Box::pin(async { "# EOF\n".to_owned() })),
             readiness: Arc::new(move || readiness.clone()),
         };
         let (stop, stopped) = watch::channel(false);
