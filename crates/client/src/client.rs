@@ -11,6 +11,7 @@ use crate::admin::Admin;
 use crate::cluster::ClusterView;
 use crate::consumer::{Consumer, ConsumerOptions};
 use crate::error::ClientError;
+use crate::group::{GroupConsumer, GroupOptions};
 use crate::metadata::Metadata;
 use crate::options::{ClientOptions, parse_bootstrap};
 use crate::pool::Pool;
@@ -78,6 +79,29 @@ impl Client {
     #[must_use]
     pub fn consumer(&self, options: ConsumerOptions) -> Consumer {
         Consumer::new(self.pool(), options)
+    }
+
+    /// Something that reads records as a member of a group.
+    ///
+    /// # Errors
+    /// [`ClientError::Options`].
+    pub fn group_consumer(
+        &self,
+        group: GroupOptions,
+        options: ConsumerOptions,
+    ) -> Result<GroupConsumer, ClientError> {
+        if group.group_id.is_empty() {
+            return Err(ClientError::Options("a group's name is not empty"));
+        }
+        if group.topics.is_empty() || group.assignors.is_empty() {
+            return Err(ClientError::Options("a member has topics and assignors"));
+        }
+        if group.heartbeat_interval >= group.session_timeout {
+            return Err(ClientError::Options(
+                "heartbeat.interval.ms is below session.timeout.ms",
+            ));
+        }
+        Ok(GroupConsumer::new(self.pool(), group, options))
     }
 
     fn pool(&self) -> Arc<Pool> {

@@ -219,6 +219,11 @@ impl Consumer {
         }
     }
 
+    /// Takes another limit for what a poll hands over.
+    pub(crate) fn set_max_poll_records(&mut self, records_max: usize) {
+        self.options.max_poll_records = records_max.max(1);
+    }
+
     /// Decodes batches until there is a record.
     fn decode(&mut self) -> Result<(), ClientError> {
         while self.records.is_empty() {

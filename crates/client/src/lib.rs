@@ -7,6 +7,7 @@
 //!   Client ── Metadata (one cache: brokers, leaders; refreshed on age and on stale answers)
 //!     ├── Producer ── Accumulator (a queue of batches per partition) ── Sender (one task)
 //!     ├── Consumer ── positions ── fetches (one per broker at a time)
+//!     ├── GroupConsumer ── Membership (join, heartbeats) ── Consumer, for what it is given
 //!     └── Admin
 //!            └── each with a Pool: one connection per broker, so that a fetch that waits for data
 //!                delays no produce
@@ -30,6 +31,7 @@ mod connection;
 mod consumer;
 mod coordinator;
 mod error;
+mod group;
 mod list_offsets;
 mod metadata;
 mod options;
@@ -50,6 +52,7 @@ pub use consumer::{
     StartAt,
 };
 pub use error::ClientError;
+pub use group::{Assignor, GroupConsumer, GroupOptions};
 pub use list_offsets::{FoundOffset, OffsetSpec, Unread};
 pub use options::{ClientOptions, parse_bootstrap};
 pub use partitioner::{Partitioner, Partitioning, PartitionsToChoose, murmur2};

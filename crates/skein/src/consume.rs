@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Records that are taken at once.
 const POLL_RECORDS: usize = 1000;
 
+mod group;
+
 const EXAMPLES: &str = "\
 Examples:
   skein consume orders                               all that is there, values only
@@ -44,6 +46,12 @@ Examples:
   skein consume orders --partition 0 --from 1000 --count 10
   skein consume orders --format '{partition}:{offset} {time} {key}={value}\\n'
   skein consume orders --json | jq -r .value
+  skein consume orders refunds --group billing --follow
+
+With --group it shares the partitions with the other members, whatever client they use, and goes on
+where the group has left off; --from counts where it has committed nothing. What was printed is
+committed once a second and at the end, so that after a crash some records may come twice and none
+is missing. Without --follow it ends where its partitions ended when it got them.
 
 Fields of --format: {topic} {partition} {offset} {timestamp} {time} {key} {value} {headers}
 {leader_epoch}. JSON has one object a line; bytes that are not UTF-8 are in key_hex and value_hex.";
@@ -52,9 +60,9 @@ Fields of --format: {topic} {partition} {offset} {timestamp} {time} {key} {value
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ConsumeArguments {
-    /// The topic to read
-    #[arg(value_name = "TOPIC", value_parser = topic_name)]
-    topic: TopicName,
+    /// The topic to read; with --group one or more
+    #[arg(value_name = "TOPIC", required = true, value_parser = topic_name)]
+    topics: Vec<TopicName>,
     /// Which partitions, separated by commas; all if not given
     #[arg(
         long,
@@ -89,6 +97,8 @@ pub(crate) struct ConsumeArguments {
     )]
     format: Template,
     #[command(flatten)]
+    group: group::Group,
+    #[command(flatten)]
     cluster: ClusterArguments,
 }
 
@@ -120,10 +130,20 @@ fn position(text: &str) -> Result<Position, String> {
 /// Runs `skein consume`.
 pub(crate) fn run(arguments: ConsumeArguments) -> Result<(), Failure> {
     let cluster = arguments.cluster.clone();
+    if arguments.topics.len() > 1 && arguments.group.group.is_none() {
+        return Err(Failure::wrong("several topics can only be read by a group")
+            .hint("--group joins one; without it, name one topic."));
+    }
     with_client(&cluster, |session| async move {
-        let partitions = partitions(&session, &arguments).await?;
-        let ends = ends(&session, &arguments, &partitions).await?;
-        let starts = starts(&session, &arguments, &partitions).await?;
+        if let Some(name) = &arguments.group.group {
+            return group::read(&session, &arguments, name).await;
+        }
+        let mut all = Vec::new();
+        for topic in &arguments.topics {
+            all.extend(partitions(&session, &arguments, topic).await?);
+        }
+        let ends = ends(&session, &arguments, &all).await?;
+        let starts = starts(&session, &arguments, &all).await?;
         read(&session, &arguments, starts, &ends).await
     })
 }
@@ -131,12 +151,9 @@ pub(crate) fn run(arguments: ConsumeArguments) -> Result<(), Failure> {
 async fn partitions(
     session: &Session,
     arguments: &ConsumeArguments,
+    name: &TopicName,
 ) -> Result<Vec<TopicPartition>, Failure> {
-    let topic = session
-        .client
-        .admin()
-        .describe_topic(&arguments.topic)
-        .await?;
+    let topic = session.client.admin().describe_topic(name).await?;
     let mut asked: Vec<_> = arguments
         .partition
         .iter()
@@ -148,7 +165,6 @@ async fn partitions(
     }
     asked.sort_unstable();
     asked.dedup();
-    let name = &arguments.topic;
     if let Some(strange) = asked
         .iter()
         .find(|index| !topic.partitions.contains_key(*index))
