@@ -65,8 +65,9 @@ struct State {
     appends: VecDeque<(Reply, i64)>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Response>>,
     next_ticket: u64,
-    /// The deadline that the coordinator's task waits for.
+    /// The deadline that the coordinator's task waits for, and whether it waits for an append.
     awaited: Option<Millis>,
+    awaits_append: bool,
     /// Kept from step to step.
     effects: Vec<Effect>,
 }
@@ -94,6 +95,7 @@ impl Coordinator {
                 waiting: BTreeMap::new(),
                 next_ticket: 0,
                 awaited: None,
+                awaits_append: false,
                 effects: Vec::new(),
             }),
             wake: Notify::new(),
@@ -201,7 +203,9 @@ impl Coordinator {
         state.effects = effects;
         let deadline = state.shard.as_ref().and_then(Shard::next_deadline);
         let is_earlier = deadline.is_some() && state.awaited.is_none_or(|at| deadline < Some(at));
-        if is_earlier || !state.appends.is_empty() || state.shard.is_none() {
+        // Not for an append that it waits for already: it would never sleep until that is through.
+        let has_new_append = !state.awaits_append && !state.appends.is_empty();
+        if is_earlier || has_new_append || state.shard.is_none() {
             self.wake.notify_one();
         }
         answer
@@ -348,6 +352,7 @@ async fn serve(coordinator: &Coordinator) {
             let deadline = shard.next_deadline();
             state.awaited = deadline;
             let append = state.appends.front().map(|(reply, _)| reply.clone());
+            state.awaits_append = append.is_some();
             (deadline, append)
         };
         let at = deadline.map(|deadline| {
