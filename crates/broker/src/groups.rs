@@ -1,8 +1,9 @@
 //! The group coordinators of this node: one for each partition of `__consumer_offsets` that it
 //! leads.
 //!
-//! Input: questions of handlers, each about a group. Output: the answer of the group's coordinator,
-//! which is loaded when it is first asked.
+//! Input: questions of handlers, each about a group. Output: the answer of the group's coordinator.
+//! All are loaded when the node starts, so that the sessions of members who do not come back end;
+//! one that ended or was not there is loaded when it is asked.
 //!
 //! ```text
 //!   handler ─► Groups: which partition? ─► Coordinator: lock, Shard::handle, append ─► answer
@@ -55,6 +56,16 @@ impl Groups {
     /// How far the groups are behind.
     pub(crate) fn lag(&self) -> &Arc<LagMeter> {
         &self.lag
+    }
+
+    /// Loads the groups of all partitions that are led here, one after the other.
+    pub(crate) async fn load_all(shared: Arc<Shared>) {
+        for partition in shared.groups.partitions(&shared) {
+            // What cannot be loaded now is loaded when somebody asks.
+            if let Ok(coordinator) = shared.groups.coordinator(&shared, partition).await {
+                coordinator.loading().await;
+            }
+        }
     }
 
     /// Asks the coordinator of a group; says so if it is not here.
@@ -139,3 +150,6 @@ impl Groups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

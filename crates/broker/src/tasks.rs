@@ -39,6 +39,7 @@ use skein_types::{Millis, Offset, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use crate::groups::Groups;
 use crate::node::Shared;
 use crate::replica::Replica;
 use crate::replicas::remove_deleted;
@@ -65,6 +66,7 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let directory = offline_replicas::follow_directory(Arc::clone(shared));
     spawn(shared, stop, "directory", directory);
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));
+    spawn(shared, stop, "load", Groups::load_all(Arc::clone(shared)));
     let space = every(shared, SPACE_INTERVAL, look_for_space);
     spawn(shared, stop, "space", space);
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));

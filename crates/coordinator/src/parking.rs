@@ -19,6 +19,8 @@
 
 use std::collections::VecDeque;
 
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Millis, Offset, Ticket};
 
 use crate::Response;
@@ -67,7 +69,10 @@ impl Parking {
         deadline: Millis,
         effects: &mut Vec<Effect>,
     ) {
-        if self.committed == self.ordered {
+        let is_committed = self.committed == self.ordered;
+        #[cfg(feature = "mutations")]
+        let is_committed = is_committed || mutation::has(Mutation::GroupAnsweredEarly);
+        if is_committed {
             effects.push(Effect::Answer { ticket, response });
         } else {
             self.waiting.push_back(Waiting {
@@ -110,6 +115,17 @@ impl Parking {
         while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.deadline <= now) {
             effects.push(waiting.failed(ErrorCode::CoordinatorNotAvailable));
         }
+    }
+
+    /// Answers those that wait for the next append with an error.
+    pub(crate) fn fail_next(&mut self, error: ErrorCode, effects: &mut Vec<Effect>) {
+        let next = self.appended + 1;
+        let waiting = std::mem::take(&mut self.waiting);
+        let (failed, waiting): (VecDeque<_>, _) = waiting
+            .into_iter()
+            .partition(|waiting| waiting.append == next);
+        self.waiting = waiting;
+        effects.extend(failed.into_iter().map(|waiting| waiting.failed(error)));
     }
 
     /// Answers all with an error: nobody here will know any more whether it came true.

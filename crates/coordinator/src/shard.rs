@@ -58,6 +58,9 @@ pub enum Effect {
 pub enum Resignation {
     /// An append failed: the state is ahead of the log. Another shard may begin here at once.
     AppendFailed,
+    /// The same, because the records are more than the log takes at once: who asked for that is
+    /// told not to try again.
+    TooLarge,
     /// Another broker leads the partition.
     LeadershipEnded,
 }
@@ -170,9 +173,13 @@ impl Shard {
     /// committed may be in the log or not; only a replay knows.
     pub fn resign(mut self, reason: Resignation, effects: &mut Vec<Effect>) {
         let error = match reason {
-            Resignation::AppendFailed => ErrorCode::CoordinatorNotAvailable,
+            Resignation::AppendFailed | Resignation::TooLarge => ErrorCode::CoordinatorNotAvailable,
             Resignation::LeadershipEnded => ErrorCode::NotCoordinator,
         };
+        if reason == Resignation::TooLarge {
+            self.parking
+                .fail_next(ErrorCode::UnknownServerError, effects);
+        }
         self.parking.fail(error, effects);
         let held = self.groups.values().flat_map(Group::held_requests);
         for (member_id, member) in held {

@@ -52,6 +52,22 @@ pub enum Mutation {
     CompactedUnflushed,
     /// A clean stop marks logs as flushed that are not.
     StopUnflushed,
+    /// A coordinator answers before its records are committed.
+    GroupAnsweredEarly,
+    /// A member may commit whatever its generation.
+    CommitOfAnyGeneration,
+    /// A member is given an assignment whatever its generation.
+    SyncOfAnyGeneration,
+    /// A member that is silent stays one.
+    SessionNeverEnds,
+    /// A coordinator that has replayed its log does not wait for the members that it finds.
+    SessionsForgotten,
+    /// A replay passes over the tombstones of offsets.
+    TombstoneNotReplayed,
+    /// A replay passes over all records of a group but the first.
+    FirstGroupReplayed,
+    /// A coordinator goes on when it could not write.
+    FailedAppendIgnored,
 }
 
 thread_local! {

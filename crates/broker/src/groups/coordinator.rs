@@ -27,13 +27,15 @@ use skein_net::BytesPermit;
 use skein_partition::{Acks, Refusal};
 use skein_protocol::GroupRecord;
 use skein_record::{BatchBuf, BatchBuilder, Codec};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, LeaderEpoch, Millis, Now, Offset, Ticket, TopicName};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::load;
 use crate::node::{ReplicaBasis, Shared};
-use crate::replica::{AckResult, Replica, Reply, reply};
+use crate::replica::{AckResult, Replica, Reply};
 
 /// How long a question waits for the load; then it is told to come again.
 const LOAD_WAIT_MAX: Duration = Duration::from_millis(500);
@@ -61,8 +63,8 @@ struct State {
     shard: Option<Shard>,
     /// When it ended because it could not be loaded.
     failed_at: Option<Instant>,
-    /// Appends that are not acknowledged yet, with the number of their records.
-    appends: VecDeque<(Reply, i64)>,
+    /// Appends that are not acknowledged yet.
+    appends: VecDeque<Append>,
     waiting: BTreeMap<Ticket, oneshot::Sender<Response>>,
     next_ticket: u64,
     /// The deadline that the coordinator's task waits for, and whether it waits for an append.
@@ -70,6 +72,14 @@ struct State {
     awaits_append: bool,
     /// Kept from step to step.
     effects: Vec<Effect>,
+}
+
+/// An append that the shard has ordered.
+enum Append {
+    /// It is on its way.
+    Sent { reply: Reply, records: i64 },
+    /// It never will be: it is larger than `max.message.bytes`, or than a segment.
+    TooLarge,
 }
 
 impl Coordinator {
@@ -152,6 +162,12 @@ impl Coordinator {
         }
     }
 
+    /// Waits until it has loaded, or failed to.
+    pub(super) async fn loading(&self) {
+        // The sender lives as long as this.
+        let _ = self.is_loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
     /// Forgets the offsets of a topic that is no more.
     pub(super) fn on_topic_deleted(&self, topic: &TopicName) {
         self.step(|shard, now, effects| shard.on_topic_deleted(topic, now, effects));
@@ -212,28 +228,36 @@ impl Coordinator {
     }
 
     fn append(&self, state: &mut State, records: &[GroupRecord]) {
-        let reply = match batch_of(records, self.now().time_of_day) {
+        let policy = self.replica.policy();
+        let max_bytes = policy.max_message_bytes.min(policy.segment_bytes);
+        let batch = batch_of(records, self.now().time_of_day);
+        let append = match batch.filter(|batch| batch.as_slice().len() <= max_bytes) {
             Some(batch) => {
                 let permit = BytesPermit::none();
-                self.replica
-                    .append(batch, Acks::All, APPEND_TIMEOUT, permit)
+                Append::Sent {
+                    reply: self
+                        .replica
+                        .append(batch, Acks::All, APPEND_TIMEOUT, permit),
+                    records: i64::try_from(records.len()).unwrap_or(i64::MAX),
+                }
             }
-            None => {
-                let (sender, reply) = reply();
-                sender.answer(Err(Refusal::WriteFailed));
-                reply
-            }
+            None => Append::TooLarge,
         };
-        let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
-        state.appends.push_back((reply, count));
+        state.appends.push_back(append);
     }
 
     /// Tells the shard of the appends that are acknowledged, oldest first.
     fn tell_acknowledged(&self, state: &mut State, effects: &mut Vec<Effect>) {
-        while let Some((reply, count)) = state.appends.front()
-            && let Some(result) = reply.try_result()
-        {
-            let count = *count;
+        while let Some(append) = state.appends.front() {
+            let Append::Sent { reply, records } = append else {
+                let partition = &self.replica.name;
+                tracing::warn!(%partition, "a coordinator's records are too large for its topic");
+                return end(state, Resignation::TooLarge, effects);
+            };
+            let Some(result) = reply.try_result() else {
+                return;
+            };
+            let count = *records;
             state.appends.pop_front();
             self.tell(state, result, count, effects);
         }
@@ -247,6 +271,12 @@ impl Coordinator {
             Ok(ok) => {
                 // It is acknowledged when it is committed.
                 let end = Offset(ok.base_offset.get().saturating_add(count));
+                shard.on_appended(end, effects);
+                shard.on_high_watermark(end, self.now(), effects);
+            }
+            #[cfg(feature = "mutations")]
+            Err(_) if mutation::has(Mutation::FailedAppendIgnored) => {
+                let end = self.replica.view().offsets.log_end_offset;
                 shard.on_appended(end, effects);
                 shard.on_high_watermark(end, self.now(), effects);
             }
@@ -282,6 +312,8 @@ impl Coordinator {
         let state = &mut *self.state.lock();
         let mut effects = Vec::new();
         match loaded {
+            // It has ended meanwhile, and another one may have begun.
+            Ok(_) if state.shard.is_none() => {}
             Ok((mut shard, log_end_offset)) => {
                 let high_watermark = self.replica.view().offsets.high_watermark;
                 let now = self.now();
@@ -309,7 +341,7 @@ fn end(state: &mut State, reason: Resignation, effects: &mut Vec<Effect>) {
     state.appends.clear();
 }
 
-/// One batch of records; `None` if they are none, which no request can bring about.
+/// One batch of records; `None` if they are too large for one.
 fn batch_of(records: &[GroupRecord], now: Millis) -> Option<BatchBuf> {
     let mut builder = BatchBuilder::new(Codec::None);
     for record in records {
@@ -351,7 +383,10 @@ async fn serve(coordinator: &Coordinator) {
             };
             let deadline = shard.next_deadline();
             state.awaited = deadline;
-            let append = state.appends.front().map(|(reply, _)| reply.clone());
+            let append = match state.appends.front() {
+                Some(Append::Sent { reply, .. }) => Some(reply.clone()),
+                Some(Append::TooLarge) | None => None,
+            };
             state.awaits_append = append.is_some();
             (deadline, append)
         };

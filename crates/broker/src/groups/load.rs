@@ -5,18 +5,21 @@
 //!
 //! Invariants:
 //! - the log is read in pieces of `offsets.load.buffer.size`, each on the offload pool;
+//! - it has ended when all that it has read is committed; nobody else would tell the shard so;
 //! - nothing that cannot be read is left out ([`skein_coordinator::ReplayError`] says why).
 //!
 //! Source: `CoordinatorLoaderImpl` of Kafka 4.1.1.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use skein_coordinator::{Replayed, Shard};
 use skein_record::{BatchView, Batches, EndTxnMarker, TxnResult};
 use skein_storage::{FileRange, LogView};
-use skein_types::Offset;
+use skein_types::{LeaderEpoch, Offset};
 
+use crate::fetch_wait::FetchWaiter;
 use crate::node::Shared;
 use crate::replica::Replica;
 use crate::unpacking::UNPACKED_MAX_BYTES;
@@ -54,7 +57,24 @@ pub(super) async fn load(
         let (partition, skipped) = (&replica.name, load.skipped);
         tracing::warn!(%partition, skipped, "records of kinds of groups that are not served");
     }
+    committed(shared, replica, end).await;
     Ok((load.shard, end))
+}
+
+/// Waits until the log is committed up to `end`: what a former process has written need not be,
+/// with `durability=flushed`. A replica that leads no more is not waited for.
+async fn committed(shared: &Shared, replica: &Replica, end: Offset) {
+    let id = shared.next_fetch_wait.fetch_add(1, Ordering::Relaxed);
+    let waiter = Arc::new(FetchWaiter::default());
+    replica.waits.register(id, Arc::clone(&waiter));
+    loop {
+        let offsets = replica.view().offsets;
+        if offsets.high_watermark >= end || offsets.leader(LeaderEpoch::NONE).is_err() {
+            break;
+        }
+        waiter.woken().await;
+    }
+    replica.waits.unregister(id);
 }
 
 impl Load {

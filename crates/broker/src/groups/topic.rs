@@ -66,16 +66,20 @@ pub(crate) async fn ensure_topic(shared: &Arc<Shared>) -> Result<(), ErrorCode> 
         validate_only: false,
     };
     let call = shared.controller.propose(create);
-    match tokio::time::timeout(CREATE_MAX, call).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(refusal)) => tracing::warn!(%refusal, "cannot create {TOPIC}"),
-        Err(_) => tracing::warn!("no decision to create {TOPIC} yet"),
-    }
+    let refusal = match tokio::time::timeout(CREATE_MAX, call).await {
+        Ok(Ok(results)) => results.into_iter().find_map(|topic| topic.result.err()),
+        Ok(Err(refusal)) => Some(refusal),
+        Err(_) => None,
+    };
     // Whoever made it: what was created is in this node's image by now.
-    match shared.image().topic_by_name(TOPIC) {
-        Some(_) => Ok(()),
-        None => Err(ErrorCode::CoordinatorNotAvailable),
+    if shared.image().topic_by_name(TOPIC).is_some() {
+        return Ok(());
     }
+    match refusal {
+        Some(refusal) => tracing::warn!(%refusal, "cannot create {TOPIC}"),
+        None => tracing::warn!("no decision to create {TOPIC} yet"),
+    }
+    Err(ErrorCode::CoordinatorNotAvailable)
 }
 
 #[cfg(test)]

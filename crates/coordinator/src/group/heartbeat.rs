@@ -8,6 +8,8 @@
 //! Kafka 4.1.1.
 
 use skein_protocol::messages::heartbeat::HeartbeatRequest;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Millis};
 
 use super::{Group, State};
@@ -38,6 +40,10 @@ impl Group {
         let TimerKey::Session(_, member_id) = entry.1.clone() else {
             return;
         };
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::SessionNeverEnds) {
+            return;
+        }
         let now = turn.now.monotonic;
         if let Some(session) = self.pending_members.get_mut(&member_id) {
             if session.comes_up(entry, now, turn.timers) {

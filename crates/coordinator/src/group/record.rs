@@ -14,6 +14,8 @@ use skein_protocol::messages::coordinator_records::{
     GroupMetadataKey, GroupMetadataValue, MemberMetadata,
 };
 use skein_protocol::{GroupRecord, Str};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Now};
 
 use super::member::Member;
@@ -136,6 +138,10 @@ impl Group {
 
     /// Begins to wait for the members of a group that was replayed.
     pub(crate) fn wake(&mut self, turn: &mut Turn<'_>) {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::SessionsForgotten) {
+            return;
+        }
         let ids: Vec<Str> = self.members.keys().cloned().collect();
         for id in &ids {
             self.renew_session(id, turn);

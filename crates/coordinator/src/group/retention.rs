@@ -7,6 +7,8 @@
 //! `offsetExpirationCondition` of Kafka 4.1.1; KIP-211, KIP-496.
 
 use skein_protocol::messages::offset_commit::OffsetCommitRequest;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Millis};
 
 use super::{Group, State};
@@ -48,7 +50,10 @@ impl Group {
             };
         }
         self.validate_member(&request.member_id, instance_id)?;
-        if generation_id != self.generation_id {
+        let is_current = generation_id == self.generation_id;
+        #[cfg(feature = "mutations")]
+        let is_current = is_current || mutation::has(Mutation::CommitOfAnyGeneration);
+        if !is_current {
             return Err(ErrorCode::IllegalGeneration);
         }
         match self.state {

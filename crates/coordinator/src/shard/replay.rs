@@ -19,6 +19,8 @@ use skein_protocol::messages::coordinator_records::{
 };
 use skein_protocol::{GroupRecord, GroupRecordError};
 use skein_types::ProducerId;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 
 use super::{Phase, Shard};
 use crate::group::{Group, GroupDamage};
@@ -73,6 +75,10 @@ impl Shard {
             }
             Err(broken) => return Err(ReplayError::Broken(broken)),
         };
+        #[cfg(feature = "mutations")]
+        if self.is_passed_over(&record) {
+            return Ok(Replayed::Applied);
+        }
         match record {
             GroupRecord::OffsetCommit(key, value) => {
                 self.apply_commit(&key, value.as_ref(), transaction);
@@ -81,6 +87,19 @@ impl Shard {
             GroupRecord::GroupMetadata(key, None) => self.apply_group_tombstone(&key),
         }
         Ok(Replayed::Applied)
+    }
+
+    #[cfg(feature = "mutations")]
+    fn is_passed_over(&self, record: &GroupRecord) -> bool {
+        match record {
+            GroupRecord::OffsetCommit(_, None) => mutation::has(Mutation::TombstoneNotReplayed),
+            GroupRecord::GroupMetadata(key, Some(_)) => {
+                let known = self.groups.get(&key.group);
+                mutation::has(Mutation::FirstGroupReplayed)
+                    && known.is_some_and(|known| !known.is_empty())
+            }
+            _ => false,
+        }
     }
 
     /// Takes the marker that ends a producer's transaction.

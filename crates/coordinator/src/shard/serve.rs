@@ -37,6 +37,9 @@ const LEAVE_BATCH_VERSION: i16 = 3;
 /// Bytes of a new member's id that are its client's, so that the id fits into every message.
 const MEMBER_ID_PREFIX_MAX_BYTES: usize = 1_024;
 
+/// The longest string in a record, in bytes: its values are of versions with short strings.
+const RECORD_STRING_MAX_BYTES: usize = i16::MAX as usize;
+
 impl Shard {
     pub(super) fn serve(&mut self, ticket: Ticket, request: Request, now: Now) {
         let response = match request {
@@ -67,6 +70,8 @@ impl Shard {
             turn.group.min_session_timeout_ms.get()..=turn.group.max_session_timeout_ms.get();
         let error = if request.group_id.is_empty() {
             Some(ErrorCode::InvalidGroupId)
+        } else if !fits_into_a_record(&request) {
+            Some(ErrorCode::UnknownServerError)
         } else if !sessions_ms.contains(&request.session_timeout_ms.into()) {
             Some(ErrorCode::InvalidSessionTimeout)
         } else if groups.contains_key(&request.group_id) {
@@ -169,6 +174,9 @@ impl Shard {
     }
 
     fn commit(&mut self, request: &OffsetCommitRequest, version: i16, now: Now) -> Response {
+        if request.group_id.len() > RECORD_STRING_MAX_BYTES {
+            return commit_error(request, ErrorCode::UnknownServerError);
+        }
         let (groups, mut turn) = self.parts(now);
         let allowed = match groups.get_mut(&request.group_id) {
             Some(group) => group.accept_commit(request, &mut turn),
@@ -229,6 +237,17 @@ impl Shard {
         };
         Response::DeleteGroups(ids.into_iter().map(delete).collect())
     }
+}
+
+/// Whether a record can tell of the member. Who does not fit is told so before anything is done for
+/// it, with what Kafka says when it fails to write the record.
+fn fits_into_a_record(request: &JoinGroupRequest) -> bool {
+    let protocols = request.protocols.iter().map(|protocol| &protocol.name);
+    let mut strings = [&request.group_id, &request.protocol_type]
+        .into_iter()
+        .chain(&request.group_instance_id)
+        .chain(protocols);
+    strings.all(|string| string.len() <= RECORD_STRING_MAX_BYTES)
 }
 
 /// As Kafka makes them: the client's name for itself, and a random UUID in its usual text form.

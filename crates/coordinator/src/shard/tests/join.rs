@@ -300,3 +300,34 @@ fn a_group_of_any_kind_takes_garbage_for_a_subscription() {
         assert!(group.is_subscribed_to("any"), "unknown is not unsubscribed");
     }
 }
+
+#[test]
+fn what_does_not_fit_into_a_record_is_refused_before_anything_is_kept() {
+    let mut s = Scenario::new();
+    let long = || Str::from("x".repeat(65_536));
+    let mut group = join("a", "");
+    group.0.group_id = long();
+    s.check(group, "1 UNKNOWN_SERVER_ERROR");
+    let mut instance = join("a", "");
+    instance.0.group_instance_id = Some(long());
+    s.check(instance, "2 UNKNOWN_SERVER_ERROR");
+    let mut protocol_type = join("a", "");
+    protocol_type.0.protocol_type = long();
+    s.check(protocol_type, "3 UNKNOWN_SERVER_ERROR");
+    let mut protocol = join("a", "");
+    protocol.0.protocols[0].name = long();
+    s.check(protocol, "4 UNKNOWN_SERVER_ERROR");
+    let commit = OffsetCommitRequest {
+        group_id: long(),
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![OffsetCommitRequestPartition::default()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let commit = Request::OffsetCommit(commit, 9);
+    let answer = s.ask(commit);
+    assert!(answer.contains("UNKNOWN_SERVER_ERROR"), "{answer}");
+    assert_eq!(s.log, []);
+}
