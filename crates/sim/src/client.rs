@@ -11,9 +11,12 @@
 //! Source: none.
 
 pub(crate) mod admin;
+pub(crate) mod committer;
 pub(crate) mod consumer;
 pub(crate) mod fetch;
+pub(crate) mod groups;
 pub(crate) mod lister;
+pub(crate) mod member;
 pub(crate) mod producer;
 
 use std::sync::Arc;

@@ -6,11 +6,17 @@
 //!
 //! Source: none.
 
+mod group;
+
 use std::fmt;
 
 use skein_types::{ErrorCode, Millis, Offset, ProducerId};
 
 use crate::batches::BatchId;
+
+pub(crate) use group::{
+    GroupEvent, GroupId, GroupState, MemberState, Membership, OffsetState, WriteId,
+};
 
 /// A partition, by its place in [`crate::plan::Plan::partitions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +156,8 @@ pub(crate) enum Event {
         start: Offset,
         end: Offset,
     },
+    /// Something about a group.
+    Group(GroupId, GroupEvent),
     /// The node's process was started.
     Starting,
     /// The node serves.
@@ -165,6 +173,13 @@ pub(crate) enum Event {
     Fault(String),
     /// Another thing to know when reading the history.
     Note(String),
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Partition(PartitionId),
+    Group(GroupId),
 }
 
 /// A batch that a consumer read, or what is left of one.
@@ -202,16 +217,13 @@ impl Event {
         }
     }
 
-    /// The partition that it is about.
-    pub(crate) fn partition(
-        &self,
-        of_batch: impl Fn(BatchId) -> PartitionId,
-    ) -> Option<PartitionId> {
-        match self {
+    /// The partition or the group that it is about.
+    pub(crate) fn subject(&self, of_batch: impl Fn(BatchId) -> PartitionId) -> Option<Subject> {
+        let partition = match self {
             Self::Sent { batch, .. }
             | Self::Acked { batch, .. }
             | Self::Refused { batch, .. }
-            | Self::GivenUp { batch } => Some(of_batch(*batch)),
+            | Self::GivenUp { batch } => of_batch(*batch),
             Self::Read { partition, .. }
             | Self::ReadRest { partition, .. }
             | Self::NothingAt { partition, .. }
@@ -222,7 +234,8 @@ impl Event {
             | Self::RecordsDeleted { partition, .. }
             | Self::Unavailable { partition, .. }
             | Self::TimeLooked { partition, .. }
-            | Self::ReadBack { partition, .. } => Some(*partition),
+            | Self::ReadBack { partition, .. } => *partition,
+            Self::Group(group, _) => return Some(Subject::Group(*group)),
             Self::TopicCreated { .. }
             | Self::DeletingTopic { .. }
             | Self::TopicDeleted { .. }
@@ -233,8 +246,9 @@ impl Event {
             | Self::WritesMayFail
             | Self::WritesHealed
             | Self::Fault(_)
-            | Self::Note(_) => None,
-        }
+            | Self::Note(_) => return None,
+        };
+        Some(Subject::Partition(partition))
     }
 }
 
@@ -361,6 +375,7 @@ impl Event {
             Self::ReadBack { start, end, .. } => {
                 write!(f, "has read everything from {start} to {end}")
             }
+            Self::Group(_, event) => write!(f, "{event}"),
             Self::Starting => f.write_str("starts"),
             Self::Serving => f.write_str("serves"),
             Self::Ended(end) => write!(f, "ends: {end:?}"),

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use crate::event::{Event, PartitionId};
+use crate::event::{Event, GroupId, PartitionId, Subject};
 
 /// Events that are kept; older ones are forgotten.
 const LINES_MAX: usize = 200_000;
@@ -31,6 +31,10 @@ pub(crate) enum Actor {
     Consumer(usize),
     /// A client that asks for offsets.
     Lister(usize),
+    /// A member of a group.
+    Member(usize),
+    /// A client that commits offsets, and is in no group.
+    Committer(usize),
     /// Who reads everything back.
     Reader,
 }
@@ -44,6 +48,8 @@ impl fmt::Display for Actor {
             Self::Producer(number) => write!(f, "producer-{number}"),
             Self::Consumer(number) => write!(f, "consumer-{number}"),
             Self::Lister(number) => write!(f, "lister-{number}"),
+            Self::Member(number) => write!(f, "member-{number}"),
+            Self::Committer(number) => write!(f, "committer-{number}"),
             Self::Reader => f.write_str("reader"),
         }
     }
@@ -53,7 +59,7 @@ impl fmt::Display for Actor {
 struct Line {
     at: Duration,
     actor: Actor,
-    partition: Option<PartitionId>,
+    subject: Option<Subject>,
     event: Event,
 }
 
@@ -79,13 +85,13 @@ impl History {
         &mut self,
         at: Duration,
         actor: Actor,
-        partition: Option<PartitionId>,
+        subject: Option<Subject>,
         event: Event,
     ) {
         let line = Line {
             at,
             actor,
-            partition,
+            subject,
             event,
         };
         if self.is_printed {
@@ -97,11 +103,10 @@ impl History {
         self.lines.push_back(line);
     }
 
-    /// The last `count` events that tell of `partition` or of the node; of everything for `None`.
-    pub(crate) fn tail(&self, partition: Option<PartitionId>, count: usize) -> Vec<String> {
-        let concerns = |line: &&Line| {
-            partition.is_none() || line.partition.is_none() || line.partition == partition
-        };
+    /// The last `count` events that tell of `subject` or of the node; of everything for `None`.
+    pub(crate) fn tail(&self, subject: Option<Subject>, count: usize) -> Vec<String> {
+        let concerns =
+            |line: &&Line| subject.is_none() || line.subject.is_none() || line.subject == subject;
         let mut tail: Vec<String> = self
             .lines
             .iter()
@@ -123,8 +128,10 @@ impl fmt::Display for Line {
             self.at.as_secs_f64(),
             self.actor.to_string()
         )?;
-        if let Some(partition) = self.partition {
-            write!(f, " p{}", partition.0)?;
+        match self.subject {
+            Some(Subject::Partition(PartitionId(number))) => write!(f, " p{number}")?,
+            Some(Subject::Group(GroupId(number))) => write!(f, " g{number}")?,
+            None => {}
         }
         write!(f, " {}", self.event)
     }

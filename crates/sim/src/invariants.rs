@@ -16,12 +16,16 @@
 
 pub(crate) mod acknowledged_survives;
 pub(crate) mod committed_is_written;
+pub(crate) mod committed_offsets;
+pub(crate) mod current_generation;
 pub(crate) mod high_watermark;
 pub(crate) mod idempotence;
 pub(crate) mod indexes_agree;
 pub(crate) mod last_values_stay;
 pub(crate) mod log_start;
 pub(crate) mod offsets_immutable;
+pub(crate) mod one_owner;
+pub(crate) mod replay_agrees;
 pub(crate) mod topics_stay;
 
 use skein_types::Millis;
@@ -71,5 +75,9 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(high_watermark::HighWatermark::default()),
         Box::new(log_start::LogStart::new(plan)),
         Box::new(topics_stay::TopicsStay::new(plan)),
+        Box::new(committed_offsets::CommittedOffsets::new(plan)),
+        Box::new(one_owner::OneOwner::new(plan)),
+        Box::new(current_generation::CurrentGeneration::new(plan)),
+        Box::new(replay_agrees::ReplayAgrees::new(plan)),
     ]
 }

@@ -38,6 +38,14 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("last-batch-dropped", Mutation::LastBatchDropped),
     ("compacted-unflushed", Mutation::CompactedUnflushed),
     ("stop-unflushed", Mutation::StopUnflushed),
+    ("group-answered-early", Mutation::GroupAnsweredEarly),
+    ("commit-of-any-generation", Mutation::CommitOfAnyGeneration),
+    ("sync-of-any-generation", Mutation::SyncOfAnyGeneration),
+    ("session-never-ends", Mutation::SessionNeverEnds),
+    ("sessions-forgotten", Mutation::SessionsForgotten),
+    ("tombstone-not-replayed", Mutation::TombstoneNotReplayed),
+    ("first-group-replayed", Mutation::FirstGroupReplayed),
+    ("failed-append-ignored", Mutation::FailedAppendIgnored),
 ];
 
 /// None.

@@ -15,10 +15,11 @@ use skein_types::Millis;
 use tokio::time::{Instant, sleep};
 
 use crate::bit_rot;
+use crate::client::groups::RECORDS_TOPIC;
 use crate::event::{End, Event};
 use crate::history::Actor;
 use crate::node::{NODE, Node};
-use crate::plan::{FaultPlan, Plan};
+use crate::plan::{FaultPlan, Plan, pick};
 use crate::witness::Witness;
 
 /// Within how many disk calls a fault strikes that is to happen in the middle of something.
@@ -174,7 +175,12 @@ impl<'a> Nemesis<'a> {
     /// process that starts next.
     async fn break_disk(&mut self, kind: Kind) {
         let one_in = u32::try_from(self.rng.between(1, 40)).unwrap_or(1);
-        let path_contains = if self.rng.chance(2) { "topic-" } else { "" };
+        let of_groups = if self.plan.groups.is_empty() {
+            ""
+        } else {
+            RECORDS_TOPIC
+        };
+        let path_contains = pick(&mut self.rng, &["topic-", "", of_groups]);
         let mut plan = DiskFaults {
             path_contains: path_contains.to_owned(),
             ..DiskFaults::default()

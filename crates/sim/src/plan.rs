@@ -18,8 +18,10 @@ use skein_record::Codec;
 
 use crate::event::PartitionId;
 
+mod groups;
 mod topics;
 
+pub(crate) use groups::{AtEnd, GroupsPlan, MemberPlan, SHORT_SESSION_MAX_MS};
 pub(crate) use topics::{Compaction, PartitionPlan, Retention, Slot, TopicPlan};
 
 /// A run.
@@ -32,6 +34,7 @@ pub(crate) struct Plan {
     pub(crate) producers: Vec<ProducerPlan>,
     pub(crate) consumers: Vec<ConsumerPlan>,
     pub(crate) listers: usize,
+    pub(crate) groups: GroupsPlan,
     pub(crate) faults: FaultPlan,
     pub(crate) broker: Vec<(&'static str, String)>,
     pub(crate) schedule: Schedule,
@@ -123,8 +126,8 @@ impl Plan {
             .map(|_| ConsumerPlan::draw(&topics, &slots, rng))
             .collect();
         let faults = FaultPlan::draw(rng);
-        let broker = draw_broker(&admin, rng);
-        Self {
+        let mut broker = draw_broker(&admin, rng);
+        let mut plan = Self {
             partitions: topics::partitions(&topics),
             topics,
             admin,
@@ -132,7 +135,8 @@ impl Plan {
             consumers,
             listers: usize::from(rng.chance(2)),
             faults,
-            broker,
+            broker: Vec::new(),
+            groups: GroupsPlan::default(),
             schedule: Schedule {
                 yield_one_in: pick(rng, &[0, 4, 16]),
                 delay_one_in: pick(rng, &[0, 128, 1024]),
@@ -147,7 +151,11 @@ impl Plan {
                 ..LinkPlan::default()
             },
             safety: Duration::from_millis(rng.between(2_000, 8_000)),
-        }
+        };
+        plan.groups = GroupsPlan::draw(rng);
+        broker.extend(plan.groups.broker(rng));
+        plan.broker = broker;
+        plan
     }
 
     /// Every partition, in the order of [`PartitionId`].

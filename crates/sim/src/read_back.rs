@@ -6,6 +6,8 @@
 //!
 //! Source: Jepsen's final reads.
 
+pub(crate) mod groups;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

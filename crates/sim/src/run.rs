@@ -20,7 +20,7 @@ use skein_env::sim::{SimRng, SimWorld};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, admin, consumer, lister, producer};
+use crate::client::{Client, admin, committer, consumer, lister, member, producer};
 use crate::event::{End, Event};
 use crate::history::Actor;
 use crate::mutation::{self, Mutation};
@@ -28,7 +28,7 @@ use crate::nemesis::Nemesis;
 use crate::node::{NODE, Node};
 use crate::offline;
 use crate::plan::{Plan, TopicPlan};
-use crate::read_back::read_everything;
+use crate::read_back::{groups, read_everything};
 use crate::witness::{Violation, Witness};
 
 /// Simulated time in which everything must be answered and read, once the faults are over.
@@ -237,6 +237,7 @@ impl Run<'_> {
         }
         let mut reader = self.client(Actor::Reader, settled);
         read_everything(&mut reader).await;
+        groups::read_back(&mut reader).await;
         self.note("everything was read; now the node stops and the power goes");
         if node.shut_down().await != End::Clean {
             // It had no time to flush everything: then the power takes what it takes.
@@ -246,6 +247,7 @@ impl Run<'_> {
         reader.hang_up();
         node.power_up();
         node.serving().await;
+        groups::read_back(&mut reader).await;
         read_everything(&mut reader).await;
         let was_clean = if rng.chance(2) {
             node.shut_down().await == End::Clean
@@ -266,6 +268,8 @@ impl Run<'_> {
         actors.extend((0..self.plan.producers.len()).map(Actor::Producer));
         actors.extend((0..self.plan.consumers.len()).map(Actor::Consumer));
         actors.extend((0..self.plan.listers).map(Actor::Lister));
+        actors.extend((0..self.plan.groups.members.len()).map(Actor::Member));
+        actors.extend((0..self.plan.groups.committers.len()).map(Actor::Committer));
         let names = actors.iter().map(Actor::to_string).collect();
         let ends = actors.into_iter().map(|actor| {
             let mut client = self.client(actor, settled.clone());
@@ -281,6 +285,14 @@ impl Run<'_> {
                     Actor::Consumer(number) => {
                         wait_for_topics(&mut client).await;
                         consumer::run(client, plan.consumers[number].clone()).await;
+                    }
+                    Actor::Member(number) => {
+                        wait_for_groups(&mut client).await;
+                        member::run(client, plan.groups.members[number].clone()).await;
+                    }
+                    Actor::Committer(number) => {
+                        wait_for_groups(&mut client).await;
+                        committer::run(client, plan.groups.committers[number]).await;
                     }
                     _ => {
                         wait_for_topics(&mut client).await;
@@ -321,6 +333,13 @@ async fn wait_for_topics(client: &mut Client) {
         !topic.is_successor && client.witness.topic_id(number).is_none()
     };
     while plan.topics.iter().enumerate().any(is_missing) {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until the topics that groups need are there.
+async fn wait_for_groups(client: &mut Client) {
+    while !client.witness.has_groups() {
         sleep(LOOK_EVERY).await;
     }
 }

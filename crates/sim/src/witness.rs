@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::batches::{Batch, BatchId, Batches, Identified};
-use crate::event::{End, Event, PartitionId, Stamp};
+use crate::event::{End, Event, PartitionId, Stamp, Subject, WriteId};
 use crate::history::{Actor, History};
 use crate::invariants::{self, Facts, Invariant};
 use crate::plan::{Plan, Slot};
@@ -57,6 +57,10 @@ struct State {
     history: History,
     now: Stamp,
     operations: u64,
+    /// Commits and deletions of offsets so far.
+    writes: i64,
+    /// Whether groups can be used.
+    has_groups: bool,
     violation: Option<Violation>,
     topics: Topics,
     /// The partition with a bad bit, and the last life of the node that may meet it.
@@ -81,6 +85,8 @@ impl Witness {
                 told: 0,
             },
             operations: 0,
+            writes: 0,
+            has_groups: false,
             violation: None,
             topics: Topics::new(&plan),
             rotten: None,
@@ -130,12 +136,12 @@ impl Witness {
                 }
             }
         }
-        let partition = event.partition(|batch| state.batches.get(batch).partition);
+        let subject = event.subject(|batch| state.batches.get(batch).partition);
         state
             .history
-            .add(self.started.elapsed(), actor, partition, event);
+            .add(self.started.elapsed(), actor, subject, event);
         if let Some((invariant, text)) = broken {
-            self.violate(state, invariant, partition, text);
+            self.violate(state, invariant, subject, text);
         }
     }
 
@@ -144,32 +150,35 @@ impl Witness {
         &self,
         actor: Actor,
         invariant: &'static str,
-        partition: Option<PartitionId>,
+        subject: Option<Subject>,
         text: String,
     ) {
         let mut state = self.state.lock();
         let note = Event::Note(format!("accuses: {text}"));
         state
             .history
-            .add(self.started.elapsed(), actor, partition, note);
-        self.violate(&mut state, invariant, partition, text);
+            .add(self.started.elapsed(), actor, subject, note);
+        self.violate(&mut state, invariant, subject, text);
     }
 
     fn violate(
         &self,
         state: &mut State,
         invariant: &'static str,
-        partition: Option<PartitionId>,
+        subject: Option<Subject>,
         text: String,
     ) {
         if state.violation.is_some() {
             return;
         }
-        let text = match partition {
-            Some(partition) => format!("{}: {text}", self.plan.name_of(partition)),
+        let text = match subject {
+            Some(Subject::Partition(partition)) => {
+                format!("{}: {text}", self.plan.name_of(partition))
+            }
+            Some(Subject::Group(group)) => format!("{}: {text}", self.plan.groups.names[group.0]),
             None => text,
         };
-        let history = state.history.tail(partition, REPORT_LINES);
+        let history = state.history.tail(subject, REPORT_LINES);
         state.violation = Some(Violation {
             invariant,
             text,
@@ -183,6 +192,23 @@ impl Witness {
         let mut state = self.state.lock();
         state.operations += 1;
         state.now
+    }
+
+    /// A number for a commit or a deletion of an offset.
+    pub(crate) fn next_write(&self) -> WriteId {
+        let mut state = self.state.lock();
+        state.writes += 1;
+        WriteId(state.writes)
+    }
+
+    /// Notes that the topics that groups need are there.
+    pub(crate) fn note_groups(&self) {
+        self.state.lock().has_groups = true;
+    }
+
+    /// Whether they are.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.state.lock().has_groups
     }
 
     /// Requests that clients have sent.

@@ -17,7 +17,7 @@
 mod records;
 mod topics;
 
-use crate::client::Client;
+use crate::client::{Client, groups};
 use crate::plan::pick;
 use crate::topics::Phase;
 
@@ -36,6 +36,7 @@ pub(crate) async fn run(mut client: Client) {
             topics::create(&mut client, topic).await;
         }
     }
+    groups::prepare(&mut client).await;
     let plan = client.plan.admin;
     if plan.is_idle() {
         return;

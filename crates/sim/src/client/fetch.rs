@@ -19,7 +19,7 @@ use skein_types::{ErrorCode, Offset, Uuid};
 
 use crate::batches::Identified;
 use crate::client::Client;
-use crate::event::{Event, PartitionId, Stamp};
+use crate::event::{Event, PartitionId, Stamp, Subject};
 
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
@@ -300,7 +300,7 @@ impl Asked<'_> {
         witness.accuse(
             actor,
             "offsets_immutable",
-            Some(self.partition),
+            Some(Subject::Partition(self.partition)),
             text.to_owned(),
         );
         Progress::Unavailable

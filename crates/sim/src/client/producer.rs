@@ -28,7 +28,7 @@ use skein_types::{ErrorCode, Millis, Offset, ProducerEpoch, ProducerId, Sequence
 
 use crate::batches::{Batch, BatchId, Identity};
 use crate::client::Client;
-use crate::event::{Event, PartitionId, Stamp};
+use crate::event::{Event, PartitionId, Stamp, Subject};
 use crate::plan::{ProducerPlan, pick};
 use crate::topics::Phase;
 use crate::wire::Wire;
@@ -333,9 +333,12 @@ impl Producer {
             let Some((code, base_offset)) = self.find_answer(batch.partition, response) else {
                 let text = format!("the answer leaves {} out", batch.id);
                 let actor = self.client.actor;
-                self.client
-                    .witness
-                    .accuse(actor, "well_formed", Some(batch.partition), text);
+                self.client.witness.accuse(
+                    actor,
+                    "well_formed",
+                    Some(Subject::Partition(batch.partition)),
+                    text,
+                );
                 return refused;
             };
             match code {
@@ -410,7 +413,7 @@ impl Producer {
                     self.client.actor,
                     format!("{} is refused: {code}", batch.id),
                 );
-                let partition = Some(batch.partition);
+                let partition = Some(Subject::Partition(batch.partition));
                 self.client
                     .witness
                     .accuse(actor, "good_batches_are_taken", partition, text);
