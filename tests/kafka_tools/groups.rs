@@ -3,12 +3,23 @@
 //! Input: command lines as in Kafka's documentation. Output: what the tools print, checked in what
 //! does not depend on the machine.
 
+use serde_json::Value;
 use skein_tests::client::kafka_tools::{
     CONSOLE_CONSUMER, CONSOLE_PRODUCER, CONSUMER_GROUPS, TOPICS, run, run_with_input,
 };
 use skein_tests::{Node, System, on_both};
 
-on_both!(a_group_goes_on_where_it_was_through_a_crash_and_is_looked_after);
+on_both!(
+    a_group_goes_on_where_it_was_through_a_crash_and_is_looked_after,
+    kafkas_own_test_clients_write_read_and_commit,
+);
+
+/// `kafka-verifiable-producer.sh`.
+const VERIFIABLE_PRODUCER: &str = "org.apache.kafka.tools.VerifiableProducer";
+/// `kafka-verifiable-consumer.sh`.
+const VERIFIABLE_CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
+/// `kafka-consumer-perf-test.sh`.
+const CONSUMER_PERFORMANCE: &str = "org.apache.kafka.tools.ConsumerPerformance";
 
 /// What the group reads, sorted, because partitions have no order among one another.
 fn consume(node: &Node, topic: &str, count: &str) -> Vec<String> {
@@ -84,4 +95,66 @@ fn a_group_goes_on_where_it_was_through_a_crash_and_is_looked_after(system: Syst
     // The tool tells the error, and does not fail.
     let gone = groups(&[&of[..], &["--delete"]].concat());
     assert!(gone.contains("GroupIdNotFoundException"), "{gone}");
+}
+
+/// The lines of JSON with this name that a verifiable client printed.
+fn events(printed: &str, name: &str) -> Vec<Value> {
+    let lines = printed.lines().filter(|line| line.starts_with('{'));
+    let events = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["name"] == name).collect()
+}
+
+/// They start together, because a JVM takes longer to start than to do its work here.
+fn kafkas_own_test_clients_write_read_and_commit(system: System) {
+    let node = Node::shared(system);
+    let (topic, count) = ("tools-verifiable", "2000");
+    run(
+        node,
+        TOPICS,
+        &["--create", "--topic", topic, "--partitions", "4"],
+    );
+    let of = ["--topic", topic];
+    let start = |class: &'static str, options: &'static [&'static str]| {
+        std::thread::spawn(move || run(node, class, &[&of[..], options].concat()))
+    };
+    let producer = start(VERIFIABLE_PRODUCER, &["--max-messages", "2000"]);
+    let consumer = start(
+        VERIFIABLE_CONSUMER,
+        &["--group-id", "verifiable", "--max-messages", "2000"],
+    );
+    let performance = start(
+        CONSUMER_PERFORMANCE,
+        &["--group", "performance", "--messages", "2000"],
+    );
+
+    let printed = producer.join().unwrap();
+    let told = &events(&printed, "tool_data")[0];
+    assert_eq!(
+        (&told["sent"], &told["acked"]),
+        (&2000.into(), &2000.into())
+    );
+    assert_eq!(events(&printed, "producer_send_success").len(), 2000);
+
+    let printed = consumer.join().unwrap();
+    let assigned = &events(&printed, "partitions_assigned")[0]["partitions"];
+    assert_eq!(assigned.as_array().unwrap().len(), 4, "{assigned}");
+    let counts = events(&printed, "records_consumed");
+    let read: u64 = counts
+        .iter()
+        .map(|event| event["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(read.to_string(), count);
+    let commits = events(&printed, "offsets_committed");
+    assert!(commits.iter().all(|commit| commit["success"] == true));
+    assert!(!commits.is_empty(), "{printed}");
+
+    // A row of comma-separated figures; the fifth is the number of records.
+    let printed = performance.join().unwrap();
+    let row = printed.lines().find(|line| line.starts_with("20")).unwrap();
+    assert_eq!(row.split(", ").nth(4), Some(count), "{printed}");
+    // What the groups have left is there.
+    let listed = run(node, CONSUMER_GROUPS, &["--list", "--state", "Empty"]);
+    for group in ["verifiable", "performance"] {
+        assert!(listed.contains(group), "{listed}");
+    }
 }
