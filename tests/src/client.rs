@@ -30,6 +30,12 @@ pub enum Client {
     FranzGo,
     /// Kafka's own client.
     Java,
+    /// sarama.
+    Sarama,
+    /// kafkajs.
+    Kafkajs,
+    /// aiokafka.
+    Aiokafka,
 }
 
 impl Client {
@@ -47,6 +53,16 @@ impl Client {
             }
             Self::FranzGo => Command::new(toolchain::franz_go()),
             Self::Java => java_client(),
+            Self::Sarama => Command::new(toolchain::sarama()),
+            Self::Kafkajs => {
+                let mut command = Command::new("node");
+                command
+                    .arg(toolchain::source("clients/kafkajs/scenarios.js"))
+                    .env("NODE_PATH", toolchain::node_modules())
+                    .env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
+                command
+            }
+            Self::Aiokafka => python("clients/aiokafka/scenarios.py"),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Installs the clients, once, from the lock files beside this crate.
 //!
-//! Input: `clients/python/*.txt` (versions and hashes), the `go.sum` of each Go module,
-//! `kafka/pom.xml`. Output: a Python environment, Go programs and Kafka's jars under `.build/` at
-//! the workspace root, which git ignores.
+//! Input: `clients/python/*.txt` (versions and hashes), the `go.sum` of each Go module, the
+//! `package-lock.json` of kafkajs, `kafka/pom.xml`. Output: a Python environment, Go programs, Node
+//! modules, Kafka's jars and a Java program under `.build/` at the workspace root, which git
+//! ignores.
 //!
 //! Invariants:
 //! - what is installed is what the lock file says: its content is the stamp, written last, and
@@ -35,7 +36,8 @@ pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The Python interpreter of the environment with confluent-kafka, kafka-python 3 and every codec.
+/// The Python interpreter of the environment with confluent-kafka, kafka-python 3, aiokafka and
+/// every codec.
 pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
@@ -110,7 +112,14 @@ pub fn kafka_classes() -> &'static Path {
 pub fn java_client() -> &'static Path {
     static CLASSES: OnceLock<PathBuf> = OnceLock::new();
     CLASSES.get_or_init(|| {
-        let names = ["Scenarios", "Data", "Groups", "Member", "OtherProcess"];
+        let names = [
+            "Scenarios",
+            "Data",
+            "Groups",
+            "Interop",
+            "Member",
+            "OtherProcess",
+        ];
         let sources = names.map(|name| source(&format!("clients/java/{name}.java")));
         let inputs: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
         install("java-client", &inputs, |directory| {
@@ -132,6 +141,36 @@ pub fn franz_go() -> &'static Path {
         let scenarios = ["main.go", "scenarios.go", "admin.go", "groups.go"];
         let sources = [&scenarios[..], &["interop.go"], &GO_HARNESS].concat();
         go_program("franz-go", "clients/franz_go", &sources)
+    })
+}
+
+/// The program that drives sarama, built from `clients/sarama`.
+pub fn sarama() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let scenarios = ["main.go", "scenarios.go", "groups.go", "interop.go"];
+        let sources = [&scenarios[..], &GO_HARNESS].concat();
+        go_program("sarama", "clients/sarama", &sources)
+    })
+}
+
+/// The directory with kafkajs and its codecs, for `NODE_PATH`.
+pub fn node_modules() -> &'static Path {
+    static MODULES: OnceLock<PathBuf> = OnceLock::new();
+    MODULES.get_or_init(|| {
+        let locks = ["package.json", "package-lock.json"];
+        let inputs = locks.map(|name| source("clients/kafkajs").join(name));
+        let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+        let directory = install("kafkajs", &inputs, |directory| {
+            for (name, input) in locks.iter().zip(&inputs) {
+                fs::copy(input, directory.join(name)).expect("copy a lock file");
+            }
+            let mut npm = Command::new("npm");
+            npm.current_dir(directory)
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+            check(&mut npm);
+        });
+        directory.join("node_modules")
     })
 }
 

@@ -9,10 +9,12 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 
 /** What is written is read. Kafka's tools, which are this client too, do the rest of it in `kafka_tools.rs`. */
 final class Data {
+    static final List<String> CODECS = List.of("none", "gzip", "snappy", "lz4", "zstd");
+
     public static void everyCodecComesBack() throws Exception {
         String topic = Scenarios.create(1);
         List<ProducerRecord<byte[], byte[]>> expected = new ArrayList<>();
-        for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {
+        for (String codec : CODECS) {
             List<ProducerRecord<byte[], byte[]>> records = new ArrayList<>();
             for (int index = 0; index < 200; index++) {
                 Header header = new RecordHeader("codec", Scenarios.bytes(codec));

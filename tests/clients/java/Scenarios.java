@@ -40,6 +40,8 @@ public final class Scenarios {
         bootstrap = arguments[0];
         switch (arguments[1]) {
             case "--list" -> System.out.print(String.join("\n", names()));
+            case "write" -> Interop.write(arguments[2]);
+            case "read" -> Interop.read(List.of(arguments).subList(2, arguments.length));
             case "member" -> Groups.beAMember(arguments[2], arguments[3]);
             default -> runAll(List.of(arguments).subList(1, arguments.length));
         }
@@ -139,6 +141,10 @@ public final class Scenarios {
 
     static byte[] bytes(String text) {
         return text.getBytes(StandardCharsets.UTF_8);
+    }
+
+    static String text(byte[] bytes) {
+        return new String(bytes, StandardCharsets.UTF_8);
     }
 
     private static Properties settings(Map<String, Object> settings) {

@@ -1,9 +1,12 @@
 """What the scenarios of all Python clients need: how they are named and run, and how they wait and compare."""
 
+import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import namedtuple
 
 # Every wait in a scenario ends within this, in seconds.
@@ -52,17 +55,69 @@ def say(line):
     return answered
 
 
-def main(write_for_others, read_from_others):
-    """`scenarios.py BOOTSTRAP SCENARIO`, or `--list`, `write TOPIC`, `read TOPIC...`."""
-    name = sys.argv[2]
+class Process:
+    """This program once more, as a process of its own that a scenario can stop and kill."""
+
+    started = []
+
+    def __init__(self, *arguments):
+        command = [sys.executable, "-B", sys.argv[0], sys.argv[1], *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.last = ""
+        Process.started.append(self.process)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        """Keeps the last line that it said."""
+        for line in self.process.stdout:
+            self.last = line.strip()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+
+def end(status):
+    """Ends the program, whatever its threads still do, and leaves no process behind."""
+    for process in Process.started:
+        process.kill()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def run_all(names):
+    """Runs scenarios at once, each in a thread; the first that fails ends the program."""
+
+    def run(name):
+        try:
+            SCENARIOS[name]()
+        except BaseException:
+            print(name, "failed:", file=sys.stderr)
+            traceback.print_exc()
+            end(1)
+
+    threads = [threading.Thread(target=run, args=[name]) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    end(0)
+
+
+def main(write_for_others, read_from_others, be_a_member=None):
+    """`scenarios.py BOOTSTRAP SCENARIO...`, or `--list`, `write TOPIC`, `read TOPIC...`, `member TOPIC GROUP`."""
+    name, *arguments = sys.argv[2:]
     # The default action of SIGALRM ends the process.
     signal.alarm(ALARM)
     if name == "--list":
         print("\n".join(SCENARIOS))
     elif name == "write":
-        write_for_others(sys.argv[3])
+        write_for_others(*arguments)
     elif name == "read":
-        for topic in sys.argv[3:]:
+        for topic in arguments:
             read_from_others(topic)
+    elif name == "member":
+        be_a_member(*arguments)
+    elif arguments:
+        run_all([name, *arguments])
     else:
         SCENARIOS[name]()
