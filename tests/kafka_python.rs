@@ -4,9 +4,10 @@
 //! version and system.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
-/// The scenarios are the same for both versions.
+/// The scenarios are the same for both versions, but for a balancer that version 2 lacks; those of
+/// groups run all at once.
 macro_rules! version {
-    ($module:ident, $client:ident) => {
+    ($module:ident, $client:ident $(, $further:ident)?) => {
         mod $module {
             skein_tests::client_tests!($client:
                 cluster_and_metadata,
@@ -22,13 +23,24 @@ macro_rules! version {
                 reading_starts_at_the_beginning_the_end_or_where_asked,
                 fetch_from_the_middle_of_a_batch,
                 reading_while_writing,
-                many_partitions,
+                many_partitions;
+                at_once:
                 members_of_a_group_share_the_partitions_and_take_over,
+                $($further,)?
+                a_static_member_comes_back_without_a_rebalance,
+                a_member_that_stalls_and_at_last_crashes_is_replaced,
                 a_group_goes_on_where_it_committed,
+                a_member_seeks_back_and_forth,
+                a_group_starts_where_it_is_reset_to,
+                groups_are_listed_described_changed_and_deleted,
             );
         }
     };
 }
 
-version!(version_3, KafkaPython3);
+version!(
+    version_3,
+    KafkaPython3,
+    members_of_a_cooperative_group_share_and_take_over
+);
 version!(version_2, KafkaPython2);

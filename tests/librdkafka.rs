@@ -1,7 +1,7 @@
 //! librdkafka, by confluent-kafka, against both systems.
 //!
 //! Input: the scenarios of `clients/librdkafka/scenarios.py`. Output: one test per scenario and
-//! system.
+//! system; those of groups run all at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 skein_tests::client_tests!(Librdkafka:
@@ -21,8 +21,14 @@ skein_tests::client_tests!(Librdkafka:
     reading_while_writing,
     many_partitions,
     a_topic_is_created_by_its_first_producer,
-    a_deleted_topic_comes_back_empty,
+    a_deleted_topic_comes_back_empty;
+    at_once:
     members_of_a_group_share_the_partitions_and_take_over,
     members_of_a_cooperative_group_share_and_take_over,
     a_static_member_comes_back_without_a_rebalance,
+    a_member_that_stalls_and_at_last_crashes_is_replaced,
+    a_group_goes_on_where_it_committed,
+    a_member_seeks_back_and_forth,
+    a_group_starts_where_it_is_reset_to,
+    groups_are_listed_described_changed_and_deleted,
 );

@@ -1,10 +1,11 @@
-"""kafka-python 3 and 2: one function per scenario; `scenarios.py BOOTSTRAP SCENARIO` runs one.
+"""kafka-python 3 and 2: one function per scenario; `scenarios.py BOOTSTRAP SCENARIO...` runs them, at once.
 
 A scenario fails by an exception. It uses topics of its own, and assigns partitions explicitly unless it is about groups.
 Those that mean the same to other clients are in `../python/shared.py`.
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,25 +13,35 @@ import uuid
 
 import kafka
 import kafka.admin
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, NewPartitions, NewTopic
 from kafka.errors import (
+    CommitFailedError,
+    GroupIdNotFoundError,
     InvalidPartitionsError,
     InvalidTopicError,
     MessageSizeTooLargeError,
+    NoError,
+    NoOffsetForPartitionError,
+    NonEmptyGroupError,
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
 )
+from kafka.structs import OffsetAndMetadata
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
 import harness  # noqa: E402, as the next two: beside the lock files that all Python clients share
 import interop  # noqa: E402
 import shared  # noqa: E402
-from harness import PATIENCE, Record, assert_dense, eventually, scenario  # noqa: E402
+from harness import PATIENCE, Record, assert_dense, eventually, scenario, take  # noqa: E402
 
 BOOTSTRAP = sys.argv[1]
 MAJOR = int(kafka.__version__.split(".")[0])
+if MAJOR > 2:
+    from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+# The session timeout of members that are going to miss it. All others have the client's default, far longer.
+SESSION_TIMEOUT_MS = 2000
 TOPIC = kafka.admin.ConfigResourceType.TOPIC
 
 # What the shared scenarios ask for.
@@ -60,6 +71,8 @@ def create(partitions=1, **configs):
     new = NewTopic(name=name, num_partitions=partitions, replication_factor=1, topic_configs=configs)
     client = admin()
     client.create_topics([new])
+    # A broker may tell of a decision a moment after it was made.
+    eventually(lambda: name in client.list_topics(), "the topic is not there")
     client.close()
     return name
 
@@ -239,24 +252,35 @@ def acknowledged_records_survive_kill_and_restart():
     assert [int(record.value) for record in records] == list(range(len(futures))), "lost, doubled or reordered"
 
 
-class Member(threading.Thread):
-    """A consumer of a group, at work in a thread of its own until it is told to leave."""
+class Member(threading.Thread, ConsumerRebalanceListener):
+    """A consumer of a group, at work in a thread of its own until it is told to leave. It commits what it has read."""
 
     def __init__(self, topic, group, **settings):
         super().__init__(daemon=True)
         settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 300, **settings}
-        self.consumer = KafkaConsumer(topic, bootstrap_servers=BOOTSTRAP, group_id=group, **settings)
-        self.assigned, self.read, self.is_leaving = set(), [], False
+        self.consumer = KafkaConsumer(bootstrap_servers=BOOTSTRAP, group_id=group, **settings)
+        self.assigned, self.given, self.read, self.is_leaving = set(), 0, [], False
+        self.consumer.subscribe([topic], listener=self)
         self.start()
 
     def run(self):
         while not self.is_leaving:
-            read = poll(self.consumer, 0.2)
+            read = poll(self.consumer, 0.5)
             if read:
-                self.consumer.commit()
+                try:
+                    self.consumer.commit()
+                except CommitFailedError:
+                    # What it read before it stalled, and others have read meanwhile, is not its any more.
+                    read = []
             self.read += read
-            self.assigned = {partition.partition for partition in self.consumer.assignment()}
         self.consumer.close()
+
+    def on_partitions_revoked(self, revoked):
+        self.assigned = self.assigned - {partition.partition for partition in revoked}
+
+    def on_partitions_assigned(self, assigned):
+        self.assigned = self.assigned | {partition.partition for partition in assigned}
+        self.given += len(assigned)
 
     def leave(self):
         self.is_leaving = True
@@ -264,39 +288,133 @@ class Member(threading.Thread):
         assert not self.is_alive(), "it does not leave"
 
 
+def numbered(topic, partitions, count):
+    return [
+        {"topic": topic, "partition": partition, "value": str(number).encode()}
+        for partition in range(partitions)
+        for number in range(count)
+    ]
+
+
+def share(one, other, partitions):
+    def do_share():
+        first, second = one.assigned, other.assigned
+        return len(first) == len(second) == partitions // 2 and not first & second
+
+    eventually(do_share, "they do not share")
+
+
+def members_share(kept, **settings):
+    """`kept`: how many partitions the first one keeps while the second one joins."""
+    topic, group = create(4), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), numbered(topic, 4, 10))
+    first = Member(topic, group, **settings)
+    eventually(lambda: len(first.read) == 40, "not everything was read")
+    second = Member(topic, group, **settings)
+    share(first, second, 4)
+    assert first.given == 4 + 2 - kept, first.given
+    first.leave()
+    eventually(lambda: len(second.assigned) == 4, "nobody takes over")
+    write(producer(), numbered(topic, 4, 1))
+    eventually(lambda: len(second.read) >= 4, "what was not committed is lost")
+    second.leave()
+    assert [record.offset for record in second.read] == [10] * 4, "what was committed is read again"
+
+
 @scenario
 def members_of_a_group_share_the_partitions_and_take_over():
+    members_share(0)
+
+
+if MAJOR > 2:
+
+    @scenario
+    def members_of_a_cooperative_group_share_and_take_over():
+        members_share(2, partition_assignment_strategy=[CooperativeStickyAssignor])
+
+
+@scenario
+def a_static_member_comes_back_without_a_rebalance():
+    topic, group = create(2), f"group-{uuid.uuid4().hex[:12]}"
+    other = Member(topic, group, group_instance_id="other")
+    # Of two that come at once, kafka-python 3 may leave one without an answer, on any broker.
+    eventually(lambda: len(other.assigned) == 2, "it has not all partitions")
+    static = Member(topic, group, group_instance_id="static")
+    share(other, static, 2)
+    before, given = static.assigned, other.given
+    # A static member that closes does not leave.
+    static.leave()
+    static = Member(topic, group, group_instance_id="static")
+    eventually(lambda: static.assigned == before, "it has not what it had")
+    assert other.given == given
+    static.leave()
+    other.leave()
+
+
+def be_a_member(topic, group):
+    """A process of its own, to be stopped and killed. It says how many partitions it has when that changes."""
+    member = Member(topic, group, session_timeout_ms=SESSION_TIMEOUT_MS)
+    said = 0
+    while True:
+        assigned = len(member.assigned)
+        if assigned != said:
+            said = assigned
+            print(said, flush=True)
+        time.sleep(0.02)
+
+
+@scenario
+def a_member_that_stalls_and_at_last_crashes_is_replaced():
     topic, group = create(4), f"group-{uuid.uuid4().hex[:12]}"
-    write(producer(), [{"topic": topic, "partition": number % 4, "value": str(number).encode()} for number in range(40)])
-    first = Member(topic, group)
-    eventually(lambda: len(first.read) == 40, "not everything was read")
-    second = Member(topic, group)
-    everything = {0, 1, 2, 3}
-    eventually(
-        lambda: first.assigned | second.assigned == everything and len(first.assigned) == len(second.assigned) == 2,
-        "they do not share",
-    )
-    assert not first.assigned & second.assigned
-    first.leave()
-    eventually(lambda: second.assigned == everything, "nobody takes over")
-    write(producer(), [{"topic": topic, "partition": partition, "value": b"later"} for partition in range(4)])
-    eventually(lambda: len(second.read) == 4, "what was committed is read again, or what was not is lost")
-    second.leave()
-    assert [record.value for record in second.read] == [b"later"] * 4
+    steady = Member(topic, group)
+    eventually(lambda: len(steady.assigned) == 4, "it has not all partitions")
+    unsteady = harness.Process("member", topic, group)
+
+    def both():
+        return len(steady.assigned) == 2 and unsteady.last == "2"
+
+    eventually(both, "they do not share")
+    unsteady.signal(signal.SIGSTOP)
+    eventually(lambda: len(steady.assigned) == 4, "a member that stalls keeps its partitions")
+    write(producer(), numbered(topic, 4, 1))
+    eventually(lambda: len(steady.read) == 4, "records of a member that stalls are not read")
+    unsteady.signal(signal.SIGCONT)
+    eventually(both, "a member does not come back")
+
+    unsteady.signal(signal.SIGKILL)
+    eventually(lambda: len(steady.assigned) == 4, "a member that crashed keeps its partitions")
+    steady.leave()
+    assert len(steady.read) == 4, "what was committed is read again"
+
+
+def read_in_group(topic, group, count, **settings):
+    """Reads count records as a member that commits nothing, and leaves; returns their offsets."""
+    settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, **settings}
+    member = KafkaConsumer(topic, bootstrap_servers=BOOTSTRAP, group_id=group, **settings)
+    records = take(lambda: poll(member, 2), count)
+    member.close()
+    return [record.offset for record in records]
+
+
+def commit(group, partition, offset):
+    """Commits for a group without members, as a consumer that has assigned itself its partition."""
+    simple = KafkaConsumer(bootstrap_servers=BOOTSTRAP, group_id=group, enable_auto_commit=False)
+    simple.assign([partition])
+    assert simple.committed(partition) is None
+    simple.seek(partition, offset)
+    simple.commit()
+    assert simple.committed(partition) == offset
+    simple.close()
 
 
 @scenario
 def a_group_goes_on_where_it_committed():
     topic, group = create(), f"group-{uuid.uuid4().hex[:12]}"
-    write(producer(), [{"topic": topic, "partition": 0, "value": str(number).encode()} for number in range(10)])
+    write(producer(), numbered(topic, 1, 10))
     partition = TopicPartition(topic, 0)
-    simple = KafkaConsumer(bootstrap_servers=BOOTSTRAP, group_id=group, enable_auto_commit=False)
-    simple.assign([partition])
-    assert simple.committed(partition) is None
-    simple.seek(partition, 7)
-    simple.commit()
-    assert simple.committed(partition) == 7
-    simple.close()
+    commit(group, partition, 7)
+    assert read_in_group(topic, group, 3) == [7, 8, 9]
+    # Nothing was committed: it comes again, and is committed now.
     member = Member(topic, group)
     eventually(lambda: len(member.read) == 3, "not the rest was read")
     member.leave()
@@ -305,6 +423,92 @@ def a_group_goes_on_where_it_committed():
     offsets = client.list_consumer_group_offsets(group) if MAJOR == 2 else client.list_group_offsets([group])[group]
     assert offsets[partition].offset == 10, offsets
     client.close()
+
+
+@scenario
+def a_member_seeks_back_and_forth():
+    topic, group = create(), f"group-{uuid.uuid4().hex[:12]}"
+    partition = TopicPartition(topic, 0)
+    write(producer(), numbered(topic, 1, 10))
+    member = KafkaConsumer(topic, bootstrap_servers=BOOTSTRAP, group_id=group, auto_offset_reset="earliest")
+    assert_dense(take(lambda: poll(member, 2), 10))
+    for place in (3, 9, 0):
+        member.seek(partition, place)
+        assert_dense(take(lambda: poll(member, 2), 10 - place), place)
+    member.seek_to_end(partition)
+    assert member.position(partition) == 10
+    member.close()
+
+
+@scenario
+def a_group_starts_where_it_is_reset_to():
+    topic, group = create(), f"group-{uuid.uuid4().hex[:12]}"
+    partition = TopicPartition(topic, 0)
+    write(producer(), numbered(topic, 1, 10))
+    assert read_in_group(topic, group + "-start", 10) == list(range(10))
+    refused(NoOffsetForPartitionError, lambda: read_in_group(topic, group + "-none", 1, auto_offset_reset="none"))
+    # What is committed, and is not there.
+    commit(group + "-beyond", partition, 1000)
+    assert read_in_group(topic, group + "-beyond", 10) == list(range(10))
+    end = Member(topic, group + "-end", auto_offset_reset="latest")
+
+    def is_read():
+        write(producer(), numbered(topic, 1, 1))
+        return end.read
+
+    eventually(is_read, "nothing is read behind the end")
+    end.leave()
+    assert end.read[0].offset >= 10, "what was before the end is read"
+
+
+@scenario
+def groups_are_listed_described_changed_and_deleted():
+    topic, group = create(2), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), numbered(topic, 2, 5))
+    member = Member(topic, group, client_id="described")
+    eventually(lambda: len(member.read) == 10, "not everything was read")
+    client = admin()
+
+    def is_listed():
+        if MAJOR == 2:
+            return group in [name for name, _ in client.list_consumer_groups()]
+        return group in [listed["group_id"] for listed in client.list_groups()]
+
+    def describe():
+        """The state, and the names of the members' clients."""
+        if MAJOR == 2:
+            (described,) = client.describe_consumer_groups([group])
+            return described.state, [member.client_id for member in described.members]
+        described = client.describe_groups([group])[group]
+        return described["group_state"], [member["client_id"] for member in described["members"]]
+
+    def delete():
+        """What became of it."""
+        if MAJOR == 2:
+            ((_, error),) = client.delete_consumer_groups([group])
+            return error
+        return client.delete_groups([group])[group]
+
+    assert is_listed()
+    assert describe() == ("Stable", ["described"]), describe()
+    assert is_error(delete(), NonEmptyGroupError)
+    member.leave()
+    assert describe() == ("Empty", [])
+    if MAJOR > 2:
+        one = TopicPartition(topic, 1)
+        client.alter_group_offsets(group, {one: OffsetAndMetadata(2, "", -1)})
+        client.delete_group_offsets(group, [TopicPartition(topic, 0)])
+        offsets = client.list_group_offsets([group])[group]
+        assert {at: found.offset for at, found in offsets.items()} == {one: 2}, offsets
+    assert is_error(delete(), NoError)
+    assert is_error(delete(), GroupIdNotFoundError)
+    assert not is_listed()
+    client.close()
+
+
+def is_error(found, expected):
+    """kafka-python 3 names some errors, where 2 gives their class."""
+    return found is expected or found in (expected.__name__, "OK" if expected is NoError else expected.message)
 
 
 def write_for_others(topic):
@@ -321,4 +525,4 @@ def read_from_others(topic):
         interop.show(topic, record.offset, record.timestamp, record.key, record.value, record.headers)
 
 
-harness.main(write_for_others, read_from_others)
+harness.main(write_for_others, read_from_others, be_a_member)

@@ -1,10 +1,11 @@
-"""librdkafka, by confluent-kafka: one function per scenario; `scenarios.py BOOTSTRAP SCENARIO` runs one.
+"""librdkafka, by confluent-kafka: one function per scenario; `scenarios.py BOOTSTRAP SCENARIO...` runs them, at once.
 
 A scenario fails by an exception. It uses topics of its own, and assigns partitions explicitly unless it is about groups.
 Those that mean the same to other clients are in `../python/shared.py`.
 """
 
 import os
+import signal
 import sys
 import time
 import uuid
@@ -12,8 +13,11 @@ import uuid
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
+    OFFSET_INVALID,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -39,6 +43,8 @@ import shared  # noqa: E402
 from harness import PATIENCE, Record, assert_dense, eventually, scenario  # noqa: E402
 
 BOOTSTRAP = sys.argv[1]
+# The session timeout of members that are going to miss it. All others have the client's default, far longer.
+SESSION_TIMEOUT_MS = 2000
 
 # What the shared scenarios ask for.
 FURTHER_NULLS = [
@@ -76,6 +82,8 @@ def create(partitions=1, **configs):
     configs = {key.replace("_", "."): str(value) for key, value in configs.items()}
     admin = AdminClient(client())
     wait(admin.create_topics([NewTopic(name, partitions, 1, config=configs)]))
+    # A broker may tell of a decision a moment after it was made, and a member is told at once that a topic is not there.
+    eventually(lambda: name in admin.list_topics(timeout=PATIENCE).topics, "the topic is not there")
     return name
 
 
@@ -455,6 +463,181 @@ def a_static_member_comes_back_without_a_rebalance():
     other.consumer.close()
 
 
+def be_a_member(topic, group):
+    """A process of its own, to be stopped and killed. It says how many partitions it has when that changes."""
+    member = Member(topic, group, session_timeout_ms=SESSION_TIMEOUT_MS)
+    said = 0
+    while True:
+        assigned = len(member.poll())
+        if assigned != said:
+            said = assigned
+            print(said, flush=True)
+
+
+@scenario
+def a_member_that_stalls_and_at_last_crashes_is_replaced():
+    topic, group = create(4), f"group-{uuid.uuid4().hex[:12]}"
+    steady = Member(topic, group)
+    eventually(lambda: len(steady.poll()) == 4, "it has not all partitions")
+    unsteady = harness.Process("member", topic, group)
+
+    def both():
+        return len(steady.poll()) == 2 and unsteady.last == "2"
+
+    eventually(both, "they do not share")
+    unsteady.signal(signal.SIGSTOP)
+    eventually(lambda: len(steady.poll()) == 4, "a member that stalls keeps its partitions")
+    write(producer(), [{"topic": topic, "partition": partition, "value": b"later"} for partition in range(4)])
+    eventually(lambda: steady.poll() and len(steady.read) == 4, "records of a member that stalls are not read")
+    steady.consumer.commit(asynchronous=False)
+    unsteady.signal(signal.SIGCONT)
+    eventually(both, "a member does not come back")
+
+    unsteady.signal(signal.SIGKILL)
+    eventually(lambda: len(steady.poll()) == 4, "a member that crashed keeps its partitions")
+    write(producer(), [{"topic": topic, "partition": partition, "value": b"last"} for partition in range(4)])
+    eventually(lambda: steady.poll() and len(steady.read) >= 8, "later records are not read")
+    assert [record.value for record in steady.read[4:]] == [b"last"] * 4, "what was committed is read again"
+    steady.consumer.close()
+
+
+def read_in_group(topic, group, count, **settings):
+    """Reads count records as a member that commits nothing, and leaves; returns the offsets of each partition."""
+    member = Member(topic, group, **settings)
+    eventually(lambda: member.poll() and len(member.read) >= count, "not everything is read")
+    member.consumer.close()
+    offsets = {}
+    for record in member.read:
+        offsets.setdefault(record.partition, []).append(record.offset)
+    return offsets
+
+
+def numbered(topic, partitions, count):
+    return [
+        {"topic": topic, "partition": partition, "value": str(number).encode()}
+        for partition in range(partitions)
+        for number in range(count)
+    ]
+
+
+@scenario
+def a_group_goes_on_where_it_committed():
+    topic, group = create(2), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), numbered(topic, 2, 10))
+    simple = reader([(topic, 0, None), (topic, 1, None)], group_id=group)
+    both = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
+
+    def committed():
+        return [(at.offset, at.metadata, at.leader_epoch) for at in simple.committed(both, timeout=PATIENCE)]
+
+    def is_answered():
+        """Unlike commit(), committed() does not try again while a coordinator is being set up."""
+        try:
+            return committed()
+        except KafkaException as error:
+            assert error.args[0].code() in (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS), error
+
+    eventually(is_answered, "there is no coordinator")
+    assert [offset for offset, _, _ in committed()] == [OFFSET_INVALID] * 2
+    places = [TopicPartition(topic, 0, 7, "seven ☃", 0), TopicPartition(topic, 1, 4)]
+    simple.commit(offsets=places, asynchronous=False)
+    # librdkafka shows metadata that are empty as none.
+    assert committed() == [(7, "seven ☃", 0), (4, None, None)], committed()
+    long = TopicPartition(topic, 0, 8, "x" * 4097)
+    refused(KafkaError.OFFSET_METADATA_TOO_LARGE, simple.commit, offsets=[long], asynchronous=False)
+
+    assert read_in_group(topic, group, 3 + 6) == {0: [7, 8, 9], 1: [4, 5, 6, 7, 8, 9]}
+    # Nothing was committed: it comes again, and is committed now.
+    member = Member(topic, group)
+    eventually(lambda: member.poll() and len(member.read) == 3 + 6, "not everything came again")
+    member.consumer.commit(asynchronous=False)
+    member.consumer.close()
+    assert [offset for offset, _, _ in committed()] == [10, 10]
+    simple.close()
+    write(producer(), numbered(topic, 2, 1))
+    assert read_in_group(topic, group, 2) == {0: [10], 1: [10]}
+
+
+@scenario
+def a_member_seeks_back_and_forth():
+    topic, group = create(), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), numbered(topic, 1, 10))
+    member = Member(topic, group)
+    eventually(lambda: member.poll() and len(member.read) == 10, "not everything was read")
+    for place in (3, 9, 0):
+        member.read = []
+        member.consumer.seek(TopicPartition(topic, 0, place))
+        eventually(lambda: member.poll() and len(member.read) == 10 - place, "nothing is read from there on")
+        assert_dense(member.read, place)
+    member.consumer.close()
+
+
+@scenario
+def a_group_starts_where_it_is_reset_to():
+    topic, group = create(), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), numbered(topic, 1, 10))
+    assert read_in_group(topic, group + "-start", 10) == {0: list(range(10))}
+    refused(KafkaError._AUTO_OFFSET_RESET, read_in_group, topic, group + "-none", 1, auto_offset_reset="error")
+    # What is committed, and is not there.
+    admin = AdminClient(client())
+    beyond = ConsumerGroupTopicPartitions(group + "-beyond", [TopicPartition(topic, 0, 1000)])
+    wait(admin.alter_consumer_group_offsets([beyond]))
+    assert read_in_group(topic, group + "-beyond", 10) == {0: list(range(10))}
+    end = Member(topic, group + "-end", auto_offset_reset="latest")
+    eventually(end.poll, "it has no partition")
+
+    def is_read():
+        write(producer(), numbered(topic, 1, 1))
+        return end.poll() and end.read
+
+    eventually(is_read, "nothing is read behind the end")
+    assert end.read[0].offset >= 10, "what was before the end is read"
+    end.consumer.close()
+
+
+@scenario
+def groups_are_listed_described_changed_and_deleted():
+    topic, group = create(2), f"group-{uuid.uuid4().hex[:12]}"
+    write(producer(), numbered(topic, 2, 5))
+    settings = {"partition_assignment_strategy": "range", "group_instance_id": "one", "client_id": "described"}
+    member = Member(topic, group, **settings)
+    eventually(lambda: member.poll() and len(member.read) == 10, "not everything was read")
+    member.consumer.commit(asynchronous=False)
+    admin = AdminClient(client())
+
+    def is_listed(state):
+        listed = admin.list_consumer_groups(states={state}).result(PATIENCE).valid
+        return group in [one.group_id for one in listed]
+
+    def describe():
+        return wait(admin.describe_consumer_groups([group]))[group]
+
+    assert is_listed(ConsumerGroupState.STABLE) and not is_listed(ConsumerGroupState.EMPTY)
+    described = describe()
+    assert (described.state, described.partition_assignor) == (ConsumerGroupState.STABLE, "range")
+    (one,) = described.members
+    assert (one.member_id, one.group_instance_id, one.client_id) == (member.consumer.memberid(), "one", "described")
+    assert [part.partition for part in one.assignment.topic_partitions] == [0, 1]
+
+    move = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 1, 2)])
+    refused(KafkaError.NON_EMPTY_GROUP, lambda: wait(admin.delete_consumer_groups([group])))
+    (altered,) = wait(admin.alter_consumer_group_offsets([move])).values()
+    assert altered.topic_partitions[0].error.code() == KafkaError.UNKNOWN_MEMBER_ID, altered
+    # A static member that closes does not leave: its session ends, and its partitions are nobody's.
+    member.consumer.close()
+    assert describe().state == ConsumerGroupState.STABLE
+    again = Member(topic, group, **{**settings, "session_timeout_ms": SESSION_TIMEOUT_MS})
+    eventually(lambda: again.poll(), "it does not come back")
+    again.consumer.close()
+    eventually(lambda: is_listed(ConsumerGroupState.EMPTY), "the group is not empty")
+    wait(admin.alter_consumer_group_offsets([move]))
+    (offsets,) = wait(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])).values()
+    assert {at.partition: at.offset for at in offsets.topic_partitions} == {0: 5, 1: 2}, offsets
+    wait(admin.delete_consumer_groups([group]))
+    refused(KafkaError.GROUP_ID_NOT_FOUND, lambda: wait(admin.delete_consumer_groups([group])))
+    assert not is_listed(ConsumerGroupState.EMPTY)
+
+
 def write_for_others(topic):
     for codec in interop.CODECS:
         records = [
@@ -469,4 +652,4 @@ def read_from_others(topic):
         interop.show(topic, record.offset, record.timestamp, record.key, record.value, record.headers)
 
 
-harness.main(write_for_others, read_from_others)
+harness.main(write_for_others, read_from_others, be_a_member)
