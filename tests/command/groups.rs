@@ -137,6 +137,11 @@ fn a_group_goes_on_where_it_was_and_is_shared_with_librdkafka(system: System) {
         read.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     produce(0..10);
+    // What nobody has taken is not read.
+    let mut unheard = skein(node, words);
+    let mut unheard = Guarded::spawn(unheard.stdout(Stdio::piped())).unwrap();
+    drop(unheard.child().stdout.take());
+    assert!(unheard.wait().success());
     let mut all = read("--count 3");
     assert_eq!(all.len(), 3);
     all.extend(read(""));

@@ -42,7 +42,7 @@ pub(crate) const SERIES_MAX: usize = 2_000;
 const AGE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a measurement may take: who scrapes does not wait for coordinators that still load.
-const MEASURE_MAX: Duration = Duration::from_secs(5);
+const MEASURE_MAX: Duration = Duration::from_secs(3);
 
 /// Partitions whose logs are looked at in one piece of work.
 const PIECE: usize = 64;
