@@ -44,11 +44,23 @@ pub(crate) fn replace_unflushed(
     content: &[u8],
     flush: bool,
 ) -> Result<(), StorageError> {
+    replace_written(disk, path, flush, |file, temporary| {
+        write_all(file, temporary, content, 0)
+    })
+}
+
+/// As [`replace_unflushed`], for content that `write` puts into the new file, which is empty.
+pub(crate) fn replace_written(
+    disk: &dyn Disk,
+    path: &Path,
+    flush: bool,
+    write: impl FnOnce(&dyn File, &Path) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
     let temporary = temporary_path(path);
     let file = disk
         .open(&temporary, OpenMode::CreateOrTruncate)
         .map_err(|source| StorageError::io("create", &temporary, source))?;
-    write_all(&*file, &temporary, content, 0)?;
+    write(&*file, &temporary)?;
     if flush {
         file.sync_data()
             .map_err(|source| StorageError::io("flush", &temporary, source))?;

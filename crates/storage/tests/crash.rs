@@ -482,6 +482,8 @@ impl<'a> Run<'a> {
 enum Step {
     /// Batches of so many records.
     Append(Vec<i64>),
+    /// A transaction and its abort.
+    Abort,
     Flush(FlushScope),
     Checkpoint,
     Prepare,
@@ -499,7 +501,7 @@ enum Step {
 /// The script that is struck at every call.
 fn script() -> Vec<Step> {
     use Step::{
-        Append, Checkpoint, DeleteRecords, Flush, Prepare, Retain, Roll, ShutDown, Truncate,
+        Abort, Append, Checkpoint, DeleteRecords, Flush, Prepare, Retain, Roll, ShutDown, Truncate,
     };
     vec![
         Append(vec![2, 1, 3]),
@@ -531,6 +533,18 @@ fn script() -> Vec<Step> {
         Append(vec![2, 2, 7]),
         Truncate(30),
         Append(vec![2]),
+        // The entry of an abort is in a file that only a flush of sealed segments brings to the
+        // disk, and then in one whose name only a flush of everything does.
+        Abort,
+        Roll,
+        Flush(FlushScope::Sealed),
+        Checkpoint,
+        Append(vec![1]),
+        Flush(FlushScope::All),
+        Abort,
+        Flush(FlushScope::All),
+        Checkpoint,
+        Append(vec![1]),
         ShutDown,
     ]
 }
@@ -563,6 +577,7 @@ fn tell(disk: &Arc<dyn Disk>, root: &Path, story: &mut Story, script: &[Step]) -
         for step in steps {
             match step {
                 Step::Append(sizes) => run.append(sizes)?,
+                Step::Abort => run.append(run.story.sizes_to_abort())?,
                 Step::Flush(scope) => run.flush(*scope)?,
                 Step::Checkpoint => run.checkpoint()?,
                 Step::Prepare => run.log.prepare_next_segment()?,

@@ -16,7 +16,7 @@
 //!   is told of a transaction and never meets its marker skips all that the producer wrote since;
 //! - it is there before a reader sees the marker ([`Log::note_aborted`]);
 //! - below the recovery point the files have all entries (`flush.rs`); above it a start makes them
-//!   anew from the batches ([`Rebuild`]);
+//!   anew from the batches ([`Rebuild`], `aborted/rebuild.rs`);
 //! - a file is checked when it is mapped, and one with nonsense in it is made anew
 //!   ([`LogView::aborted_index`]); it is only ever appended to or replaced, never shortened.
 //!
@@ -37,6 +37,10 @@ use super::snapshots::{self, Replay};
 use super::view::{FileRange, LogView};
 use crate::log_directory::Slot;
 use crate::{StorageError, atomic_file};
+
+mod rebuild;
+
+pub(super) use rebuild::Rebuild;
 
 /// What bytes that are no entry are read as: it follows no entry, and no reader is told of it.
 const NONSENSE: AbortedTxn = AbortedTxn {
@@ -314,116 +318,4 @@ pub(super) fn reopen(
         Some(view) => IndexWriter::reopen(Arc::clone(disk), path, file, view).map(Some),
         None => Ok(None),
     }
-}
-
-/// The indexes of the segments that were scanned after an unclean end.
-pub(super) struct Rebuild {
-    /// Segments with an index file, and its entries that stay.
-    kept: Vec<(usize, Kept)>,
-    /// From here on the batches tell what was aborted.
-    from: Offset,
-}
-
-struct Kept {
-    entries: Vec<AbortedTxn>,
-    /// Whether the file has others too.
-    is_shortened: bool,
-}
-
-impl Rebuild {
-    /// Looks at the files of the segments from `first` on. Entries from `recovery_point` on are not
-    /// believed; the first marker there is at `first_marker`.
-    pub(super) fn begin(
-        view: &LogView,
-        first: usize,
-        recovery_point: Offset,
-        first_marker: Option<Offset>,
-    ) -> Result<Self, StorageError> {
-        let mut kept = Vec::new();
-        let mut from = first_marker.unwrap_or(view.log_end_offset);
-        for number in first..=view.sealed.len() {
-            let base_offset = view.base_offset(number);
-            let path = view.home.file(base_offset, FileKind::TxnIndex);
-            let Some(content) = atomic_file::read(&**view.home.disk(), &path)? else {
-                continue;
-            };
-            let end_offset = view.end_offset(number);
-            let good = all_entries(&content, base_offset, end_offset);
-            if good.is_none() {
-                tracing::warn!(path = %path.display(), "rebuilding a corrupt transaction index");
-                from = from.min(base_offset);
-            }
-            let mut entries = good.unwrap_or_default();
-            entries.retain(|txn| txn.last_offset < recovery_point);
-            let is_shortened = entries.len() * ABORTED_TXN_BYTES < content.len();
-            kept.push((
-                number,
-                Kept {
-                    entries,
-                    is_shortened,
-                },
-            ));
-        }
-        Ok(Self { kept, from })
-    }
-
-    /// From where on the batches are to be asked.
-    pub(super) fn from(&self) -> Offset {
-        self.from
-    }
-
-    /// Writes the indexes that change. `aborted` is what the batches have told.
-    pub(super) fn finish(self, log: &mut Log, aborted: &[AbortedTxn]) -> Result<(), StorageError> {
-        let home = Arc::clone(&log.home);
-        let view = log.view();
-        let mut rest = aborted;
-        let mut kept = self.kept.into_iter().peekable();
-        let first = kept.peek().map(|(number, _)| *number);
-        let told = rest.first().map(|txn| view.segment_number(txn.last_offset));
-        let Some(first) = first.into_iter().chain(told).min() else {
-            return Ok(());
-        };
-        for number in first..=view.sealed.len() {
-            let (base_offset, end_offset) = (view.base_offset(number), view.end_offset(number));
-            let of_file = kept.next_if(|(of, _)| *of == number).map(|(_, kept)| kept);
-            let count = rest.partition_point(|txn| txn.last_offset < end_offset);
-            let (told, behind) = rest.split_at(count);
-            rest = behind;
-            let is_there = of_file.is_some();
-            let is_shortened = of_file.as_ref().is_some_and(|kept| kept.is_shortened);
-            let mut entries = of_file.map(|kept| kept.entries).unwrap_or_default();
-            entries.retain(|txn| txn.last_offset < self.from);
-            entries.extend_from_slice(told);
-            if is_shortened || !told.is_empty() {
-                replace(&home, base_offset, &entries)?;
-            }
-            if let Some(segment) = log.sealed.get(number)
-                && (is_there || !told.is_empty())
-            {
-                segment.mark_aborted();
-                log.has_aborted = true;
-            }
-        }
-        let (base_offset, end) = (log.active.base_offset, log.log_end_offset);
-        let reopened = reopen(&home, base_offset, end)?;
-        let path = home.file(base_offset, FileKind::TxnIndex);
-        log.active.aborted = reopened
-            .ok_or_else(|| StorageError::corrupt(&path, 0, "the index changes while it is made"))?;
-        Ok(())
-    }
-}
-
-/// The entries of a file; `None` if there is nonsense among them.
-fn all_entries(content: &[u8], base_offset: Offset, end_offset: Offset) -> Option<Vec<AbortedTxn>> {
-    let mut entries: Vec<AbortedTxn> = Vec::new();
-    for entry in AbortedTxn::decode_all(content) {
-        let entry = entry.ok()?;
-        let in_segment = (base_offset..end_offset).contains(&entry.last_offset);
-        if !in_segment || entries.last().is_some_and(|last| !entry.follows(*last)) {
-            return None;
-        }
-        entries.push(entry);
-    }
-    let is_whole = content.len().is_multiple_of(ABORTED_TXN_BYTES);
-    is_whole.then_some(entries)
 }

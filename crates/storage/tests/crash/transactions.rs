@@ -24,6 +24,16 @@ impl Story {
         self.batches.iter().filter_map(&mut replay).collect()
     }
 
+    /// Batches of so many records, the last one of a transaction, which [`Story::next_marker`] then
+    /// aborts.
+    pub(super) fn sizes_to_abort(&self) -> &'static [i64] {
+        match self.end() % 3 {
+            0 => &[2, 2],
+            1 => &[1, 1],
+            _ => &[1],
+        }
+    }
+
     /// The end of the producer's transaction, if it is in one.
     pub(super) fn next_marker(&mut self, number: i64) -> Option<Appended> {
         let base = self.end();

@@ -523,6 +523,44 @@ fn a_damaged_index_is_made_anew() {
     }
 }
 
+/// It may be as large as its segment lets it: it is looked at, and copied, piece by piece.
+#[test]
+fn an_index_of_many_entries_stays_up_to_the_recovery_point_and_is_made_anew_behind_it() {
+    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+    const ENTRIES: usize = 4_500;
+    let mut world = World::new(LogConfig::default());
+    let abort = |world: &mut World, count| {
+        for _ in 0..count {
+            world.write(Kind::Data(7), 1);
+            world.write(Kind::End(7, TxnResult::Abort), 1);
+        }
+    };
+    abort(&mut world, ENTRIES);
+    world.checkpoint();
+    abort(&mut world, 300);
+    world.log().flush(Millis(1)).unwrap();
+    let path = world.fixture.path("00000000000000000000.txnindex");
+    let whole = std::fs::read(&path).unwrap();
+    assert_eq!(whole.len(), (ENTRIES + 300) * ABORTED_TXN_BYTES);
+    let entry = |number: usize| number * ABORTED_TXN_BYTES..(number + 1) * ABORTED_TXN_BYTES;
+    let damages: [Damage<'_>; 5] = [
+        &|_| {},
+        &|content| content.truncate(entry(ENTRIES).start),
+        &|content| content[entry(ENTRIES + 1)].fill(0),
+        &|content| content[entry(3_000)].fill(0),
+        // The last entry of a piece once more, as the first one of the next.
+        &|content| content.copy_within(entry(2_047), entry(2_048).start),
+    ];
+    for damage in damages {
+        world.log = None;
+        let mut content = whole.clone();
+        damage(&mut content);
+        std::fs::write(&path, content).unwrap();
+        world.reopen();
+        assert!(std::fs::read(&path).unwrap() == whole);
+    }
+}
+
 /// The records of an open transaction were deleted, and its segment was removed by the next start.
 #[test]
 fn an_open_transaction_without_records_is_still_known() {
