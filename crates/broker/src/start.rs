@@ -29,7 +29,7 @@ use skein_quorum::{Controller, QuorumError, QuorumOptions};
 use skein_storage::{
     CacheLimits, LogDirectory, MetaProperties, Reserve, StorageError, create_directory,
 };
-use skein_types::{BrokerEpoch, ErrorCode, Uuid};
+use skein_types::{BrokerEpoch, ClusterId, ErrorCode, Uuid};
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -206,7 +206,7 @@ impl Broker {
 
     /// The cluster's id.
     #[must_use]
-    pub fn cluster_id(&self) -> Uuid {
+    pub fn cluster_id(&self) -> ClusterId {
         self.shared.controller.cluster_id()
     }
 

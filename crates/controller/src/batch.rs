@@ -221,7 +221,7 @@ mod tests {
         let found = |byte| {
             let features = vec![("metadata.version".to_owned(), 1)];
             Request::FoundCluster(FoundCluster {
-                cluster_id: Uuid([byte; 16]),
+                cluster_id: Uuid([byte; 16]).into(),
                 features,
                 records: vec![Record::Topic {
                     id: Uuid([9; 16]),
@@ -231,7 +231,7 @@ mod tests {
         };
         let first = world.grant(found(1));
         assert_eq!(world.grant(found(2)), first);
-        assert_eq!(world.image.cluster_id(), Some(Uuid([1; 16])));
+        assert_eq!(world.image.cluster_id(), Some(Uuid([1; 16]).into()));
         assert_eq!(world.image.feature("metadata.version"), 1);
         assert!(world.image.topic_by_name("t").is_some());
     }

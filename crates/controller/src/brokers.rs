@@ -22,7 +22,7 @@
 //! `ClusterControlManager`.
 
 use skein_metadata::{Broker, Endpoint, Image, Record};
-use skein_types::{BrokerEpoch, BrokerId, ErrorCode, Uuid};
+use skein_types::{BrokerEpoch, BrokerId, ClusterId, ErrorCode, Uuid};
 
 use crate::batch::{Context, Decision, effective_config};
 use crate::election::{Change, Departure, change_partitions};
@@ -48,7 +48,7 @@ pub struct RegisterBroker {
     /// `node.id`; `None` lets the controller choose.
     pub broker_id: Option<BrokerId>,
     /// The cluster that it believes to be in.
-    pub cluster_id: Option<Uuid>,
+    pub cluster_id: Option<ClusterId>,
     /// Drawn at the start of the process.
     pub incarnation: Uuid,
     /// Raft id of its `metadata.log.dir`.

@@ -8,7 +8,7 @@
 //! Source: the requests of KIP-631 and of Kafka's admin protocol.
 
 use skein_metadata::Record;
-use skein_types::{ErrorCode, Uuid};
+use skein_types::{ClusterId, ErrorCode};
 
 use crate::{
     AllocateProducerIds, AlterConfigs, AlterConfigsResult, BrokerRegistered, CreatePartitions,
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundCluster {
     /// Its id.
-    pub cluster_id: Uuid,
+    pub cluster_id: ClusterId,
     /// Levels of its features.
     pub features: Vec<(String, i16)>,
     /// What else there is from the first moment on: what another system's directory held.
@@ -80,7 +80,7 @@ macro_rules! requests {
 
 requests! {
     /// Founds the cluster; answered with its id, also if it is founded already.
-    FoundCluster -> Uuid;
+    FoundCluster -> ClusterId;
     /// Registers a process of a broker.
     RegisterBroker -> BrokerRegistered;
     /// Keeps a broker's session; fences, unfences or stops it.

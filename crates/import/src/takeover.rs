@@ -32,7 +32,7 @@ use skein_env::{Disk, Env, LockGuard};
 use skein_quorum::{Controller, FoundingImage, QuorumOptions};
 use skein_storage::inspect::{has_clean_shutdown, read_small_file};
 use skein_storage::{META_PROPERTIES, MetaProperties, StorageError, lock_directory};
-use skein_types::Uuid;
+use skein_types::{ClusterId, ParseClusterIdError, Uuid};
 
 use crate::decide::{self, Choice, Node, Plan};
 use crate::metadata_log::{self, MetadataLog};
@@ -78,7 +78,7 @@ pub struct Imported {
     /// What became of the directory.
     pub outcome: Outcome,
     /// Kafka's cluster id, which stays.
-    pub cluster_id: Uuid,
+    pub cluster_id: ClusterId,
     /// Kafka's node id, which stays.
     pub node_id: i32,
     /// Whether Kafka had stopped in order.
@@ -103,7 +103,7 @@ enum Found {
 
 /// Whose directory it is, and the lock on it.
 struct Owner {
-    cluster_id: Uuid,
+    cluster_id: ClusterId,
     node_id: i32,
     _lock: Box<dyn LockGuard>,
 }
@@ -310,7 +310,7 @@ fn notes(log: &MetadataLog, was_clean: bool) -> Vec<Finding> {
 
 /// What `meta.properties` must say.
 struct Meta {
-    cluster_id: Uuid,
+    cluster_id: ClusterId,
     node_id: i32,
     directory_id: Option<Uuid>,
 }
@@ -338,15 +338,10 @@ fn read_meta_properties(disk: &dyn Disk, directory: &Path) -> Result<Meta, Impor
         let what = "it names no cluster.id, or no node.id".to_owned();
         return Err(unfit(what, "restore it from a backup"));
     };
-    let cluster_id = cluster.parse::<Uuid>().ok();
-    let Some(cluster_id) = cluster_id.filter(|id| id.to_string() == *cluster) else {
-        let what = format!(
-            "cluster.id {cluster} is not the text of 16 bytes in URL-safe base64, and Skein keeps \
-             no other"
-        );
+    let cluster_id = cluster.parse().map_err(|error: ParseClusterIdError| {
         let remedy = "this directory cannot be taken over; copy the topics with a client";
-        return Err(unfit(what, remedy));
-    };
+        unfit(format!("cluster.id {cluster:?}: {error}"), remedy)
+    })?;
     Ok(Meta {
         cluster_id,
         node_id: node_id.get(),

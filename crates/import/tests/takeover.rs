@@ -172,8 +172,8 @@ fn what_is_no_directory_of_kafka_is_left_alone() {
     );
     let zookeeper = b"version=0\nbroker.id=1\ncluster.id=x\n";
     expect(&|disk| write(disk, &meta, zookeeper), "ZooKeeper");
-    let short = b"version=1\nnode.id=1\ncluster.id=mine\n";
-    expect(&|disk| write(disk, &meta, short), "cluster.id mine");
+    let odd = b"version=1\nnode.id=1\ncluster.id=two words\n";
+    expect(&|disk| write(disk, &meta, odd), "visible ASCII characters");
     let newer = b"version=2\nnode.id=1\n";
     expect(&|disk| write(disk, &meta, newer), "version 2 is newer");
     let log = directory().join("__cluster_metadata-0");

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, Vector};
 use skein_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId, TopicId,
-    TopicName, Uuid,
+    BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId,
+    TopicId, TopicName, Uuid,
 };
 
 use crate::{ConfigResource, LogId};
@@ -30,7 +30,7 @@ use crate::{ConfigResource, LogId};
 /// All metadata of the cluster. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    pub(crate) cluster_id: Option<Uuid>,
+    pub(crate) cluster_id: Option<ClusterId>,
     pub(crate) features: OrdMap<String, i16>,
     pub(crate) brokers: OrdMap<BrokerId, Arc<Broker>>,
     pub(crate) topics: OrdMap<TopicId, Arc<Topic>>,
@@ -167,7 +167,7 @@ impl Image {
 
     /// The cluster's id; `None` before the founding entry is applied.
     #[must_use]
-    pub fn cluster_id(&self) -> Option<Uuid> {
+    pub fn cluster_id(&self) -> Option<ClusterId> {
         self.cluster_id
     }
 

@@ -18,7 +18,9 @@
 
 use std::fmt;
 
-use skein_types::{BrokerEpoch, BrokerId, PartitionIndex, ProducerId, TopicId, TopicName, Uuid};
+use skein_types::{
+    BrokerEpoch, BrokerId, ClusterId, PartitionIndex, ProducerId, TopicId, TopicName,
+};
 
 use crate::envelope::{self, EnvelopeError};
 use crate::{Broker, Partition};
@@ -34,7 +36,7 @@ pub enum Record {
     /// The cluster is founded.
     Cluster {
         /// Its id, for ever.
-        cluster_id: Uuid,
+        cluster_id: ClusterId,
     },
     /// A feature has a level for the whole cluster; 0 takes it away.
     Feature {

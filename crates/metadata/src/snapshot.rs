@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!  envelope(type 101: what no record says, number of records)
-//!  envelope(record) ...   features by name, brokers by id, topics by id with their partitions,
+//!  envelope(record) ...   a cluster id that is not the text of 16 bytes, features by name,
+//!                         brokers by id, topics by id with their partitions,
 //!                         configurations by resource and key
 //!  envelope(type 102: number of records)
 //! ```
@@ -67,7 +68,7 @@ pub enum SnapshotError {
 pub fn encode_snapshot(image: &Image) -> Result<Vec<u8>, EnvelopeError> {
     let records = count(image);
     let head = HeadV0 {
-        cluster_id: image.cluster_id.map(|id| id.0),
+        cluster_id: image.cluster_id.and_then(|id| id.uuid()).map(|id| id.0),
         next_broker_epoch: image.next_broker_epoch.get(),
         next_producer_id: image.next_producer_id.get(),
         last_applied: image.last_applied.map(LogIdV0::from),
@@ -104,7 +105,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Image, SnapshotError> {
     let mut reader = Reader { bytes, at: 0 };
     let head: HeadV0 = reader.next(SNAPSHOT)?;
     let mut image = Image::new();
-    image.cluster_id = head.cluster_id.map(Uuid);
+    image.cluster_id = head.cluster_id.map(|id| Uuid(id).into());
     image.next_producer_id = ProducerId(head.next_producer_id);
     image.last_applied = head.last_applied.map(LogId::from);
     image.last_decision = head.last_decision.map(LogId::from);
@@ -161,6 +162,12 @@ impl Reader<'_> {
     }
 }
 
+/// The cluster's id, if the head has no room for it.
+fn named_cluster(image: &Image) -> Option<Record> {
+    let cluster_id = image.cluster_id.filter(|id| id.uuid().is_none())?;
+    Some(Record::Cluster { cluster_id })
+}
+
 fn count(image: &Image) -> u64 {
     let partitions: usize = image
         .topics
@@ -168,8 +175,12 @@ fn count(image: &Image) -> u64 {
         .map(|topic| topic.partitions.len())
         .sum();
     let overrides: usize = image.configs.values().map(imbl::OrdMap::len).sum();
-    let records =
-        image.features.len() + image.brokers.len() + image.topics.len() + partitions + overrides;
+    let records = usize::from(named_cluster(image).is_some())
+        + image.features.len()
+        + image.brokers.len()
+        + image.topics.len()
+        + partitions
+        + overrides;
     records as u64
 }
 
@@ -177,6 +188,9 @@ fn each_record(
     image: &Image,
     emit: &mut dyn FnMut(&Record) -> Result<(), EnvelopeError>,
 ) -> Result<(), EnvelopeError> {
+    if let Some(cluster) = named_cluster(image) {
+        emit(&cluster)?;
+    }
     for (name, level) in &image.features {
         emit(&Record::Feature {
             name: name.clone(),
@@ -220,7 +234,7 @@ mod tests {
     #[test]
     fn head_and_end_v0() {
         let mut image = Image::new();
-        image.cluster_id = Some(Uuid([1; 16]));
+        image.cluster_id = Some(Uuid([1; 16]).into());
         image.last_applied = Some(LogId { term: 2, index: 4 });
         image.next_producer_id = ProducerId(1000);
         let bytes = encode_snapshot(&image).unwrap();
@@ -231,6 +245,14 @@ mod tests {
              00e8030000000000000102000000000000000400000000000000000000000000\
              000000acc15a7666000000080000000000000000000000ff7f369f"
         );
+        assert_eq!(decode_snapshot(&bytes).unwrap(), image);
+    }
+
+    #[test]
+    fn a_cluster_id_of_any_text_comes_back() {
+        let mut image = Image::new();
+        image.cluster_id = Some("MkU3OEVBNTcwNTJENDM2Qk".parse().unwrap());
+        let bytes = encode_snapshot(&image).unwrap();
         assert_eq!(decode_snapshot(&bytes).unwrap(), image);
     }
 }

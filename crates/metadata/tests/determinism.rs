@@ -75,7 +75,7 @@ fn record() -> impl Strategy<Value = Record> {
     );
     prop_oneof![
         Just(Record::Cluster {
-            cluster_id: Uuid([9; 16])
+            cluster_id: Uuid([9; 16]).into()
         }),
         ("[ab]", 0_i16..3).prop_map(|(name, level)| Record::Feature { name, level }),
         broker.prop_map(|(id, epoch, fenced, rack)| Record::Broker(Broker {

@@ -17,7 +17,7 @@ use skein_config::BrokerConfig;
 use skein_controller::{Call, FoundCluster, Refusal, Request};
 use skein_env::{Env, Lane};
 use skein_metadata::{Image, LogId, Record};
-use skein_types::{ErrorCode, Uuid};
+use skein_types::{ClusterId, ErrorCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::QuorumError;
@@ -46,7 +46,7 @@ pub struct QuorumOptions {
 #[derive(Clone, Debug)]
 pub struct FoundingImage {
     /// The cluster's id.
-    pub cluster_id: Uuid,
+    pub cluster_id: ClusterId,
     /// Raft id of the node that founds it, drawn at random: a broker among the records has it too.
     pub raft_id: u64,
     /// All there is, fit to be applied to an empty image.
@@ -82,7 +82,7 @@ struct Inner {
     env: Env,
     raft: RaftHandle,
     raft_id: u64,
-    cluster_id: Uuid,
+    cluster_id: ClusterId,
     published: Published,
     requests: mpsc::Sender<Waiting>,
     stop: watch::Sender<bool>,
@@ -178,7 +178,7 @@ impl Controller {
 
     /// The cluster's id.
     #[must_use]
-    pub fn cluster_id(&self) -> Uuid {
+    pub fn cluster_id(&self) -> ClusterId {
         self.inner.cluster_id
     }
 

@@ -21,7 +21,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use skein_env::{Disk, Rng};
 use skein_metadata::{EnvelopeError, envelope};
-use skein_types::Uuid;
+use skein_types::{ClusterId, ParseClusterIdError, Uuid};
 
 use crate::frozen::{IDENTITY, SMALL_FILE_MAX, SMALL_PAYLOAD_MAX, only_envelope};
 use crate::{QuorumError, small_file};
@@ -43,7 +43,7 @@ pub(crate) struct Identity {
 /// What the founders of a cluster agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Founding {
-    pub(crate) cluster_id: Uuid,
+    pub(crate) cluster_id: ClusterId,
     /// Raft ids and addresses of the founders.
     pub(crate) members: Vec<(u64, String)>,
 }
@@ -61,17 +61,25 @@ struct IdentityV0 {
     founding: Option<FoundingV0>,
 }
 
+/// An identity of a cluster whose id is not the text of 16 bytes, which are zeros then; those of
+/// others are written as before.
+#[derive(Serialize, Deserialize)]
+struct IdentityV1 {
+    v0: IdentityV0,
+    cluster_id: String,
+}
+
 impl Identity {
     /// A new node that founds a cluster of its own.
     pub(crate) fn found_alone(rng: &dyn Rng) -> Self {
         let raft_id = rng.next_u64().max(1);
         let mut cluster_id = [0; 16];
         rng.fill(&mut cluster_id);
-        Self::found_as(raft_id, Uuid::from_random(cluster_id))
+        Self::found_as(raft_id, Uuid::from_random(cluster_id).into())
     }
 
     /// A new node that founds this cluster.
-    pub(crate) fn found_as(raft_id: u64, cluster_id: Uuid) -> Self {
+    pub(crate) fn found_as(raft_id: u64, cluster_id: ClusterId) -> Self {
         let members = vec![(raft_id, String::new())];
         Self {
             raft_id,
@@ -118,8 +126,10 @@ impl Identity {
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>, EnvelopeError> {
+        let cluster_id = self.founding.as_ref().map(|founding| founding.cluster_id);
+        let uuid = cluster_id.and_then(|id| id.uuid());
         let founding = self.founding.as_ref().map(|founding| FoundingV0 {
-            cluster_id: founding.cluster_id.0,
+            cluster_id: uuid.unwrap_or_default().0,
             members: founding.members.clone(),
         });
         let frozen = IdentityV0 {
@@ -128,18 +138,31 @@ impl Identity {
             founding,
         };
         let mut bytes = Vec::new();
-        envelope::write(IDENTITY, 0, &frozen, SMALL_PAYLOAD_MAX, &mut bytes)?;
+        match cluster_id.filter(|_| uuid.is_none()) {
+            None => envelope::write(IDENTITY, 0, &frozen, SMALL_PAYLOAD_MAX, &mut bytes)?,
+            Some(id) => {
+                let (v0, cluster_id) = (frozen, id.to_string());
+                let frozen = IdentityV1 { v0, cluster_id };
+                envelope::write(IDENTITY, 1, &frozen, SMALL_PAYLOAD_MAX, &mut bytes)?;
+            }
+        }
         Ok(bytes)
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, EnvelopeError> {
         let envelope = only_envelope(bytes)?;
-        let frozen: IdentityV0 = match (envelope.kind, envelope.version) {
-            (IDENTITY, 0) => envelope.decode()?,
+        let (frozen, named) = match (envelope.kind, envelope.version) {
+            (IDENTITY, 0) => (envelope.decode::<IdentityV0>()?, None),
+            (IDENTITY, 1) => {
+                let IdentityV1 { v0, cluster_id } = envelope.decode()?;
+                let named: Result<ClusterId, ParseClusterIdError> = cluster_id.parse();
+                let named = named.map_err(|error| envelope.malformed(error.to_string()))?;
+                (v0, Some(named))
+            }
             _ => return Err(envelope.unknown()),
         };
         let founding = frozen.founding.map(|founding| Founding {
-            cluster_id: Uuid(founding.cluster_id),
+            cluster_id: named.unwrap_or_else(|| Uuid(founding.cluster_id).into()),
             members: founding.members,
         });
         Ok(Self {
@@ -160,7 +183,7 @@ mod tests {
             raft_id: 7,
             initialised: true,
             founding: Some(Founding {
-                cluster_id: Uuid([1; 16]),
+                cluster_id: Uuid([1; 16]).into(),
                 members: vec![(7, "a:1".into())],
             }),
         };
@@ -170,6 +193,23 @@ mod tests {
          0700000000000000010101010101010101010101010101010101010000000000 \
          000007000000000000000300000000000000613a31 \
          595ce8e1"
+            .split_whitespace()
+            .collect();
+        assert_eq!(hex, golden);
+        assert_eq!(Identity::from_bytes(&bytes).unwrap(), identity);
+    }
+
+    #[test]
+    fn identity_v1() {
+        let cluster_id = "MkU3OEVBNTcwNTJENDM2Qk".parse().unwrap();
+        let identity = Identity::found_as(7, cluster_id);
+        let bytes = identity.to_bytes().unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let golden: String = "cd00010050000000 \
+         07000000000000000001000000000000000000000000000000000100000000000000 \
+         07000000000000000000000000000000 \
+         16000000000000004d6b55334f4556424e5463774e544a454e444d32516b \
+         193d47f8"
             .split_whitespace()
             .collect();
         assert_eq!(hex, golden);

@@ -15,7 +15,9 @@ use skein_controller::{
 use skein_env::sim::{Fault, SimWorld};
 use skein_metadata::{Endpoint, Image, Record, encode_snapshot};
 use skein_quorum::{Controller, FoundingImage, QuorumError, QuorumOptions, Refusal};
-use skein_types::{BrokerEpoch, BrokerId, ErrorCode, ProducerId, TopicId, TopicName, Uuid};
+use skein_types::{
+    BrokerEpoch, BrokerId, ClusterId, ErrorCode, ProducerId, TopicId, TopicName, Uuid,
+};
 
 fn options(directory: &Path) -> QuorumOptions {
     QuorumOptions {
@@ -113,7 +115,7 @@ fn an_empty_directory_becomes_a_cluster_and_stays_it() {
 fn a_cluster_may_begin_with_what_another_system_had() {
     let world = SimWorld::new(1);
     world.block_on(async {
-        let (cluster_id, raft_id) = (Uuid([3; 16]), 77);
+        let (cluster_id, raft_id) = (Uuid([3; 16]).into(), 77);
         let image = FoundingImage {
             cluster_id,
             raft_id,
@@ -316,9 +318,9 @@ fn a_snapshot_that_does_not_fit_waits_for_room_and_nothing_else_does() {
 
 /// Forms, registers, creates topics, restarts; stops early where the process dies. Gives the names
 /// of the topics whose creation was acknowledged, and the cluster's id if it was.
-async fn life(world: &SimWorld, names: &[&str]) -> (Option<Uuid>, Vec<String>) {
+async fn life(world: &SimWorld, names: &[&str]) -> (Option<ClusterId>, Vec<String>) {
     let mut acknowledged = Vec::new();
-    let Ok(Ok(controller)) = alive(world, start(world)).await else {
+    let Ok(Ok(controller)) = Box::pin(alive(world, start(world))).await else {
         return (None, acknowledged);
     };
     let cluster_id = Some(controller.cluster_id());

@@ -8,6 +8,7 @@
 //!
 //! Source: the Kafka protocol guide; `org.apache.kafka.common.protocol.Errors` for the codes.
 
+mod cluster_id;
 mod error_code;
 mod ids;
 #[cfg(feature = "mutations")]
@@ -15,6 +16,7 @@ pub mod mutation;
 mod step;
 mod topic;
 
+pub use cluster_id::{ClusterId, ParseClusterIdError};
 pub use error_code::ErrorCode;
 pub use ids::{
     BrokerEpoch, BrokerId, LeaderEpoch, Millis, Offset, PartitionEpoch, PartitionIndex,

@@ -17,8 +17,9 @@ const FORMAT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const STORAGE_TOOL: &str = "kafka.tools.StorageTool";
 /// What `kafka-server-start.sh` runs.
 pub(crate) const BROKER: &str = "kafka.Kafka";
-/// Any 16 bytes in URL-safe base64.
-pub(crate) const CLUSTER_ID: &str = "c2tlaW4tdGVzdHMtMDAwMQ";
+/// Of the Compose files that everybody copies. It looks like 16 bytes in base64, and is not the
+/// text that encoding them would give: for Kafka it is a text.
+pub(crate) const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
 
 /// As in Kafka's own file: without one there is no logger but the root.
 const LOGGERS: &str = "\

@@ -139,7 +139,7 @@ mod tests {
 
     fn image() -> Image {
         let mut image = Image::new();
-        let cluster_id = Uuid([2; 16]);
+        let cluster_id = Uuid([2; 16]).into();
         let brokers = [
             broker(1, &["IN"], false),
             broker(2, &["IN", "OUT"], false),

@@ -101,11 +101,11 @@ fn an_id_is_kept_by_disk_then_by_address_else_the_lowest_free() {
 fn malformed_and_foreign_registrations_are_refused() {
     let mut world = World::of_brokers(1);
     world.apply_records(vec![Record::Cluster {
-        cluster_id: Uuid([1; 16]),
+        cluster_id: Uuid([1; 16]).into(),
     }]);
     let refuse = |world: &mut World, request| world.refuse(Request::RegisterBroker(request));
     let mut request = process(1, 9, 9);
-    request.cluster_id = Some(Uuid([2; 16]));
+    request.cluster_id = Some(Uuid([2; 16]).into());
     assert_eq!(
         refuse(&mut world, request),
         ErrorCode::InconsistentClusterId

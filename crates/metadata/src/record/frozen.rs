@@ -11,7 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 use skein_types::{
-    BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId, TopicName, Uuid,
+    BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, ParseClusterIdError, PartitionEpoch,
+    PartitionIndex, ProducerId, TopicName, Uuid,
 };
 
 use super::{ConfigResource, RECORD_MAX_BYTES, Record, ResourceType};
@@ -32,6 +33,12 @@ const PRODUCER_IDS: u16 = 10;
 #[derive(Serialize, Deserialize)]
 struct ClusterV0 {
     cluster_id: [u8; 16],
+}
+
+/// A cluster whose id is not the text of 16 bytes; the others are written as before.
+#[derive(Serialize, Deserialize)]
+struct ClusterV1 {
+    cluster_id: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,8 +132,11 @@ struct ProducerIdsV0 {
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
     match record {
         Record::Cluster { cluster_id } => {
-            let cluster_id = cluster_id.0;
-            put(CLUSTER, &ClusterV0 { cluster_id }, out)
+            if let Some(Uuid(cluster_id)) = cluster_id.uuid() {
+                return put(CLUSTER, &ClusterV0 { cluster_id }, out);
+            }
+            let cluster_id = cluster_id.to_string();
+            envelope::write(CLUSTER, 1, &ClusterV1 { cluster_id }, RECORD_MAX_BYTES, out)
         }
         Record::Feature { name, level } => {
             let (name, level) = (name.clone(), *level);
@@ -193,8 +203,9 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeE
 pub(super) fn decode(envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
     match (envelope.kind, envelope.version) {
         (CLUSTER, 0) => envelope.decode().map(|v: ClusterV0| Record::Cluster {
-            cluster_id: Uuid(v.cluster_id),
+            cluster_id: Uuid(v.cluster_id).into(),
         }),
+        (CLUSTER, 1) => envelope.decode::<ClusterV1>()?.into_record(envelope),
         (FEATURE, 0) => envelope.decode().map(|v: FeatureV0| Record::Feature {
             name: v.name,
             level: v.level,
@@ -256,6 +267,14 @@ pub(super) fn decode(envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
                 next_producer_id: ProducerId(v.next_producer_id),
             }),
         _ => Err(envelope.unknown()),
+    }
+}
+
+impl ClusterV1 {
+    fn into_record(self, envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
+        let cluster_id: Result<ClusterId, ParseClusterIdError> = self.cluster_id.parse();
+        let cluster_id = cluster_id.map_err(|error| envelope.malformed(error.to_string()))?;
+        Ok(Record::Cluster { cluster_id })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{Endpoint, LeaderRecoveryState};
 use proptest::prelude::*;
-use skein_types::{LeaderEpoch, PartitionEpoch};
+use skein_types::{LeaderEpoch, PartitionEpoch, Uuid};
 
 fn id(byte: u8) -> Uuid {
     Uuid([byte; 16])
@@ -33,8 +33,19 @@ fn check(record: &Record, golden: &str) {
 #[test]
 fn cluster_v0() {
     check(
-        &Record::Cluster { cluster_id: id(7) },
+        &Record::Cluster {
+            cluster_id: id(7).into(),
+        },
         "0100000010000000 07070707070707070707070707070707 7bf53a53",
+    );
+}
+
+#[test]
+fn cluster_v1() {
+    let cluster_id = "prod:1".parse().unwrap();
+    check(
+        &Record::Cluster { cluster_id },
+        "010001000e000000 060000000000000070726f643a31 31834d77",
     );
 }
 

@@ -64,9 +64,9 @@ impl MetaProperties {
 
     fn encode(&self) -> String {
         let mut text = String::from("#\n");
-        // Writing to a string cannot fail. The ids hold no character that properties must escape.
+        // Writing to a string cannot fail.
         if let Some(cluster_id) = &self.cluster_id {
-            let _ = writeln!(text, "cluster.id={cluster_id}");
+            let _ = writeln!(text, "cluster.id={}", escaped(cluster_id));
         }
         if let Some(directory_id) = self.directory_id {
             let _ = writeln!(text, "directory.id={directory_id}");
@@ -77,6 +77,31 @@ impl MetaProperties {
         let _ = writeln!(text, "version={VERSION}");
         text
     }
+}
+
+/// A value as Java writes it into a properties file.
+fn escaped(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for letter in value.chars() {
+        if matches!(letter, ':' | '=' | '#' | '!' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
+}
+
+/// The value that Java has written as `text`.
+fn unescaped(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => value.extend(letters.next()),
+            letter => value.push(letter),
+        }
+    }
+    value
 }
 
 fn parse(content: &[u8]) -> Result<MetaProperties, (usize, String)> {
@@ -95,7 +120,7 @@ fn parse(content: &[u8]) -> Result<MetaProperties, (usize, String)> {
         let value = value.trim();
         match key.trim() {
             "version" => version = Some((number, value.to_owned())),
-            "cluster.id" => meta.cluster_id = Some(value.to_owned()),
+            "cluster.id" => meta.cluster_id = Some(unescaped(value)),
             "node.id" | "broker.id" => {
                 let id = value.parse().map_err(|_| garbage("the id is no number"))?;
                 meta.node_id = Some(BrokerId(id));
@@ -132,6 +157,9 @@ mod tests {
         assert_eq!(meta.node_id, Some(BrokerId(3)));
         assert_eq!(meta.cluster_id.as_deref(), Some("abc"));
         assert_eq!(parse(meta.encode().as_bytes()), Ok(meta));
+        let odd = parse(b"cluster.id=a\\:b\\=c\\\\d\nnode.id=1\nversion=1\n").unwrap();
+        assert_eq!(odd.cluster_id.as_deref(), Some("a:b=c\\d"));
+        assert_eq!(parse(odd.encode().as_bytes()), Ok(odd));
         let old = parse(b"version=0\nbroker.id=7\ncluster.id=x").unwrap();
         assert_eq!(old.node_id, Some(BrokerId(7)));
     }
