@@ -7,8 +7,8 @@
 //! - one trait call is one system call where the kernel has one for it, and allocates nothing on
 //!   the way of records (read, write, send file, append);
 //! - [`Lane::Control`](crate::Lane::Control) has a thread that no other task runs on;
-//! - unsafe code of the product stands in `real/disk.rs` (reading a map) and `real/net.rs`
-//!   (borrowing a descriptor), nowhere else in the workspace.
+//! - unsafe code of the product stands in `real/disk.rs` (reading a map), `real/net.rs` (borrowing
+//!   a descriptor) and `real/courtesy.rs` (a thread's policy), nowhere else in the workspace.
 //!
 //! Source: Linux manual pages, section 2.
 
@@ -27,6 +27,8 @@ use tokio::sync::oneshot;
 
 use crate::{Clock, Env, NoLoggers, Rng};
 
+mod background;
+mod courtesy;
 mod disk;
 mod io_pool;
 mod net;

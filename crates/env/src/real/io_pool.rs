@@ -25,25 +25,10 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-type Work = Box<dyn FnOnce() + Send>;
+use super::courtesy::Courtesy;
+
+pub(super) type Work = Box<dyn FnOnce() + Send>;
 type Outcome = Result<(), Box<dyn Any + Send>>;
-
-/// How willingly a thread gives way to others: the system's nice value, 0 to 19.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Niceness(pub(crate) i32);
-
-impl Niceness {
-    /// As willingly as the thread that starts it.
-    pub(crate) const NONE: Self = Self(0);
-
-    /// Takes effect on the calling thread, for good: the way back needs a privilege.
-    fn take_effect(self) {
-        if self != Self::NONE {
-            // Only a hint: where it is refused, the thread is as all others.
-            let _ = rustix::process::setpriority_process(None, self.0);
-        }
-    }
-}
 
 /// The pool; dropped, it ends its threads after what is queued.
 pub(crate) struct IoPool {
@@ -57,7 +42,7 @@ impl IoPool {
         name: &str,
         threads: usize,
         queue_max: usize,
-        niceness: Niceness,
+        courtesy: Courtesy,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let pool = Self {
@@ -70,7 +55,7 @@ impl IoPool {
             let started = thread::Builder::new()
                 .name(format!("skein-{name}-{number}"))
                 .spawn(move || {
-                    niceness.take_effect();
+                    courtesy.take_effect();
                     shared.run_jobs();
                 });
             if let Err(error) = started {

@@ -5,7 +5,7 @@
 //! Invariant: neither a task nor blocking work of the control lane ever runs on a thread of another
 //! lane, or waits for one.
 //!
-//! Source: `proc_pid_stat(5)` for a thread's state; `sched(7)` for what a nice value does.
+//! Source: `proc_pid_stat(5)` for a thread's state.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,9 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::real::io_pool::{IoPool, Niceness};
+use crate::real::background::BackgroundPool;
+use crate::real::courtesy::Courtesy;
+use crate::real::io_pool::IoPool;
 use crate::{BoxFuture, Lane, Spawn, TaskHandle, ThreadNumber};
 
 /// Jobs that wait for a thread of a pool before [`Spawn::offload`] makes its callers wait, for each
@@ -25,13 +27,8 @@ const QUEUED_JOBS_PER_IO_THREAD: usize = 64;
 /// takes longer, another.
 const CONTROL_IO_THREADS: usize = 2;
 
-/// Threads for blocking work of the background lane.
-const BACKGROUND_IO_THREADS: usize = 2;
-
-/// How nice they are: beside a thread that always wants to run they get a tenth of a processor, and
-/// a thread that wakes up takes the processor from them at once. Not the nicest: a node that is
-/// busy for days must be compacted all the same.
-const BACKGROUND_NICENESS: Niceness = Niceness(10);
+/// Jobs of the background lane that wait for a thread.
+const QUEUED_BACKGROUND_JOBS: usize = 2 * QUEUED_JOBS_PER_IO_THREAD;
 
 /// Two tokio runtimes, and a pool of threads for each.
 pub struct RealSpawn {
@@ -44,28 +41,21 @@ pub struct RealSpawn {
 pub(super) struct IoPools {
     data: IoPool,
     control: IoPool,
-    background: IoPool,
+    background: BackgroundPool,
 }
 
 impl IoPools {
     /// Starts `data_threads` threads, and those of the other lanes.
     pub(super) fn new(data_threads: usize) -> io::Result<Self> {
-        let pool = |name, threads, niceness| {
-            IoPool::new(name, threads, threads * QUEUED_JOBS_PER_IO_THREAD, niceness)
+        let pool = |name, threads| {
+            let queue_max = threads * QUEUED_JOBS_PER_IO_THREAD;
+            IoPool::new(name, threads, queue_max, Courtesy::None)
         };
         Ok(Self {
-            data: pool("io", data_threads.max(1), Niceness::NONE)?,
-            control: pool("control-io", CONTROL_IO_THREADS, Niceness::NONE)?,
-            background: pool("background", BACKGROUND_IO_THREADS, BACKGROUND_NICENESS)?,
+            data: pool("io", data_threads.max(1))?,
+            control: pool("control-io", CONTROL_IO_THREADS)?,
+            background: BackgroundPool::new(QUEUED_BACKGROUND_JOBS)?,
         })
-    }
-
-    fn of(&self, lane: Lane) -> &IoPool {
-        match lane {
-            Lane::Data => &self.data,
-            Lane::Control => &self.control,
-            Lane::Background => &self.background,
-        }
     }
 
     /// Ends the threads after what is queued; says whether all of them ended before `deadline`.
@@ -112,11 +102,19 @@ impl Spawn for RealSpawn {
         name: &'static str,
         work: Box<dyn FnOnce() + Send>,
     ) -> BoxFuture<'static, ()> {
-        Box::pin(self.pools.of(lane).submit(name, work))
+        match lane {
+            Lane::Data => Box::pin(self.pools.data.submit(name, work)),
+            Lane::Control => Box::pin(self.pools.control.submit(name, work)),
+            Lane::Background => self.pools.background.submit(name, work),
+        }
     }
 
     fn queued(&self, lane: Lane) -> usize {
-        self.pools.of(lane).queued()
+        match lane {
+            Lane::Data => self.pools.data.queued(),
+            Lane::Control => self.pools.control.queued(),
+            Lane::Background => self.pools.background.queued(),
+        }
     }
 
     fn this_thread(&self) -> Option<ThreadNumber> {

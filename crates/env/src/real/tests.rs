@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rustix::process::getpriority_process;
 
-use super::io_pool::{IoPool, Niceness};
+use super::background::{Had, Hunger, parse};
+use super::courtesy::Courtesy;
+use super::io_pool::IoPool;
 use super::*;
 use crate::{Lane, ListenOptions};
 
@@ -132,14 +134,49 @@ fn background_work_gives_way_and_no_other_does() {
     assert_eq!(niceness(Lane::Data), own);
     assert_eq!(niceness(Lane::Control), own);
     assert!(niceness(Lane::Background) > own || own >= 10);
+    // SCHED_OTHER and SCHED_IDLE, as the 41st field tells them.
+    let policy = |lane| {
+        let ask = || std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let stat = world.block_on(env.offload_on(lane, "policy", ask)).unwrap();
+        let behind_name = stat.rsplit(')').next().unwrap();
+        behind_name.split_whitespace().nth(38).unwrap().to_owned()
+    };
+    assert_eq!(policy(Lane::Data), "0");
+    assert_eq!(policy(Lane::Control), "0");
+    assert_eq!(policy(Lane::Background), "5");
     drop(env);
     finish(world);
 }
 
 #[test]
+fn background_work_that_gets_no_tenth_of_a_processor_is_done_by_others_for_a_while() {
+    let millis = Duration::from_millis;
+    let had = |run, waited| Had {
+        run: millis(run),
+        waited: millis(waited),
+    };
+    let now = Instant::now();
+    let is_hungry = |from, to| {
+        let hunger = Hunger::default();
+        hunger.note(from, to, now);
+        assert!(!hunger.is_on(now + millis(10_001)), "it is tried again");
+        hunger.is_on(now + millis(9_999))
+    };
+    assert!(!is_hungry(had(0, 0), had(100, 0)));
+    assert!(!is_hungry(had(0, 0), had(20, 180)));
+    assert!(is_hungry(had(0, 0), had(20, 181)));
+    assert!(!is_hungry(had(0, 0), had(1, 99)), "too short to tell");
+    let before = had(1_000, 50_000);
+    assert!(!is_hungry(before, had(1_100, 50_100)), "it was long ago");
+    assert_eq!(parse("20000000 181000000 7\n"), Some(had(20, 181)));
+    assert_eq!(parse("20000000"), None);
+    assert_eq!(parse("a b c"), None);
+}
+
+#[test]
 fn work_beyond_the_queue_waits_and_all_of_it_runs_though_its_future_is_dropped() {
     const JOBS: usize = 40;
-    let pool = IoPool::new("test", 1, 4, Niceness::NONE).unwrap();
+    let pool = IoPool::new("test", 1, 4, Courtesy::None).unwrap();
     let gate = Arc::new(Barrier::new(2));
     let runs = Arc::new(AtomicUsize::new(0));
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
