@@ -46,6 +46,7 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("tombstone-not-replayed", Mutation::TombstoneNotReplayed),
     ("first-group-replayed", Mutation::FirstGroupReplayed),
     ("failed-append-ignored", Mutation::FailedAppendIgnored),
+    ("gaps-forgotten", Mutation::GapsForgotten),
 ];
 
 /// None.

@@ -68,6 +68,8 @@ pub enum Mutation {
     FirstGroupReplayed,
     /// A coordinator goes on when it could not write.
     FailedAppendIgnored,
+    /// What compaction has taken counts as lost once the topic is compacted no more.
+    GapsForgotten,
 }
 
 thread_local! {

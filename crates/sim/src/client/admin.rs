@@ -5,15 +5,18 @@
 //!
 //! ```text
 //!   make the first topic of each name
-//!   again and again: delete a topic, make the next of its name │ add partitions │ delete records
+//!   again and again: delete a topic, make the next of its name │ add partitions
+//!                    │ delete records │ change how a topic is compacted
 //! ```
 //!
 //! Invariants:
 //! - what is begun is brought to its end, and only then something else is begun;
 //! - a request is announced to the invariants before it is sent, its success when it is answered.
 //!
-//! Source: KIP-4, KIP-107 (DeleteRecords), KIP-195 (CreatePartitions), KIP-516 (topic ids).
+//! Source: KIP-4, KIP-107 (DeleteRecords), KIP-195 (CreatePartitions), KIP-339
+//! (IncrementalAlterConfigs), KIP-516 (topic ids).
 
+mod policies;
 mod records;
 mod topics;
 
@@ -27,6 +30,7 @@ enum Task {
     DeleteTopic,
     CreatePartitions,
     DeleteRecords,
+    ChangePolicy,
 }
 
 /// Makes every topic that has no predecessor; then works until it is told to settle.
@@ -45,6 +49,7 @@ pub(crate) async fn run(mut client: Client) {
         (plan.delete_topic, Task::DeleteTopic),
         (plan.create_partitions, Task::CreatePartitions),
         (plan.delete_records, Task::DeleteRecords),
+        (plan.change_policy, Task::ChangePolicy),
     ];
     let total: u64 = weights.iter().map(|(weight, _)| weight).sum();
     while !client.is_settling() {
@@ -59,6 +64,7 @@ pub(crate) async fn run(mut client: Client) {
             Some((_, Task::DeleteTopic)) => replace_topic(&mut client).await,
             Some((_, Task::CreatePartitions)) => grow(&mut client).await,
             Some((_, Task::DeleteRecords)) => records::delete(&mut client).await,
+            Some((_, Task::ChangePolicy)) => policies::change(&mut client).await,
             None => {}
         }
     }

@@ -62,8 +62,10 @@ pub(crate) struct Compaction {
     pub(crate) keys: u32,
     /// `delete.retention.ms`.
     pub(crate) delete_retention_ms: i64,
-    /// Whether records go by age and size, too.
+    /// Whether records go by age and size, too; at times, where the policy changes.
     pub(crate) is_deleting: bool,
+    /// Whether the policy changes in the course of the run.
+    pub(crate) is_changing: bool,
 }
 
 /// A partition, as an invariant sees it.
@@ -157,7 +159,7 @@ impl TopicPlan {
     fn draw(admin: &AdminPlan, rng: &mut SimRng) -> Self {
         let is_auto_created = rng.chance(4);
         let is_flushed = rng.chance(2) && !is_auto_created;
-        let compaction = Compaction::draw(rng).filter(|_| !is_auto_created);
+        let compaction = Compaction::draw(admin, rng).filter(|_| !is_auto_created);
         let mut retention = Retention {
             ms: rng.chance(6).then(|| pick(rng, &[500, 3_000, 20_000])),
             bytes: rng.chance(6).then(|| pick(rng, &[500, 5_000, 50_000])),
@@ -195,26 +197,38 @@ impl TopicPlan {
 
 impl Compaction {
     fn configs(self, rng: &mut SimRng) -> Vec<(&'static str, String)> {
-        let policy = match self.is_deleting {
-            true => "compact,delete",
-            false => "compact",
+        let mut configs = self.changeable(rng);
+        let retention_ms = self.delete_retention_ms.to_string();
+        configs.push(("delete.retention.ms", retention_ms));
+        configs
+    }
+
+    /// When and how it is compacted: the configurations that may change in the course of a run.
+    pub(crate) fn changeable(self, rng: &mut SimRng) -> Vec<(&'static str, String)> {
+        let policy = match (self.is_changing, self.is_deleting) {
+            (true, _) => pick(rng, &["compact", "compact,delete", "delete"]),
+            (false, true) => "compact,delete",
+            (false, false) => "compact",
         };
         let ratio = pick(rng, &["0.0", "0.01", "0.5"]);
         let (min_lag_ms, max_lag_ms) = pick(rng, &[(0, i64::MAX), (0, 700), (200, i64::MAX)]);
         vec![
             ("cleanup.policy", policy.to_owned()),
-            ("delete.retention.ms", self.delete_retention_ms.to_string()),
             ("min.cleanable.dirty.ratio", ratio.to_owned()),
             ("min.compaction.lag.ms", min_lag_ms.to_string()),
             ("max.compaction.lag.ms", max_lag_ms.to_string()),
         ]
     }
 
-    fn draw(rng: &mut SimRng) -> Option<Self> {
-        rng.chance(3).then(|| Self {
-            keys: pick(rng, &[2, 10, 40, 1_000]),
-            delete_retention_ms: pick(rng, &[0, 300, 2_000, 60_000]),
-            is_deleting: rng.chance(3),
+    fn draw(admin: &AdminPlan, rng: &mut SimRng) -> Option<Self> {
+        rng.chance(3).then(|| {
+            let is_changing = admin.change_policy > 0 && rng.chance(2);
+            Self {
+                keys: pick(rng, &[2, 10, 40, 1_000]),
+                delete_retention_ms: pick(rng, &[0, 300, 2_000, 60_000]),
+                is_deleting: is_changing || rng.chance(3),
+                is_changing,
+            }
         })
     }
 }

@@ -99,6 +99,9 @@ async fn request(
     let Some(answer) = answer else {
         return false;
     };
+    let is_changing = plan
+        .compaction
+        .is_some_and(|compaction| compaction.is_changing);
     match ErrorCode::from_code(answer.error_code) {
         ErrorCode::None => {
             let low_watermark = Offset(answer.low_watermark);
@@ -112,6 +115,8 @@ async fn request(
         }
         // The end of the log was lost meanwhile.
         ErrorCode::OffsetOutOfRange => true,
+        // Nothing is deleted where everything is only compacted; at times, that is.
+        ErrorCode::PolicyViolation if is_changing => true,
         code => {
             let event = Event::Unavailable { partition, code };
             client.witness.tell(client.actor, event);
