@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use skein_record::{BatchBuilder, BatchHeader, BatchView, Codec, Compressor, Header};
+use skein_record::{BatchBuilder, BatchHeader, BatchView, Codec, Compressor, Header, RecordSet};
 use skein_types::{Millis, Offset, ProducerEpoch, ProducerId, Sequence};
 
-use crate::event::PartitionId;
+use crate::event::{PartitionId, Stamp};
+use crate::hidden::Hidden;
 
 mod content;
 
@@ -93,6 +94,13 @@ pub(crate) enum Identified {
     Part(BatchId, Vec<u32>),
     /// A header without records.
     Empty,
+}
+
+/// What of a partition is hidden from who asked then.
+pub(crate) struct Marks<'a> {
+    pub(crate) hidden: &'a Hidden,
+    pub(crate) partition: PartitionId,
+    pub(crate) asked: Stamp,
 }
 
 /// A record with a key.
@@ -198,20 +206,27 @@ impl Batches {
         &self.facts[usize::try_from(id.0).unwrap_or(usize::MAX)]
     }
 
-    /// Which batch of `partition` these bytes are, or are left of.
+    /// Which batch of `partition` these bytes are, or are left of. One without its hidden records
+    /// is whole.
     ///
     /// # Errors
-    /// How they differ from every batch that was sent there.
+    /// How they differ from every batch that was sent there; or which record is not hidden.
     pub(crate) fn identify(
         &self,
         partition: PartitionId,
         view: &BatchView<'_>,
+        marks: &Marks<'_>,
     ) -> Result<Identified, String> {
         view.check_crc().map_err(|error| error.to_string())?;
         if let Some(id) = self.fingerprints.get(&fingerprint(view))
             && self.get(*id).partition == partition
         {
-            return Ok(Identified::Whole(*id));
+            let header = view.header();
+            let mut offsets = header.base_offset.0..header.next_offset().0;
+            return match offsets.find(|offset| marks.must_be(Offset(*offset))) {
+                Some(offset) => Err(format!("it is {id} with the hidden record {offset}")),
+                None => Ok(Identified::Whole(*id)),
+            };
         }
         let records = view
             .records(UNPACKED_MAX)
@@ -235,25 +250,52 @@ impl Batches {
             return Err(format!("nobody ever made {id}"));
         }
         self.compare_headers(partition, id, header)?;
+        let kept = self.compare_records(id, header.base_offset, &records, marks)?;
+        let batch = self.get(id);
+        match kept.len() == batch.records as usize {
+            true => Ok(Identified::Whole(id)),
+            false if batch.keys == 0 => Err(format!("it is {id} with another number of records")),
+            false => Ok(Identified::Part(id, kept)),
+        }
+    }
+
+    /// The places of the records of the batch `id` that are there, or hidden.
+    fn compare_records(
+        &self,
+        id: BatchId,
+        base_offset: Offset,
+        records: &RecordSet<'_>,
+        marks: &Marks<'_>,
+    ) -> Result<Vec<u32>, String> {
         let batch = self.get(id);
         let (mut content, mut next) = (Content::new(id, batch), 0);
         let mut kept = Vec::new();
-        for record in &records {
+        for record in records {
             let record = record.map_err(|error| error.to_string())?;
             let differs =
                 |what: &str, at: String| Err(format!("it is {id} with another {what} at {at}"));
             let index = match batch.keys {
-                0 => next,
+                // Its place is its offset's: what is missing before it must be hidden.
+                0 => u32::try_from(record.offset.0 - base_offset.0).unwrap_or(u32::MAX),
                 _ => match content::named(&record) {
                     Some((named, index)) if named == id && index >= next => index,
                     named => return differs("name", format!("{named:?} after {next}")),
                 },
             };
-            if index >= batch.records {
+            if index < next || index >= batch.records {
                 return differs("number of records", index.to_string());
             }
-            for _ in next..index {
+            if marks.must_be(record.offset) {
+                return Err(format!(
+                    "it is {id} with the hidden record {}",
+                    record.offset
+                ));
+            }
+            for skipped in next..index {
                 content.next_record();
+                if marks.may_be(base_offset, skipped) {
+                    kept.push(skipped);
+                }
             }
             let told = content.next_record();
             next = index + 1;
@@ -266,16 +308,14 @@ impl Batches {
             if record.timestamp != told.timestamp {
                 return differs("timestamp", index.to_string());
             }
-            if record.offset.0 != header.base_offset.0 + i64::from(index) {
+            if record.offset.0 != base_offset.0 + i64::from(index) {
                 return differs("offset", index.to_string());
             }
             kept.push(index);
         }
-        match kept.len() == batch.records as usize {
-            true => Ok(Identified::Whole(id)),
-            false if batch.keys == 0 => Err(format!("it is {id} with another number of records")),
-            false => Ok(Identified::Part(id, kept)),
-        }
+        let rest = next..batch.records;
+        kept.extend(rest.filter(|index| marks.may_be(base_offset, *index)));
+        Ok(kept)
     }
 
     /// Compares what a header tells with the batch `id`.
@@ -311,6 +351,17 @@ impl Batches {
     /// The timestamps of a batch's records.
     pub(crate) fn timestamps(&self, id: BatchId) -> impl Iterator<Item = Millis> + '_ {
         self.facts(id).iter().map(|record| record.timestamp)
+    }
+}
+
+impl Marks<'_> {
+    fn must_be(&self, offset: Offset) -> bool {
+        self.hidden.must_be(self.partition, offset, self.asked)
+    }
+
+    fn may_be(&self, base_offset: Offset, index: u32) -> bool {
+        let offset = Offset(base_offset.0 + i64::from(index));
+        self.hidden.may_be(self.partition, offset)
     }
 }
 

@@ -31,6 +31,7 @@ mod bit_rot;
 mod client;
 mod compacted;
 mod event;
+mod hidden;
 mod history;
 mod invariants;
 mod mutation;

@@ -47,6 +47,8 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("first-group-replayed", Mutation::FirstGroupReplayed),
     ("failed-append-ignored", Mutation::FailedAppendIgnored),
     ("gaps-forgotten", Mutation::GapsForgotten),
+    ("redacted-served", Mutation::RedactedServed),
+    ("hides-too-much", Mutation::HidesTooMuch),
 ];
 
 /// None.

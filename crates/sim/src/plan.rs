@@ -87,6 +87,8 @@ pub(crate) struct AdminPlan {
     pub(crate) delete_records: u64,
     /// Changes whether, when and how a topic is compacted.
     pub(crate) change_policy: u64,
+    /// Hides a record from its readers.
+    pub(crate) hide_record: u64,
     /// Partitions of a topic that a client makes by asking for it.
     pub(crate) num_partitions: usize,
 }
@@ -196,6 +198,7 @@ impl AdminPlan {
             create_partitions: weight(),
             delete_records: 4 * weight(),
             change_policy: 4 * weight(),
+            hide_record: 4 * weight(),
             pause_max: Duration::from_millis(pick(rng, &[50, 300, 1_000])),
             num_partitions: pick(rng, &[1, 2, 3]),
         }
@@ -203,7 +206,14 @@ impl AdminPlan {
 
     /// Whether anything is done.
     pub(crate) fn is_idle(&self) -> bool {
-        self.delete_topic + self.create_partitions + self.delete_records + self.change_policy == 0
+        let weights = [
+            self.delete_topic,
+            self.create_partitions,
+            self.delete_records,
+            self.change_policy,
+            self.hide_record,
+        ];
+        weights == [0; 5]
     }
 }
 

@@ -16,12 +16,13 @@ use parking_lot::Mutex;
 use skein_env::Clock;
 use skein_env::sim::SimClockControl;
 use skein_record::BatchView;
-use skein_types::{Millis, TopicId, TopicPartition};
+use skein_types::{Millis, Offset, TopicId, TopicPartition};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::batches::{Batch, BatchId, Batches, Identified};
+use crate::batches::{Batch, BatchId, Batches, Identified, Marks};
 use crate::event::{End, Event, PartitionId, Stamp, Subject, WriteId};
+use crate::hidden::{Candidate, Hidden};
 use crate::history::{Actor, History};
 use crate::invariants::{self, Facts, Invariant};
 use crate::plan::{Plan, Slot};
@@ -53,6 +54,7 @@ pub(crate) struct Witness {
 
 struct State {
     batches: Batches,
+    hidden: Hidden,
     invariants: Vec<Box<dyn Invariant>>,
     history: History,
     now: Stamp,
@@ -77,6 +79,7 @@ impl Witness {
     pub(crate) fn new(plan: Arc<Plan>, clock: SimClockControl, is_printed: bool) -> Self {
         let state = State {
             batches: Batches::default(),
+            hidden: Hidden::default(),
             invariants: invariants::all(&plan),
             history: History::new(is_printed),
             now: Stamp {
@@ -113,6 +116,21 @@ impl Witness {
             // An answer that is still on its way comes from the era before.
             Event::Ended(End::PowerCut) => state.now.era += 1,
             Event::Sent { batch, .. } => state.batches.note_sent(batch),
+            Event::Acked {
+                batch,
+                base_offset: Some(base_offset),
+                ..
+            } => {
+                let batch = state.batches.get(batch);
+                let plan = self.plan.partition(batch.partition);
+                if plan.is_flushed && plan.compaction.is_none() {
+                    state.hidden.add_candidate(Candidate {
+                        partition: batch.partition,
+                        base_offset,
+                        records: batch.records,
+                    });
+                }
+            }
             _ => {}
         }
         let clock = self.clock.now();
@@ -239,13 +257,42 @@ impl Witness {
         self.state.lock().batches.make(batch)
     }
 
-    /// Which batch these bytes are, or are left of.
+    /// Which batch these bytes are, or are left of; `asked` when they were asked for.
     pub(crate) fn identify(
         &self,
         partition: PartitionId,
         view: &BatchView<'_>,
+        asked: Stamp,
     ) -> Result<Identified, String> {
-        self.state.lock().batches.identify(partition, view)
+        let state = self.state.lock();
+        let marks = Marks {
+            hidden: &state.hidden,
+            partition,
+            asked,
+        };
+        state.batches.identify(partition, view, &marks)
+    }
+
+    /// Batches of which a record may be hidden.
+    pub(crate) fn may_be_hidden(&self) -> Vec<Candidate> {
+        self.state.lock().hidden.candidates()
+    }
+
+    /// How many records are hidden, or about to be.
+    pub(crate) fn hidden_count(&self) -> usize {
+        self.state.lock().hidden.count()
+    }
+
+    /// A record is about to be hidden.
+    pub(crate) fn hide(&self, partition: PartitionId, offset: Offset) {
+        self.state.lock().hidden.order(partition, offset);
+    }
+
+    /// The node has answered that a record is hidden.
+    pub(crate) fn is_hidden(&self, partition: PartitionId, offset: Offset) {
+        let mut state = self.state.lock();
+        let now = state.now;
+        state.hidden.answer(partition, offset, now);
     }
 
     /// A batch in the partition's files has a bad bit from now on.

@@ -70,6 +70,10 @@ pub enum Mutation {
     FailedAppendIgnored,
     /// What compaction has taken counts as lost once the topic is compacted no more.
     GapsForgotten,
+    /// A hidden record is sent to readers.
+    RedactedServed,
+    /// With a hidden record, the one before it is left out of what readers get.
+    HidesTooMuch,
 }
 
 thread_local! {

@@ -6,7 +6,7 @@
 //! ```text
 //!   make the first topic of each name
 //!   again and again: delete a topic, make the next of its name │ add partitions
-//!                    │ delete records │ change how a topic is compacted
+//!                    │ delete records │ change how a topic is compacted │ hide a record
 //! ```
 //!
 //! Invariants:
@@ -16,8 +16,10 @@
 //! Source: KIP-4, KIP-107 (DeleteRecords), KIP-195 (CreatePartitions), KIP-339
 //! (IncrementalAlterConfigs), KIP-516 (topic ids).
 
+mod configs;
 mod policies;
 mod records;
+mod redaction;
 mod topics;
 
 use crate::client::{Client, groups};
@@ -31,6 +33,7 @@ enum Task {
     CreatePartitions,
     DeleteRecords,
     ChangePolicy,
+    HideRecord,
 }
 
 /// Makes every topic that has no predecessor; then works until it is told to settle.
@@ -50,6 +53,7 @@ pub(crate) async fn run(mut client: Client) {
         (plan.create_partitions, Task::CreatePartitions),
         (plan.delete_records, Task::DeleteRecords),
         (plan.change_policy, Task::ChangePolicy),
+        (plan.hide_record, Task::HideRecord),
     ];
     let total: u64 = weights.iter().map(|(weight, _)| weight).sum();
     while !client.is_settling() {
@@ -65,6 +69,7 @@ pub(crate) async fn run(mut client: Client) {
             Some((_, Task::CreatePartitions)) => grow(&mut client).await,
             Some((_, Task::DeleteRecords)) => records::delete(&mut client).await,
             Some((_, Task::ChangePolicy)) => policies::change(&mut client).await,
+            Some((_, Task::HideRecord)) => redaction::hide(&mut client).await,
             None => {}
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! Invariant: a response is compared to the last byte: each batch is one that was sent, whole, at
 //! the offset that was asked for or right behind the one before it; where the topic is compacted,
-//! it may be what is left of one, and behind a gap.
+//! it may be what is left of one, and behind a gap. A hidden record is not in it (`hidden.rs`).
 //!
 //! Source: KIP-74 (at least one batch), KIP-227 (sessions), KIP-516 (topic ids).
 
@@ -251,17 +251,19 @@ impl Asked<'_> {
             kept,
             asked,
         };
-        self.tell(match self.client.witness.identify(partition, batch)? {
-            Identified::Whole(batch) => Event::Read {
-                partition,
-                base_offset,
-                batch,
-                asked,
+        self.tell(
+            match self.client.witness.identify(partition, batch, asked)? {
+                Identified::Whole(batch) => Event::Read {
+                    partition,
+                    base_offset,
+                    batch,
+                    asked,
+                },
+                Identified::Part(batch, kept) => rest(Some(batch), kept),
+                Identified::Empty if self.is_compacted() => rest(None, Vec::new()),
+                Identified::Empty => return Err("it is empty".to_owned()),
             },
-            Identified::Part(batch, kept) => rest(Some(batch), kept),
-            Identified::Empty if self.is_compacted() => rest(None, Vec::new()),
-            Identified::Empty => return Err("it is empty".to_owned()),
-        });
+        );
         Ok(())
     }
 

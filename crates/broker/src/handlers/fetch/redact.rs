@@ -29,6 +29,10 @@ use skein_config::RedactedOffsets;
 use skein_net::Part;
 use skein_record::{BatchBuf, BatchError, Codec, leave_out};
 use skein_storage::{BatchPlace, FileRange, StorageError};
+#[cfg(feature = "mutations")]
+use skein_types::Offset;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, TopicPartition};
 use smallvec::SmallVec;
 
@@ -86,6 +90,10 @@ impl Hiding {
         redacted: Arc<RedactedOffsets>,
         room: Room,
     ) -> Result<Option<Arc<Self>>, StorageError> {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::RedactedServed) {
+            return Ok(None);
+        }
         let offsets = redacted.within(range.base_offset..view.offsets.log_end_offset);
         let places = view.log.batches_with(range, offsets)?;
         if places.is_empty() {
@@ -169,7 +177,14 @@ impl Hiding {
         }
         let redacted = Arc::clone(&self.redacted);
         let read = move |batch: &BatchBuf, bound| {
-            leave_out(&batch.view(), bound, |record| redacted.has(record.offset))
+            leave_out(&batch.view(), bound, |record| {
+                #[cfg(feature = "mutations")]
+                if mutation::has(Mutation::HidesTooMuch) {
+                    return redacted.has(record.offset)
+                        || redacted.has(Offset(record.offset.0 + 1));
+                }
+                redacted.has(record.offset)
+            })
         };
         let budget = &shared.unpack_budget;
         let unpacked = unpack(&shared.env, budget, batch, UNPACKED_MAX_BYTES, read).await;
