@@ -29,8 +29,9 @@ use crate::plan::Plan;
 pub(crate) struct CommittedOffsets {
     is_flushed: bool,
     registers: BTreeMap<(GroupId, i32), Register>,
-    /// When the present life began.
+    /// When the life before the present one ended; and the last that has ended.
     life_began: u64,
+    life_ended: u64,
 }
 
 /// The offset of one partition.
@@ -65,11 +66,12 @@ impl CommittedOffsets {
             is_flushed: plan.groups.is_flushed,
             registers: BTreeMap::new(),
             life_began: 0,
+            life_ended: 0,
         }
     }
 
     fn end(&mut self, end: End, now: u64) {
-        self.life_began = now;
+        self.life_ended = now;
         for register in self.registers.values_mut() {
             register.life_ended(now);
             match end {
@@ -91,6 +93,11 @@ impl Invariant for CommittedOffsets {
         let (group, event) = match event {
             Event::Ended(end) => {
                 self.end(*end, now.told);
+                return Ok(());
+            }
+            // What is heard until now was asked in the life that has ended.
+            Event::Starting => {
+                self.life_began = self.life_ended;
                 return Ok(());
             }
             Event::Group(group, event) => (*group, event),
