@@ -49,10 +49,16 @@ impl CurrentGeneration {
         }
     }
 
-    fn end(&mut self, end: End) {
+    /// What was joined is over. Not before: until now answers of the former process were heard.
+    fn start(&mut self) {
         self.might_fail = self.may_fail;
         for group in self.groups.values_mut() {
             group.joined.clear();
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        for group in self.groups.values_mut() {
             match end {
                 End::Clean => {
                     group.synced_before_clean_stop = group.synced.last().map(|(_, known)| *known);
@@ -107,6 +113,7 @@ impl Invariant for CurrentGeneration {
             Event::WritesMayFail => (self.may_fail, self.might_fail) = (true, true),
             Event::WritesHealed => self.may_fail = false,
             Event::Ended(end) => self.end(*end),
+            Event::Starting => self.start(),
             Event::Group(group, event) => return self.group_event(*group, event, facts.now),
             _ => {}
         }
