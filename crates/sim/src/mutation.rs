@@ -46,7 +46,6 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("tombstone-not-replayed", Mutation::TombstoneNotReplayed),
     ("first-group-replayed", Mutation::FirstGroupReplayed),
     ("failed-append-ignored", Mutation::FailedAppendIgnored),
-    ("gaps-forgotten", Mutation::GapsForgotten),
     ("redacted-served", Mutation::RedactedServed),
     ("hides-too-much", Mutation::HidesTooMuch),
 ];

@@ -68,8 +68,6 @@ pub enum Mutation {
     FirstGroupReplayed,
     /// A coordinator goes on when it could not write.
     FailedAppendIgnored,
-    /// What compaction has taken counts as lost once the topic is compacted no more.
-    GapsForgotten,
     /// A hidden record is sent to readers.
     RedactedServed,
     /// With a hidden record, the one before it is left out of what readers get.

@@ -159,10 +159,6 @@ impl Run<'_> {
 
     /// From here on a missing offset is a lost record.
     fn dense_from(&self) -> Offset {
-        #[cfg(feature = "mutations")]
-        if mutation::has(Mutation::GapsForgotten) && !self.config.is_compacting {
-            return Offset::ZERO;
-        }
         if self.config.is_compacting {
             Offset(i64::MAX)
         } else {
