@@ -382,7 +382,9 @@ fn settle(
             | ErrorCode::RebalanceInProgress
             | ErrorCode::FencedInstanceId
             | ErrorCode::GroupIdNotFound
-            | ErrorCode::NonEmptyGroup => GroupEvent::Refused {
+            | ErrorCode::NonEmptyGroup
+            // Nobody can tell yet what the members of a first generation subscribe to.
+            | ErrorCode::GroupSubscribedToTopic => GroupEvent::Refused {
                 write,
                 partition,
                 code,
