@@ -32,7 +32,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skein_env::File;
-use skein_record::HEADER_BYTES;
 use skein_types::{Millis, Offset};
 
 use super::aborted;
@@ -187,7 +186,8 @@ impl Run<'_> {
         let (base_offset, _) = self.bases[before];
         let path = self.home.file(base_offset, FileKind::Log);
         let file = SegmentFile::open(&**self.home.disk(), &path)?;
-        let tail = file.end().saturating_sub(HEADER_BYTES as u64);
+        // The room may be a single byte, and a batch may end in zeros: only a walk tells them apart.
+        let tail = file.end().saturating_sub(1);
         if file.is_zero_from(tail)? {
             return Ok(before);
         }

@@ -222,23 +222,25 @@ fn a_log_that_is_closed_or_rolled_has_no_room() {
 /// the next one began, and a power cut brought the room back.
 #[test]
 fn room_that_a_power_cut_brings_back_is_no_part_of_its_segment() {
-    let fixture = fixture();
-    let mut log = fixture.log(roomy());
-    log.fill_to(30, 1, 100);
-    log.flush(Millis(1)).unwrap();
-    checkpoint(&log);
-    log.roll(Millis(1)).unwrap();
-    log.fill_to(32, 1, 100);
-    drop(log);
-    let path = fixture.path("00000000000000000000.log");
-    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    let length = file.metadata().unwrap().len();
-    file.set_len(length + 500).unwrap();
-    let opened = fixture.open(roomy());
-    assert_eq!(opened.recovery.cut, None);
-    assert_eq!(opened.log.sealed[0].end_position, length);
-    assert_eq!(offsets(&opened.log.view(), 0, 32), upto(32));
-    assert_eq!(file.metadata().unwrap().len(), length);
+    for room in [1, 25, 500] {
+        let fixture = fixture();
+        let mut log = fixture.log(roomy());
+        log.fill_to(30, 1, 100);
+        log.flush(Millis(1)).unwrap();
+        checkpoint(&log);
+        log.roll(Millis(1)).unwrap();
+        log.fill_to(32, 1, 100);
+        drop(log);
+        let path = fixture.path("00000000000000000000.log");
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length + room).unwrap();
+        let opened = fixture.open(roomy());
+        assert_eq!(opened.recovery.cut, None, "{room}");
+        assert_eq!(opened.log.sealed[0].end_position, length, "{room}");
+        assert_eq!(offsets(&opened.log.view(), 0, 32), upto(32), "{room}");
+        assert_eq!(file.metadata().unwrap().len(), length, "{room}");
+    }
 }
 
 /// As above, and the next process finds the room gone: nobody knows whether for good.
