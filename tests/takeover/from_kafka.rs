@@ -16,17 +16,19 @@ const TOPICS: [(&str, i32); 6] = [
     ("sequences", 1),
     ("__consumer_offsets", 3),
 ];
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
     // So that there is a snapshot beside the metadata log.
     ("metadata.log.max.record.bytes.between.snapshots", "2000"),
     ("offsets.topic.num.partitions", "3"),
     // A kill loses what DeleteRecords did since the last checkpoint.
     ("log.flush.start.offset.checkpoint.interval.ms", "100"),
+    // Kafka begins with the checkpoints half a minute after its start.
+    ("log.initial.task.delay.ms", "100"),
     ("log.cleaner.backoff.ms", "100"),
 ];
 
 /// Until Kafka's next checkpoint of the log starts.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(20);
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_directory_of_a_kafka_that_stopped_goes_on_as_skeins() {

@@ -71,11 +71,7 @@ fn kafka_opens(is_clean: bool) {
             "{key:?}: {now:?} after {partition:?}{}",
             kafka.log_tail()
         );
-        // A batch that compaction has emptied keeps its largest timestamp. Kafka, when it has read
-        // all anew, takes its segment for the one with the record, and looks into no other.
-        if is_clean || key.0 != "compacted" {
-            assert_eq!(now.times, partition.times, "{key:?}");
-        }
+        assert_eq!(now.times, partition.times, "{key:?}");
     }
     for complaint in ["orrupt", "Found invalid", "rebuild"] {
         let log = kafka.log();
