@@ -43,6 +43,9 @@ pub use assignor::Assignor;
 
 use membership::{Membership, Verdict};
 
+/// Shortest time after which a poll says that the program is still there.
+const TURN_MIN: Duration = Duration::from_millis(1);
+
 /// What consumers speak among one another.
 const PROTOCOL_TYPE: &str = "consumer";
 
@@ -198,10 +201,28 @@ impl GroupConsumer {
             self.commit().await?;
         }
         self.consumer.set_max_poll_records(records_max);
-        tokio::select! {
-            biased;
-            records = self.consumer.poll(timeout) => records,
-            () = self.member.wait_for_end() => Ok(Vec::new()),
+        self.poll_generation(timeout).await
+    }
+
+    /// The next records; none after `timeout`, or when the generation ends.
+    async fn poll_generation(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Vec<ConsumerRecord>, ClientError> {
+        // A program that waits here is no program that does not come back.
+        let turn = (self.options.max_poll_interval / 2).max(TURN_MIN);
+        let end = Instant::now() + timeout;
+        loop {
+            self.member.polled();
+            let left = end.saturating_duration_since(Instant::now());
+            let records = tokio::select! {
+                biased;
+                records = self.consumer.poll(left.min(turn)) => records?,
+                () = self.member.wait_for_end() => return Ok(Vec::new()),
+            };
+            if !records.is_empty() || left <= turn {
+                return Ok(records);
+            }
         }
     }
 
@@ -210,7 +231,7 @@ impl GroupConsumer {
             Verdict::Again => {}
             Verdict::Rejoin => self.member.rejoin(),
             Verdict::Anew => {
-                self.member.lose();
+                self.member.lose(code);
                 self.give_up(&self.owned.clone());
             }
             Verdict::Final => {
@@ -222,8 +243,11 @@ impl GroupConsumer {
     }
 
     async fn join(&mut self) -> Result<(), ClientError> {
-        // While it may still: others go on behind it.
-        self.commit().await?;
+        // While it may still: others go on behind it. Where it cannot, as for a topic that is gone,
+        // the whole group would wait for this member if it did not join all the same.
+        if let Err(error) = self.commit().await {
+            tracing::warn!(%error, "not committed: the last records are read again");
+        }
         if !self.options.is_cooperative() {
             self.give_up(&self.owned.clone());
         }
@@ -323,3 +347,6 @@ impl GroupConsumer {
         self.member.leave().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

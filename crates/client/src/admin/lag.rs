@@ -193,7 +193,8 @@ impl Admin {
 }
 
 fn lag_of(position: Option<Offset>, start: Offset, end: Offset, newest: &FoundOffset) -> Lag {
-    let records = position.map(|position| u64::try_from(end.0 - position.0).unwrap_or(0));
+    let records =
+        position.map(|position| u64::try_from(end.0.saturating_sub(position.0)).unwrap_or(0));
     let known = |time: Millis| Some(time).filter(|time| *time != Millis::NONE);
     Lag {
         log_start_offset: start,

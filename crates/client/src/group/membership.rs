@@ -20,7 +20,9 @@
 //!
 //! Invariants:
 //! - one task beats for a generation, and ends with it;
-//! - an error that says that we are no member takes the member id with it, and what was read.
+//! - an error that says that we are no member takes the member id with it, and what was read; one
+//!   of the generation leaves the id: under another one the coordinator would go on waiting for it;
+//! - a static member leaves the group only by silence: it is expected back.
 //!
 //! Source: KIP-62 (poll interval), KIP-345 (static members), KIP-394 (member ids before joining),
 //! KIP-814 (`skip_assignment`); `AbstractCoordinator` of Kafka 4.1.1.
@@ -69,7 +71,7 @@ pub(super) enum Verdict {
     Again,
     /// The group shares out anew: join, as the same member.
     Rejoin,
-    /// It is no member any more: join as a new one.
+    /// What it was given is not its own any more: join with nothing.
     Anew,
     /// To be told to the program.
     Final,
@@ -166,10 +168,12 @@ impl Membership {
         self.pulse = None;
     }
 
-    /// It is no member any more.
-    pub(super) fn lose(&mut self) {
+    /// It is no member any more, or none of the generation, as `code` says.
+    pub(super) fn lose(&mut self, code: ErrorCode) {
         self.pulse = None;
-        self.member_id = Str::default();
+        if code != ErrorCode::IllegalGeneration {
+            self.member_id = Str::default();
+        }
         self.generation_id = NO_GENERATION;
     }
 
@@ -220,7 +224,7 @@ impl Membership {
                 }
                 Verdict::Rejoin => {}
                 Verdict::Anew => {
-                    self.lose();
+                    self.lose(code);
                     joined.is_lost = true;
                     owned.clear();
                 }
@@ -451,16 +455,8 @@ impl Heart {
         loop {
             tokio::time::sleep(pause).await;
             if self.polled.lock().elapsed() > self.options.max_poll_interval {
-                tracing::warn!("the program does not come back: leaving the group");
-                let Heart {
-                    coordinator,
-                    request,
-                    ..
-                } = self;
-                let timeout = self.options.session_timeout;
-                let left = leave(coordinator, &request.group_id, &request.member_id, timeout);
-                // Else the session ends.
-                let _ = left.await;
+                tracing::warn!("the program does not come back: no member any more");
+                self.stop().await;
                 return ErrorCode::UnknownMemberId;
             }
             let timeout = self.options.session_timeout;
@@ -486,6 +482,17 @@ impl Heart {
                 _ => return code,
             };
         }
+    }
+
+    /// Leaves the group, so that others go on; a static member's session has to end.
+    async fn stop(&self) {
+        if self.options.instance_id.is_some() {
+            return;
+        }
+        let (group_id, member_id) = (&self.request.group_id, &self.request.member_id);
+        let timeout = self.options.session_timeout;
+        // Else the session ends.
+        let _ = leave(&self.coordinator, group_id, member_id, timeout).await;
     }
 }
 
