@@ -3,7 +3,7 @@
 //! Input: rows and values. Output: standard output, written through a buffer.
 //!
 //! Invariant: numbers stand at the right of their column, text at the left, and `-` for a number
-//! that is not known as they do; a table has no trailing blanks.
+//! that is not known as they do; a table has no trailing blanks, and a line for each of its rows.
 
 use std::io;
 use std::io::{StdoutLock, Write};
@@ -33,7 +33,7 @@ impl Table {
 
     /// Adds a row of as many cells as there are headings.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.into_iter().map(on_one_line).collect());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -91,6 +91,15 @@ impl Table {
             writeln!(out, "{}", line.trim_end())?;
         }
         Ok(())
+    }
+}
+
+/// What others have named as they liked, fit for a line and for a terminal.
+pub(crate) fn on_one_line(text: String) -> String {
+    if text.chars().any(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text
     }
 }
 
@@ -167,6 +176,22 @@ mod tests {
             "LAG  SECONDS  NOTE",
             " 12      1.5  -",
             "  -    120.0  -",
+            "",
+        ];
+        assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
+    }
+
+    #[test]
+    fn a_row_is_one_line_and_orders_a_terminal_nothing() {
+        let mut table = Table::new(&["GROUP", "CLIENT"]);
+        table.row(vec!["two\nlines".into(), "\u{1b}[2J\u{9b}31m".into()]);
+        table.row(vec!["a \"b\" ü".into(), "-".into()]);
+        let mut out = Vec::new();
+        table.write(&mut out, 0).unwrap();
+        let lines = [
+            "GROUP       CLIENT",
+            "two\\nlines  \\u{1b}[2J\\u{9b}31m",
+            "a \"b\" ü     -",
             "",
         ];
         assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));

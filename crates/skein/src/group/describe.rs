@@ -32,21 +32,27 @@ pub(super) async fn run(
     metadata: bool,
 ) -> Result<(), Failure> {
     let admin = session.client.admin();
-    if groups.is_empty() {
+    let are_named = !groups.is_empty();
+    if !are_named {
         let all = admin.list_groups(&[], &[]).await?;
         groups = all.into_iter().map(|group| group.group_id).collect();
     }
     let mut out = output::stdout();
     let mut values = Vec::new();
-    for (index, name) in groups.iter().enumerate() {
-        let described = Described::of(session, name).await?;
+    let mut gap = "";
+    for name in &groups {
+        let described = match Described::of(session, name).await? {
+            Some(described) => described,
+            None if are_named => return Err(unknown(name)),
+            // It has gone since it was listed.
+            None => continue,
+        };
         if session.json {
             values.push(described.json());
             continue;
         }
-        if index > 0 {
-            writeln!(out)?;
-        }
+        write!(out, "{gap}")?;
+        gap = "\n";
         described.write(&mut out, metadata)?;
     }
     if session.json {
@@ -56,10 +62,14 @@ pub(super) async fn run(
 }
 
 impl Described {
-    async fn of(session: &Session, name: &str) -> Result<Self, Failure> {
+    /// `None` if there is no such group.
+    async fn of(session: &Session, name: &str) -> Result<Option<Self>, Failure> {
         let group = match find(session, name).await? {
-            Some(group) => group,
+            Some(group) => Some(group),
             None => listed(session, name).await?,
+        };
+        let Some(group) = group else {
+            return Ok(None);
         };
         let admin = session.client.admin();
         let committed = admin.committed_offsets(name).await?;
@@ -73,11 +83,11 @@ impl Described {
             let lag = lags.remove(&partition);
             (partition, lag)
         });
-        Ok(Self {
+        Ok(Some(Self {
             partitions: partitions.collect(),
             committed,
             group,
-        })
+        }))
     }
 
     fn reader(&self, partition: &TopicPartition) -> Option<&GroupMember> {
@@ -143,7 +153,8 @@ impl Described {
         };
         let broker = group.coordinator_broker.as_ref();
         let address = broker.map_or_else(String::new, |broker| format!(" ({})", broker.address));
-        let (name, state, id) = (&group.group_id, &group.state, group.coordinator);
+        let name = output::on_one_line(group.group_id.clone());
+        let (state, id) = (&group.state, group.coordinator);
         writeln!(
             out,
             "group {name}  {state}{assignor}, {members}, coordinator {id}{address}"
@@ -190,9 +201,7 @@ impl Described {
                 cell(self.reader(partition).map(|member| &member.client_id)),
             ];
             if metadata {
-                let text = committed.and_then(|offset| told(&offset.metadata));
-                // A line of a table stays one.
-                cells.push(cell(text.map(|text| text.escape_debug())));
+                cells.push(cell(committed.and_then(|offset| told(&offset.metadata))));
             }
             table.row(cells);
         }
@@ -200,19 +209,24 @@ impl Described {
     }
 }
 
-/// What the list says of a group whose protocol this client does not speak.
-async fn listed(session: &Session, name: &str) -> Result<GroupDescription, Failure> {
+fn unknown(name: &str) -> Failure {
+    let message = format!("there is no group {name}");
+    Failure::failed(message).hint("'skein group list' shows the groups.")
+}
+
+/// What the list says of a group whose protocol this client does not speak; `None` if it is not in
+/// it.
+async fn listed(session: &Session, name: &str) -> Result<Option<GroupDescription>, Failure> {
     let groups = session.client.admin().list_groups(&[], &[]).await?;
     let Some(group) = groups.into_iter().find(|group| group.group_id == name) else {
-        let message = format!("there is no group {name}");
-        return Err(Failure::failed(message).hint("'skein group list' shows the groups."));
+        return Ok(None);
     };
     let kind = &group.kind;
     notice(&format!(
         "group {name} is of type {kind}; its members are not shown"
     ));
     let cluster = session.client.cluster();
-    Ok(GroupDescription {
+    Ok(Some(GroupDescription {
         coordinator_broker: cluster.brokers.get(&group.coordinator).cloned(),
         group_id: group.group_id,
         state: group.state,
@@ -220,7 +234,7 @@ async fn listed(session: &Session, name: &str) -> Result<GroupDescription, Failu
         assignor: String::new(),
         coordinator: group.coordinator,
         members: Vec::new(),
-    })
+    }))
 }
 
 fn members_table(members: &[GroupMember]) -> Table {
