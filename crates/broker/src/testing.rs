@@ -17,8 +17,9 @@ use skein_controller::{
 };
 use skein_env::Env;
 use skein_env::sim::{DiskSpeed, SimWorld};
-use skein_net::BytesPermit;
+use skein_net::{BytesPermit, ConnectionInfo, RequestHead};
 use skein_partition::Acks;
+use skein_protocol::ApiKey;
 use skein_record::{BatchBuf, BatchBuilder, Codec};
 use skein_types::{
     ErrorCode, Millis, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId,
@@ -27,6 +28,8 @@ use skein_types::{
 use crate::Broker;
 use crate::node::Shared;
 use crate::replica::{AckResult, Replica};
+use crate::router::Context;
+use crate::session::ClientConnection;
 
 /// The simulated machine.
 pub(crate) const HOST: &str = "node";
@@ -141,6 +144,26 @@ impl Node {
             .replicas
             .by_name(topic, PartitionIndex(0))
             .await
+    }
+
+    /// Of a request of a client.
+    pub(crate) fn context(&self, api: ApiKey, version: i16) -> Context {
+        Context {
+            head: RequestHead {
+                api_key: api.code(),
+                api_version: version,
+                correlation_id: 7,
+                client_id: None,
+            },
+            connection: Arc::new(ClientConnection {
+                info: ConnectionInfo {
+                    id: 1,
+                    peer: ([127, 0, 0, 1], 1).into(),
+                    listener: Arc::from("PLAINTEXT"),
+                },
+                metrics: Arc::clone(&self.shared().metrics),
+            }),
+        }
     }
 
     /// Appends to partition 0 and waits for the answer.

@@ -13,7 +13,7 @@
 //! one another.
 //!
 //! Invariants:
-//! - what is being unpacked at one time, by the cleaner's tasks too, is at most
+//! - what is being unpacked at one time, by the cleaner's tasks and by lookups too, is at most
 //!   [`UNPACKED_IN_FLIGHT_MAX_BYTES`]; a buffer that grows, and records that are packed anew, take
 //!   about as much beside it for a moment;
 //! - a batch waits for memory while it holds none, and who holds some waits for no other permit: no

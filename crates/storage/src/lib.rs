@@ -30,8 +30,8 @@ pub use log::{
     APPEND_MAX_BYTES, Appended, BatchPlace, CallHelper, CleanedSegment, Compaction,
     CompactionBudget, CompactionError, CompactionSettings, CompactionSource, CompactionStats,
     CompactionStep, Completion, Cut, DeletedSegment, Dirty, FileRange, FlushHelper, FlushPlan,
-    FlushScope, Flushed, FoundRecord, Log, LogView, OpenedLog, ReadError, Recovery, Swapped,
-    TimestampOffset, Truncated, Unread, inspect,
+    FlushScope, Flushed, FoundRecord, LOOKUP_UNPACKED_MAX_BYTES, Log, LogView, OpenedLog,
+    ReadError, Recovery, Swapped, TimestampOffset, Truncated, Unread, inspect,
 };
 pub use log_config::LogConfig;
 pub use log_directory::{

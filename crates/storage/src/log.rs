@@ -83,7 +83,7 @@ use segment::Home;
 pub use segment_index::TimestampOffset;
 use segment_list::SegmentList;
 use segment_times::TimesFile;
-pub use time_lookup::FoundRecord;
+pub use time_lookup::{FoundRecord, LOOKUP_UNPACKED_MAX_BYTES};
 pub use truncate::Truncated;
 pub use unread::Unread;
 pub use view::{FileRange, LogView, ReadError};

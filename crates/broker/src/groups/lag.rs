@@ -29,6 +29,7 @@ use skein_coordinator::{Request, Response};
 use skein_protocol::Str;
 use skein_protocol::messages::list_groups::ListGroupsRequest;
 use skein_protocol::messages::offset_fetch::OffsetFetchRequestGroup;
+use skein_storage::LOOKUP_UNPACKED_MAX_BYTES;
 use skein_types::{LeaderEpoch, Millis, Offset, PartitionIndex};
 use tokio::time::Instant;
 
@@ -141,6 +142,8 @@ async fn measure(shared: &Arc<Shared>) -> GroupLags {
     while !found.is_empty() {
         let piece = found.split_off(found.len().saturating_sub(PIECE));
         let timed = move || piece.into_iter().map(timed).collect::<Vec<_>>();
+        let budget = &shared.unpack_budget;
+        let _permit = budget.reserve(LOOKUP_UNPACKED_MAX_BYTES).await;
         match shared.env.offload("group-lag", timed).await {
             Some(timed) => rows.extend(timed),
             // The node ends.

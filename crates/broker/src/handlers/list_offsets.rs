@@ -23,12 +23,13 @@
 
 use std::sync::Arc;
 
+use skein_net::BytesPermit;
 use skein_partition::FetchIsolation;
 use skein_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
 };
-use skein_storage::{FoundRecord, LogView, ReadError, Unread};
+use skein_storage::{FoundRecord, LOOKUP_UNPACKED_MAX_BYTES, LogView, ReadError, Unread};
 use skein_types::{ErrorCode, LeaderEpoch, Millis, Offset, PartitionIndex};
 
 use super::create_topics::duplicates;
@@ -110,6 +111,7 @@ async fn answer(
     }
     let view = replica.view();
     let (from, up_to) = (Offset(asked.unread_from), view.offsets.end(isolation));
+    let _permit = room_to_unpack(shared).await;
     let unread = on_pool(shared, view, move |view| view.unread(from, up_to)).await?;
     Ok((found, Some(unread)))
 }
@@ -160,10 +162,12 @@ async fn find(
         }
         LATEST_TIERED if version >= LATEST_TIERED_VERSION => Ok(NOTHING),
         MAX_TIMESTAMP if version >= MAX_TIMESTAMP_VERSION => {
+            let _permit = room_to_unpack(shared).await;
             search(shared, view, move |view| view.max_timestamp(end)).await
         }
         timestamp if timestamp >= 0 => {
             let at = Millis(timestamp);
+            let _permit = room_to_unpack(shared).await;
             search(shared, view, move |view| view.offset_for_timestamp(at, end)).await
         }
         _ => Err(ErrorCode::UnsupportedVersion),
@@ -183,6 +187,12 @@ async fn earliest(
         offset,
         if is_empty { leader_epoch } else { epoch },
     ))
+}
+
+/// The memory that a lookup may need which reads records.
+async fn room_to_unpack(shared: &Shared) -> BytesPermit {
+    let budget = &shared.unpack_budget;
+    budget.reserve(LOOKUP_UNPACKED_MAX_BYTES).await
 }
 
 /// Searches the log for a record.
@@ -216,5 +226,57 @@ async fn on_pool<T: Send + 'static>(
             Err(ErrorCode::KafkaStorageError)
         }
         None => Err(ErrorCode::UnknownServerError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use skein_protocol::ApiKey;
+    use skein_protocol::messages::list_offsets::ListOffsetsTopic;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::testing::{NOW, Node, batch, with_node};
+    use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
+
+    async fn ask(node: &Node, timestamp: i64, unread_from: i64) -> ListOffsetsPartitionResponse {
+        let request = ListOffsetsRequest {
+            topics: vec![ListOffsetsTopic {
+                name: "t".into(),
+                partitions: vec![ListOffsetsPartition {
+                    timestamp,
+                    unread_from,
+                    ..Default::default()
+                }],
+            }],
+            ..Default::default()
+        };
+        let context = node.context(ApiKey::ListOffsets, 7);
+        let mut response = handle(node.shared(), &context, request).await;
+        response.topics.remove(0).partitions.remove(0)
+    }
+
+    #[test]
+    fn who_must_unpack_records_waits_for_the_memory_and_no_other_does() {
+        with_node(1, &[], async |_, node| {
+            node.create("t", &[]).await;
+            node.produce("t", batch(3, b"value")).await.unwrap();
+            let all = UNPACKED_IN_FLIGHT_MAX_BYTES as usize;
+            let taken = node.shared().unpack_budget.reserve(all).await;
+            for (timestamp, offset) in [(LATEST, 3), (EARLIEST, 0)] {
+                assert_eq!(ask(&node, timestamp, -1).await.offset, offset);
+            }
+            let moment = Duration::from_secs(1);
+            for (timestamp, unread_from) in [(NOW.get(), -1), (MAX_TIMESTAMP, -1), (LATEST, 1)] {
+                let asked = timeout(moment, ask(&node, timestamp, unread_from)).await;
+                assert!(asked.is_err(), "{timestamp} {unread_from}: {asked:?}");
+            }
+            drop(taken);
+            assert_eq!(ask(&node, NOW.get(), -1).await.offset, 0);
+            let told = ask(&node, LATEST, 1).await;
+            assert!(told.unread_bytes > 0 && told.unread_timestamp == NOW.get());
+        });
     }
 }

@@ -30,9 +30,9 @@ use super::segment_index::TimestampOffset;
 use super::view::{LogView, ReadError};
 use crate::StorageError;
 
-/// Most bytes that the records of one batch are unpacked to. Of a larger batch the first offset is
-/// given.
-const UNPACKED_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Most bytes that a lookup by time, or of what is unread, unpacks records to: those of one batch
+/// after the other. Of a larger batch the first offset is given.
+pub const LOOKUP_UNPACKED_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +240,8 @@ impl LogView {
     ) -> Result<Option<FoundRecord>, ReadError> {
         let leader_epoch = at.header.leader_epoch;
         let bytes = segment.read_batch(at)?;
-        let records = BatchView::parse(&bytes).and_then(|batch| batch.records(UNPACKED_MAX_BYTES));
+        let records =
+            BatchView::parse(&bytes).and_then(|batch| batch.records(LOOKUP_UNPACKED_MAX_BYTES));
         let Ok(records) = records else {
             // The broker never looked inside: what a client put there is no failure of ours.
             let offset = at.header.base_offset.max(from);

@@ -1,14 +1,13 @@
 //! Tests of [`super`], on a node in the simulated world, without a connection.
 
 use skein_env::sim::SimWorld;
-use skein_net::{ConnectionInfo, Part, RequestHead};
+use skein_net::Part;
 use skein_partition::Acks;
 use skein_protocol::frame;
 use skein_protocol::messages::fetch::{FetchPartition, FetchTopic};
 use tokio::time::sleep;
 
 use super::*;
-use crate::session::ClientConnection;
 use crate::testing::{HOST, Node, append, batch, config};
 
 const VERSION: i16 = 12;
@@ -39,22 +38,7 @@ async fn fetch(node: &Node, request: FetchRequest) -> (FetchResponse, Vec<usize>
     let encoded = frame::encode_request(&request, VERSION, 7, None).unwrap();
     // Behind length, API key, version, correlation id, client id and no tags.
     let body = encoded.into_bytes().unwrap().slice(4 + 2 + 2 + 4 + 2 + 1..);
-    let context = Context {
-        head: RequestHead {
-            api_key: ApiKey::Fetch.code(),
-            api_version: VERSION,
-            correlation_id: 7,
-            client_id: None,
-        },
-        connection: Arc::new(ClientConnection {
-            info: ConnectionInfo {
-                id: 1,
-                peer: ([127, 0, 0, 1], 1).into(),
-                listener: Arc::from("PLAINTEXT"),
-            },
-            metrics: Arc::clone(&node.shared().metrics),
-        }),
-    };
+    let context = node.context(ApiKey::Fetch, VERSION);
     let response = match start(node.shared(), &context, &body).await {
         Started::Answered(response) => response,
         Started::Later(response) => response.await.unwrap(),
