@@ -58,8 +58,14 @@ pub(crate) async fn stop(shared: &Arc<Shared>) {
 async fn close_while_it_gets_on(shared: &Arc<Shared>) -> bool {
     let closed_logs = Arc::new(AtomicU64::new(0));
     let steps = || closed_logs.load(Ordering::Relaxed) + shared.directory.flush_steps();
+    while_it_gets_on(close_logs(shared, &closed_logs), steps).await
+}
+
+/// Waits for `closing`; `false` if its `steps` do not grow for [`STALL_MAX`], or after
+/// [`CLOSE_MAX`].
+async fn while_it_gets_on(closing: impl Future<Output = bool>, steps: impl Fn() -> u64) -> bool {
     let deadline = Instant::now() + CLOSE_MAX;
-    let mut closing = std::pin::pin!(close_logs(shared, &closed_logs));
+    let mut closing = std::pin::pin!(closing);
     loop {
         let steps_before = steps();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -197,5 +203,41 @@ async fn close_log(shared: &Arc<Shared>, place: &Place) -> Closed {
             Closed::Failed
         }
         None => Closed::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Something that takes a step every `pause`, `count` times; whether it may end, and after how
+    /// long it is waited for no more.
+    async fn wait_for(count: u64, pause: Duration) -> (bool, Duration) {
+        let (steps, begun) = (AtomicU64::new(0), Instant::now());
+        let closing = async {
+            for _ in 0..count {
+                sleep(pause).await;
+                steps.fetch_add(1, Ordering::Relaxed);
+            }
+            true
+        };
+        let ended = while_it_gets_on(closing, || steps.load(Ordering::Relaxed)).await;
+        (ended, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_waits_as_long_as_it_gets_on_and_no_longer_than_others_wait_for_it() {
+        let millis = Duration::from_millis;
+        assert_eq!(wait_for(7, millis(1_000)).await, (true, millis(7_000)));
+        assert_eq!(wait_for(700, millis(10)).await, (true, millis(7_000)));
+        assert_eq!(wait_for(0, millis(1)).await, (true, millis(0)));
+        // The first step is missed, or a later one.
+        assert_eq!(wait_for(1, millis(1_500)).await, (false, STALL_MAX));
+        let (ended, took) = wait_for(9, millis(3_000)).await;
+        assert!(!ended && took <= 2 * STALL_MAX, "{took:?}");
+        // It gets on for ever.
+        assert_eq!(wait_for(100_000, millis(1)).await, (false, CLOSE_MAX));
     }
 }
