@@ -170,16 +170,21 @@ fn alter(
     }
 }
 
+fn require_name(resource: &ConfigResource, kind: &str) -> Result<(), Refusal> {
+    if !resource.name.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{kind} have no resource for all of them: name one");
+    refuse(ErrorCode::InvalidRequest, message)
+}
+
 fn alter_one_topic(
     image: &Image,
     resource: &ConfigResource,
     alterations: &[Alteration<'_>],
     config: &BrokerConfig,
 ) -> Result<Vec<Record>, Refusal> {
-    if resource.name.is_empty() {
-        let message = "topics have no resource for all of them: name one";
-        return refuse(ErrorCode::InvalidRequest, message);
-    }
+    require_name(resource, "topics")?;
     TopicName::new(&resource.name)
         .map_err(|error| Refusal::new(ErrorCode::InvalidTopicException, error.to_string()))?;
     let Some(topic) = image.topic_by_name(&resource.name) else {
@@ -205,10 +210,7 @@ fn alter_one_group(
     alterations: &[Alteration<'_>],
     config: &BrokerConfig,
 ) -> Result<Vec<Record>, Refusal> {
-    if resource.name.is_empty() {
-        let message = "groups have no resource for all of them: name one";
-        return refuse(ErrorCode::InvalidRequest, message);
-    }
+    require_name(resource, "groups")?;
     let current = image.overrides(resource);
     let altered = alter_group(&effective_config(image, config), &current, alterations)
         .map_err(|error| Refusal::new(error.error_code(), error.to_string()))?;

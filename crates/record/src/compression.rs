@@ -124,8 +124,32 @@ impl From<Codec> for Compression {
 /// to compress a small batch. It has what its codecs need, up to some MB, from the first use on.
 #[derive(Default)]
 pub struct Compressor {
-    gzip: Option<gzip::Compressor>,
-    zstd: Option<zstd::Compressor>,
+    gzip: Option<OfLevel<gzip::Compressor>>,
+    zstd: Option<OfLevel<zstd::Compressor>>,
+}
+
+/// A codec's working memory, which is set up for one level.
+struct OfLevel<C> {
+    level: Option<i32>,
+    compressor: C,
+}
+
+impl<C> OfLevel<C> {
+    /// The one that is kept if it is of this level, else one that `make` makes.
+    fn of(
+        kept: &mut Option<Self>,
+        level: Option<i32>,
+        make: impl FnOnce(Option<i32>) -> Result<C, CompressionError>,
+    ) -> Result<&mut C, CompressionError> {
+        let of_level = match kept.take() {
+            Some(of_level) if of_level.level == level => of_level,
+            _ => Self {
+                level,
+                compressor: make(level)?,
+            },
+        };
+        Ok(&mut kept.insert(of_level).compressor)
+    }
 }
 
 impl Compressor {
@@ -146,16 +170,13 @@ impl Compressor {
                 Ok(())
             }
             Codec::Gzip => {
-                let kept = self.gzip.take().filter(|kept| kept.is_of(level));
-                let kept = kept.unwrap_or_else(|| gzip::Compressor::new(level));
-                self.gzip.insert(kept).compress(data, out)
+                let new = |level| Ok(gzip::Compressor::new(level));
+                OfLevel::of(&mut self.gzip, level, new)?.compress(data, out)
             }
             Codec::Snappy => snappy::compress(data, out),
             Codec::Lz4 => lz4::compress(data, out),
             Codec::Zstd => {
-                let kept = self.zstd.take().filter(|kept| kept.is_of(level));
-                let kept = kept.map_or_else(|| zstd::Compressor::new(level), Ok)?;
-                self.zstd.insert(kept).compress(data, out)
+                OfLevel::of(&mut self.zstd, level, zstd::Compressor::new)?.compress(data, out)
             }
         }
     }

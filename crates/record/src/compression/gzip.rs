@@ -20,7 +20,6 @@ const GROWTH_BYTES: usize = 512;
 
 /// A compressor of one level.
 pub(super) struct Compressor {
-    level: Option<i32>,
     compress: Compress,
 }
 
@@ -31,13 +30,8 @@ impl Compressor {
             Compression::new(number.min(LEVEL_MAX))
         });
         Self {
-            level,
             compress: Compress::new_gzip(number, WINDOW_BITS),
         }
-    }
-
-    pub(super) fn is_of(&self, level: Option<i32>) -> bool {
-        self.level == level
     }
 
     /// Appends one member.

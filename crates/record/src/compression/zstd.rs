@@ -17,18 +17,13 @@ const WINDOW_LOG_MAX: u32 = 27;
 
 /// A compressor of one level.
 pub(super) struct Compressor {
-    level: Option<i32>,
     compressor: ::zstd::bulk::Compressor<'static>,
 }
 
 impl Compressor {
     pub(super) fn new(level: Option<i32>) -> Result<Self, CompressionError> {
         let compressor = ::zstd::bulk::Compressor::new(level.unwrap_or(LEVEL)).map_err(corrupt)?;
-        Ok(Self { level, compressor })
-    }
-
-    pub(super) fn is_of(&self, level: Option<i32>) -> bool {
-        self.level == level
+        Ok(Self { compressor })
     }
 
     /// Appends one frame.
