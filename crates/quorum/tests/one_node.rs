@@ -668,8 +668,8 @@ fn a_stalled_controller_fences_nobody_whose_heartbeat_waits() {
     })
     .unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let timeout = Duration::from_millis(400);
-    let settings = Layers::new().set("broker.session.timeout.ms=400");
+    let timeout = Duration::from_secs(1);
+    let settings = Layers::new().set("broker.session.timeout.ms=1000");
     let settings = settings.set("broker.heartbeat.interval.ms=100");
     let options = QuorumOptions {
         config: Arc::new(settings.build().unwrap().0),
