@@ -186,7 +186,7 @@ impl Run<'_> {
         let (base_offset, _) = self.bases[before];
         let path = self.home.file(base_offset, FileKind::Log);
         let file = SegmentFile::open(&**self.home.disk(), &path)?;
-        // The room may be a single byte, and a batch may end in zeros: only a walk tells them apart.
+        // The room may be a single byte, and a batch may end in zeros: a walk tells them apart.
         let tail = file.end().saturating_sub(1);
         if file.is_zero_from(tail)? {
             return Ok(before);
