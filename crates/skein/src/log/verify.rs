@@ -5,8 +5,9 @@
 //!
 //! Invariant: the exit code is 0 only if nothing is damaged.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use skein_env::real::RealDisk;
 use skein_storage::inspect::{
-    Finding, PartitionFiles, Verified, VerifyOptions, Weight, verify_partition,
+    Finding, PartitionFiles, Verified, VerifyOptions, Weight, verify_checkpoints, verify_partition,
 };
 
 use super::{Place, UNPACKED_MAX_BYTES, place};
@@ -37,42 +38,30 @@ pub(crate) struct VerifyArguments {
 
 /// Runs `skein log verify`.
 pub(super) fn run(arguments: &VerifyArguments, json: bool) -> Result<(), Failure> {
-    let mut partitions = Vec::new();
-    for path in &arguments.paths {
-        match place(path)? {
-            Place::Partition(files) => partitions.push(files.directory),
-            Place::LogDirectory(_, directories) => partitions.extend(directories),
-            Place::File(path) => {
-                return Err(Failure::wrong(format!(
-                    "{} is a file; name its directory",
-                    path.display()
-                ))
-                .hint("Segments, indexes and checkpoints are checked against each other."));
-            }
-        }
-    }
+    let (log_directories, partitions) = places(&arguments.paths)?;
     let options = VerifyOptions {
         unpacked_max_bytes: arguments.records.then_some(UNPACKED_MAX_BYTES),
         pause: &|| thread::sleep(PAUSE),
     };
-    let mut out = output::stdout();
-    let mut rows = Vec::new();
-    let mut findings = Vec::new();
-    let mut told = Ok(());
+    let mut teller = Teller {
+        out: output::stdout(),
+        json: json.then(Vec::new),
+        told: Ok(()),
+    };
+    let (mut damages, mut rows) = (0, Vec::new());
+    for directory in log_directories {
+        damages += verify_checkpoints(&RealDisk, &directory, &mut |one| teller.tell(&one))?;
+    }
     for directory in partitions {
         let files = PartitionFiles::list(&RealDisk, &directory)?;
-        let verified = verify_partition(&RealDisk, &files, &options, &mut |finding| {
-            if json {
-                findings.push(finding_json(&finding));
-            } else if told.is_ok() {
-                told = write(&mut out, &finding);
-            }
-        })?;
-        std::mem::replace(&mut told, Ok(()))?;
+        let verified = verify_partition(&RealDisk, &files, &options, &mut |one| teller.tell(&one))?;
+        teller.told()?;
+        damages += verified.damages;
         rows.push((directory, verified));
     }
-    let damages = rows.iter().map(|(_, verified)| verified.damages).sum();
-    if json {
+    teller.told()?;
+    let mut out = teller.out;
+    if let Some(findings) = teller.json {
         let partitions: Vec<_> = rows.iter().map(verified_json).collect();
         let value = json!({
             "damages": damages, "findings": findings, "partitions": partitions,
@@ -89,6 +78,57 @@ pub(super) fn run(arguments: &VerifyArguments, json: bool) -> Result<(), Failure
             count(damages, "damage")
         ))),
     }
+}
+
+/// Tells findings as they are made, or gathers them for one value of JSON.
+struct Teller<W> {
+    out: W,
+    json: Option<Vec<Value>>,
+    /// The first failure to write.
+    told: Result<(), Failure>,
+}
+
+impl<W: Write> Teller<W> {
+    fn tell(&mut self, finding: &Finding) {
+        match &mut self.json {
+            Some(findings) => findings.push(finding_json(finding)),
+            None if self.told.is_ok() => self.told = write(&mut self.out, finding),
+            None => {}
+        }
+    }
+
+    /// Whether all could be told so far.
+    fn told(&mut self) -> Result<(), Failure> {
+        std::mem::replace(&mut self.told, Ok(()))
+    }
+}
+
+/// The log directories whose checkpoints speak of the partitions, each once; and the directories
+/// of the partitions.
+fn places(paths: &[PathBuf]) -> Result<(BTreeSet<PathBuf>, Vec<PathBuf>), Failure> {
+    let (mut log_directories, mut partitions) = (BTreeSet::new(), Vec::new());
+    for path in paths {
+        match place(path)? {
+            Place::Partition(files) => {
+                let above = files.directory.parent();
+                let above = above.filter(|_| files.partition.is_some());
+                log_directories.extend(above.map(Path::to_path_buf));
+                partitions.push(files.directory);
+            }
+            Place::LogDirectory(path, directories) => {
+                log_directories.insert(path);
+                partitions.extend(directories);
+            }
+            Place::File(path) => {
+                return Err(Failure::wrong(format!(
+                    "{} is a file; name its directory",
+                    path.display()
+                ))
+                .hint("Segments, indexes and checkpoints are checked against each other."));
+            }
+        }
+    }
+    Ok((log_directories, partitions))
 }
 
 fn write(out: &mut impl Write, finding: &Finding) -> Result<(), Failure> {

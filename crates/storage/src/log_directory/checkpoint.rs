@@ -38,19 +38,18 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// Reads the file at `path`; a missing or garbled one is empty.
     pub(crate) fn open(disk: &dyn Disk, path: PathBuf) -> Result<Self, StorageError> {
-        let offsets = match atomic_file::read(disk, &path)? {
-            None => BTreeMap::new(),
-            // Kafka makes the file long before it has something to write there.
-            Some(content) if content.is_empty() => BTreeMap::new(),
-            Some(content) => parse(&content).unwrap_or_else(|garbage| {
+        let offsets = match read(disk, &path) {
+            Ok(offsets) => offsets.unwrap_or_default(),
+            Err(StorageError::Format { path, line, reason }) => {
                 tracing::warn!(
                     path = %path.display(),
-                    line = garbage.line,
-                    reason = garbage.reason,
+                    line,
+                    reason,
                     "ignoring a garbled checkpoint; it will be rebuilt"
                 );
                 BTreeMap::new()
-            }),
+            }
+            Err(error) => return Err(error),
         };
         Ok(Self {
             path,
@@ -92,16 +91,19 @@ pub(crate) fn read(
     disk: &dyn Disk,
     path: &Path,
 ) -> Result<Option<BTreeMap<TopicPartition, Offset>>, StorageError> {
-    let Some(content) = atomic_file::read(disk, path)? else {
-        return Ok(None);
+    let parsed = match atomic_file::read(disk, path) {
+        Ok(None) => return Ok(None),
+        // Kafka makes the file long before it has something to write there.
+        Ok(Some(content)) if content.is_empty() => Ok(BTreeMap::new()),
+        Ok(Some(content)) => parse(&content),
+        Err(StorageError::Corrupt { reason, .. }) => Err(Garbage { line: 1, reason }),
+        Err(error) => return Err(error),
     };
-    parse(&content)
-        .map(Some)
-        .map_err(|garbage| StorageError::Format {
-            path: path.to_path_buf(),
-            line: garbage.line,
-            reason: garbage.reason.to_owned(),
-        })
+    parsed.map(Some).map_err(|garbage| StorageError::Format {
+        path: path.to_path_buf(),
+        line: garbage.line,
+        reason: garbage.reason.to_owned(),
+    })
 }
 
 /// What is wrong with a text, and where.

@@ -11,9 +11,10 @@ use skein_record::{Record, crc32c};
 
 use super::recovering::checkpoint;
 use super::*;
+use crate::atomic_file::FILE_MAX_BYTES;
 use crate::log::inspect::{
     Finding, IndexEntry, Located, PartitionFiles, SegmentWalk, Step, Verified, VerifyOptions,
-    Weight, locate_offset, locate_timestamp, verify_partition,
+    Weight, locate_offset, locate_timestamp, verify_checkpoints, verify_partition,
 };
 
 const END: i64 = 60;
@@ -225,6 +226,61 @@ fn files_beside_the_log_that_do_not_fit_it_are_found() {
         findings
             .iter()
             .all(|finding| finding.weight == Weight::Note)
+    );
+}
+
+#[test]
+fn each_garbled_checkpoint_is_told_once_with_its_line_and_what_to_do() {
+    let fixture = written();
+    let directory = fixture.temporary.path();
+    let verified = || {
+        let mut findings = Vec::new();
+        let damages =
+            verify_checkpoints(&RealDisk, directory, &mut |one| findings.push(one)).unwrap();
+        assert_eq!(damages, findings.len() as u64);
+        findings
+    };
+    assert_eq!(verified(), []);
+    let mut remedies = std::collections::BTreeSet::new();
+    for name in [
+        "recovery-point-offset-checkpoint",
+        "replication-offset-checkpoint",
+        "log-start-offset-checkpoint",
+        "cleaner-offset-checkpoint",
+    ] {
+        let path = directory.join(name);
+        let good = std::fs::read(&path).unwrap_or_default();
+        for (garbage, told) in [
+            ("rubbish\n", "line 1: the version is not 0"),
+            ("\u{0}\u{0}", "line 1: the version is not 0"),
+            ("0\nmany\n", "line 2: the number of entries is missing"),
+            ("0\n1\norders 0\n", "line 3: this is not: topic partition"),
+            ("0\n7\norders 0 9\n", "line 3: the number of entries is not"),
+            ("too long", "line 1: the file is too long"),
+        ] {
+            std::fs::write(&path, garbage).unwrap();
+            if garbage == "too long" {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(FILE_MAX_BYTES + 1).unwrap();
+            }
+            let findings = verified();
+            assert_eq!(findings.len(), 1, "{name}: {findings:?}");
+            let finding = &findings[0];
+            assert_eq!((&finding.path, finding.weight), (&path, Weight::Damage));
+            assert!(finding.what.starts_with(told), "{finding:?}");
+            remedies.insert(finding.remedy);
+            // It says nothing of the partition, and is not told for each one.
+            assert_eq!(damages(&fixture), [""; 0], "{name}: {told}");
+        }
+        // As Kafka makes it, long before it writes there.
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(verified(), []);
+        std::fs::write(&path, good).unwrap();
+    }
+    assert_eq!(
+        remedies.len(),
+        4,
+        "a file's remedy is its own: {remedies:?}"
     );
 }
 

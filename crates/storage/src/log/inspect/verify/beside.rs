@@ -9,48 +9,67 @@
 
 use std::path::{Path, PathBuf};
 
+use skein_env::Disk;
 use skein_record::{ABORTED_TXN_BYTES, AbortedTxn, LeaderEpochs, ProducerStates};
 use skein_types::Offset;
 
-use super::{REMEDY_INDEX, REMEDY_LEFTOVER, Verify, Weight};
+use super::{Finding, REMEDY_INDEX, REMEDY_LEFTOVER, Verify, Weight};
 use crate::StorageError;
 use crate::log::inspect::partition::{CHECKPOINTS, FileName, read_checkpoint, read_small_file};
 use crate::log::segment_times;
 
 const REMEDY_SNAPSHOT: &str = "stop the node and remove the file; producers are read from an older \
                                snapshot and the batches behind it";
-const REMEDY_GARBLED: &str = "nothing: the next start of the node reads it as missing, which costs \
-                              time, and writes it anew; check the device";
+/// What to do about each of [`CHECKPOINTS`] that is garbage: a start reads it as missing.
+const REMEDIES_GARBLED: [&str; CHECKPOINTS.len()] = [
+    "nothing: the next start of the node writes it anew; after an unclean stop it scans all of \
+     every log first, which costs time, and cuts off what is damaged there; check the device",
+    "nothing: the next start of the node writes it anew; readers of a partition wait until its \
+     replicas have told how far they are; check the device",
+    "restore the file from a backup, or delete the records once more (DeleteRecords): from the \
+     next start of the node on those that are deleted can be read where their segments are left",
+    "nothing: the next compaction of each log compares all of its records again, which costs time, \
+     and writes the file anew; check the device",
+];
 const REMEDY_TXN_INDEX: &str = "nothing: a node makes it anew from the log at its first use; \
                                 without the file it would take no transaction for aborted";
 const REMEDY_CHECKPOINT: &str = "acknowledged records are gone from the end of the log: restore \
                                  its last segment from a backup or another replica";
 
-impl Verify<'_> {
-    /// A checkpoint that cannot be read says nothing of any partition.
-    pub(super) fn read_checkpoints(&mut self) -> Result<(), StorageError> {
-        let is_partition = self.files.partition.is_some();
-        let Some(above) = self.files.directory.parent().filter(|_| is_partition) else {
-            return Ok(());
-        };
-        for (name, _) in CHECKPOINTS {
-            let path = above.join(name);
-            let garbage = match read_checkpoint(self.disk, &path) {
-                Err(StorageError::Format { line, reason, .. }) => format!("line {line}: {reason}"),
-                read => {
-                    read?;
-                    continue;
-                }
-            };
-            // Kafka makes the file long before it has something to write there.
-            let content = read_small_file(self.disk, &path)?;
-            if content.is_some_and(|content| !content.is_empty()) {
-                self.add(Weight::Damage, &path, (None, None), garbage, REMEDY_GARBLED);
+/// Looks at the checkpoints of the log directory `directory`. One that cannot be read says nothing
+/// of any partition. Returns how many cannot.
+///
+/// # Errors
+/// What the disk says.
+pub fn verify_checkpoints(
+    disk: &dyn Disk,
+    directory: &Path,
+    tell: &mut dyn FnMut(Finding),
+) -> Result<u64, StorageError> {
+    let mut damages = 0;
+    for ((name, _), remedy) in CHECKPOINTS.into_iter().zip(REMEDIES_GARBLED) {
+        let path = directory.join(name);
+        let what = match read_checkpoint(disk, &path) {
+            Err(StorageError::Format { line, reason, .. }) => format!("line {line}: {reason}"),
+            read => {
+                read?;
+                continue;
             }
-        }
-        Ok(())
+        };
+        damages += 1;
+        tell(Finding {
+            weight: Weight::Damage,
+            path,
+            position: None,
+            offset: None,
+            what,
+            remedy,
+        });
     }
+    Ok(damages)
+}
 
+impl Verify<'_> {
     pub(super) fn compare_checkpoints(&mut self) {
         let end = self.verified.end_offset;
         if self.files.segments.is_empty() || self.is_broken {
