@@ -134,24 +134,14 @@ impl SegmentList {
         from: usize,
         timestamp: Millis,
     ) -> Result<Option<usize>, StorageError> {
-        let mut number = from;
-        while let Some((chunk, at)) = self.place(number) {
-            let Some(chunk) = self.chunk(chunk) else {
-                break;
-            };
-            let rest = chunk.segments.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
+        for (number, chunk, rest) in self.chunks_from(from) {
             if chunk.newest()?.timestamp < timestamp {
-                number += rest.len();
                 continue;
             }
-            for segment in rest {
+            for (at, segment) in rest.iter().enumerate() {
                 if segment.max_timestamp()?.timestamp >= timestamp {
-                    return Ok(Some(number));
+                    return Ok(Some(number + at));
                 }
-                number += 1;
             }
         }
         Ok(None)
@@ -160,25 +150,31 @@ impl SegmentList {
     /// The largest timestamp of the segments from `from` on; the first of those that have it.
     pub(crate) fn newest(&self, from: usize) -> Result<TimestampOffset, StorageError> {
         let mut newest = TimestampOffset::NONE;
-        let mut number = from;
-        while let Some((chunk, at)) = self.place(number) {
-            let Some(chunk) = self.chunk(chunk) else {
-                break;
-            };
-            let rest = chunk.segments.get(at..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            let of_rest = match at {
-                0 => chunk.newest()?,
-                _ => newest_of(rest)?,
+        for (_, chunk, rest) in self.chunks_from(from) {
+            let of_rest = match rest.len() == chunk.segments.len() {
+                true => chunk.newest()?,
+                false => newest_of(rest)?,
             };
             if of_rest.timestamp > newest.timestamp {
                 newest = of_rest;
             }
-            number += rest.len();
         }
         Ok(newest)
+    }
+
+    /// The chunks with segments from `from` on: those segments, and the number of the first one.
+    fn chunks_from(
+        &self,
+        from: usize,
+    ) -> impl Iterator<Item = (usize, &Chunk, &[Arc<SealedSegment>])> {
+        let (first, skipped) = self.place(from).unwrap_or((usize::MAX, 0));
+        let chunks = self.full.iter().map(Arc::as_ref).chain([&self.tail]);
+        let chunks = chunks.enumerate().skip(first);
+        chunks.filter_map(move |(number, chunk)| {
+            let at = if number == first { skipped } else { 0 };
+            let rest = chunk.segments.get(at..).filter(|rest| !rest.is_empty())?;
+            Some((self.number_of(number) + at, chunk, rest))
+        })
     }
 
     /// The chunk of the segment `number`, and its place there. The segment may be past the end.
