@@ -79,6 +79,35 @@ fn the_recovery_point_moves_to_what_the_plan_covered() {
 }
 
 #[test]
+fn a_flush_of_sealed_segments_is_asked_for_once_until_it_has_ended() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    let mut end = 0;
+    let mut sealed = |log: &mut Log, count: usize| {
+        while log.sealed.len() < count {
+            end += 1;
+            log.fill_to(end, 1, 100);
+            assert!(log.sealed.len() == count || !log.take_sealed_flush_due());
+        }
+    };
+    sealed(&mut log, 8);
+    assert!(log.take_sealed_flush_due());
+    let plan = log.flush_plan(FlushScope::Sealed).unwrap().unwrap();
+    // Meanwhile more are sealed than are worth a flush: that is for the end of this one.
+    sealed(&mut log, 20);
+    let flushed = plan.run().unwrap();
+    log.complete_flush(&flushed, Millis(1));
+    assert!(log.take_sealed_flush_due() && !log.take_sealed_flush_due());
+    // A flush that a truncation has overtaken counts for nothing, and is asked for again.
+    let plan = log.flush_plan(FlushScope::Sealed).unwrap().unwrap();
+    let cut = log.log_end_offset().0 - 1;
+    log.truncate_to(Offset(cut), Millis(1)).unwrap();
+    let flushed = plan.run().unwrap();
+    log.complete_flush(&flushed, Millis(1));
+    assert!(log.take_sealed_flush_due());
+}
+
+#[test]
 fn plans_that_overtake_each_other_do_not_lower_it() {
     let fixture = fixture();
     let mut log = fixture.log(small());
