@@ -1,9 +1,13 @@
 //! What the cleaner's tasks share: whose turn it is, and what it costs.
 
-use tokio::time::advance;
+use std::collections::BTreeSet;
+
+use skein_record::{BatchBuf, BatchBuilder, Codec};
+use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::testing::{batch, with_node};
+use crate::testing::{NOW, batch, with_node};
+use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
 
 fn name(partition: i32) -> Name {
     (TopicId::from_random([1; 16]), PartitionIndex(partition))
@@ -107,18 +111,70 @@ fn settings_that_change_count_at_once() {
         let metrics = &node.shared().metrics;
         let (worked, done) = (&metrics.compaction_io_bytes, &metrics.compactions);
         let minute = Duration::from_secs(60);
-        tokio::time::sleep(minute).await;
+        sleep(minute).await;
         assert_eq!((worked.get(), done.get()), (0, 0), "nobody has looked");
         node.alter_broker("1", "log.cleaner.backoff.ms", "100")
             .await;
-        tokio::time::sleep(minute).await;
+        sleep(minute).await;
         assert!(
             worked.get() > 0 && done.get() == 0,
             "it pays for its first step"
         );
         let key = "log.cleaner.io.max.bytes.per.second";
         node.alter_broker("", key, "1e12").await;
-        tokio::time::sleep(minute).await;
+        sleep(minute).await;
         assert_eq!(done.get(), 1);
+    });
+}
+
+/// A small batch that unpacks to more than a step may.
+fn heavy() -> BatchBuf {
+    let mut builder = BatchBuilder::new(Codec::Zstd);
+    let value = vec![0; STEP_UNPACKED_BYTES + 1];
+    builder
+        .append(NOW, Some(b"key"), Some(&value), &[])
+        .unwrap();
+    builder.build().unwrap()
+}
+
+#[test]
+fn what_a_step_may_unpack_is_reserved_before_it_and_as_long_as_it_runs() {
+    with_node(1, &["log.cleaner.backoff.ms=100"], async |_, node| {
+        let segments = [
+            ("segment.bytes", "1048576"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+        ];
+        node.create("topic", &segments).await;
+        let mut batches = vec![heavy()];
+        batches.resize_with(7, || batch(1, &[b'v'; 400_000]));
+        for batch in batches {
+            node.produce("topic", batch).await.unwrap();
+        }
+        let (budget, metrics) = (&node.shared().unpack_budget, &node.shared().metrics);
+        let (worked, done) = (&metrics.compaction_io_bytes, &metrics.compactions);
+        let minute = Duration::from_secs(60);
+        let all = UNPACKED_IN_FLIGHT_MAX_BYTES as usize;
+        let rest = budget.reserve(all - STEP_UNPACKED_BYTES).await;
+        let for_a_step = budget.reserve(STEP_UNPACKED_BYTES).await;
+        node.alter("topic", "cleanup.policy", "compact").await;
+        sleep(minute).await;
+        assert_eq!(metrics.compactions_running.get(), 1);
+        assert_eq!(worked.get(), 0, "others have it all");
+        drop(for_a_step);
+        sleep(minute).await;
+        assert!(worked.get() > 0, "there is enough for a step");
+        assert_eq!(done.get(), 0, "the heavy batch needs all of it");
+        drop(rest);
+        let mut seen = BTreeSet::new();
+        for _ in 0..1_000_000 {
+            if done.get() > 0 {
+                break;
+            }
+            seen.insert(budget.in_flight_bytes());
+            sleep(Duration::from_micros(100)).await;
+        }
+        assert_eq!(done.get(), 1);
+        assert_eq!(seen, BTreeSet::from([0, STEP_UNPACKED_BYTES, all]));
+        assert_eq!(budget.in_flight_bytes(), 0);
     });
 }
