@@ -6,14 +6,14 @@
 //!
 //! Source: none.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::RawFd;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use skein_env::real::RealDisk;
@@ -55,6 +55,14 @@ struct Plan {
     reads: AtomicU64,
     on_write: Mutex<Option<Hook>>,
     on_flush: Mutex<Option<Hook>>,
+    inodes: Mutex<BTreeMap<PathBuf, Weak<Inode>>>,
+}
+
+/// What the kernel knows of a file as long as somebody has it open.
+#[derive(Default)]
+struct Inode {
+    /// A write-back failed, and nobody was told yet.
+    has_failed: AtomicBool,
 }
 
 /// Sees the path of each call before it is done.
@@ -84,6 +92,15 @@ impl FaultyDisk {
         *self.plan.on_flush.lock() = Some(Arc::new(hook));
     }
 
+    /// The kernel writes the file back by itself now, and fails: the next flush is told so, unless
+    /// the file leaves the kernel's memory before, as it may when nobody has it open.
+    pub(crate) fn fail_write_back(&self, path: &Path) {
+        let inode = self.plan.inodes.lock().get(path).and_then(Weak::upgrade);
+        if let Some(inode) = inode {
+            inode.has_failed.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// Reads so far.
     pub(crate) fn reads(&self) -> u64 {
         self.plan.reads.load(Ordering::Relaxed)
@@ -106,6 +123,17 @@ impl FaultyDisk {
 }
 
 impl Plan {
+    /// The inode at `path`, from memory if somebody has it open.
+    fn inode(&self, path: &Path) -> Arc<Inode> {
+        let mut inodes = self.inodes.lock();
+        if let Some(inode) = inodes.get(path).and_then(Weak::upgrade) {
+            return inode;
+        }
+        let inode = Arc::default();
+        inodes.insert(path.to_path_buf(), Arc::downgrade(&inode));
+        inode
+    }
+
     fn take(&self, matches: impl Fn(&Fault) -> bool) -> Option<Fault> {
         let mut faults = self.faults.lock();
         let at = faults.iter().position(matches)?;
@@ -120,6 +148,7 @@ impl Disk for FaultyDisk {
             real,
             plan: Arc::clone(&self.plan),
             path: path.to_path_buf(),
+            inode: self.plan.inode(path),
         }))
     }
 
@@ -142,11 +171,17 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.real.rename(from, to)
+        self.real.rename(from, to)?;
+        let mut inodes = self.plan.inodes.lock();
+        let moved = inodes.remove(from).unwrap_or_default();
+        inodes.insert(to.to_path_buf(), moved);
+        Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.real.remove_file(path)
+        self.real.remove_file(path)?;
+        self.plan.inodes.lock().remove(path);
+        Ok(())
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
@@ -173,7 +208,8 @@ impl Disk for FaultyDisk {
 struct FaultyFile {
     real: Arc<dyn File>,
     plan: Arc<Plan>,
-    path: std::path::PathBuf,
+    path: PathBuf,
+    inode: Arc<Inode>,
 }
 
 impl File for FaultyFile {
@@ -234,6 +270,9 @@ impl File for FaultyFile {
         }
         match self.plan.take(|fault| matches!(fault, Fault::Flush(_))) {
             Some(Fault::Flush(number)) => Err(io::Error::from_raw_os_error(number)),
+            _ if self.inode.has_failed.swap(false, Ordering::SeqCst) => {
+                Err(io::Error::from_raw_os_error(EIO))
+            }
             _ => self.real.sync_data(),
         }
     }

@@ -14,6 +14,7 @@ use skein_record::{AbortedTxn, BatchHeader};
 use skein_types::{Millis, Offset};
 
 use super::aborted;
+use super::flush::OpenIndexes;
 use super::index::IndexWriter;
 use super::names::FileKind;
 use super::segment::{Home, modified};
@@ -128,6 +129,15 @@ impl ActiveSegment {
         match self.aborted.last() {
             Some(_) => self.aborted.write_tail(),
             None => Ok(()),
+        }
+    }
+
+    /// The index files as they were written.
+    pub(crate) fn open_indexes(&self) -> OpenIndexes {
+        OpenIndexes {
+            offsets: self.indexer.offsets.file().cloned(),
+            times: self.indexer.times.file().cloned(),
+            aborted: self.aborted.file().cloned(),
         }
     }
 

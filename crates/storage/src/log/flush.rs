@@ -17,6 +17,8 @@
 //!   first plan writes them anew (`found.rs`);
 //! - plans of a log run one after the other, and none after a failed one: the kernel tells of a
 //!   failure once, so that the flush of another plan would succeed without the lost pages;
+//! - an index that was sealed with its segment stays open until it is flushed, so that no failed
+//!   write-back of it is forgotten;
 //! - a plan made before a truncation does not move the recovery point afterwards;
 //! - after a failed flush nothing is known of the unflushed bytes: the log takes no more writes
 //!   ([`Log::flush_failed`]).
@@ -60,8 +62,8 @@ pub enum FlushScope {
 #[must_use = "a plan flushes nothing until it is run"]
 pub struct FlushPlan {
     home: Arc<Home>,
-    logs: Vec<(Offset, Arc<dyn File>)>,
-    /// Small files of the sealed segments; they may be gone by now.
+    files: Vec<(PathBuf, Arc<dyn File>)>,
+    /// Small files that nobody has open; they may be gone by now.
     paths: Vec<PathBuf>,
     needs_directory: bool,
     flushed: Flushed,
@@ -101,11 +103,39 @@ pub struct Flushed {
     snapshots: Option<Offset>,
 }
 
+/// A sealed segment that is not flushed.
+struct Unflushed {
+    base_offset: Offset,
+    log: Arc<dyn File>,
+    indexes: OpenIndexes,
+}
+
+/// The index files of a segment that are open since they were written. The kernel tells of a
+/// write-back that failed as long as somebody has the file open; it forgets the failure with the
+/// last descriptor and the inode, and a flush of the file as it is opened then would succeed.
+#[derive(Default)]
+pub(crate) struct OpenIndexes {
+    pub(crate) offsets: Option<Arc<dyn File>>,
+    pub(crate) times: Option<Arc<dyn File>>,
+    pub(crate) aborted: Option<Arc<dyn File>>,
+}
+
+impl OpenIndexes {
+    fn iter(&self) -> impl Iterator<Item = (FileKind, Option<&Arc<dyn File>>)> {
+        [
+            (FileKind::OffsetIndex, self.offsets.as_ref()),
+            (FileKind::TimeIndex, self.times.as_ref()),
+            (FileKind::TxnIndex, self.aborted.as_ref()),
+        ]
+        .into_iter()
+    }
+}
+
 /// What is written and not flushed.
 #[derive(Default)]
 pub(super) struct FlushState {
     /// Sealed segments that are not flushed, oldest first.
-    sealed: Vec<(Offset, Arc<dyn File>)>,
+    sealed: Vec<Unflushed>,
     /// Whether somebody was told to flush them.
     is_sealed_flush_asked: bool,
     /// Snapshots of the producers that are not flushed.
@@ -138,8 +168,17 @@ impl FlushState {
         }
     }
 
-    pub(super) fn note_sealed(&mut self, base_offset: Offset, file: Arc<dyn File>) {
-        self.sealed.push((base_offset, file));
+    pub(super) fn note_sealed(
+        &mut self,
+        base_offset: Offset,
+        log: Arc<dyn File>,
+        indexes: OpenIndexes,
+    ) {
+        self.sealed.push(Unflushed {
+            base_offset,
+            log,
+            indexes,
+        });
         // The sealed segment's indexes, and the file of the next segment.
         self.directory_changes += 1;
     }
@@ -170,7 +209,7 @@ impl FlushState {
         // The flush that was asked for may not count any more.
         self.is_sealed_flush_asked = false;
         self.sealed
-            .retain(|(base_offset, _)| *base_offset < end_offset);
+            .retain(|segment| segment.base_offset < end_offset);
         self.snapshots.retain(|offset| *offset <= end_offset);
         self.found.forget_from(end_offset);
         self.found_snapshots.retain(|offset| *offset <= end_offset);
@@ -182,7 +221,7 @@ impl FlushState {
         self.directory_durable = self.directory_durable.max(flushed.directory_changes);
         self.epochs_durable = self.epochs_durable.max(flushed.epochs);
         self.sealed
-            .retain(|(base_offset, _)| flushed.sealed.is_none_or(|last| *base_offset > last));
+            .retain(|segment| flushed.sealed.is_none_or(|last| segment.base_offset > last));
         self.snapshots
             .retain(|offset| flushed.snapshots.is_none_or(|last| *offset > last));
         self.found.note_flushed();
@@ -243,11 +282,16 @@ impl Log {
         self.rewrite_found_snapshots()?;
         self.write_aborted()?;
         let state = &self.flush;
-        let mut paths = Vec::new();
-        for (base_offset, _) in &state.sealed {
-            paths.push(self.home.file(*base_offset, FileKind::OffsetIndex));
-            paths.push(self.home.file(*base_offset, FileKind::TimeIndex));
-            paths.push(self.home.file(*base_offset, FileKind::TxnIndex));
+        let (mut files, mut paths) = (Vec::new(), Vec::new());
+        for segment in &state.sealed {
+            let path = |kind| self.home.file(segment.base_offset, kind);
+            files.push((path(FileKind::Log), Arc::clone(&segment.log)));
+            for (kind, file) in segment.indexes.iter() {
+                match file {
+                    Some(file) => files.push((path(kind), Arc::clone(file))),
+                    None => paths.push(path(kind)),
+                }
+            }
         }
         if self.active.aborted.has_file() {
             let base_offset = self.active.base_offset;
@@ -259,13 +303,13 @@ impl Log {
         if state.epochs_durable < state.epochs_written {
             paths.push(self.home.leader_epochs_path());
         }
-        let mut logs = state.sealed.clone();
         if scope == FlushScope::All {
-            logs.push((self.active.base_offset, Arc::clone(self.active.file.file())));
+            let path = self.active.file.path().to_path_buf();
+            files.push((path, Arc::clone(self.active.file.file())));
         }
         Ok(FlushPlan {
             home: Arc::clone(&self.home),
-            logs,
+            files,
             paths,
             needs_directory: state.needs_directory(),
             flushed: Flushed {
@@ -273,7 +317,7 @@ impl Log {
                 truncations: state.truncations,
                 directory_changes: state.directory_changes,
                 epochs: state.epochs_written,
-                sealed: state.sealed.last().map(|(base_offset, _)| *base_offset),
+                sealed: state.sealed.last().map(|segment| segment.base_offset),
                 snapshots: state.snapshots.iter().max().copied(),
             },
             ticket: state.ticket,
@@ -388,7 +432,7 @@ impl FlushPlan {
 
     fn run_alone(self, helper: CallHelper<'_>) -> Result<Flushed, StorageError> {
         self.found.run(&self.home)?;
-        let work = FlushWork::new(Arc::clone(&self.home), self.logs, self.paths);
+        let work = FlushWork::new(Arc::clone(&self.home), self.files, self.paths);
         *self.turns.work.lock() = Arc::downgrade(&work);
         work.call(helper);
         work.run()?;

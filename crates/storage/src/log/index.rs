@@ -373,6 +373,11 @@ impl<E: Entry> IndexWriter<E> {
         self.file.is_some()
     }
 
+    /// The file, once it is made.
+    pub(crate) fn file(&self) -> Option<&Arc<dyn File>> {
+        self.file.as_ref()
+    }
+
     /// Bytes of the file once all entries are in it.
     pub(crate) fn size_in_bytes(&self) -> u64 {
         (self.view.count * E::BYTES) as u64

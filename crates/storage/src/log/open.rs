@@ -24,7 +24,7 @@ use skein_types::{Millis, Offset, TopicId, TopicPartition};
 
 use super::aborted::Rebuild;
 use super::active::ActiveSegment;
-use super::flush::{CallHelper, FlushState};
+use super::flush::{CallHelper, FlushState, OpenIndexes};
 use super::found::Found;
 use super::leftovers::{self, Listing};
 use super::recovery::{self, Recovered};
@@ -365,7 +365,8 @@ impl Opening {
         let mut flush = FlushState::new(self.ticket, self.now);
         flush.found = Found::new(found);
         for (base_offset, file) in unflushed {
-            flush.note_sealed(base_offset, file);
+            // Perhaps thousands: too many descriptors to keep those of their indexes too.
+            flush.note_sealed(base_offset, file, OpenIndexes::default());
         }
         // The file may lack epochs that were read from batches: the first flush writes it.
         flush.epochs_version += 1;

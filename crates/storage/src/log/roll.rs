@@ -85,8 +85,8 @@ impl Log {
         let next = ActiveSegment::create(&self.home, base_offset, prepared, now)?;
         let mut old = std::mem::replace(&mut self.active, next);
         old.file.seal();
-        self.flush
-            .note_sealed(old.base_offset, Arc::clone(old.file.file()));
+        let (file, indexes) = (Arc::clone(old.file.file()), old.open_indexes());
+        self.flush.note_sealed(old.base_offset, file, indexes);
         self.log_end_offset = base_offset;
         self.is_snapshot_due = true;
         let parts = SealedParts {

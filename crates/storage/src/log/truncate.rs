@@ -29,6 +29,7 @@ use skein_types::{Millis, Offset};
 use super::Log;
 use super::aborted;
 use super::active::ActiveSegment;
+use super::flush::OpenIndexes;
 use super::index::{IndexView, OffsetEntry, TimeEntry};
 use super::lookup::SegmentRef;
 use super::names::FileKind;
@@ -192,8 +193,10 @@ impl Log {
             end_position: position,
             interval_bytes: self.config.index_interval_bytes,
         };
-        self.flush
-            .note_sealed(segment.base_offset, Arc::clone(&segment.file));
+        let file = Arc::clone(&segment.file);
+        // Its indexes are flushed.
+        let indexes = OpenIndexes::default();
+        self.flush.note_sealed(segment.base_offset, file, indexes);
         let cut = SealedSegment::written(&home, parts, segment.file, indexer.max_timestamp);
         if let Some(entries) = aborted {
             aborted::replace(&home, cut.base_offset, &entries)?;

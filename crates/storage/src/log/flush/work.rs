@@ -27,10 +27,8 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 use skein_env::{File, OpenMode};
-use skein_types::Offset;
 
 use crate::StorageError;
-use crate::log::names::FileKind;
 use crate::log::segment::Home;
 
 /// Most threads beside the plan's own.
@@ -56,8 +54,8 @@ impl FlushHelper {
 /// The files of one plan.
 pub(super) struct FlushWork {
     home: Arc<Home>,
-    logs: Vec<(Offset, Arc<dyn File>)>,
-    /// Small files; they may be gone by now.
+    files: Vec<(PathBuf, Arc<dyn File>)>,
+    /// Small files that nobody has open; they may be gone by now.
     paths: Vec<PathBuf>,
     state: Mutex<State>,
     /// Nobody is in a flush any more.
@@ -66,7 +64,7 @@ pub(super) struct FlushWork {
 
 #[derive(Default)]
 struct State {
-    /// The first file that nobody has taken; those of `logs` come first.
+    /// The first file that nobody has taken; those of `files` come first.
     next: usize,
     /// Files that are being flushed.
     running: usize,
@@ -76,12 +74,12 @@ struct State {
 impl FlushWork {
     pub(super) fn new(
         home: Arc<Home>,
-        logs: Vec<(Offset, Arc<dyn File>)>,
+        files: Vec<(PathBuf, Arc<dyn File>)>,
         paths: Vec<PathBuf>,
     ) -> Arc<Self> {
         Arc::new(Self {
             home,
-            logs,
+            files,
             paths,
             state: Mutex::default(),
             is_idle: Condvar::new(),
@@ -90,7 +88,7 @@ impl FlushWork {
 
     /// Calls as many helpers as what is left is worth.
     pub(super) fn call(self: &Arc<Self>, helper: CallHelper<'_>) {
-        let left = self.files() - self.state.lock().next;
+        let left = self.count() - self.state.lock().next;
         for _ in 0..(left / FILES_PER_HELPER).min(HELPERS_MAX) {
             helper(FlushHelper(Arc::clone(self)));
         }
@@ -114,13 +112,13 @@ impl FlushWork {
         }
     }
 
-    fn files(&self) -> usize {
-        self.logs.len() + self.paths.len()
+    fn count(&self) -> usize {
+        self.files.len() + self.paths.len()
     }
 
     fn take(&self) -> Option<usize> {
         let mut state = self.state.lock();
-        if state.next == self.files() {
+        if state.next == self.count() {
             return None;
         }
         let at = state.next;
@@ -135,7 +133,7 @@ impl FlushWork {
         match result {
             Ok(()) => self.home.directory.note_flush_step(),
             Err(error) => {
-                state.next = self.files();
+                state.next = self.count();
                 // The first one is the cause of the others.
                 state.error.get_or_insert(error);
             }
@@ -146,12 +144,11 @@ impl FlushWork {
     }
 
     fn sync(&self, at: usize) -> Result<(), StorageError> {
-        match self.logs.get(at) {
-            Some((base_offset, file)) => file.sync_data().map_err(|source| {
-                let path = self.home.file(*base_offset, FileKind::Log);
-                StorageError::io("flush", &path, source)
-            }),
-            None => match self.paths.get(at - self.logs.len()) {
+        match self.files.get(at) {
+            Some((path, file)) => file
+                .sync_data()
+                .map_err(|source| StorageError::io("flush", path, source)),
+            None => match self.paths.get(at - self.files.len()) {
                 Some(path) => self.sync_path(path),
                 None => Ok(()),
             },

@@ -143,6 +143,21 @@ fn after_a_failed_flush_nothing_more_is_written() {
 }
 
 #[test]
+fn a_write_back_that_fails_between_a_roll_and_its_flush_is_told_to_the_flush() {
+    for kind in [".log", ".index", ".timeindex"] {
+        let fixture = fixture();
+        let mut log = fixture.log(small());
+        log.fill_to(40, 1, 100);
+        let sealed = fixture.path(&fixture.names(kind)[0]);
+        fixture.disk.fail_write_back(&sealed);
+        let plan = log.flush_plan(FlushScope::Sealed).unwrap().unwrap();
+        let error = plan.run().unwrap_err();
+        let told = format!("cannot flush {}", sealed.display());
+        assert!(error.to_string().starts_with(&told), "{error}");
+    }
+}
+
+#[test]
 fn a_plan_does_not_succeed_where_another_one_failed() {
     let fixture = fixture();
     let mut log = fixture.log(small());
