@@ -399,12 +399,25 @@ fn features_that_nobody_has_are_not_updated(system: System) {
     for one in [
         ("no.such.feature", 1, 1),
         ("", 1, 1),
+        ("no.such.feature", 0, 2),
         ("no.such.feature", -1, 3),
+        ("share.version", 1, 2),
+        ("share.version", 0, 9),
+        ("metadata.version", 0, 3),
         ("group.version", 100, 1),
         ("group.version", 1, 9),
     ] {
         assert_eq!(update(system, &[one]), refused, "{one:?}");
     }
     assert_eq!(update(system, &[]), (error::NONE, 0));
+    // What a cluster does without can be taken away, whatever the direction is called.
+    for feature in ["share.version", "streams.version", "kraft.version"] {
+        for kind in 1..=3 {
+            let granted = update(system, &[(feature, 0, kind)]);
+            assert_eq!(granted, (error::NONE, 1), "{feature} {kind}");
+        }
+    }
+    let one_bad = [("share.version", 0, 1), ("no.such.feature", 0, 1)];
+    assert_eq!(update(system, &one_bad), refused);
     assert_serves(system);
 }

@@ -19,6 +19,17 @@ use crate::{Refusal, Response};
 /// The features of this version: none yet that clients would act on.
 pub const SUPPORTED: &[SupportedFeature] = &[];
 
+/// Features of Kafka 4.1 that a cluster can do without, as one of this version does. To take one of
+/// them away, which is what `kafka-features.sh disable` asks for, changes nothing and is granted.
+const ABSENT: &[&str] = &[
+    "eligible.leader.replicas.version",
+    "group.version",
+    "kraft.version",
+    "share.version",
+    "streams.version",
+    "transaction.version",
+];
+
 /// A feature, and the levels that this version can go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SupportedFeature {
@@ -117,7 +128,11 @@ fn check(
         return Err("levels begin with 0".to_owned());
     }
     let Some(feature) = supported.iter().find(|one| one.name == update.feature) else {
-        return Err("this version does not have the feature".to_owned());
+        return match ABSENT.contains(&update.feature.as_str()) {
+            true if update.level == 0 => Ok(()),
+            true => Err("this version does without the feature".to_owned()),
+            false => Err("this version does not know the feature".to_owned()),
+        };
     };
     let (min, max) = (feature.min_level, feature.max_level);
     if !(min..=max).contains(&update.level) {
@@ -188,6 +203,34 @@ mod tests {
             assert_eq!(world.image.feature("optional"), level);
         }
         assert_eq!(world.image.features().count(), 0);
+    }
+
+    #[test]
+    fn a_feature_that_this_version_does_without_can_be_taken_away_and_not_be_had() {
+        let world = World::of_brokers(1);
+        let decided = |feature: &str, level, upgrade_type| {
+            let update = FeatureUpdate {
+                feature: feature.to_owned(),
+                level,
+                upgrade_type: Some(upgrade_type),
+            };
+            let request = UpdateFeatures {
+                updates: vec![update],
+                validate_only: false,
+            };
+            decide(&world.image, &request, SUPPORTED)
+        };
+        for feature in ABSENT {
+            for upgrade_type in [UpgradeType::Upgrade, UpgradeType::SafeDowngrade] {
+                let decision = decided(feature, 0, upgrade_type).unwrap();
+                assert_eq!(decision.records, []);
+                let refusal = decided(feature, 1, upgrade_type).err().unwrap();
+                assert_eq!(refusal.code, ErrorCode::InvalidUpdateVersion);
+                assert!(refusal.message.contains("does without"), "{refusal:?}");
+            }
+        }
+        let unknown = decided("no.such.feature", 0, UpgradeType::SafeDowngrade);
+        assert_eq!(code(&unknown), ErrorCode::InvalidUpdateVersion);
     }
 
     #[test]
