@@ -226,7 +226,7 @@ impl Log {
     /// Whether there is room ahead of the log's end that only a fast log needs.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.active.file.has_room()
+        self.active.file.has_passing_room()
     }
 
     /// Gives that room back.
@@ -235,7 +235,7 @@ impl Log {
     /// What the disk says; the log is as it was.
     pub fn release_room(&mut self) -> Result<(), StorageError> {
         self.check_writable()?;
-        self.active.file.release_room()
+        self.active.file.release_passing_room()
     }
 
     /// What readers may see: the view as last published.

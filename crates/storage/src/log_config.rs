@@ -18,6 +18,8 @@ pub struct LogConfig {
     /// `segment.fill.after.bytes`: what a segment file grows by without a pause before it is
     /// filled ahead of its end. `None` for never.
     pub segment_fill_after_bytes: Option<u64>,
+    /// `preallocate`: whether a new segment file gets all of its blocks when it is made.
+    pub preallocate: bool,
     /// `segment.ms`: records of one segment lie no further apart in time.
     pub segment_ms: Millis,
     /// `segment.jitter.ms`: up to this much is taken off `segment_ms`, so that logs which began
@@ -64,6 +66,7 @@ impl From<&TopicConfig> for LogConfig {
         Self {
             segment_bytes: u64::from(topic.segment_bytes),
             segment_fill_after_bytes: topic.segment_fill_after_bytes,
+            preallocate: topic.preallocate,
             segment_ms: segment_ms(topic),
             segment_jitter_ms: topic.segment_jitter_ms,
             segment_index_bytes: u64::from(topic.segment_index_bytes),

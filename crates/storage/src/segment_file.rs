@@ -211,9 +211,35 @@ impl SegmentFile {
         }
     }
 
+    /// Reserves the blocks up to `limit`, which stay until the file is sealed or closed; none where
+    /// the device can't or is nearly full.
+    pub(crate) fn preallocate(&mut self, limit: u64) {
+        if self.condition == Condition::Open {
+            self.room.preallocate(&*self.file, self.end, limit);
+        }
+    }
+
     /// Whether there is room behind the end.
     pub(crate) fn has_room(&self) -> bool {
         self.room.reaches_past(self.end)
+    }
+
+    /// Whether there is room behind the end that the file has only because it grows fast.
+    pub(crate) fn has_passing_room(&self) -> bool {
+        self.room.passes(self.end)
+    }
+
+    /// Gives back the room that the file has only because it grows fast.
+    ///
+    /// # Errors
+    /// What the disk says; the file is as it was.
+    pub(crate) fn release_passing_room(&mut self) -> Result<(), StorageError> {
+        let preallocated = self.room.preallocated();
+        self.release_room()?;
+        if let Some(limit) = preallocated {
+            self.preallocate(limit);
+        }
+        Ok(())
     }
 
     /// Gives back the room behind the end; not durably: what a power cut brings back is zeros.

@@ -167,7 +167,6 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("log.preallocate", Boolean)
         .default("false")
         .dynamic()
-        .not_yet()
         .doc("Default of the topics' preallocate."),
     Key::broker("num.recovery.threads.per.data.dir", Int)
         .default("2")

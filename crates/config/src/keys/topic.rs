@@ -181,8 +181,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::topic("preallocate", Boolean)
         .default("false")
         .synonyms(&[from("log.preallocate")])
-        .not_yet()
-        .doc("Whether the space of a new segment is reserved on the disk ahead."),
+        .doc("Whether the blocks of a new segment are reserved on the disk when it is made."),
     Key::topic(REDACTED_RECORDS, List)
         .default("")
         .form("partition:offset with commas between records", |item| {

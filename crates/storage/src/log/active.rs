@@ -8,6 +8,7 @@
 //! Source: `LogSegment.shouldRoll` of Kafka 4.1.1 for the conditions of a roll.
 
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 
 use skein_record::{AbortedTxn, BatchHeader};
@@ -35,12 +36,26 @@ pub(crate) struct ActiveSegment {
     pub(crate) created: Millis,
 }
 
+/// Makes a file that a segment can grow in.
+pub(crate) fn create_file(
+    home: &Home,
+    path: &Path,
+    config: &LogConfig,
+) -> Result<SegmentFile, StorageError> {
+    let mut file = SegmentFile::create(&**home.disk(), path)?;
+    if config.preallocate {
+        file.preallocate(config.segment_bytes);
+    }
+    Ok(file)
+}
+
 impl ActiveSegment {
     /// Makes the segment's file, or takes the `prepared` one.
     pub(crate) fn create(
         home: &Home,
         base_offset: Offset,
         prepared: Option<SegmentFile>,
+        config: &LogConfig,
         now: Millis,
     ) -> Result<Self, StorageError> {
         let path = home.file(base_offset, FileKind::Log);
@@ -49,7 +64,7 @@ impl ActiveSegment {
                 file.rename(&**home.small_disk(), &path)?;
                 file
             }
-            None => SegmentFile::create(&**home.disk(), &path)?,
+            None => create_file(home, &path, config)?,
         };
         let indexer = SegmentIndexer::new(home.small_disk(), &home.path, base_offset);
         Ok(Self {

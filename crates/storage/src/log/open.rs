@@ -27,6 +27,7 @@ use super::active::ActiveSegment;
 use super::flush::{CallHelper, FlushState, OpenIndexes};
 use super::found::Found;
 use super::leftovers::{self, Listing};
+use super::names::PREPARED;
 use super::recovery::{self, Recovered};
 use super::segment::Home;
 use super::segment_list::SegmentList;
@@ -153,6 +154,10 @@ impl Log {
         self.join_flush(now, helper);
         self.active.indexer.finish()?;
         self.active.file.release_room()?;
+        if self.prepared.take().is_some() {
+            // It may have the blocks of a whole segment.
+            atomic_file::remove(&**self.home.disk(), &self.home.path.join(PREPARED))?;
+        }
         self.flush.directory_changes += 1;
         if self.log_end_offset > self.log_start_offset || !producers.is_empty() {
             self.write_snapshot(producers)?;
@@ -193,7 +198,7 @@ impl Opening {
         // A truncation that was interrupted may have left snapshots of what is gone.
         snapshots::prune(&self.home, Offset(i64::MIN), Offset(i64::MIN))?;
         segment_times::remove(&self.home)?;
-        let active = ActiveSegment::create(&self.home, start, None, self.now)?;
+        let active = ActiveSegment::create(&self.home, start, None, &self.config, self.now)?;
         let recovered = Recovered::empty(active);
         let log = self.build(recovered, start, start, LeaderEpochs::new());
         let producers = ProducerStates::starting_at(start);

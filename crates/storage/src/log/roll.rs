@@ -17,12 +17,11 @@ use std::sync::Arc;
 use skein_types::{Millis, Offset};
 
 use super::Log;
-use super::active::ActiveSegment;
+use super::active::{self, ActiveSegment};
 use super::names::PREPARED;
 use super::segment::{SealedParts, SealedSegment};
 use crate::StorageError;
 use crate::atomic_file;
-use crate::segment_file::SegmentFile;
 
 impl Log {
     /// Ends the active segment and begins the next one. Nothing happens while the active one is
@@ -56,7 +55,7 @@ impl Log {
             let path = self.home.path.join(PREPARED);
             // A roll that failed may have left one behind that has no owner.
             atomic_file::remove(&**self.home.disk(), &path)?;
-            self.prepared = Some(SegmentFile::create(&**self.home.disk(), &path)?);
+            self.prepared = Some(active::create_file(&self.home, &path, &self.config)?);
         }
         Ok(())
     }
@@ -82,7 +81,8 @@ impl Log {
         }
         self.active.file.release_room()?;
         let prepared = self.prepared.take();
-        let next = ActiveSegment::create(&self.home, base_offset, prepared, now)?;
+        let config = &self.config;
+        let next = ActiveSegment::create(&self.home, base_offset, prepared, config, now)?;
         let mut old = std::mem::replace(&mut self.active, next);
         old.file.seal();
         let (file, indexes) = (Arc::clone(old.file.file()), old.open_indexes());

@@ -233,7 +233,7 @@ impl Log {
         // The names that went must be gone before one of them comes again.
         atomic_file::sync_directory(&**home.disk(), &home.path)?;
         let prepared = self.prepared.take();
-        self.active = ActiveSegment::create(&home, end, prepared, now)?;
+        self.active = ActiveSegment::create(&home, end, prepared, &self.config, now)?;
         self.log_end_offset = end;
         self.log_start_offset = self.log_start_offset.min(end);
         self.high_watermark = self.high_watermark.clamp(self.log_start_offset, end);

@@ -16,7 +16,8 @@
 //! Invariants:
 //! - nothing depends on the room: where it can't be made, appends go on without it;
 //! - a file has room only while it grows; a sealed one has none ([`SegmentFile::release_room`]);
-//! - no more is reserved than the file holds, and no more is filled than [`UNIT_BYTES`].
+//! - no more is reserved than the file holds, unless its owner wants all of it from the beginning
+//!   ([`Room::preallocate`]), and no more is filled than [`UNIT_BYTES`].
 //!
 //! Source: `fallocate(2)`; the files that write-ahead logs of databases fill ahead.
 //!
@@ -43,6 +44,8 @@ pub(super) struct Room {
     /// Zeros may lie before this position.
     filled: u64,
     reserved: u64,
+    /// Up to here blocks were reserved at the beginning, to stay while the file rests.
+    preallocated: Option<u64>,
     can_fill: bool,
     can_reserve: bool,
 }
@@ -61,6 +64,7 @@ impl Room {
             quiet_end: end,
             filled: 0,
             reserved: 0,
+            preallocated: None,
             can_fill: true,
             can_reserve: true,
         }
@@ -69,6 +73,27 @@ impl Room {
     /// Whether there is any behind `end`.
     pub(super) fn reaches_past(&self, end: u64) -> bool {
         self.filled.max(self.reserved) > end
+    }
+
+    /// Whether there is any that a file at rest has no use for.
+    pub(super) fn passes(&self, end: u64) -> bool {
+        match self.preallocated {
+            Some(_) => self.filled > end,
+            None => self.reaches_past(end),
+        }
+    }
+
+    /// Where the blocks end that stay while the file rests.
+    pub(super) fn preallocated(&self) -> Option<u64> {
+        self.preallocated
+    }
+
+    /// Reserves all blocks from `end` to `limit`, if the file system can and has them.
+    pub(super) fn preallocate(&mut self, file: &dyn File, end: u64, limit: u64) {
+        if end < limit && file.reserve(end..limit).is_ok() {
+            self.reserved = limit;
+            self.preallocated = Some(limit);
+        }
     }
 
     /// Makes room for `append` in a file that may grow to `limit`. Zeros are written once it has

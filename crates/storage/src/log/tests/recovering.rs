@@ -9,6 +9,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use super::*;
+use crate::log::names::PREPARED;
 
 /// Writes the recovery point as the broker does from time to time.
 pub(super) fn checkpoint(log: &Log) {
@@ -187,6 +188,69 @@ fn blocks_that_a_killed_process_had_reserved_are_given_back() {
     let opened = fixture.open(LogConfig::default());
     assert!(spare() < 100_000, "{} still reserved", spare());
     assert_eq!(offsets(&opened.log.view(), 0, 50), upto(50));
+}
+
+/// Segments that have all their blocks when they are made.
+fn preallocated() -> LogConfig {
+    LogConfig {
+        segment_bytes: 4 * 1024 * 1024,
+        segment_fill_after_bytes: Some(1024 * 1024),
+        preallocate: true,
+        ..LogConfig::default()
+    }
+}
+
+#[test]
+fn a_preallocated_segment_keeps_its_blocks_until_it_is_rolled_closed_or_left_by_a_killed_process() {
+    const FIRST: &str = "00000000000000000000.log";
+    const SECOND: &str = "00000000000000000040.log";
+    let fixture = fixture();
+    let spare = |name: &str| {
+        let metadata = std::fs::metadata(fixture.path(name)).unwrap();
+        (metadata.blocks() * 512).saturating_sub(metadata.len())
+    };
+    let length = |name: &str| std::fs::metadata(fixture.path(name)).unwrap().len();
+    let mut log = fixture.log(preallocated());
+    assert_eq!(length(FIRST), 0);
+    assert!(spare(FIRST) > 4_000_000, "{} reserved", spare(FIRST));
+    let mut batches: Vec<Vec<u8>> = (0..40)
+        .map(|base| batch_at(base, 1, 50_000, 1000))
+        .collect();
+    log.append_all(&batches[..1]);
+    assert!(!log.has_room(), "none that goes when the log rests");
+    for batch in &batches[1..] {
+        log.append_all(std::slice::from_ref(batch));
+    }
+    let end = log.active.file.end();
+    assert!(
+        log.has_room() && length(FIRST) > end,
+        "zeros, as it is fast"
+    );
+    log.release_room().unwrap();
+    assert!(!log.has_room() && length(FIRST) == end);
+    assert!(spare(FIRST) > 1_500_000, "{} still reserved", spare(FIRST));
+    log.prepare_next_segment().unwrap();
+    assert!(spare(PREPARED) > 4_000_000, "{} prepared", spare(PREPARED));
+    log.roll(Millis(1)).unwrap();
+    assert!(spare(FIRST) < 100_000, "{} when rolled", spare(FIRST));
+    assert!(spare(SECOND) > 4_000_000, "{} reserved", spare(SECOND));
+    batches.push(batch_at(40, 1, 50_000, 1000));
+    log.append_all(&batches[40..]);
+    drop(log);
+    let opened = fixture.open(preallocated());
+    assert_eq!(opened.recovery.cut, None);
+    assert!(spare(SECOND) < 100_000, "{} after a kill", spare(SECOND));
+    assert_eq!(offsets(&opened.log.view(), 0, 41), upto(41));
+    let mut log = opened.log;
+    log.roll(Millis(1)).unwrap();
+    batches.push(batch_at(41, 1, 50_000, 1000));
+    log.append_all(&batches[41..]);
+    log.prepare_next_segment().unwrap();
+    shut_down(log, &batches);
+    for name in fixture.names(".log") {
+        assert!(spare(&name) < 100_000, "{} in {name}", spare(&name));
+    }
+    assert!(!fixture.path(PREPARED).exists(), "it would keep its blocks");
 }
 
 #[test]
