@@ -1,7 +1,9 @@
-//! Clients whose scenarios all run at once, each in one process, against both systems.
+//! Clients whose scenarios all run at once, each in one process, and the groups of all clients
+//! while their node is killed, against both systems.
 //!
-//! Input: the scenarios of `clients/java`, `sarama`, `kafkajs` and `aiokafka`. Output: one test per
-//! client and system. They are in one target, because they share its nodes.
+//! Input: the scenarios of `clients/java`, `sarama`, `kafkajs` and `aiokafka`, and that of all
+//! clients which is about groups and a crash. Output: one test per client and system, and one for
+//! the crash. They are in one target, because they share its nodes.
 //!
 //! The scenarios of groups have the same names for every client, and none where a client lacks what
 //! they are about: kafkajs and aiokafka have no cooperative balancer, kafkajs no static members,
@@ -66,4 +68,15 @@ mod aiokafka {
         a_group_starts_where_it_is_reset_to,
         groups_are_listed_and_described,
     );
+}
+
+mod crash {
+    use skein_tests::client::{Client, groups_survive};
+    use skein_tests::{System, on_both};
+
+    on_both!(every_clients_group_goes_on_through_kill_and_restart);
+
+    fn every_clients_group_goes_on_through_kill_and_restart(system: System) {
+        groups_survive(&Client::ALL, system);
+    }
 }

@@ -13,16 +13,6 @@ use skein_tests::{Node, System, on_both};
 
 on_both!(every_client_reads_what_every_client_wrote);
 
-const CLIENTS: [Client; 8] = [
-    Client::Librdkafka,
-    Client::KafkaPython3,
-    Client::KafkaPython2,
-    Client::FranzGo,
-    Client::Java,
-    Client::Sarama,
-    Client::Kafkajs,
-    Client::Aiokafka,
-];
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 /// What the console consumer shall print before the value.
 const PRINTED: [&str; 4] = [
@@ -68,9 +58,9 @@ fn all_expected() -> impl Iterator<Item = (usize, Expected)> {
 
 fn every_client_reads_what_every_client_wrote(system: System) {
     let node = Node::shared(system);
-    let topics = CLIENTS.map(|client| format!("interop-{client:?}"));
+    let topics = Client::ALL.map(|client| format!("interop-{client:?}"));
     std::thread::scope(|scope| {
-        for (client, topic) in CLIENTS.iter().zip(&topics) {
+        for (client, topic) in Client::ALL.iter().zip(&topics) {
             scope.spawn(move || {
                 kafka_tools::run(node, TOPICS, &["--create", "--topic", topic]);
                 client.run_with(node, &["write", topic]);
@@ -91,7 +81,7 @@ fn every_client_reads_what_every_client_wrote(system: System) {
 fn assert_all_read(node: &Node, topics: &[&str], lines: &str) {
     let arguments = [&["read"][..], topics].concat();
     std::thread::scope(|scope| {
-        for client in CLIENTS {
+        for client in Client::ALL {
             let arguments = &arguments;
             scope.spawn(move || {
                 let printed = client.run_with(node, arguments);

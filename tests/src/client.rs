@@ -9,7 +9,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::guardian::Guarded;
-use crate::{Node, program, toolchain};
+use crate::{Node, node, program, toolchain};
 
 pub(crate) mod class_archive;
 pub mod kafka_tools;
@@ -39,6 +39,18 @@ pub enum Client {
 }
 
 impl Client {
+    /// Every client.
+    pub const ALL: [Self; 8] = [
+        Self::Librdkafka,
+        Self::KafkaPython3,
+        Self::KafkaPython2,
+        Self::FranzGo,
+        Self::Java,
+        Self::Sarama,
+        Self::Kafkajs,
+        Self::Aiokafka,
+    ];
+
     /// The client's program; its arguments are `BOOTSTRAP SCENARIO`, or several where it can run
     /// them at once.
     #[must_use]
@@ -228,6 +240,31 @@ pub fn survive(client: Client, system: crate::System) {
     conversation.finish(&node);
 }
 
+/// The scenario of groups that talks with its test; see [`groups_survive`].
+const GROUP_SURVIVAL: &str = "a_group_goes_on_through_kill_and_restart";
+
+/// Kills a node under groups that read and commit, one for each client, while others write.
+///
+/// # Panics
+///
+/// When a group does not go on, misses a record, or reads again what it has committed.
+pub fn groups_survive(clients: &[Client], system: crate::System) {
+    let mut node = Node::start(system, &node::SHORT_WAITS);
+    let start = |client: &Client| client.converse(&node, GROUP_SURVIVAL);
+    let mut conversations: Vec<Conversation> = clients.iter().map(start).collect();
+    for conversation in &mut conversations {
+        conversation.expect("kill me", &node);
+    }
+    node.kill();
+    node.start_again();
+    for conversation in &mut conversations {
+        conversation.go_on();
+    }
+    for conversation in conversations {
+        conversation.finish(&node);
+    }
+}
+
 /// Checks that the tests name every scenario that the client's program has.
 ///
 /// # Panics
@@ -237,7 +274,8 @@ pub fn assert_complete(client: Client, tested: &[&str]) {
     let missing: Vec<String> = client
         .scenarios()
         .into_iter()
-        .filter(|scenario| scenario != SURVIVAL && !tested.contains(&scenario.as_str()))
+        .filter(|scenario| ![SURVIVAL, GROUP_SURVIVAL].contains(&scenario.as_str()))
+        .filter(|scenario| !tested.contains(&scenario.as_str()))
         .collect();
     assert!(
         missing.is_empty(),

@@ -41,7 +41,7 @@ const LOG_TAIL_MAX_BYTES: u64 = 6_000;
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Members of groups may miss a short session, and nobody waits for more of them to come.
-const SHORT_WAITS: [(&str, &str); 2] = [
+pub(crate) const SHORT_WAITS: [(&str, &str); 2] = [
     ("group.min.session.timeout.ms", "1000"),
     ("group.initial.rebalance.delay.ms", "0"),
 ];

@@ -117,8 +117,10 @@ pub fn java_client() -> &'static Path {
             "Data",
             "Groups",
             "Interop",
+            "Ledger",
             "Member",
             "OtherProcess",
+            "Writer",
         ];
         let sources = names.map(|name| source(&format!("clients/java/{name}.java")));
         let inputs: Vec<&Path> = sources.iter().map(PathBuf::as_path).collect();
@@ -132,7 +134,7 @@ pub fn java_client() -> &'static Path {
 }
 
 /// What the programs of all Go clients share, seen from each.
-const GO_HARNESS: [&str; 2] = ["../go/harness.go", "../go/process.go"];
+const GO_HARNESS: [&str; 3] = ["../go/harness.go", "../go/ledger.go", "../go/process.go"];
 
 /// The program that drives franz-go, built from `clients/franz_go`.
 pub fn franz_go() -> &'static Path {

@@ -18,7 +18,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalStateError, NoOffsetForPartitionError, UnknownMemberIdError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, NoOffsetForPartitionError, UnknownMemberIdError
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
 import harness  # noqa: E402, as the next two: beside the lock files that all Python clients share
@@ -325,6 +325,100 @@ async def a_member_that_stalls_and_at_last_crashes_is_replaced():
     await eventually(lambda: len(steady.assigned) == 4, "a member that crashed keeps its partitions")
     await steady.leave()
     assert len(steady.read) == 4, "what was committed is read again"
+
+
+class Survivor(ConsumerRebalanceListener):
+    """A member of a group whose node goes away, at work in a task of its own until it leaves. It commits what it has read."""
+
+    @classmethod
+    async def join(cls, topic, group, ledger):
+        self = cls()
+        self.consumer, self.ledger = consumer(group_id=group), ledger
+        # The ends of what was read and is not committed yet.
+        self.pending, self.count, self.is_leaving = {}, 0, False
+        self.consumer.subscribe([topic], listener=self)
+        await self.consumer.start()
+        self.task = asyncio.create_task(self.work())
+        return self
+
+    async def work(self):
+        while not self.is_leaving or self.pending:
+            for partition, records in (await self.consumer.getmany(timeout_ms=100)).items():
+                for record in records:
+                    self.ledger.read(record)
+                self.pending[partition] = records[-1].offset + 1
+                self.count += len(records)
+            if self.pending:
+                await self.commit(dict(self.pending))
+
+    async def commit(self, ends):
+        try:
+            await self.consumer.commit(ends)
+        except (CommitFailedError, IllegalStateError, UnknownMemberIdError):
+            self.pending.clear()
+        except KafkaError as error:
+            assert error.retriable, error
+        else:
+            self.ledger.committed({at.partition: end for at, end in ends.items()})
+            self.pending.clear()
+
+    async def on_partitions_revoked(self, revoked):
+        # Who has them now will read these again.
+        for partition in revoked:
+            self.pending.pop(partition, None)
+
+    async def on_partitions_assigned(self, assigned):
+        pass
+
+    async def leave(self):
+        self.is_leaving = True
+        await asyncio.wait_for(self.task, PATIENCE)
+        await self.consumer.stop()
+
+
+@scenario
+async def a_group_goes_on_through_kill_and_restart():
+    """Reads, commits and writes on through a kill -9 and a restart, which the test does when it has read the line.
+
+    Nobody writes to the last partition after that: what was committed of it must be there still.
+    """
+    topic = await create(5)
+    group = f"group-of-{topic}"
+    ledger, written = harness.Ledger(), 0
+    first, second = [await Survivor.join(topic, group, ledger) for _ in range(2)]
+    async with AIOKafkaProducer(bootstrap_servers=BOOTSTRAP, enable_idempotence=True) as producer:
+
+        async def write_until(condition, otherwise, partitions=4):
+            nonlocal written
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                sent = [await producer.send(topic, b"%d" % (written + at), partition=at) for at in range(partitions)]
+                await asyncio.wait_for(asyncio.gather(*sent), PATIENCE)
+                written += partitions
+                for member in (first, second):
+                    if member.task.done():
+                        member.task.result()
+                if condition():
+                    return
+                assert time.monotonic() < deadline, otherwise
+                await asyncio.sleep(0.05)
+
+        def both_read():
+            before = first.count, second.count
+            return lambda: first.count > before[0] and second.count > before[1]
+
+        await write_until(both_read(), "they do not share", partitions=5)
+        await eventually(lambda: ledger.is_all_committed(written), "not everything is committed")
+        answered = harness.say("kill me")
+        await write_until(answered.is_set, "the test does not answer")
+        await write_until(both_read(), "they do not go on")
+        await first.leave()
+        await write_until(lambda: True, "")
+        await eventually(lambda: ledger.has_read(written), "a record is lost")
+        await second.leave()
+    async with Admin() as admin:
+        committed = await admin.list_consumer_group_offsets(group)
+    assert {at.partition: found.offset for at, found in committed.items()} == ledger.next, (committed, ledger.next)
 
 
 async def read_in_group(topic, group, count, **settings):

@@ -21,8 +21,9 @@ const sessionTimeout = 2 * time.Second
 
 // member is a consumer of a group, at work until it leaves. It commits what it has read.
 type member struct {
-	cl   *kgo.Client
-	done chan struct{}
+	cl     *kgo.Client
+	done   chan struct{}
+	ledger *Ledger
 
 	lock     sync.Mutex
 	assigned map[int32]bool
@@ -44,7 +45,11 @@ func inGroup(topic, group string, options ...kgo.Opt) []kgo.Opt {
 }
 
 func join(topic, group string, options ...kgo.Opt) *member {
-	m := &member{done: make(chan struct{}), assigned: make(map[int32]bool)}
+	return joinWith(NewLedger(), topic, group, options...)
+}
+
+func joinWith(ledger *Ledger, topic, group string, options ...kgo.Opt) *member {
+	m := &member{done: make(chan struct{}), ledger: ledger, assigned: make(map[int32]bool)}
 	taken := func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 		m.lock.Lock()
 		defer m.lock.Unlock()
@@ -73,21 +78,39 @@ func (m *member) work() {
 		if fetches.IsClientClosed() {
 			return
 		}
-		records := fetches.Records()
-		if len(records) > 0 {
-			// What it read before it stalled, and others have read meanwhile, is not its any more.
-			err := m.cl.CommitRecords(Background(), records...)
-			isLate := errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration)
-			Check(err == nil || isLate, "commit: %v", err)
-			if isLate {
-				records = nil
-			}
+		if records := fetches.Records(); len(records) > 0 {
+			m.take(records)
 		}
-		m.lock.Lock()
-		m.records = append(m.records, records...)
-		m.lock.Unlock()
 		m.cl.AllowRebalance()
 	}
+}
+
+// take commits what was read.
+func (m *member) take(records []*kgo.Record) {
+	for _, record := range records {
+		m.ledger.Read(record.Partition, record.Offset, record.Value)
+	}
+	err := m.cl.CommitRecords(Background(), records...)
+	for isAway(err) {
+		err = m.cl.CommitRecords(Background(), records...)
+	}
+	// What it read before it stalled, and others have read meanwhile, is not its any more.
+	if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) {
+		return
+	}
+	Check(err == nil, "commit: %v", err)
+	for _, record := range records {
+		m.ledger.Committed(record.Partition, record.Offset+1)
+	}
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	m.records = append(m.records, records...)
+}
+
+// isAway tells whether no coordinator has answered for as long as franz-go tries by itself.
+func isAway(err error) bool {
+	var code *kerr.Error
+	return err != nil && !errors.Is(err, context.DeadlineExceeded) && (!errors.As(err, &code) || code.Retriable)
 }
 
 func (m *member) leave() {
@@ -110,6 +133,11 @@ func (m *member) hasPartitions(count int) bool {
 	partitions, _ := m.has()
 	return len(partitions) == count
 }
+
+// Has is what a [Survival] asks for, as the next two.
+func (m *member) Has() (map[int32]bool, int) { return m.has() }
+func (m *member) Generation() int32          { return m.generation() }
+func (m *member) Leave()                     { m.leave() }
 
 func (m *member) generation() int32 {
 	_, generation := m.cl.GroupMetadata()
@@ -234,6 +262,30 @@ func aMemberThatStallsAndAtLastCrashesIsReplaced() {
 	Equal(Must(admin().DescribeGroups(Background(), group))[group].Members[0].MemberID, steady.id(), "who is left")
 	steady.leave()
 	Equal(len(steady.records), 4, "records: what was committed is read again")
+}
+
+func aGroupGoesOnThroughKillAndRestart() {
+	topic := create(SurvivalPartitions, nil)
+	group := "group-of-" + topic
+	producer, cl, ledger := writer(), admin(), NewLedger()
+	survival := Survival{
+		Ledger:  ledger,
+		Members: [2]Member{joinWith(ledger, topic, group), joinWith(ledger, topic, group)},
+		Write: func(first, partitions int) error {
+			var records []*kgo.Record
+			for partition := range partitions {
+				value := fmt.Append(nil, first+partition)
+				records = append(records, &kgo.Record{Topic: topic, Partition: int32(partition), Value: value})
+			}
+			return producer.ProduceSync(Background(), records...).FirstErr()
+		},
+		Committed: func(partition int32) (int64, error) {
+			offsets, err := cl.FetchOffsets(Background(), group)
+			found, _ := offsets.Lookup(topic, partition)
+			return max(found.At, 0), errors.Join(err, found.Err)
+		},
+	}
+	survival.Run()
 }
 
 func (m *member) id() string {

@@ -40,6 +40,7 @@ var scenarios = map[string]func(){
 	"a_member_seeks_back_and_forth":                         aMemberSeeksBackAndForth,
 	"a_group_starts_where_it_is_reset_to":                   aGroupStartsWhereItIsResetTo,
 	"groups_are_listed_described_changed_and_deleted":       groupsAreListedDescribedChangedAndDeleted,
+	"a_group_goes_on_through_kill_and_restart":              aGroupGoesOnThroughKillAndRestart,
 	"acknowledged_records_survive_kill_and_restart":         acknowledgedRecordsSurviveKillAndRestart,
 }
 

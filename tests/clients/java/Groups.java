@@ -3,8 +3,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.CompletableFuture;
+import java.util.function.BooleanSupplier;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ListGroupsOptions;
 import org.apache.kafka.clients.admin.MemberToRemove;
@@ -141,6 +143,48 @@ final class Groups {
         Scenarios.eventually(() -> steady.has(4), "a member that crashed keeps its partitions");
         steady.leave();
         Scenarios.equal(steady.read().size(), 4, "records, if what was committed is not read again");
+    }
+
+    /**
+     * Reads, commits and writes on through a kill -9 and a restart of the broker, which the test does when it has read the
+     * line. Nobody writes to the last partition after that: what was committed of it must be there still.
+     */
+    public static void aGroupGoesOnThroughKillAndRestart() throws Exception {
+        String topic = Scenarios.create(5);
+        String group = "group-of-" + topic;
+        Ledger ledger = new Ledger();
+        Member first = new Member(topic, group, Map.of(), ledger);
+        Member second = new Member(topic, group, Map.of(), ledger);
+        try (var writer = new Writer(topic)) {
+            writer.until(5, bothRead(first, second), "they do not share");
+            Scenarios.eventually(() -> ledger.isAllCommitted(writer.written()), "not everything is committed");
+            int generation = first.metadata().generationId();
+            writer.until(4, Scenarios.say("kill me")::isDone, "the test does not answer");
+            writer.until(4, bothRead(first, second), "they do not go on");
+            for (Member member : List.of(first, second)) {
+                Scenarios.check(member.metadata().generationId() >= generation, "the generation goes back");
+            }
+            first.leave();
+            writer.until(4, () -> second.has(5), "nobody takes over");
+            Scenarios.eventually(() -> ledger.hasRead(writer.written()), "a record is lost");
+            second.leave();
+        }
+        try (Admin admin = Scenarios.admin()) {
+            var offsets = Scenarios.get(admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata());
+            Map<Integer, Long> committed = new TreeMap<>();
+            offsets.forEach((partition, offset) -> committed.put(partition.partition(), offset.offset()));
+            Scenarios.equal(committed, new TreeMap<>(ledger.next()), "committed");
+        }
+    }
+
+    /** Whether each of them has read something since. */
+    private static BooleanSupplier bothRead(Member one, Member other) {
+        int before = one.read().size();
+        int ofOther = other.read().size();
+        return () -> {
+            Scenarios.check(one.ended() == null && other.ended() == null, one.ended() + ", " + other.ended());
+            return one.read().size() > before && other.read().size() > ofOther;
+        };
     }
 
     /** Row M57: a member lives, and its application does not ask for records. */

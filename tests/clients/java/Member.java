@@ -17,14 +17,23 @@ import org.apache.kafka.common.errors.RebalanceInProgressException;
 /** A consumer of a group, at work in a thread of its own until it leaves. It commits what it has read. */
 final class Member extends Thread implements ConsumerRebalanceListener {
     private final KafkaConsumer<byte[], byte[]> consumer;
+    private final Ledger ledger;
+    /** Read, and not committed yet. */
+    private final List<ConsumerRecord<byte[], byte[]>> pending = new ArrayList<>();
     private final Set<Integer> assigned = new TreeSet<>();
     private final List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
     private int given;
     private boolean isLeaving;
     private ConsumerGroupMetadata metadata;
-    private Exception ended;
+    private Throwable ended;
 
     Member(String topic, String group, Map<String, Object> settings) {
+        this(topic, group, settings, new Ledger());
+    }
+
+    /** A member of a group that keeps a ledger. */
+    Member(String topic, String group, Map<String, Object> settings, Ledger ledger) {
+        this.ledger = ledger;
         Map<String, Object> all = new HashMap<>(settings);
         all.put("group.id", group);
         consumer = Scenarios.consumer(all);
@@ -35,26 +44,27 @@ final class Member extends Thread implements ConsumerRebalanceListener {
     @Override
     public void run() {
         try (consumer) {
-            boolean isUncommitted = false;
             while (!isLeaving()) {
                 List<ConsumerRecord<byte[], byte[]>> polled = new ArrayList<>();
                 consumer.poll(Duration.ofMillis(100)).forEach(polled::add);
-                isUncommitted |= !polled.isEmpty();
-                if (isUncommitted) {
+                polled.forEach(ledger::read);
+                pending.addAll(polled);
+                if (!pending.isEmpty()) {
                     try {
                         consumer.commitSync();
-                        isUncommitted = false;
+                        pending.forEach(ledger::committed);
+                        pending.clear();
                     } catch (RebalanceInProgressException again) {
                         // What it keeps, it commits after it has joined again.
                     } catch (CommitFailedException late) {
                         // What it read before it stalled, and others have read meanwhile, is not its any more.
-                        isUncommitted = false;
+                        pending.clear();
                         polled.clear();
                     }
                 }
                 note(polled);
             }
-        } catch (Exception error) {
+        } catch (Exception | AssertionError error) {
             end(error);
         }
     }
@@ -68,7 +78,7 @@ final class Member extends Thread implements ConsumerRebalanceListener {
         metadata = consumer.groupMetadata();
     }
 
-    private synchronized void end(Exception error) {
+    private synchronized void end(Throwable error) {
         ended = error;
     }
 
@@ -82,6 +92,7 @@ final class Member extends Thread implements ConsumerRebalanceListener {
     @Override
     public synchronized void onPartitionsRevoked(Collection<TopicPartition> partitions) {
         partitions.forEach(partition -> assigned.remove(partition.partition()));
+        pending.removeIf(record -> partitions.contains(new TopicPartition(record.topic(), record.partition())));
     }
 
     /** Stops; a dynamic member says so to the coordinator. */
@@ -90,9 +101,10 @@ final class Member extends Thread implements ConsumerRebalanceListener {
             isLeaving = true;
         }
         join();
-        if (ended != null) {
-            throw ended;
+        if (ended instanceof Exception error) {
+            throw error;
         }
+        Scenarios.check(ended == null, "" + ended);
     }
 
     synchronized Set<Integer> assigned() {
@@ -117,7 +129,7 @@ final class Member extends Thread implements ConsumerRebalanceListener {
     }
 
     /** What ended it, if anything did. */
-    synchronized Exception ended() {
+    synchronized Throwable ended() {
         return ended;
     }
 }

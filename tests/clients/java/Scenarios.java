@@ -1,4 +1,8 @@
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
@@ -8,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
@@ -135,6 +140,19 @@ public final class Scenarios {
         }
     }
 
+    /** Tells the test that a point is reached; done when the test has answered. */
+    static Future<String> say(String line) {
+        System.out.println(line);
+        var input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        return CompletableFuture.supplyAsync(() -> {
+            try {
+                return input.readLine();
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
+        });
+    }
+
     static <T> T get(Future<T> future) throws Exception {
         return future.get(PATIENCE_MS, TimeUnit.MILLISECONDS);
     }
@@ -176,11 +194,15 @@ public final class Scenarios {
         return new KafkaConsumer<>(all, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 
+    static KafkaProducer<byte[], byte[]> producer(Map<String, Object> settings) {
+        var serializer = new ByteArraySerializer();
+        return new KafkaProducer<>(settings(settings), serializer, serializer);
+    }
+
     /** Writes, and returns what was acknowledged, in the order of the records. */
     static List<RecordMetadata> write(Map<String, Object> settings, List<ProducerRecord<byte[], byte[]>> records)
             throws Exception {
-        var serializer = new ByteArraySerializer();
-        try (var producer = new KafkaProducer<>(settings(settings), serializer, serializer)) {
+        try (var producer = producer(settings)) {
             List<Future<RecordMetadata>> sent = records.stream().map(producer::send).toList();
             List<RecordMetadata> acknowledged = new ArrayList<>();
             for (Future<RecordMetadata> one : sent) {

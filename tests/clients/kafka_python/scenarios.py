@@ -20,6 +20,7 @@ from kafka.errors import (
     GroupIdNotFoundError,
     InvalidPartitionsError,
     InvalidTopicError,
+    KafkaError,
     MessageSizeTooLargeError,
     NoError,
     NoOffsetForPartitionError,
@@ -134,6 +135,44 @@ def poll(reader, seconds):
 
 def close(reader):
     reader.close()
+
+
+class OnRevoked(ConsumerRebalanceListener):
+    def __init__(self, on_revoked):
+        self.on_revoked = on_revoked
+
+    def on_partitions_revoked(self, revoked):
+        for at in revoked:
+            self.on_revoked(at.partition)
+
+    def on_partitions_assigned(self, assigned):
+        pass
+
+
+def subscribed(topic, group, on_revoked):
+    settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 300}
+    consumer = KafkaConsumer(bootstrap_servers=BOOTSTRAP, group_id=group, reconnect_backoff_max_ms=500, **settings)
+    consumer.subscribe([topic], listener=OnRevoked(on_revoked))
+    return consumer
+
+
+def try_commit(reader, topic, offsets):
+    places = {TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+    try:
+        reader.commit(places)
+    except CommitFailedError:
+        return False
+    except KafkaError as error:
+        assert error.retriable, error
+        return None
+    return True
+
+
+def committed(topic, group):
+    client = admin()
+    offsets = client.list_consumer_group_offsets(group) if MAJOR == 2 else client.list_group_offsets([group])[group]
+    client.close()
+    return {at.partition: found.offset for at, found in offsets.items()}
 
 
 read = shared.declare(sys.modules[__name__])

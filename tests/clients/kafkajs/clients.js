@@ -7,7 +7,7 @@ const snappy = require("kafkajs-snappy");
 const lz4 = require("lz4-napi");
 const zstd = require("@bokuweb/zstd-wasm");
 
-const { eventually, sleep } = require("./harness.js");
+const { eventually, fail, sleep } = require("./harness.js");
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy;
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
@@ -29,7 +29,7 @@ const CODECS = {
 };
 
 function kafka(clientId = "kafkajs") {
-  const retry = { initialRetryTime: 50, maxRetryTime: 500, retries: 20 };
+  const retry = { initialRetryTime: 50, maxRetryTime: 500, retries: 100 };
   return new Kafka({ clientId, brokers: [process.argv[2]], logLevel: logLevel.NOTHING, retry });
 }
 
@@ -56,10 +56,16 @@ async function create(numPartitions = 1) {
   return topic;
 }
 
-// Writes messages, which name their partitions, as one request, and returns the answer.
-async function write(topic, messages, codec = "none") {
+// A producer of messages that name their partitions.
+async function byPartition() {
   const producer = kafka().producer({ idempotent: true, createPartitioner: () => ({ message }) => message.partition ?? 0 });
   await producer.connect();
+  return producer;
+}
+
+// Writes messages as one request, and returns the answer.
+async function write(topic, messages, codec = "none") {
+  const producer = await byPartition();
   const answer = await producer.send({ topic, messages, acks: -1, compression: CODECS[codec] });
   await producer.disconnect();
   return answer;
@@ -74,14 +80,41 @@ async function spread(topic, partitions, count) {
   await write(topic, messages);
 }
 
-// A consumer of a group, at work until it leaves.
+// What the members of a group have read and committed, together. What is known to be committed is not read again.
+class Ledger {
+  values = new Set();
+  next = [];
+  committed = [];
+
+  noteRead(partition, { offset, value }) {
+    const end = this.committed[partition] ?? 0;
+    if (Number(offset) < end) fail(`${partition}`, new Error(`${offset} is read again: ${end} is committed`));
+    this.next[partition] = Math.max(Number(offset) + 1, this.next[partition] ?? 0);
+    this.values.add(`${value}`);
+  }
+
+  noteCommitted(partition, end) {
+    this.committed[partition] = Math.max(end, this.committed[partition] ?? 0);
+  }
+
+  hasRead(count) {
+    return Array.from({ length: count }, (_, number) => `${number}`).every((value) => this.values.has(value));
+  }
+
+  isAllCommitted() {
+    return this.next.every((end, partition) => this.committed[partition] === end);
+  }
+}
+
+// A consumer of a group, at work until it leaves. It may keep a ledger.
 class Member {
   assigned = [];
   read = [];
 
-  static async join(topic, groupId, { commits = true, fromBeginning = true, clientId, ...settings } = {}) {
+  static async join(topic, groupId, { commits = true, fromBeginning = true, clientId, ledger, ...settings } = {}) {
     const member = new Member();
     member.commits = commits;
+    member.ledger = ledger;
     member.consumer = kafka(clientId).consumer({ groupId, heartbeatInterval: 300, maxWaitTimeInMs: 200, ...settings });
     const { GROUP_JOIN, REBALANCING } = member.consumer.events;
     member.consumer.on(GROUP_JOIN, ({ payload }) => (member.assigned = payload.memberAssignment[topic] ?? []));
@@ -96,6 +129,7 @@ class Member {
     // What was fetched before a seek or a rebalance is not asked for any more.
     if (isStale()) return;
     const { topic, partition, messages } = batch;
+    for (const message of messages) this.ledger?.noteRead(partition, message);
     if (this.commits) {
       const offset = `${BigInt(batch.lastOffset()) + 1n}`;
       try {
@@ -105,6 +139,7 @@ class Member {
         if (["UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION"].includes(error.cause?.type ?? error.type)) return;
         throw error;
       }
+      this.ledger?.noteCommitted(partition, Number(offset));
     }
     for (const message of messages) {
       resolveOffset(message.offset);
@@ -130,4 +165,4 @@ async function readInGroup(topic, groupId, count, settings = {}) {
   return member;
 }
 
-module.exports = { CODECS, Member, create, kafka, readInGroup, sleep, spread, withAdmin, write };
+module.exports = { CODECS, Ledger, Member, byPartition, create, kafka, readInGroup, sleep, spread, withAdmin, write };

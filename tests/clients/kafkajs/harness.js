@@ -18,6 +18,14 @@ async function eventually(condition, otherwise) {
   }
 }
 
+// Tells the test that a point is reached; the answer's isHere says whether the test has answered.
+function say(line) {
+  const answer = { isHere: false };
+  console.log(line);
+  createInterface({ input: process.stdin }).once("line", () => (answer.isHere = true));
+  return answer;
+}
+
 const processes = [];
 
 // This program once more, as a process of its own that a scenario can stop and kill; `last` is the last line that it said.
@@ -66,4 +74,4 @@ async function main(scenarios, { write, read, beAMember }) {
   }
 }
 
-module.exports = { PATIENCE_MS, OtherProcess, eventually, main, sleep };
+module.exports = { PATIENCE_MS, OtherProcess, eventually, fail, main, say, sleep };

@@ -7,8 +7,8 @@
 const { deepStrictEqual: same, ok, rejects } = require("node:assert");
 const { ConfigResourceTypes } = require("kafkajs");
 
-const { CODECS, Member, create, readInGroup, sleep, spread, withAdmin, write } = require("./clients.js");
-const { OtherProcess, eventually, main } = require("./harness.js");
+const { CODECS, Ledger, Member, byPartition, create, readInGroup, sleep, spread, withAdmin, write } = require("./clients.js");
+const { OtherProcess, eventually, main, say } = require("./harness.js");
 
 // The session timeout of members that are going to miss it. All others have the client's default, far longer.
 const SESSION_TIMEOUT_MS = 2_000;
@@ -135,6 +135,45 @@ async function a_member_that_stalls_and_at_last_crashes_is_replaced() {
   await eventually(() => steady.assigned.length === 4, "a member that crashed keeps its partitions");
   await steady.leave();
   same(steady.read.length, 4, "what was committed is read again");
+}
+
+// Reads, commits and writes on through a kill -9 and a restart of the broker, which the test does when it has read the line.
+// Nobody writes to the last partition after that: what was committed of it must be there still.
+async function a_group_goes_on_through_kill_and_restart() {
+  const topic = await create(5);
+  const group = `group-of-${topic}`;
+  const ledger = new Ledger();
+  const first = await Member.join(topic, group, { ledger });
+  const second = await Member.join(topic, group, { ledger });
+  const producer = await byPartition();
+  let written = 0;
+  const writeUntil = (condition, otherwise, partitions = 4) =>
+    eventually(async () => {
+      const messages = from(0, partitions).map((partition) => ({ partition, value: `${written + partition}` }));
+      await producer.send({ topic, messages, acks: -1 });
+      written += partitions;
+      await sleep(50);
+      return condition();
+    }, otherwise);
+  const bothRead = () => {
+    const before = [first.read.length, second.read.length];
+    return () => first.read.length > before[0] && second.read.length > before[1];
+  };
+  await writeUntil(bothRead(), "they do not share", 5);
+  await eventually(() => ledger.hasRead(written) && ledger.isAllCommitted(), "not everything is committed");
+  const answer = say("kill me");
+  await writeUntil(() => answer.isHere, "the test does not answer");
+  await writeUntil(bothRead(), "they do not go on");
+  await first.leave();
+  await writeUntil(() => second.assigned.length === 5, "nobody takes over");
+  await eventually(() => ledger.hasRead(written), "a message is lost");
+  await eventually(() => ledger.isAllCommitted(), "not everything is committed");
+  await second.leave();
+  await producer.disconnect();
+  await withAdmin(async (admin) => {
+    const [found] = await admin.fetchOffsets({ groupId: group, topics: [topic] });
+    for (const { partition, offset } of found.partitions) same(Number(offset), ledger.next[partition]);
+  });
 }
 
 async function a_group_goes_on_where_it_committed() {
@@ -278,6 +317,7 @@ main(
     configs_are_described_and_altered,
     members_of_a_group_share_the_partitions_and_take_over,
     a_member_that_stalls_and_at_last_crashes_is_replaced,
+    a_group_goes_on_through_kill_and_restart,
     a_group_goes_on_where_it_committed,
     a_member_seeks_back_and_forth,
     a_group_starts_where_it_is_reset_to,

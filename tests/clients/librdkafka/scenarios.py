@@ -165,6 +165,34 @@ def close(reader):
     reader.close()
 
 
+def subscribed(topic, group, on_revoked):
+    consumer = Consumer(client(group_id=group, auto_offset_reset="earliest", enable_auto_commit=False, heartbeat_interval_ms=300))
+
+    def revoke(_, partitions):
+        for at in partitions:
+            on_revoked(at.partition)
+
+    consumer.subscribe([topic], on_revoke=revoke, on_lost=revoke)
+    return consumer
+
+
+def try_commit(reader, topic, offsets):
+    try:
+        places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        done = reader.commit(offsets=places, asynchronous=False)
+    except KafkaException as error:
+        lost = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
+        return False if error.args[0].code() in lost else None
+    return True if all(place.error is None for place in done) else None
+
+
+def committed(topic, group):
+    # Kept until it has answered.
+    admin = AdminClient(client())
+    (offsets,) = wait(admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])).values()
+    return {at.partition: at.offset for at in offsets.topic_partitions}
+
+
 read = shared.declare(sys.modules[__name__])
 
 

@@ -55,6 +55,35 @@ def say(line):
     return answered
 
 
+class Ledger:
+    """What the members of a group have read and committed, together. What is known to be committed is not read again."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._values, self._committed = set(), {}
+        self.next = {}
+
+    def read(self, record):
+        with self._lock:
+            end = self._committed.get(record.partition, 0)
+            assert record.offset >= end, f"{record} is read again: {end} is committed"
+            self._values.add(int(record.value))
+            self.next[record.partition] = max(record.offset + 1, self.next.get(record.partition, 0))
+
+    def committed(self, ends):
+        """Notes what was acknowledged: an offset for each partition."""
+        with self._lock:
+            for partition, end in ends.items():
+                self._committed[partition] = max(end, self._committed.get(partition, 0))
+
+    def has_read(self, count):
+        with self._lock:
+            return self._values >= set(range(count))
+
+    def is_all_committed(self, count):
+        return self.has_read(count) and self._committed == self.next
+
+
 class Process:
     """This program once more, as a process of its own that a scenario can stop and kill."""
 
@@ -84,18 +113,19 @@ def end(status):
     os._exit(status)
 
 
+def or_end(name, run):
+    """Runs it; the first thread in which anything fails ends the program."""
+    try:
+        run()
+    except BaseException:
+        print(name, "failed:", file=sys.stderr)
+        traceback.print_exc()
+        end(1)
+
+
 def run_all(names):
-    """Runs scenarios at once, each in a thread; the first that fails ends the program."""
-
-    def run(name):
-        try:
-            SCENARIOS[name]()
-        except BaseException:
-            print(name, "failed:", file=sys.stderr)
-            traceback.print_exc()
-            end(1)
-
-    threads = [threading.Thread(target=run, args=[name]) for name in names]
+    """Runs scenarios at once, each in a thread."""
+    threads = [threading.Thread(target=or_end, args=[name, SCENARIOS[name]]) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:

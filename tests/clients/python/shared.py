@@ -10,14 +10,18 @@
     poll(reader, seconds)           a few harness.Record, or none
     close(reader)
     refused(error, call, *arguments)
+    subscribed(topic, group, on_revoked)    a reader that is a member of a group; on_revoked(partition) tells what it has lost
+    try_commit(reader, topic, offsets)      of partitions; returns whether they are committed, None when it may try again
+    committed(topic, group)                 what is committed of partitions
 
 and the constants named where they are used. What a client cannot do, or does in its own way, is a scenario of its own.
 """
 
 import threading
 import time
+import uuid
 
-from harness import PATIENCE, assert_dense, scenario, take
+from harness import PATIENCE, Ledger, assert_dense, eventually, or_end, say, scenario, take
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 END = "end"
@@ -221,5 +225,79 @@ def declare(client):
         found = {int(record.value): (record.partition, record.offset) for record in take_from(reader, 3000)}
         client.close(reader)
         assert found == where
+
+    class Survivor(threading.Thread):
+        """A member of a group, at work until it leaves. It commits what it has read."""
+
+        def __init__(self, topic, group, ledger):
+            super().__init__(daemon=True)
+            self.topic, self.ledger = topic, ledger
+            # The ends of what was read and is not committed yet.
+            self.pending, self.count, self.is_leaving = {}, 0, False
+            # Who has a partition now will read these again.
+            self.reader = client.subscribed(topic, group, lambda partition: self.pending.pop(partition, None))
+            self.start()
+
+        def run(self):
+            or_end("a member", self.work)
+
+        def work(self):
+            while not self.is_leaving or self.pending:
+                for record in client.poll(self.reader, 0.1):
+                    self.ledger.read(record)
+                    self.pending[record.partition] = record.offset + 1
+                    self.count += 1
+                if self.pending:
+                    self.commit()
+            client.close(self.reader)
+
+        def commit(self):
+            ends = dict(self.pending)
+            is_committed = client.try_commit(self.reader, self.topic, ends)
+            if is_committed:
+                self.ledger.committed(ends)
+            if is_committed is not None:
+                self.pending.clear()
+
+        def leave(self):
+            self.is_leaving = True
+            self.join(PATIENCE)
+            assert not self.is_alive(), "it does not leave"
+
+    @scenario
+    def a_group_goes_on_through_kill_and_restart():
+        """Reads, commits and writes on through a kill -9 and a restart, which the test does when it has read the line.
+
+        Nobody writes to the last partition after that: what was committed of it must be there still.
+        """
+        topic, group = client.create(5), f"group-{uuid.uuid4().hex[:12]}"
+        writer, ledger, written = client.producer(enable_idempotence=True, linger_ms=0), Ledger(), 0
+        first, second = Survivor(topic, group, ledger), Survivor(topic, group, ledger)
+
+        def write_until(condition, otherwise, partitions=4):
+            def holds():
+                nonlocal written
+                values = [str(written + partition).encode() for partition in range(partitions)]
+                client.write(writer, [{"topic": topic, "partition": at, "value": value} for at, value in enumerate(values)])
+                written += partitions
+                return condition()
+
+            eventually(holds, otherwise)
+
+        def both_read():
+            before = first.count, second.count
+            return lambda: first.count > before[0] and second.count > before[1]
+
+        write_until(both_read(), "they do not share", partitions=5)
+        eventually(lambda: ledger.is_all_committed(written), "not everything is committed")
+        answered = say("kill me")
+        write_until(answered.is_set, "the test does not answer")
+        write_until(both_read(), "they do not go on")
+        first.leave()
+        # The other one reads all partitions, or these are not read.
+        write_until(lambda: True, "")
+        eventually(lambda: ledger.has_read(written), "a record is lost")
+        second.leave()
+        assert client.committed(topic, group) == ledger.next, (client.committed(topic, group), ledger.next)
 
     return read

@@ -25,6 +25,7 @@ type member struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	commits bool
+	ledger  *Ledger
 
 	lock     sync.Mutex
 	assigned map[int32]bool
@@ -35,11 +36,11 @@ type member struct {
 }
 
 func join(topic, group string, options ...option) *member {
-	return joinAs(true, topic, group, options...)
+	return (&member{commits: true}).join(topic, group, options...)
 }
 
-func joinAs(commits bool, topic, group string, options ...option) *member {
-	m := &member{done: make(chan struct{}), commits: commits, assigned: make(map[int32]bool)}
+func (m *member) join(topic, group string, options ...option) *member {
+	m.done, m.assigned = make(chan struct{}), make(map[int32]bool)
 	m.group = Must(sarama.NewConsumerGroup(bootstrap(), group, settings(options...)))
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
@@ -49,10 +50,18 @@ func joinAs(commits bool, topic, group string, options ...option) *member {
 			err := m.group.Consume(ctx, []string{topic}, m)
 			// After it stalled it is nobody, and joins as somebody new.
 			isLate := errors.Is(err, sarama.ErrUnknownMemberId) || errors.Is(err, sarama.ErrIllegalGeneration)
-			Check(err == nil || isLate, "consume: %v", err)
+			Check(err == nil || isLate || m.ledger != nil && isAway(err), "consume: %v", err)
 		}
 	}()
 	return m
+}
+
+// isAway tells whether no coordinator has answered for as long as sarama tries by itself.
+func isAway(err error) bool {
+	var code sarama.KError
+	return !errors.As(err, &code) ||
+		code == sarama.ErrNotCoordinatorForConsumer || code == sarama.ErrOffsetsLoadInProgress ||
+		code == sarama.ErrConsumerCoordinatorNotAvailable
 }
 
 func (m *member) Setup(session sarama.ConsumerGroupSession) error {
@@ -75,6 +84,9 @@ func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.
 		case message, isOpen := <-claim.Messages():
 			if !isOpen {
 				return nil
+			}
+			if m.ledger != nil {
+				m.ledger.Read(message.Partition, message.Offset, message.Value)
 			}
 			if m.commits {
 				session.MarkMessage(message, "")
@@ -128,6 +140,16 @@ func (m *member) generation() int32 {
 	defer m.lock.Unlock()
 	return m.session.GenerationID()
 }
+
+// Has is what a [Survival] asks for, as the next two.
+func (m *member) Has() (map[int32]bool, int) {
+	partitions := m.partitions()
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	return partitions, len(m.read)
+}
+func (m *member) Generation() int32 { return m.generation() }
+func (m *member) Leave()            { m.leave() }
 
 // share waits until two members have half of the partitions each.
 func share(one, other *member, partitions int) {
@@ -264,6 +286,42 @@ func aMemberThatStallsAndAtLastCrashesIsReplaced() {
 	Equal(len(steady.read), 4, "messages: what was committed is read again")
 }
 
+func aGroupGoesOnThroughKillAndRestart() {
+	topic := create(SurvivalPartitions)
+	group := "group-of-" + topic
+	ledger, cl := NewLedger(), admin()
+	member := func() Member { return (&member{commits: true, ledger: ledger}).join(topic, group) }
+	producer := Must(sarama.NewSyncProducer(bootstrap(), settings()))
+	survival := Survival{
+		Ledger:  ledger,
+		Members: [2]Member{member(), member()},
+		Write: func(first, partitions int) error {
+			var messages []*sarama.ProducerMessage
+			for partition := range partitions {
+				value := sarama.StringEncoder(fmt.Sprint(first + partition))
+				messages = append(messages, &sarama.ProducerMessage{Topic: topic, Partition: int32(partition), Value: value})
+			}
+			return producer.SendMessages(messages)
+		},
+		// sarama does not tell whether a commit was acknowledged.
+		Committed: func(partition int32) (int64, error) {
+			found, err := cl.ListConsumerGroupOffsetsBatch(map[string]map[string][]int32{group: {topic: {partition}}})
+			if err != nil {
+				return 0, err
+			}
+			block := found[group].Blocks[topic][partition]
+			if found[group].Err != sarama.ErrNoError {
+				return 0, found[group].Err
+			}
+			if block == nil || block.Offset < 0 {
+				return 0, nil
+			}
+			return block.Offset, nil
+		},
+	}
+	survival.Run()
+}
+
 // committed is what a group has committed, and nil for nothing.
 func committed(group, topic string, partition int32) *sarama.OffsetFetchResponseBlock {
 	cl := admin()
@@ -293,7 +351,7 @@ func alter(group, topic string, partition int32, offset sarama.OffsetAndMetadata
 
 // readInGroup reads count messages as a member that commits nothing, and leaves; those of each partition are apart.
 func readInGroup(topic, group string, count int, options ...option) map[int32][]*sarama.ConsumerMessage {
-	m := joinAs(false, topic, group, options...)
+	m := (&member{}).join(topic, group, options...)
 	Eventually(m.hasRead(count), "not everything is read")
 	m.leave()
 	Equal(len(m.read), count, "messages")

@@ -21,6 +21,7 @@ var scenarios = map[string]func(){
 	"members_of_a_cooperative_group_share_and_take_over":    membersOfACooperativeGroupShareAndTakeOver,
 	"a_static_member_comes_back_without_a_rebalance":        aStaticMemberComesBackWithoutARebalance,
 	"a_member_that_stalls_and_at_last_crashes_is_replaced":  aMemberThatStallsAndAtLastCrashesIsReplaced,
+	"a_group_goes_on_through_kill_and_restart":              aGroupGoesOnThroughKillAndRestart,
 	"a_group_goes_on_where_it_committed":                    aGroupGoesOnWhereItCommitted,
 	"a_member_seeks_back_and_forth":                         aMemberSeeksBackAndForth,
 	"a_group_starts_where_it_is_reset_to":                   aGroupStartsWhereItIsResetTo,
