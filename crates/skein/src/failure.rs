@@ -141,6 +141,10 @@ fn hint(error: &ClientError) -> Option<&'static str> {
                 Some("'skein topic list' shows the topics, 'skein topic create' makes one.")
             }
             ErrorCode::GroupIdNotFound => Some("'skein group list' shows the groups."),
+            ErrorCode::FencedInstanceId => Some(
+                "Another member of the group has begun with the same --group-instance-id: give \
+                 each its own.",
+            ),
             ErrorCode::TopicAlreadyExists => Some("'skein topic describe' shows it."),
             ErrorCode::MessageTooLarge => {
                 Some("The topic's max.message.bytes is the limit; 'skein topic alter' raises it.")

@@ -18,6 +18,7 @@ use skein_types::{Offset, TopicPartition};
 use tokio::time::Instant;
 
 use super::{ConsumeArguments, POLL, POLL_RECORDS, Position, Silence, isolation_level, print};
+use crate::arguments::seconds;
 use crate::failure::Failure;
 use crate::output::{self, notice};
 use crate::session::Session;
@@ -40,6 +41,16 @@ pub(super) struct Group {
     /// A name that stays over restarts: a member that is back soon keeps its partitions
     #[arg(long, value_name = "NAME", requires = "group")]
     group_instance_id: Option<String>,
+    /// Seconds after which a member that is stuck, because nobody takes its output, loses its
+    /// partitions to others
+    #[arg(
+        long,
+        value_name = "S",
+        default_value = "300",
+        value_parser = seconds,
+        requires = "group"
+    )]
+    max_poll_interval: Duration,
     /// How the group shares out partitions; offers both if not given, as most clients do
     #[arg(long, value_enum, requires = "group")]
     assignor: Option<AssignorArgument>,
@@ -103,6 +114,7 @@ fn group_options(arguments: &ConsumeArguments, name: &str, start_at: StartAt) ->
             Some(AssignorArgument::CooperativeSticky) => vec![Assignor::CooperativeSticky],
         },
         session_timeout: SESSION_TIMEOUT,
+        max_poll_interval: arguments.group.max_poll_interval,
         commit_interval: COMMIT_INTERVAL,
         start_at,
         ..defaults
