@@ -13,12 +13,15 @@ mod failures;
 mod follow;
 #[path = "command/groups.rs"]
 mod groups;
+#[path = "command/members.rs"]
+mod members;
 #[path = "command/restarts.rs"]
 mod restarts;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use skein_tests::Node;
 use skein_tests::node::skein_binary;
 use skein_tests::program::{self, Finished};
@@ -45,6 +48,11 @@ fn text(node: &Node, words: &str, input: &str) -> String {
     let finished = program::run_with_input(&mut skein(node, words), input, PATIENCE);
     assert!(finished.succeeded(), "{finished}{}", node.log_tail());
     finished.stdout
+}
+
+/// As [`text`], with what it says as JSON.
+fn json(node: &Node, words: &str) -> Value {
+    serde_json::from_str(&text(node, &format!("{words} --json"), "")).unwrap()
 }
 
 /// The values of all records of a topic, of partition 0 first.

@@ -1,26 +1,23 @@
-//! `skein group` and `skein consume --group`, against Skein and against Kafka: lag by a known
-//! clock, resets, deletions; a group that goes on where it was, and one that is shared with
-//! librdkafka.
+//! `skein group`, against Skein and against Kafka: lag by a known clock, offsets that are reset and
+//! deleted, and what Kafka's own tool would have made of it.
 
-use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::SystemTime;
 
-use rustix::process::Signal;
 use serde_json::Value;
-use skein_tests::client::python;
-use skein_tests::guardian::Guarded;
-use skein_tests::{Node, System, on_both};
+use skein_tests::client::kafka_tools::{self, CONSUMER_GROUPS};
+use skein_tests::{Node, System, on_both, program};
 
-use super::{eventually, run, skein, text};
+use super::{PATIENCE, json, run, text};
 
 on_both!(
     lag_is_told_by_the_producers_clock_and_offsets_are_reset_and_deleted,
-    a_group_goes_on_where_it_was_and_is_shared_with_librdkafka,
+    offsets_are_reset_to_where_kafkas_tool_resets_them,
 );
 
-fn json(node: &Node, words: &str) -> Value {
-    serde_json::from_str(&text(node, &format!("{words} --json"), "")).unwrap()
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_millis()).unwrap()
 }
 
 /// The group's partition 0.
@@ -28,12 +25,41 @@ fn partition(node: &Node) -> Value {
     json(node, "group describe command-lag")[0]["partitions"][0].clone()
 }
 
+/// Checks that what is told, in seconds, is the age of a record of this timestamp.
+fn assert_age(timestamp: i64, tell: impl FnOnce() -> f64) {
+    let before = now_ms() - timestamp;
+    let told = tell() * 1000.0;
+    let after = now_ms() - timestamp;
+    #[allow(clippy::cast_precision_loss, reason = "2^52 ms are 142,000 years")]
+    let bounds = (before as f64 - 0.5)..=(after as f64 + 0.5);
+    assert!(bounds.contains(&told), "{told} is not in {bounds:?}");
+}
+
+/// Checks that the group is behind since a record of this timestamp.
+fn assert_behind_since(node: &Node, timestamp: i64) {
+    assert_age(timestamp, || {
+        let lag = partition(node);
+        assert_eq!(lag["first_unread_timestamp"], timestamp, "{lag}");
+        lag["lag_seconds"].as_f64().unwrap()
+    });
+}
+
+/// As a command line says it.
+fn date(ms: i64) -> String {
+    let mut date = Command::new("date");
+    date.args(["-u", "-d", &format!("@{}", ms / 1000), "+%FT%T.000Z"]);
+    let told = program::run(&mut date, PATIENCE);
+    assert!(told.succeeded(), "{told}");
+    told.stdout.trim().to_owned()
+}
+
 fn lag_is_told_by_the_producers_clock_and_offsets_are_reset_and_deleted(system: System) {
     let node = Node::shared(system);
     text(node, "topic create command-lag --partitions 2", "");
     // One record in ten seconds of the producer's clock, in batches of their own.
+    let begin = now_ms() - 40_000;
     for number in 0..4 {
-        let at = 1_700_000_000_000_i64 + number * 10_000;
+        let at = begin + number * 10_000;
         let words = format!("produce command-lag --partition 0 --timestamp @{at}");
         text(node, &words, &format!("{number}\n"));
     }
@@ -48,16 +74,17 @@ fn lag_is_told_by_the_producers_clock_and_offsets_are_reset_and_deleted(system: 
     let lag = partition(node);
     assert_eq!(lag["committed_offset"], 1);
     assert_eq!(lag["lag_records"], 3);
-    assert_eq!(lag["lag_seconds"], 20.0);
-    assert_eq!(lag["first_unread_timestamp"], 1_700_000_010_000_i64);
+    assert_behind_since(node, begin + 10_000);
     match system {
         System::Skein => assert!(lag["lag_bytes"].as_u64().unwrap() > 3 * 61, "{lag}"),
         System::Kafka => assert_eq!(lag["lag_bytes"], Value::Null),
     }
     reset("--shift-by 1");
-    assert_eq!(partition(node)["lag_seconds"], 10.0);
-    reset("--to-time @1700000025000");
+    assert_behind_since(node, begin + 20_000);
+    // The last record waits as the others do.
+    reset(&format!("--to-time @{}", begin + 25_000));
     assert_eq!(partition(node)["committed_offset"], 3);
+    assert_behind_since(node, begin + 30_000);
     reset("--shift-by -99");
     assert_eq!(
         partition(node)["committed_offset"],
@@ -97,114 +124,66 @@ fn lag_is_told_by_the_producers_clock_and_offsets_are_reset_and_deleted(system: 
     );
 }
 
-/// Starts a process with its output in a file.
-fn start(command: &mut Command, out: &Path) -> Guarded {
-    let out = File::create(out).unwrap();
-    Guarded::spawn(command.stdin(Stdio::piped()).stdout(out)).unwrap()
+/// What the tool would reset partition 0 to; it changes nothing.
+fn tool_resets(node: &Node, target: &[&str]) -> i64 {
+    let reset = ["--reset-offsets", "--dry-run", "--group", "command-reset"];
+    let of = ["--topic", "command-reset:0"];
+    let told = kafka_tools::run(node, CONSUMER_GROUPS, &[&reset[..], &of, target].concat());
+    // GROUP TOPIC PARTITION NEW-OFFSET
+    let row = told.lines().find(|line| line.starts_with("command-reset"));
+    let row = row.unwrap_or_else(|| panic!("{told}"));
+    row.split_whitespace().nth(3).unwrap().parse().unwrap()
 }
 
-/// The numbers in some files, sorted; those that were read twice twice.
-fn numbers(files: &[&Path]) -> Vec<u32> {
-    let read = |path: &&Path| fs::read_to_string(path).unwrap();
-    let text: String = files.iter().map(read).collect();
-    let mut numbers: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
-    numbers.sort_unstable();
-    numbers
-}
-
-/// How many partitions each member reads.
-fn shares(node: &Node) -> Vec<usize> {
-    let described = run(node, "group describe command-shared --json");
-    let Ok(described) = serde_json::from_str::<Value>(&described.stdout) else {
-        return Vec::new();
-    };
-    let members = described[0]["members"].as_array().unwrap();
-    let share = |member: &Value| member["partitions"].as_array().unwrap().len();
-    members.iter().map(share).collect()
-}
-
-fn a_group_goes_on_where_it_was_and_is_shared_with_librdkafka(system: System) {
+fn offsets_are_reset_to_where_kafkas_tool_resets_them(system: System) {
     let node = Node::shared(system);
-    text(node, "topic create command-shared --partitions 4", "");
-    let produce = |numbers: std::ops::Range<u32>| {
-        let lines: String = numbers.map(|number| format!("{number}\n")).collect();
-        let words = "produce command-shared --partitioner round-robin";
-        text(node, words, &lines);
-    };
-    let words = "consume command-shared --group command-shared";
-    let read = |more: &str| {
-        let read = text(node, &format!("{words} {more}"), "");
-        read.lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    produce(0..10);
-    // What nobody has taken is not read.
-    let mut unheard = skein(node, words);
-    let mut unheard = Guarded::spawn(unheard.stdout(Stdio::piped())).unwrap();
-    drop(unheard.child().stdout.take());
-    assert!(unheard.wait().success());
-    let mut all = read("--count 3");
-    assert_eq!(all.len(), 3);
-    all.extend(read(""));
-    assert_eq!(all.len(), 10, "the rest, and nothing twice: {all:?}");
-    assert_eq!(read(""), [""; 0], "all is read");
-    assert_eq!(shares(node), [0; 0], "who ends leaves");
-
-    let directory = tempfile::tempdir().unwrap();
-    let (ours, theirs) = (
-        directory.path().join("ours"),
-        directory.path().join("theirs"),
-    );
-    let both = [&*ours, &*theirs];
-    let mut member = start(&mut skein(node, &format!("{words} --follow")), &ours);
-    eventually("a member of ours", || shares(node) == [4]);
-    let refused = run(
-        node,
-        "group reset command-shared --all-topics --to-earliest",
-    );
-    assert!(
-        !refused.succeeded() && refused.stderr.contains("has 1 member"),
-        "{refused}"
-    );
-
-    let mut command = python("clients/librdkafka/member.py");
-    command.args([&node.bootstrap(), "command-shared", "command-shared"]);
-    let mut other = start(&mut command, &theirs);
-    eventually("one of each", || shares(node) == [2, 2]);
-    produce(10..50);
-    eventually("all, once", || {
-        numbers(&both) == (10..50).collect::<Vec<_>>()
-    });
-    for path in both {
-        assert!(
-            !numbers(&[path]).is_empty(),
-            "{} read nothing",
-            path.display()
-        );
+    text(node, "topic create command-reset --partitions 1", "");
+    // One record an hour, the last one an hour ago: no clock decides.
+    let hour = 3_600_000;
+    let begin = now_ms() - 5 * hour;
+    for number in 0..5 {
+        let at = begin + number * hour;
+        let words = format!("produce command-reset --timestamp @{at}");
+        text(node, &words, &format!("{number}\n"));
     }
-    // Each gives the other its place.
-    drop(other.child().stdin.take());
-    assert!(other.wait().success());
-    eventually("ours alone", || shares(node) == [4]);
-    produce(50..60);
-    eventually("the rest", || {
-        numbers(&both) == (10..60).collect::<Vec<_>>()
+    let reset = |words: &str| {
+        let words = format!("group reset command-reset --topic command-reset:0 {words}");
+        json(node, &words)["partitions"][0]["after"]
+            .as_i64()
+            .unwrap()
+    };
+    assert_eq!(reset("--to-offset 2"), 2);
+    let date = date(begin + 5 * hour / 2);
+    let to_time = format!("--to-time {date}");
+    let table: [(&str, &[&str], i64); 9] = [
+        ("--to-earliest", &["--to-earliest"], 0),
+        ("--to-latest", &["--to-latest"], 5),
+        ("--to-offset 3", &["--to-offset", "3"], 3),
+        ("--to-offset 99", &["--to-offset", "99"], 5),
+        ("--shift-by 2", &["--shift-by", "2"], 4),
+        ("--shift-by -1", &["--shift-by", "-1"], 1),
+        ("--shift-by -99", &["--shift-by", "-99"], 0),
+        (&to_time, &["--to-datetime", &date], 3),
+        ("--to-time 90m", &["--by-duration", "PT1H30M"], 4),
+    ];
+    // Nothing is changed, so all may run at once.
+    std::thread::scope(|scope| {
+        for (ours, theirs, offset) in table {
+            let reset = &reset;
+            scope.spawn(move || {
+                assert_eq!(reset(&format!("{ours} --dry-run")), offset, "{ours}");
+                assert_eq!(tool_resets(node, theirs), offset, "{theirs:?}");
+            });
+        }
     });
-    member.signal(Signal::TERM);
-    assert!(member.wait().success());
-    let lag = json(node, "group describe command-shared");
-    let partitions = lag[0]["partitions"].as_array().unwrap();
-    assert!(
-        partitions.iter().all(|one| one["lag_records"] == 0),
-        "{lag}"
-    );
-    assert_eq!(lag[0]["state"], "Empty");
 }
 
 #[test]
 fn the_lag_of_groups_is_among_the_metrics() {
     let node = Node::start(System::Skein, &[]);
     text(&node, "topic create orders --partitions 1", "");
-    for time in [1_700_000_000_000_i64, 1_700_000_007_500] {
+    let begin = now_ms() - 7_500;
+    for time in [begin, begin + 5_000] {
         text(&node, &format!("produce orders --timestamp @{time}"), "x\n");
     }
     let reset = "group reset a\"b --topic orders --to-earliest";
@@ -212,6 +191,10 @@ fn the_lag_of_groups_is_among_the_metrics() {
     let labels = r#"{group="a\"b",topic="orders",partition="0"}"#;
     let told = |name: &str| node.metric(name).to_string();
     assert_eq!(told(&format!("skein_group_lag_records{labels}")), "2");
-    assert_eq!(told(&format!("skein_group_lag_seconds{labels}")), "7.5");
+    // A record that waits grows older, whenever it was looked for last.
+    for _ in 0..2 {
+        let name = format!("skein_group_lag_seconds{labels}");
+        assert_age(begin, || node.metric(&name));
+    }
     assert_eq!(told("skein_group_lag_left_out"), "0");
 }

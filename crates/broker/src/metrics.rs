@@ -17,6 +17,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
+use skein_env::Clock;
 use skein_net::{Budget, Counters};
 use skein_protocol::{ApiKey, Message};
 use skein_storage::LogDirectory;
@@ -155,8 +156,9 @@ impl Metrics {
     }
 
     /// Tells how far groups are behind too.
-    pub(crate) fn observe_groups(&mut self, lag: &Arc<LagMeter>) {
-        let lag = group_lag::GroupLag(Arc::clone(lag));
+    pub(crate) fn observe_groups(&mut self, meter: &Arc<LagMeter>, clock: &Arc<dyn Clock>) {
+        let (meter, clock) = (Arc::clone(meter), Arc::clone(clock));
+        let lag = group_lag::GroupLag { meter, clock };
         self.registry.register_collector(Box::new(lag));
     }
 

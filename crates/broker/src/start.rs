@@ -479,7 +479,7 @@ fn share(
     };
     metrics.observe(Arc::clone(&directory), queues);
     let groups = Groups::default();
-    metrics.observe_groups(groups.lag());
+    metrics.observe_groups(groups.lag(), &env.clock);
     let slots = network.max_incremental_fetch_session_cache_slots as usize;
     let basis = Arc::new(ReplicaBasis {
         started: Instant::now(),

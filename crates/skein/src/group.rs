@@ -48,10 +48,10 @@ Examples:
   skein group describe billing --metadata            what members said when they committed
   skein group describe --json | jq '.[].partitions[] | select(.lag_seconds > 60)'
 
-RECORDS, BYTES and SECONDS are what the group has not read yet. SECONDS is told by the records'
-own timestamps: the newest in the log less that of the first one not read, so it is 0 for who has
-read all and does not grow while nobody writes. FIRST UNREAD says since when that record waits.
-Brokers other than Skein's do not tell bytes.";
+RECORDS, BYTES and SECONDS are what the group has not read yet. SECONDS is how old the first one
+is that is not read, by its own timestamp, FIRST UNREAD, and the clock of this machine. So it is 0
+for who has read all, and grows while a record waits. Brokers other than Skein's do not tell
+bytes.";
 
 const DELETE_EXAMPLES: &str = "\
 Examples:

@@ -1,4 +1,4 @@
-"""A member of a group beside those of other clients: `member.py BOOTSTRAP TOPIC GROUP`.
+"""A member of a group beside those of other clients: `member.py BOOTSTRAP TOPIC GROUP ASSIGNORS`.
 
 It prints the values that it reads, one a line, and commits them. When its input ends, it leaves the group.
 """
@@ -8,7 +8,7 @@ import threading
 
 from confluent_kafka import Consumer
 
-BOOTSTRAP, TOPIC, GROUP = sys.argv[1:]
+BOOTSTRAP, TOPIC, GROUP, ASSIGNORS = sys.argv[1:]
 
 input_has_ended = threading.Event()
 
@@ -25,6 +25,7 @@ consumer = Consumer({
     "auto.offset.reset": "earliest",
     "heartbeat.interval.ms": 500,
     "session.timeout.ms": 10_000,
+    "partition.assignment.strategy": ASSIGNORS,
 })
 consumer.subscribe([TOPIC])
 while not input_has_ended.is_set():

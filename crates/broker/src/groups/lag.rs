@@ -3,8 +3,8 @@
 //! Input: the groups that this node coordinates, when somebody asks. Output: per group and
 //! partition the records that are not read, and how far that is in time.
 //!
-//! In time: the newest timestamp of the log less that of the first record that is not read, both of
-//! the producers' clock; 0 for who has read all.
+//! In time: how old the first record is that is not read, when it is told; 0 for who has read all.
+//! Where the node's clock is late, the newest record tells that.
 //!
 //! ```text
 //!   scrape ─► younger than AGE_MAX? ─► the last measurement
@@ -56,8 +56,27 @@ pub(crate) struct Row {
     pub(crate) partition: i32,
     /// From the committed offset to the high watermark.
     pub(crate) records: u64,
-    /// `None` if the records do not tell.
-    pub(crate) behind: Option<Millis>,
+    /// The first of these records and the newest; `None` if there are none, or they do not tell.
+    pub(crate) times: Option<Times>,
+}
+
+/// Timestamps of records.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Times {
+    oldest: Millis,
+    newest: Millis,
+}
+
+impl Row {
+    /// How far that is in time; `None` if the records do not tell.
+    pub(crate) fn behind(&self, now: Millis) -> Option<Millis> {
+        if self.records == 0 {
+            return Some(Millis(0));
+        }
+        let Times { oldest, newest } = self.times?;
+        let behind = now.max(newest).get().saturating_sub(oldest.get());
+        Some(Millis(behind.max(0)))
+    }
 }
 
 /// A measurement.
@@ -99,7 +118,7 @@ impl LagMeter {
     }
 }
 
-/// A row, and where the time that is behind can be looked up.
+/// A row, and where its times can be looked up.
 struct Found {
     row: Row,
     committed: Offset,
@@ -128,7 +147,7 @@ async fn measure(shared: &Arc<Shared>) -> GroupLags {
                 topic,
                 partition: index,
                 records,
-                behind: None,
+                times: None,
             };
             found.push(Found {
                 row,
@@ -205,33 +224,56 @@ async fn view(shared: &Arc<Shared>, topic: &str, index: i32) -> Option<Arc<Repli
         .then_some(view)
 }
 
-/// The row with the time that is behind.
+/// The row with its times.
 fn timed(found: Found) -> Row {
     let Found {
         mut row,
         committed,
         view,
     } = found;
-    row.behind = if row.records == 0 {
-        Some(Millis(0))
-    } else {
-        behind(&view, committed)
-    };
+    if row.records > 0 {
+        row.times = times(&view, committed);
+    }
     row
 }
 
-fn behind(view: &ReplicaView, committed: Offset) -> Option<Millis> {
+fn times(view: &ReplicaView, committed: Offset) -> Option<Times> {
     let end = view.offsets.high_watermark;
     // A log that cannot be read is told of by who reads it.
     let oldest = view.log.unread(committed, end).ok()?.first?.timestamp;
     let newest = view.log.max_timestamp(end).ok()??.timestamp;
     let is_known = oldest != Millis::NONE && newest != Millis::NONE;
-    is_known.then(|| Millis(newest.get().saturating_sub(oldest.get()).max(0)))
+    is_known.then_some(Times { oldest, newest })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_waits_is_behind_by_its_age() {
+        let row = |records, times: Option<(i64, i64)>| Row {
+            group: Str::default(),
+            topic: Str::default(),
+            partition: 0,
+            records,
+            times: times.map(|(oldest, newest)| Times {
+                oldest: Millis(oldest),
+                newest: Millis(newest),
+            }),
+        };
+        for (row, now, behind) in [
+            (row(0, None), 9, Some(0)),
+            (row(1, Some((5, 5))), 9, Some(4)),
+            (row(2, Some((5, 7))), 9, Some(4)),
+            // The node's clock is late.
+            (row(2, Some((5, 7))), 3, Some(2)),
+            (row(1, Some((5, 5))), 3, Some(0)),
+            (row(1, None), 9, None),
+        ] {
+            assert_eq!(row.behind(Millis(now)), behind.map(Millis), "{row:?} {now}");
+        }
+    }
 
     #[test]
     fn those_furthest_behind_are_kept() {

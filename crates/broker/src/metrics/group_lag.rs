@@ -1,6 +1,6 @@
 //! How far groups are behind, as `/metrics` tells it.
 //!
-//! Input: the last measurement of [`LagMeter`]. Output: gauges by group and partition.
+//! Input: the last measurement of [`LagMeter`], the clock. Output: gauges by group and partition.
 //!
 //! Source: none.
 
@@ -11,11 +11,15 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
+use skein_env::Clock;
 
 use crate::groups::LagMeter;
 
 /// The last measurement, read when it is asked for.
-pub(super) struct GroupLag(pub(super) Arc<LagMeter>);
+pub(super) struct GroupLag {
+    pub(super) meter: Arc<LagMeter>,
+    pub(super) clock: Arc<dyn Clock>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -32,7 +36,9 @@ impl fmt::Debug for GroupLag {
 
 impl Collector for GroupLag {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let lags = self.0.last();
+        let lags = self.meter.last();
+        // A record that waits goes on to grow older between two measurements.
+        let now = self.clock.now();
         let rows = lags.rows.iter().map(|row| {
             let labels = Labels {
                 group: row.group.as_str().to_owned(),
@@ -47,11 +53,13 @@ impl Collector for GroupLag {
         for (labels, row) in rows.clone() {
             ConstGauge::new(row.records).encode(records.encode_family(&labels)?)?;
         }
-        let help = "Time from the first record that a group has not read to the newest";
+        let help = "Age of the first record that a group has not read yet";
         let mut seconds =
             encoder.encode_descriptor("group_lag_seconds", help, None, MetricType::Gauge)?;
         for (labels, row) in rows {
-            let Some(behind) = row.behind else { continue };
+            let Some(behind) = row.behind(now) else {
+                continue;
+            };
             #[allow(clippy::cast_precision_loss, reason = "2^52 ms are 142,000 years")]
             let behind = behind.get() as f64 / 1000.0;
             ConstGauge::new(behind).encode(seconds.encode_family(&labels)?)?;

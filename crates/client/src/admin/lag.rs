@@ -4,15 +4,14 @@
 //! between there and the end, in records, in bytes and in time.
 //!
 //! ```text
-//!   log  ──┼── read ──┼── not read ──────────────────┼── log end
-//!                     ▲ oldest                newest ▲
-//!                     └───────── behind ─────────────┘   by the records' own timestamps
+//!   log  ──┼── read ──┼── not read ───────┼── log end
+//!                     ▲ oldest     newest ▲        now
+//!                     └──────────── behind ─────────┘
 //! ```
 //!
-//! *Behind* is told by the producers' clock alone: the log's largest timestamp less that of the
-//! first record that is not read. So it is 0 for who has read all, it does not grow while nobody
-//! writes, and no clock of a broker or of ours comes into it. How long that first record has been
-//! waiting is another question, which its timestamp answers ([`Lag::oldest`]).
+//! *Behind* is how old the first record is that is not read: what its producer said of it is known
+//! to nobody downstream for so long. So it is 0 for who has read all, and it grows while a record
+//! waits, whether or not others follow it. Where our clock is late, the newest record tells that.
 //!
 //! A node of Skein answers from its indexes ([`OffsetSpec::Unread`]). Of other brokers one batch is
 //! fetched at the offset, and bytes stay unknown.
@@ -61,14 +60,13 @@ pub struct Lag {
 impl Lag {
     /// How far behind in time; see the head of this file. `None` if the records do not tell.
     #[must_use]
-    pub fn behind(&self) -> Option<Millis> {
-        match (self.records?, self.oldest, self.newest) {
-            (0, ..) => Some(Millis(0)),
-            (_, Some(oldest), Some(newest)) => {
-                Some(Millis(newest.0.saturating_sub(oldest.0).max(0)))
-            }
-            _ => None,
+    pub fn behind(&self, now: Millis) -> Option<Millis> {
+        if self.records? == 0 {
+            return Some(Millis(0));
         }
+        let now = now.max(self.newest.unwrap_or(now));
+        let behind = now.0.saturating_sub(self.oldest?.0);
+        Some(Millis(behind.max(0)))
     }
 }
 
@@ -230,36 +228,34 @@ mod tests {
     }
 
     #[test]
-    fn behind_is_from_the_first_unread_record_to_the_newest() {
+    fn behind_is_the_age_of_the_first_unread_record() {
         let told = lag(Some(4), &found(9_000, Some(4_000)));
         assert_eq!((told.records, told.bytes), (Some(6), Some(100)));
-        assert_eq!(told.behind(), Some(Millis(5_000)));
+        assert_eq!(told.behind(Millis(12_000)), Some(Millis(8_000)));
+        // One record waits like many.
+        let one = lag(Some(9), &found(9_000, Some(9_000)));
+        assert_eq!(one.behind(Millis(12_000)), Some(Millis(3_000)));
+        // A clock that is late does not hide what the records tell.
+        assert_eq!(told.behind(Millis(0)), Some(Millis(5_000)));
+        assert_eq!(one.behind(Millis(8_000)), Some(Millis(0)));
         // Who has read all is not behind, whatever the clocks say.
-        assert_eq!(
-            lag(Some(10), &found(9_000, Some(-1))).behind(),
-            Some(Millis(0))
-        );
+        let all = lag(Some(10), &found(9_000, Some(-1)));
+        assert_eq!(all.behind(Millis(12_000)), Some(Millis(0)));
         // A reader can be ahead of a log that was cut.
         assert_eq!(lag(Some(12), &found(9_000, Some(-1))).records, Some(0));
-        // What lies behind is older than what was read.
-        assert_eq!(
-            lag(Some(4), &found(9_000, Some(9_500))).behind(),
-            Some(Millis(0))
-        );
     }
 
     #[test]
     fn what_nobody_tells_is_not_made_up() {
         let none = lag(None, &found(9_000, None));
         assert_eq!(
-            (none.records, none.bytes, none.behind()),
+            (none.records, none.bytes, none.behind(Millis(12_000))),
             (None, None, None)
         );
         let other = lag(Some(4), &found(9_000, None));
         assert_eq!(
-            (other.records, other.bytes, other.behind()),
+            (other.records, other.bytes, other.behind(Millis(12_000))),
             (Some(6), None, None)
         );
-        assert_eq!(lag(Some(4), &found(-1, Some(4_000))).behind(), None);
     }
 }

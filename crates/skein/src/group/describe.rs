@@ -24,6 +24,8 @@ struct Described {
     committed: BTreeMap<TopicPartition, CommittedOffset>,
     /// Those with an offset, and those that a member reads.
     partitions: BTreeMap<TopicPartition, Option<Lag>>,
+    /// When that was.
+    at: Millis,
 }
 
 pub(super) async fn run(
@@ -79,6 +81,7 @@ impl Described {
             positions.insert(partition.clone(), Some(offset.offset));
         }
         let mut lags = admin.lags(&positions).await?;
+        let at = session.env.clock.now();
         let partitions = positions.into_keys().map(|partition| {
             let lag = lags.remove(&partition);
             (partition, lag)
@@ -87,6 +90,7 @@ impl Described {
             partitions: partitions.collect(),
             committed,
             group,
+            at,
         }))
     }
 
@@ -111,7 +115,7 @@ impl Described {
         });
         let partitions = self.partitions.iter().map(|(partition, lag)| {
             let committed = self.committed.get(partition);
-            let behind = lag.and_then(|lag| lag.behind());
+            let behind = lag.and_then(|lag| lag.behind(self.at));
             json!({
                 "topic": partition.topic.as_str(),
                 "partition": partition.partition.0,
@@ -187,7 +191,7 @@ impl Described {
         let mut table = Table::new(&headings);
         for (partition, lag) in &self.partitions {
             let committed = self.committed.get(partition);
-            let behind = lag.and_then(|lag| lag.behind());
+            let behind = lag.and_then(|lag| lag.behind(self.at));
             let oldest = lag.and_then(|lag| lag.oldest);
             let mut cells = vec![
                 partition.topic.to_string(),
