@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 use skein_tests::client::kafka_tools::{
-    CONSOLE_CONSUMER, CONSOLE_PRODUCER, CONSUMER_GROUPS, TOPICS, run, run_with_input,
+    CONSOLE_CONSUMER, CONSOLE_PRODUCER, CONSUMER_GROUPS, TOPICS, VERIFIABLE_CONSUMER,
+    VERIFIABLE_PRODUCER, run, run_with_input,
 };
 use skein_tests::{Node, System, on_both};
 
@@ -14,10 +15,6 @@ on_both!(
     kafkas_own_test_clients_write_read_and_commit,
 );
 
-/// `kafka-verifiable-producer.sh`.
-const VERIFIABLE_PRODUCER: &str = "org.apache.kafka.tools.VerifiableProducer";
-/// `kafka-verifiable-consumer.sh`.
-const VERIFIABLE_CONSUMER: &str = "org.apache.kafka.tools.VerifiableConsumer";
 /// `kafka-consumer-perf-test.sh`.
 const CONSUMER_PERFORMANCE: &str = "org.apache.kafka.tools.ConsumerPerformance";
 

@@ -13,6 +13,7 @@ use crate::{Node, node, program, toolchain};
 
 pub(crate) mod class_archive;
 pub mod kafka_tools;
+pub(crate) mod tool_process;
 
 /// Longer than any scenario takes on a busy machine.
 const SCENARIO_TIMEOUT: Duration = Duration::from_secs(120);
@@ -200,9 +201,14 @@ pub fn python(script: &str) -> Command {
     command
 }
 
-/// The program that drives Kafka's own client. The archive is named for a process that it starts
-/// too; its own classes stand behind those that are in it.
+/// The program that drives Kafka's own client.
 fn java_client() -> Command {
+    java_program("Scenarios", "off")
+}
+
+/// A program of `clients/java` that logs from this level on. The archive is named for a process
+/// that it starts too; its own classes stand behind those that are in it.
+fn java_program(class: &str, log_level: &str) -> Command {
     let archive = toolchain::kafka_classes().display();
     let classes = toolchain::java_client().display();
     let mut command = class_archive::jvm();
@@ -210,10 +216,12 @@ fn java_client() -> Command {
         .arg("-XX:TieredStopAtLevel=1")
         .arg(format!("-XX:SharedArchiveFile={archive}"))
         .arg(format!("-Dskein.class.archive={archive}"))
-        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=off")
+        .arg(format!(
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel={log_level}"
+        ))
         .arg("-cp")
         .arg(format!("{}:{classes}", toolchain::kafka_class_path()))
-        .arg("Scenarios");
+        .arg(class);
     command
 }
 

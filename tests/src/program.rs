@@ -9,6 +9,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,24 @@ impl fmt::Display for Finished {
             self.stdout.trim_end(),
             self.stderr.trim_end(),
         )
+    }
+}
+
+impl Finished {
+    /// What a program left that another one has run, which told its exit code.
+    pub(crate) fn told(
+        command: String,
+        status: Option<i32>,
+        [stdout, stderr]: [String; 2],
+        took: Duration,
+    ) -> Self {
+        Self {
+            status: status.map(|code| ExitStatus::from_raw((code & 0xff) << 8)),
+            stdout,
+            stderr,
+            command,
+            took,
+        }
     }
 }
 

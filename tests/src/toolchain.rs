@@ -120,6 +120,7 @@ pub fn java_client() -> &'static Path {
             "Ledger",
             "Member",
             "OtherProcess",
+            "Tools",
             "Writer",
         ];
         let sources = names.map(|name| source(&format!("clients/java/{name}.java")));

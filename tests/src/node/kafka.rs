@@ -9,8 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::{Node, Ports};
-use crate::client::kafka_tools;
-use crate::program;
+use crate::client::{kafka_tools, tool_process};
 
 const FORMAT_TIMEOUT: Duration = Duration::from_secs(60);
 /// `kafka-storage.sh`.
@@ -30,9 +29,10 @@ const LOGGERS: &str = "\
 /// Prepares the node's data directory.
 pub(super) fn format(node: &Node) {
     configure(node);
-    let mut tool = kafka_tools::java(STORAGE_TOOL);
-    tool.args(["format", "-t", CLUSTER_ID, "-c"]);
-    let finished = program::run(tool.arg(properties(node)), FORMAT_TIMEOUT);
+    let properties = properties(node);
+    let properties = properties.to_str().expect("UTF-8");
+    let format = ["format", "-t", CLUSTER_ID, "-c", properties];
+    let finished = tool_process::run(STORAGE_TOOL, &format, "", FORMAT_TIMEOUT);
     assert!(finished.succeeded(), "Kafka can't format:\n{finished}");
 }
 
