@@ -20,6 +20,7 @@ use skein_tests::client::kafka_tools::{
     CONFIGS, CONSOLE_CONSUMER, CONSOLE_PRODUCER, DUMP_LOG, GET_OFFSETS, PRODUCER_PERFORMANCE,
     TOPICS, refused, run, run_with_input,
 };
+use skein_tests::wire::Connection;
 use skein_tests::{Node, System, on_both};
 
 on_both!(
@@ -325,7 +326,11 @@ fn java_producer_writes_each_record_once_through_a_crash(system: System) {
     let (address, records) = (node.bootstrap(), "8000");
     let output = std::thread::scope(|scope| {
         let producer = scope.spawn(move || perform_at(&address, topic, records));
-        std::thread::sleep(Duration::from_secs(3));
+        let mut connection = Connection::open(node.ports().client).unwrap();
+        while connection.list_offset(topic, 0, -1).unwrap().2 < 500 {
+            assert!(!producer.is_finished(), "nothing was written");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         node.kill();
         node.start_again();
         producer.join().expect("the producer")

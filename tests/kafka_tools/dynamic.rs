@@ -24,7 +24,7 @@ on_both!(
 const ALL: &[&str] = &["--entity-type", "brokers", "--entity-default"];
 const BROKER: &[&str] = &["--entity-type", "brokers", "--entity-name", "1"];
 /// How long a node may take to do what it was told.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A connection that is not answered so long was not accepted, or will be tried once more.
 const ANSWER_MAX: Duration = Duration::from_millis(400);
 

@@ -55,6 +55,7 @@ FURTHER_NULLS = [
 ACKNOWLEDGEMENTS_TELL_THE_TIME = False
 LARGE_REQUESTS = {"message_max_bytes": 1_500_000}
 SMALL_FETCHES = {"fetch_max_bytes": 1_000_000, "max_partition_fetch_bytes": 1000, "message_max_bytes": 1000}
+LONG_WAITS = {"fetch_wait_max_ms": 20_000}
 SMALL_BATCHES = {"batch_num_messages": 10}
 BY_KEY = {"partitioner": "murmur2_random"}
 TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE

@@ -10,7 +10,7 @@ import traceback
 from collections import namedtuple
 
 # Every wait in a scenario ends within this, in seconds.
-PATIENCE = 30
+PATIENCE = 60
 # The whole program ends within this, in seconds.
 ALARM = 110
 SCENARIOS = {}

@@ -172,7 +172,7 @@ def declare(client):
     def reading_while_writing():
         topic = client.create(2)
         total = client.WRITTEN_WHILE_READING
-        reader = client.reader([(topic, partition, 0) for partition in range(2)])
+        reader = client.reader([(topic, partition, 0) for partition in range(2)], **client.LONG_WAITS)
         client.poll(reader, 0.5)
         failures = []
 
@@ -211,8 +211,8 @@ def declare(client):
         assert not failures, failures
         assert seen == {0: list(range(0, total, 2)), 1: list(range(1, total, 2))}
         lag.sort()
-        # The wait of an empty fetch is 200 ms: writes wake it, so the median is far below.
-        assert lag[len(lag) // 2] < 0.15, f"median lag {lag[len(lag) // 2]:.3f} s"
+        # An empty fetch waits for 20 s: writes wake it, so the median is far below on any machine.
+        assert lag[len(lag) // 2] < 10, f"median lag {lag[len(lag) // 2]:.3f} s"
 
     @scenario
     def many_partitions():
