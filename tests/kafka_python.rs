@@ -29,6 +29,7 @@ macro_rules! version {
                 $($further,)?
                 a_static_member_comes_back_without_a_rebalance,
                 a_member_that_stalls_and_at_last_crashes_is_replaced,
+                a_member_that_does_not_poll_is_replaced,
                 a_group_goes_on_where_it_committed,
                 a_member_seeks_back_and_forth,
                 a_group_starts_where_it_is_reset_to,

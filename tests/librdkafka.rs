@@ -27,6 +27,7 @@ skein_tests::client_tests!(Librdkafka:
     members_of_a_cooperative_group_share_and_take_over,
     a_static_member_comes_back_without_a_rebalance,
     a_member_that_stalls_and_at_last_crashes_is_replaced,
+    a_member_that_does_not_poll_is_replaced,
     a_group_goes_on_where_it_committed,
     a_member_seeks_back_and_forth,
     a_group_starts_where_it_is_reset_to,

@@ -377,6 +377,22 @@ class Survivor(ConsumerRebalanceListener):
 
 
 @scenario
+async def a_member_that_does_not_poll_is_replaced():
+    topic = await create(2)
+    group = f"group-of-{topic}"
+    await spread(topic, 2, 1)
+    busy = consumer(topic, group_id=group, max_poll_interval_ms=1_000)
+    await busy.start()
+    read = await take(busy, 2)
+    other = await Member.join(topic, group)
+    await eventually(lambda: len(other.read) == 2, "nobody takes over and reads what is not committed")
+    ends = {TopicPartition(topic, record.partition): record.offset + 1 for record in read}
+    await refused((CommitFailedError, IllegalStateError, UnknownMemberIdError), busy.commit(ends))
+    await busy.stop()
+    await other.leave()
+
+
+@scenario
 async def a_group_goes_on_through_kill_and_restart():
     """Reads, commits and writes on through a kill -9 and a restart, which the test does when it has read the line.
 

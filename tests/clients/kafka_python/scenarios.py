@@ -51,6 +51,7 @@ ACKNOWLEDGEMENTS_TELL_THE_TIME = True
 LARGE_REQUESTS = {"max_request_size": 1_500_000}
 SMALL_FETCHES = {"max_partition_fetch_bytes": 1000, "fetch_max_bytes": 1000}
 LONG_WAITS = {"fetch_max_wait_ms": 20_000}
+SHORT_POLLS = {"max_poll_interval_ms": 2000, "session_timeout_ms": 2000}
 SMALL_BATCHES = {"batch_size": 200}
 BY_KEY = {}
 TOO_LARGE = MessageSizeTooLargeError
@@ -150,8 +151,8 @@ class OnRevoked(ConsumerRebalanceListener):
         pass
 
 
-def subscribed(topic, group, on_revoked):
-    settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 300}
+def subscribed(topic, group, on_revoked, **settings):
+    settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 300, **settings}
     consumer = KafkaConsumer(bootstrap_servers=BOOTSTRAP, group_id=group, reconnect_backoff_max_ms=500, **settings)
     consumer.subscribe([topic], listener=OnRevoked(on_revoked))
     return consumer

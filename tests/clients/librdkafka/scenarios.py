@@ -56,6 +56,7 @@ ACKNOWLEDGEMENTS_TELL_THE_TIME = False
 LARGE_REQUESTS = {"message_max_bytes": 1_500_000}
 SMALL_FETCHES = {"fetch_max_bytes": 1_000_000, "max_partition_fetch_bytes": 1000, "message_max_bytes": 1000}
 LONG_WAITS = {"fetch_wait_max_ms": 20_000}
+SHORT_POLLS = {"max_poll_interval_ms": 2000, "session_timeout_ms": 2000}
 SMALL_BATCHES = {"batch_num_messages": 10}
 BY_KEY = {"partitioner": "murmur2_random"}
 TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
@@ -166,8 +167,9 @@ def close(reader):
     reader.close()
 
 
-def subscribed(topic, group, on_revoked):
-    consumer = Consumer(client(group_id=group, auto_offset_reset="earliest", enable_auto_commit=False, heartbeat_interval_ms=300))
+def subscribed(topic, group, on_revoked, **settings):
+    settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, "heartbeat_interval_ms": 300, **settings}
+    consumer = Consumer(client(group_id=group, **settings))
 
     def revoke(_, partitions):
         for at in partitions:

@@ -10,7 +10,8 @@
     poll(reader, seconds)           a few harness.Record, or none
     close(reader)
     refused(error, call, *arguments)
-    subscribed(topic, group, on_revoked)    a reader that is a member of a group; on_revoked(partition) tells what it has lost
+    subscribed(topic, group, on_revoked, **settings)
+                                    a reader that is a member of a group; on_revoked(partition) tells what it has lost
     try_commit(reader, topic, offsets)      of partitions; returns whether they are committed, None when it may try again
     committed(topic, group)                 what is committed of partitions
 
@@ -263,6 +264,18 @@ def declare(client):
             self.is_leaving = True
             self.join(PATIENCE)
             assert not self.is_alive(), "it does not leave"
+
+    @scenario
+    def a_member_that_does_not_poll_is_replaced():
+        topic, group = client.create(2), f"group-{uuid.uuid4().hex[:12]}"
+        client.write(client.producer(), numbered(topic, 2, partitions=2))
+        busy = client.subscribed(topic, group, lambda partition: None, **client.SHORT_POLLS)
+        take_from(busy, 2)
+        other = Survivor(topic, group, Ledger())
+        eventually(lambda: other.count == 2, "nobody takes over and reads what is not committed")
+        assert client.try_commit(busy, topic, {0: 1, 1: 1}) is False, "it commits what others have read"
+        client.close(busy)
+        other.leave()
 
     @scenario
     def a_group_goes_on_through_kill_and_restart():
