@@ -208,14 +208,20 @@ impl Controller {
     /// The node must not go on then. Does not return while all is well.
     pub async fn failed(&self) -> QuorumError {
         let mut metrics = self.inner.raft.metrics();
-        loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return QuorumError::stopped(fatal);
+        let ended = || QuorumError::stopped("Raft has ended");
+        // Raft's metrics change all the time: whoever waits here is woken by the failure alone.
+        let watching = async move {
+            loop {
+                if let Err(fatal) = &metrics.borrow_watched().running_state {
+                    return QuorumError::stopped(fatal);
+                }
+                if metrics.changed().await.is_err() {
+                    return ended();
+                }
             }
-            if metrics.changed().await.is_err() {
-                return QuorumError::stopped("Raft has ended");
-            }
-        }
+        };
+        let failure = on_control_lane(&self.inner.env, "quorum failure", watching).await;
+        failure.unwrap_or_else(ended)
     }
 
     /// Makes a snapshot now, after which the log before it is purged.

@@ -169,6 +169,9 @@ pub(crate) async fn start(env: &Env, opened: Opened) -> Result<Node, QuorumError
         .state(ServerState::Leader, "a node alone leads")
         .await
         .map_err(QuorumError::stopped)?;
+    // It has nobody to send heartbeats to or to stand against, and its leadership does not end. The
+    // clock would wake it a hundred times a second for nothing.
+    raft.runtime_config().tick(false);
     Ok(Node {
         raft,
         store,
