@@ -8,7 +8,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use skein_tests::compacted::{Told, compacted_end, dump, survivors, to_record};
 use skein_tests::wire::{Batch, Connection, error};
@@ -93,9 +92,7 @@ fn the_last_record_of_each_key_stays(system: System) {
         let configs = [&COMPACTED[..], &own].concat();
         let code = connection.create_topic(topic, 1, &configs).unwrap();
         assert_eq!(code, error::NONE);
-        while connection.list_offset(topic, 0, -1).unwrap().0 != error::NONE {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        connection.wait_until_served(topic).unwrap();
         let mut written = Vec::new();
         write(&node, topic, &mut Numbers(7), &mut written);
         all.insert(*topic, written);

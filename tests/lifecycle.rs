@@ -37,9 +37,7 @@ fn create(node: &Node, topic: &str, configs: &[(&str, &str)]) {
         connection.create_topic(topic, 1, configs).unwrap(),
         error::NONE
     );
-    while connection.list_offset(topic, 0, -1).unwrap().0 != error::NONE {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    connection.wait_until_served(topic).unwrap();
 }
 
 /// A batch that tells which one it is.

@@ -33,7 +33,7 @@ use skein_tests::wire::{Connection, Frame, api, error};
 use skein_tests::{Node, System};
 
 /// What a node may take to follow a change.
-const FOLLOW_MAX: Duration = Duration::from_secs(10);
+const FOLLOW_MAX: Duration = Duration::from_secs(60);
 
 /// What IncrementalAlterConfigs does with a key.
 const SET: i8 = 0;
@@ -55,10 +55,7 @@ fn create(system: System, configs: &[(&str, &str)]) -> String {
         connection.create_topic(&name, 1, configs).unwrap(),
         error::NONE
     );
-    // A topic may be served a moment after it was created.
-    while connection.list_offset(&name, 0, -1).unwrap().0 != error::NONE {
-        sleep(Duration::from_millis(10));
-    }
+    connection.wait_until_served(&name).unwrap();
     name
 }
 

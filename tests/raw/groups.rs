@@ -2,10 +2,10 @@
 //!
 //! Input: a member's requests, one after the other. Output: Kafka's codes and fields.
 
-use skein_tests::wire::{Answer, Connection, Frame, api, error};
-use skein_tests::{System, on_both};
+use skein_tests::wire::{Answer, Frame, Member, api, error};
+use skein_tests::{Node, System, on_both};
 
-use super::{assert_serves, connect, create};
+use super::{assert_serves, create};
 
 on_both!(
     a_group_lives_in_the_oldest_versions,
@@ -14,144 +14,106 @@ on_both!(
 
 const SESSION_MS: i32 = 10_000;
 
-struct Member {
-    connection: Connection,
-    group: String,
-    id: String,
-    generation: i32,
-}
-
-impl Member {
-    fn call(&mut self, api_key: i16, version: i16, body: &Frame) -> Answer {
-        self.connection.call(api_key, version, body).unwrap()
-    }
-
-    /// JoinGroup 0: its answer comes when the group's first rebalance ends.
-    fn join(&mut self) -> i16 {
-        let body = Frame::new().string(&self.group).i32(SESSION_MS);
-        let body = body.string(&self.id).string("consumer").i32(1);
-        let body = body.string("range").bytes(&[0, 0, 0, 0, 0, 0]);
-        let mut answer = self.call(api::JOIN_GROUP, 0, &body);
-        let error_code = answer.i16();
-        self.generation = answer.i32();
-        let (protocol, leader) = (answer.string(), answer.string());
-        let id = answer.string().unwrap();
-        if error_code == error::NONE {
-            assert_eq!(protocol.as_deref(), Some("range"));
-            assert_eq!(leader.as_ref(), Some(&id), "alone, it leads");
-            assert_eq!((answer.i32(), answer.string()), (1, Some(id.clone())));
-            self.id = id;
-        }
-        error_code
-    }
-
-    /// Group, generation, member: how many requests begin.
-    fn head(&self) -> Frame {
-        Frame::new()
-            .string(&self.group)
-            .i32(self.generation)
-            .string(&self.id)
-    }
-
-    fn heartbeat(&mut self) -> i16 {
-        let body = self.head();
-        self.call(api::HEARTBEAT, 0, &body).i16()
-    }
-}
-
+/// One that has not joined, of a group whose coordinator is there.
 fn member(system: System, group: &str) -> Member {
-    Member {
-        connection: connect(system),
-        group: group.to_owned(),
-        id: String::new(),
-        generation: -1,
-    }
+    let mut member = Member::connect(Node::shared(system).ports().client, group).unwrap();
+    member.wait_for_coordinator().unwrap();
+    let mut answer = call(
+        &mut member,
+        api::FIND_COORDINATOR,
+        &Frame::new().string(group),
+    );
+    assert_eq!((answer.i16(), answer.i32()), (error::NONE, 1));
+    member
 }
 
-fn find(member: &mut Member) {
-    let body = Frame::new().string(&member.group);
-    // The topic may be made by it, and take a moment to have leaders.
-    for _ in 0..100 {
-        let mut answer = member.call(api::FIND_COORDINATOR, 0, &body);
-        match answer.i16() {
-            error::NONE => {
-                assert_eq!(answer.i32(), 1, "the only node");
-                return;
-            }
-            error::COORDINATOR_NOT_AVAILABLE => {}
-            other => panic!("error {other}"),
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+/// A request in the first version of its API.
+fn call(member: &mut Member, api_key: i16, body: &Frame) -> Answer {
+    member.call(api_key, 0, body).unwrap()
+}
+
+/// JoinGroup 0: its answer comes when the group's first rebalance ends. The error code, and the
+/// generation.
+fn join(member: &mut Member, group: &str) -> (i16, i32) {
+    let body = Frame::new().string(group).i32(SESSION_MS);
+    let body = body.string(member.id()).string("consumer").i32(1);
+    let body = body.string("range").bytes(&[0, 0, 0, 0, 0, 0]);
+    let mut answer = call(member, api::JOIN_GROUP, &body);
+    let (error_code, generation) = (answer.i16(), answer.i32());
+    let (protocol, leader) = (answer.string(), answer.string());
+    let id = answer.string().unwrap();
+    if error_code == error::NONE {
+        assert_eq!(protocol.as_deref(), Some("range"));
+        assert_eq!(leader.as_ref(), Some(&id), "alone, it leads");
+        assert_eq!((answer.i32(), answer.string()), (1, Some(id.clone())));
+        member.act_as(&id, generation);
     }
-    panic!("no coordinator in 10 s");
+    (error_code, generation)
+}
+
+fn heartbeat(member: &mut Member) -> i16 {
+    let body = member.head();
+    call(member, api::HEARTBEAT, &body).i16()
 }
 
 fn a_group_lives_in_the_oldest_versions(system: System) {
     let topic = create(system, &[]);
-    let mut member = member(system, &format!("group-of-{topic}"));
-    find(&mut member);
-    let mut joined = member.join();
-    for _ in 0..100 {
-        if joined != error::COORDINATOR_LOAD_IN_PROGRESS && joined != error::NOT_COORDINATOR {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        joined = member.join();
-    }
-    assert_eq!((joined, member.generation), (error::NONE, 1));
-    let body = member.head().i32(1).string(&member.id).bytes(b"all");
-    let mut answer = member.call(api::SYNC_GROUP, 0, &body);
+    let group = format!("group-of-{topic}");
+    let mut member = member(system, &group);
+    assert_eq!(join(&mut member, &group), (error::NONE, 1));
+    let body = member.head().i32(1).string(member.id()).bytes(b"all");
+    let mut answer = call(&mut member, api::SYNC_GROUP, &body);
     assert_eq!(
         (answer.i16(), answer.bytes()),
         (error::NONE, b"all".to_vec())
     );
-    assert_eq!(member.heartbeat(), error::NONE);
+    assert_eq!(heartbeat(&mut member), error::NONE);
 
     // OffsetCommit 2, with the retention that it still has, and OffsetFetch 1.
     let body = member.head().i64(-1).i32(1).string(&topic).i32(1).i32(0);
-    let mut answer = member.call(api::OFFSET_COMMIT, 2, &body.i64(7).string("mark"));
+    let body = body.i64(7).string("mark");
+    let mut answer = member.call(api::OFFSET_COMMIT, 2, &body).unwrap();
     assert_eq!((answer.i32(), answer.string()), (1, Some(topic.clone())));
     assert_eq!(
         (answer.i32(), answer.i32(), answer.i16()),
         (1, 0, error::NONE)
     );
-    let fetch = Frame::new().string(&member.group).i32(1).string(&topic);
-    let mut answer = member.call(api::OFFSET_FETCH, 1, &fetch.i32(1).i32(0));
+    let fetch = Frame::new().string(&group).i32(1).string(&topic);
+    let fetch = fetch.i32(1).i32(0);
+    let mut answer = member.call(api::OFFSET_FETCH, 1, &fetch).unwrap();
     assert_eq!((answer.i32(), answer.string()), (1, Some(topic.clone())));
     assert_eq!((answer.i32(), answer.i32(), answer.i64()), (1, 0, 7));
     assert_eq!(answer.string().as_deref(), Some("mark"));
     assert_eq!((answer.i16(), answer.remaining()), (error::NONE, 0));
 
-    let mut answer = member.call(
-        api::DESCRIBE_GROUPS,
-        0,
-        &Frame::new().i32(1).string(&member.group),
-    );
+    let body = Frame::new().i32(1).string(&group);
+    let mut answer = call(&mut member, api::DESCRIBE_GROUPS, &body);
     assert_eq!((answer.i32(), answer.i16()), (1, error::NONE));
-    assert_eq!(answer.string().as_ref(), Some(&member.group));
+    assert_eq!(answer.string().as_ref(), Some(&group));
     assert_eq!(answer.string().as_deref(), Some("Stable"));
-    let mut answer = member.call(api::LIST_GROUPS, 0, &Frame::new());
+    let mut answer = call(&mut member, api::LIST_GROUPS, &Frame::new());
     assert_eq!(answer.i16(), error::NONE);
     let listed: Vec<_> = (0..answer.i32())
         .map(|_| (answer.string().unwrap(), answer.string().unwrap()))
         .collect();
-    assert!(listed.contains(&(member.group.clone(), "consumer".to_owned())));
+    assert!(listed.contains(&(group.clone(), "consumer".to_owned())));
 
-    let body = Frame::new().i32(1).string(&member.group);
-    let mut answer = member.call(api::DELETE_GROUPS, 0, &body);
+    let mut answer = call(&mut member, api::DELETE_GROUPS, &body);
     assert_eq!((answer.i32(), answer.i32()), (0, 1));
     answer.string();
     assert_eq!(answer.i16(), error::NON_EMPTY_GROUP);
-    let leave = Frame::new().string(&member.group).string(&member.id);
-    assert_eq!(member.call(api::LEAVE_GROUP, 0, &leave).i16(), error::NONE);
-    assert_eq!(member.heartbeat(), error::UNKNOWN_MEMBER_ID);
-    let offsets = Frame::new().string(&member.group).i32(1).string(&topic);
-    let mut answer = member.call(api::OFFSET_DELETE, 0, &offsets.i32(1).i32(0));
+    let leave = Frame::new().string(&group).string(member.id());
+    let left = call(&mut member, api::LEAVE_GROUP, &leave).i16();
+    assert_eq!(left, error::NONE);
+    assert_eq!(heartbeat(&mut member), error::UNKNOWN_MEMBER_ID);
+    let offsets = Frame::new().string(&group).i32(1).string(&topic);
+    let offsets = offsets.i32(1).i32(0);
+    let mut answer = call(&mut member, api::OFFSET_DELETE, &offsets);
     assert_eq!(
         (answer.i16(), answer.i32(), answer.i32()),
         (error::NONE, 0, 1)
     );
-    let mut answer = member.call(api::DELETE_GROUPS, 0, &body);
+    let mut answer = call(&mut member, api::DELETE_GROUPS, &body);
     assert_eq!((answer.i32(), answer.i32()), (0, 1));
     answer.string();
     assert_eq!(answer.i16(), error::NONE);
@@ -160,24 +122,17 @@ fn a_group_lives_in_the_oldest_versions(system: System) {
 
 fn a_member_that_nobody_knows_is_told_so(system: System) {
     let topic = create(system, &[]);
-    let mut stranger = member(system, &format!("strangers-of-{topic}"));
-    find(&mut stranger);
-    stranger.id = "stranger".to_owned();
-    stranger.generation = 3;
-    // A coordinator that still loads lets a heartbeat pass.
-    for _ in 0..100 {
-        if stranger.join() == error::UNKNOWN_MEMBER_ID {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    stranger.generation = 3;
-    assert_eq!(stranger.heartbeat(), error::UNKNOWN_MEMBER_ID);
+    let group = format!("strangers-of-{topic}");
+    let mut stranger = member(system, &group);
+    stranger.act_as("stranger", 3);
+    assert_eq!(join(&mut stranger, &group).0, error::UNKNOWN_MEMBER_ID);
+    assert_eq!(heartbeat(&mut stranger), error::UNKNOWN_MEMBER_ID);
     let body = stranger.head().i32(0);
-    let mut answer = stranger.call(api::SYNC_GROUP, 0, &body);
+    let mut answer = call(&mut stranger, api::SYNC_GROUP, &body);
     assert_eq!(answer.i16(), error::UNKNOWN_MEMBER_ID);
     let body = stranger.head().i64(-1).i32(1).string(&topic).i32(1).i32(0);
-    let mut answer = stranger.call(api::OFFSET_COMMIT, 2, &body.i64(7).string(""));
+    let body = body.i64(7).string("");
+    let mut answer = stranger.call(api::OFFSET_COMMIT, 2, &body).unwrap();
     assert_eq!((answer.i32(), answer.string()), (1, Some(topic)));
     let illegal = error::ILLEGAL_GENERATION;
     assert_eq!((answer.i32(), answer.i32(), answer.i16()), (1, 0, illegal));

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{Connection, Frame, api, error};
+use super::{Answer, Connection, Frame, api, error};
 
 const SESSION_MS: i32 = 45_000;
 const REBALANCE_MS: i32 = 60_000;
@@ -51,6 +51,20 @@ impl Member {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Speaks as this member of that generation from now on.
+    pub fn act_as(&mut self, id: &str, generation: i32) {
+        (self.id, self.generation) = (id.to_owned(), generation);
+    }
+
+    /// A request that this file has no words for, and its answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn call(&mut self, api_key: i16, version: i16, body: &Frame) -> io::Result<Answer> {
+        self.connection.call(api_key, version, body)
     }
 
     /// Waits until the group has a coordinator that has loaded it.
@@ -216,7 +230,8 @@ impl Member {
     }
 
     /// Group, generation, member: how many requests begin.
-    fn head(&self) -> Frame {
+    #[must_use]
+    pub fn head(&self) -> Frame {
         Frame::new()
             .string(&self.group)
             .i32(self.generation)

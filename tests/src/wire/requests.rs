@@ -4,7 +4,7 @@
 //! for the layouts.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Answer, Connection, Frame, api, error};
 
@@ -13,6 +13,8 @@ pub type TopicId = [u8; 16];
 
 const TIMEOUT_MS: i32 = 10_000;
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// A busy machine needs a moment; nothing needs this.
+const SERVED_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_MAX_BYTES: i32 = 8 << 20;
 
 /// The answer for one partition of a Produce.
@@ -299,6 +301,23 @@ impl Connection {
         answer.i32();
         assert_eq!(answer.uvarint(), 2, "one topic");
         Ok(answer.i16())
+    }
+
+    /// Waits until partition 0 of a topic that was just created is served.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket; `TimedOut` when it is not for a long time.
+    pub fn wait_until_served(&mut self, topic: &str) -> io::Result<()> {
+        let asked = Instant::now();
+        while self.list_offset(topic, 0, -1)?.0 != error::NONE {
+            if asked.elapsed() > SERVED_TIMEOUT {
+                let message = format!("{topic} is not served");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            std::thread::sleep(RETRY_INTERVAL);
+        }
+        Ok(())
     }
 
     /// A new producer id and its epoch, version 1; asks again while the node is fetching a block of
