@@ -4,7 +4,7 @@
 //! acknowledged record is there, in order, once; beyond them at most the one that was in flight.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skein_tests::wire::{Batch, Connection, error};
 use skein_tests::{Node, System, on_both};
@@ -18,6 +18,9 @@ on_both!(
 
 const WRITERS: usize = 3;
 const SEGMENT_BYTES: &str = "1048576";
+/// At least.
+const BATCHES_OF_A_ROUND: u64 = 21;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn kill_9_loses_nothing_that_was_acknowledged(system: System) {
     let rounds = if system == System::Kafka { 1 } else { 6 };
@@ -49,7 +52,7 @@ fn kill_9_loses_nothing_that_was_acknowledged(system: System) {
         }
     }
     assert!(
-        ends.iter().all(|end| *end > 20),
+        ends.iter().all(|end| *end >= rounds * BATCHES_OF_A_ROUND),
         "too little was written: {ends:?}"
     );
 }
@@ -70,8 +73,15 @@ fn write_until_killed(
             let killed = &killed;
             scope.spawn(move || write(connection, topic, end, killed));
         }
-        // Not the same moment of the writers' work in each round.
+        // Not the same moment of the writers' work in each round, and after some of it.
         std::thread::sleep(Duration::from_millis(400 + 37 * round));
+        let has_written = |(end, before): (&AtomicU64, &u64)| {
+            end.load(Ordering::SeqCst) >= before + BATCHES_OF_A_ROUND
+        };
+        let asked = Instant::now();
+        while !acknowledged.iter().zip(&ends).all(has_written) && asked.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         killed.store(true, Ordering::SeqCst);
         node.kill();
     });

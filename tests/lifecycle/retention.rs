@@ -20,7 +20,7 @@ const TOPIC: &str = "short-lived";
 const BATCHES: u64 = 1_000;
 const BATCH_BYTES: usize = 5_000;
 /// Both systems look at least every 200 ms, after a file's delay of 100 ms.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(system: System) -> Node {
     let mut settings = vec![

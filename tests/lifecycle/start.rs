@@ -14,7 +14,7 @@ use skein_tests::{Node, Settings, System, program};
 
 use super::{append, assert_holds, create};
 
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(10);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// `nobody`.
 const UNPRIVILEGED: u32 = 65_534;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Node;
 
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Node {
     /// The whole answer to a GET, head included.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::guardian::Guarded;
 
-const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
+const MOUNT_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The namespace; it goes when this is dropped.
