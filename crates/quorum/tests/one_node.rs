@@ -19,6 +19,9 @@ use skein_types::{
     BrokerEpoch, BrokerId, ClusterId, ErrorCode, ProducerId, TopicId, TopicName, Uuid,
 };
 
+/// Nothing takes so long on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn options(directory: &Path) -> QuorumOptions {
     QuorumOptions {
         directory: directory.to_path_buf(),
@@ -651,11 +654,11 @@ fn data_disks_that_hang_keep_nobody_from_the_metadata_log() {
             controller.snapshot().await.unwrap();
             controller.shutdown().await.unwrap();
         };
-        let founded = tokio::time::timeout(Duration::from_secs(20), founded).await;
+        let founded = tokio::time::timeout(PATIENCE, founded).await;
         gate.wait();
         founded.unwrap();
     });
-    assert!(world.shutdown(Duration::from_secs(5)));
+    assert!(world.shutdown(PATIENCE));
 }
 
 #[test]
@@ -700,19 +703,19 @@ fn a_stalled_controller_fences_nobody_whose_heartbeat_waits() {
         // Who is silent is.
         let mut images = controller.subscribe();
         let fenced = images.wait_for(|image| image.broker(BrokerId(2)).unwrap().fenced);
-        let fenced = tokio::time::timeout(Duration::from_secs(20), fenced).await;
+        let fenced = tokio::time::timeout(PATIENCE, fenced).await;
         assert!(fenced.unwrap().is_ok());
         controller.shutdown().await.unwrap();
     });
-    assert!(world.shutdown(Duration::from_secs(5)));
+    assert!(world.shutdown(PATIENCE));
 }
 
 #[test]
 fn large_requests_one_after_the_other_leave_the_control_lane_to_others_in_between() {
     use skein_env::Lane;
     use skein_env::real::{RealOptions, RealWorld};
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Instant;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const REQUESTS: usize = 100;
     let world = RealWorld::new(RealOptions {
         network_threads: 2,
         io_threads: 2,
@@ -720,29 +723,26 @@ fn large_requests_one_after_the_other_leave_the_control_lane_to_others_in_betwee
     .unwrap();
     let directory = tempfile::tempdir().unwrap();
     let options = options(&directory.path().join("metadata"));
-    let longest_gap = Arc::new(AtomicU64::new(0));
-    let seen = Arc::clone(&longest_gap);
-    let all = world.block_on(async {
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let ticked = Arc::clone(&ticks);
+    let meanwhile = world.block_on(async {
         let env = world.env();
         let controller = Controller::start(env.clone(), options).await.unwrap();
         let registration = registration(&controller, 1);
         controller.propose(registration).await.unwrap();
-        let ticks = async move {
-            let mut last = Instant::now();
+        let clock = async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                let gap = u64::try_from(last.elapsed().as_micros()).unwrap();
-                seen.fetch_max(gap, Ordering::Relaxed);
-                last = Instant::now();
+                ticked.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let ticks = env.spawn.spawn(Lane::Control, "ticks", Box::pin(ticks));
+        let clock = env.spawn.spawn(Lane::Control, "clock", Box::pin(clock));
         // They leave no record: there is nothing to wait for.
         let mut large = topic("t");
         large.topics[0].num_partitions = 2_000;
         large.validate_only = true;
-        let started = Instant::now();
-        let requests: Vec<_> = (0..100)
+        let before = ticks.load(Ordering::Relaxed);
+        let requests: Vec<_> = (0..REQUESTS)
             .map(|_| {
                 let (controller, large) = (controller.clone(), large.clone());
                 tokio::spawn(async move { controller.propose(large).await })
@@ -751,17 +751,15 @@ fn large_requests_one_after_the_other_leave_the_control_lane_to_others_in_betwee
         for request in requests {
             assert!(request.await.unwrap().unwrap()[0].result.is_ok());
         }
-        let all = started.elapsed();
-        // The last gap ends, too.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        ticks.abort();
+        let meanwhile = ticks.load(Ordering::Relaxed) - before;
+        clock.abort();
         controller.shutdown().await.unwrap();
-        all
+        meanwhile
     });
-    let longest_gap = Duration::from_micros(longest_gap.load(Ordering::Relaxed));
-    println!("longest gap {longest_gap:?} of {all:?}");
-    assert!(longest_gap < all / 3, "{longest_gap:?} of {all:?}");
-    assert!(world.shutdown(Duration::from_secs(5)));
+    // One before them and one behind, if they are decided in one go.
+    println!("{meanwhile} turns for others");
+    assert!(meanwhile > REQUESTS / 10, "{meanwhile} turns for others");
+    assert!(world.shutdown(PATIENCE));
 }
 
 #[test]
@@ -794,7 +792,7 @@ fn a_node_on_a_real_disk_serves_in_well_under_200_ms() {
         (first, second)
     });
     println!("formed in {first:?}, restarted in {second:?}");
-    assert!(world.shutdown(Duration::from_secs(5)));
+    assert!(world.shutdown(PATIENCE));
     // The bar is 200 ms on a machine of its own; this one runs other tests at the same time.
     assert!(first < Duration::from_secs(2) && second < Duration::from_secs(2));
 }
