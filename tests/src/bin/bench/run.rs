@@ -188,18 +188,14 @@ impl Run<'_> {
 
     /// Each pair makes its data anew, which takes far longer than what is measured: none warms up.
     fn segments(&mut self) -> Outcome<()> {
-        for pair in 1..=self.plan.pairs {
+        let plan = self.plan;
+        for pair in 1..=plan.pairs {
             self.pair = pair;
-            for system in self.plan.systems.clone() {
-                for (place, shape) in Shape::both(self.plan.segments) {
-                    let directory = &self.plan.directory;
-                    let mut measured = Vec::new();
-                    segments::measure(system, directory, shape, |what, value| {
-                        measured.push((what, value));
-                    })?;
-                    for (what, value) in measured {
+            for system in plan.systems.iter().copied() {
+                for (place, shape) in Shape::both(plan.segments) {
+                    segments::measure(system, &plan.directory, shape, |what, value| {
                         self.add(Metric::Segments(what, place), system, value);
-                    }
+                    })?;
                 }
             }
         }
