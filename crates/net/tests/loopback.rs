@@ -29,7 +29,7 @@ const SUM_STREAMED: i16 = 1;
 /// Answers with as many bytes as the body says.
 const LARGE: i16 = 2;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the server has begun to serve.
 #[derive(Clone, Default)]

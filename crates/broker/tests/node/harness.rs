@@ -49,7 +49,7 @@ pub(crate) const THREADS: RealOptions = RealOptions {
 };
 
 /// How long a client waits for bytes, or for room to send some, before its test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a Fetch waits for records.
 const FETCH_WAIT_MS: i32 = 8_000;

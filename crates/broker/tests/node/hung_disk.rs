@@ -11,15 +11,13 @@ use parking_lot::{Condvar, Mutex};
 
 use skein_record::Codec;
 
-use super::harness::{Client, Node, THREADS, TOPIC, batch, fetch, produce, produce_request};
+use super::harness::{
+    Client, Node, PATIENCE, THREADS, TOPIC, batch, fetch, produce, produce_request,
+};
 use super::hooks::{Hooks, hook};
 
 /// More than all threads of the data lane that writes could take.
 const PARTITIONS: i32 = 12;
-
-/// Nothing takes so long on the slowest machine; what waits for the disk takes longer, as it hangs
-/// until the test is over.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Long enough for those that would hang beyond what may.
 const OTHERS_TOO: Duration = Duration::from_millis(200);
