@@ -93,7 +93,7 @@ fn after_a_kill_only_what_lies_past_the_recovery_point_is_scanned() {
     node.set("log.flush.offset.checkpoint.interval.ms", "3600000");
     node.start_again();
     assert_eq!(end_once_open(&node), SEGMENTS * BATCHES);
-    // And the segment before it: a batch without headers ends with a zero, as room at its end would.
+    // And the segment before it: a batch without headers ends with a zero, as room would.
     assert_eq!(node.metric("skein_recovery_scanned_segments_total"), 2.0);
     let bytes = node.metric("skein_recovery_scanned_bytes_total");
     assert!(bytes < 3.0 * 2.0 * 3_100.0, "{bytes} bytes");
