@@ -276,7 +276,24 @@ fn a_panic_in_a_task_ends_the_run() {
 }
 
 #[test]
-#[should_panic(expected = "stands still")]
+#[should_panic(expected = "seed 7: 50000 polls and no time has passed; the last one is of spin")]
+fn a_run_in_which_a_task_spins_ends() {
+    let world = SimWorld::new(7);
+    world.block_on(async {
+        let env = world.node("node");
+        let spawn = Arc::clone(&env.spawn);
+        let spin = async move {
+            loop {
+                spawn.yield_now().await;
+            }
+        };
+        let _task = env.spawn.spawn(Lane::Data, "spin", Box::pin(spin));
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+#[should_panic(expected = "seed 1: the simulation stands still")]
 fn a_run_in_which_nothing_moves_ends() {
     SimWorld::new(1).block_on(std::future::pending::<()>());
 }

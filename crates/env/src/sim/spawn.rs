@@ -180,7 +180,12 @@ impl SimTask {
         let Some(future) = &mut self.future else {
             return Poll::Ready(());
         };
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        let (world, name) = (&self.process.world, self.name);
+        let poll = || {
+            world.count_poll(name);
+            future.as_mut().poll(context)
+        };
+        match catch_unwind(AssertUnwindSafe(poll)) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(())) => {
                 self.future = None;

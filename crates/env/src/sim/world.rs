@@ -37,7 +37,11 @@ use crate::sim::trace::Trace;
 use crate::{Env, NoLoggers, Rng};
 
 /// Simulated time after which a run counts as standing still.
-const RUN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const RUN_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Polls of tasks between which the clock does not move, at most. A task that always wakes itself
+/// would go on for ever otherwise: time moves only when everybody waits.
+const POLLS_AT_ONE_TIME_MAX: u64 = 50_000;
 
 /// Handles of ended tasks are thrown away when a process has this many, and at each doubling.
 const TASKS_BEFORE_CLEANING: usize = 64;
@@ -79,6 +83,7 @@ impl SimWorld {
             rng: rng.fork("schedule"),
         };
         let state = Arc::new(WorldState {
+            seed,
             rng,
             runtime: runtime.handle().clone(),
             start,
@@ -89,6 +94,7 @@ impl SimWorld {
             panic: Mutex::new(None),
             main: Mutex::new(None),
             tasks: AtomicU64::new(0),
+            polls: Mutex::new((start, 0)),
         });
         Self { state, runtime }
     }
@@ -163,8 +169,8 @@ impl SimWorld {
     /// Runs `future` and everything that is spawned until it ends.
     ///
     /// # Panics
-    /// With the panic of any task of a living process; and after a day of simulated time, which
-    /// means that nothing moves any more.
+    /// With the panic of any task of a living process; after an hour of simulated time, and after
+    /// fifty thousand polls without any: then nothing moves any more.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(async {
             let mut limit = pin!(sleep(RUN_MAX));
@@ -176,7 +182,8 @@ impl SimWorld {
                     resume_unwind(panic);
                 }
                 if result.is_pending() && limit.as_mut().poll(context).is_ready() {
-                    panic!("the simulation stands still: {RUN_MAX:?} passed");
+                    let seed = self.state.seed;
+                    panic!("seed {seed}: the simulation stands still: {RUN_MAX:?} passed");
                 }
                 match result {
                     Poll::Ready(output) => Poll::Ready(output),
@@ -245,6 +252,8 @@ impl Drop for SimWorld {
 
 /// What all parts of a world share.
 pub(super) struct WorldState {
+    /// For who has to tell of a run that stands still.
+    seed: u64,
     rng: SimRng,
     runtime: Handle,
     start: Instant,
@@ -257,6 +266,8 @@ pub(super) struct WorldState {
     /// Wakes the run's main future.
     main: Mutex<Option<Waker>>,
     tasks: AtomicU64,
+    /// Polls since the clock has moved.
+    polls: Mutex<(Instant, u64)>,
 }
 
 struct Scheduler {
@@ -360,6 +371,24 @@ impl WorldState {
             format!("task {task} {name} delay {delay:?}")
         });
         delay
+    }
+
+    /// A task named `name` is polled.
+    ///
+    /// # Panics
+    /// Tasks are polled again and again, and no time passes.
+    pub(super) fn count_poll(&self, name: &str) {
+        let now = Instant::now();
+        let (since, count) = &mut *self.polls.lock();
+        if *since != now {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        assert!(
+            *count <= POLLS_AT_ONE_TIME_MAX,
+            "seed {}: {POLLS_AT_ONE_TIME_MAX} polls and no time has passed; the last one is of {name}",
+            self.seed
+        );
     }
 
     pub(super) fn draw_offload_delay(&self) -> Duration {
