@@ -3,7 +3,8 @@
 //!
 //! Input: questions of handlers, each about a group. Output: the answer of the group's coordinator.
 //! All are loaded when the node starts, so that the sessions of members who do not come back end;
-//! one that ended or was not there is loaded when it is asked.
+//! one that has ended is loaded again after a while, or when it is asked. (Kafka's stays away until
+//! its partition has another leader.)
 //!
 //! ```text
 //!   handler ─► Groups: which partition? ─► Coordinator: lock, Shard::handle, append ─► answer
@@ -61,7 +62,7 @@ impl Groups {
     /// Loads the groups of all partitions that are led here, one after the other.
     pub(crate) async fn load_all(shared: Arc<Shared>) {
         for partition in shared.groups.partitions(&shared) {
-            // What cannot be loaded now is loaded when somebody asks.
+            // What cannot be loaded now tries again.
             if let Ok(coordinator) = shared.groups.coordinator(&shared, partition).await {
                 coordinator.loading().await;
             }
@@ -114,6 +115,17 @@ impl Groups {
         let coordinators: Vec<_> = self.coordinators.lock().values().cloned().collect();
         for coordinator in coordinators {
             coordinator.on_topic_deleted(topic);
+        }
+    }
+
+    /// Begins a coordinator where `former` has ended, unless another one has begun meanwhile, or the
+    /// partition has gone to another topic or node.
+    async fn begin_again(&self, shared: &Arc<Shared>, former: &Arc<Coordinator>) {
+        let partition = former.partition();
+        let known = self.coordinators.lock().get(&partition).cloned();
+        if known.is_some_and(|known| Arc::ptr_eq(&known, former)) {
+            // One that cannot begin is begun by who asks.
+            let _ = self.coordinator(shared, partition).await;
         }
     }
 

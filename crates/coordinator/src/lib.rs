@@ -27,6 +27,7 @@
 //!
 //! Source: the group coordinator of Kafka 4.1.1.
 
+mod append;
 mod group;
 mod offsets;
 mod parking;
@@ -35,6 +36,7 @@ mod shard;
 mod timers;
 mod turn;
 
+pub use append::batch_of;
 pub use group::GroupDamage;
 pub use request::{Joiner, Request, Response};
 pub use shard::{Effect, ReplayError, Replayed, Resignation, Shard};

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 
 use skein_protocol::messages::coordinator_records::{OffsetCommitKey, OffsetCommitValue};
 use skein_protocol::{GroupRecord, Str};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{LeaderEpoch, Millis, Offset, ProducerId};
 
 /// A committed offset.
@@ -139,6 +141,10 @@ impl GroupOffsets {
 
     /// Tombstones for all that is committed or pending, of one topic or of all.
     pub(crate) fn tombstones(&self, group_id: &Str, topic: Option<&str>) -> Vec<GroupRecord> {
+        #[cfg(feature = "mutations")]
+        if topic.is_none() && mutation::has(Mutation::DeletedGroupKeepsOffsets) {
+            return Vec::new();
+        }
         let topics = std::iter::once(&self.committed).chain(self.pending.values());
         let mut partitions: Vec<(&Str, i32)> = topics
             .flatten()

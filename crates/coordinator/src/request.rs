@@ -95,11 +95,7 @@ impl Request {
             Self::Heartbeat(_) => heartbeat(error),
             Self::LeaveGroup(..) => leave_error(error),
             Self::OffsetCommit(request, _) => commit_error(request, error),
-            Self::OffsetFetch { group, .. } => Response::OffsetFetch(OffsetFetchResponseGroup {
-                group_id: group.group_id.clone(),
-                error_code: code,
-                ..OffsetFetchResponseGroup::default()
-            }),
+            Self::OffsetFetch { group, .. } => fetch_error(group.group_id.clone(), error),
             Self::OffsetDelete(_) => delete_offsets_error(error),
             Self::ListGroups(_) => Response::ListGroups(ListGroupsResponse {
                 error_code: code,
@@ -141,11 +137,7 @@ impl Response {
                 }
                 Self::OffsetCommit(response)
             }
-            Self::OffsetFetch(group) => Self::OffsetFetch(OffsetFetchResponseGroup {
-                group_id: group.group_id,
-                error_code: code,
-                ..OffsetFetchResponseGroup::default()
-            }),
+            Self::OffsetFetch(group) => fetch_error(group.group_id, error),
             Self::OffsetDelete(_) => delete_offsets_error(error),
             Self::ListGroups(_) => Self::ListGroups(ListGroupsResponse {
                 error_code: code,
@@ -195,6 +187,20 @@ pub(crate) fn leave_error(error: ErrorCode) -> Response {
     Response::LeaveGroup(LeaveGroupResponse {
         error_code: error.code(),
         ..LeaveGroupResponse::default()
+    })
+}
+
+/// Kafka's consumers before 3.9 give up when a fetch tells them that its coordinator is not
+/// available: they are to look for another one.
+fn fetch_error(group_id: Str, error: ErrorCode) -> Response {
+    let error = match error {
+        ErrorCode::CoordinatorNotAvailable => ErrorCode::NotCoordinator,
+        error => error,
+    };
+    Response::OffsetFetch(OffsetFetchResponseGroup {
+        group_id,
+        error_code: error.code(),
+        ..OffsetFetchResponseGroup::default()
     })
 }
 

@@ -32,6 +32,7 @@ use skein_types::{ErrorCode, Millis, Now, Offset, ProducerId, Ticket};
 
 pub use replay::{ReplayError, Replayed};
 
+use crate::append;
 use crate::group::Group;
 use crate::parking::Parking;
 use crate::request::{Request, Response, heartbeat, join_error, sync_error};
@@ -80,6 +81,8 @@ pub struct Shard {
     expiry: Timer,
     /// The first group that the search for expired offsets has not seen yet.
     expiry_from: Option<Str>,
+    /// What the log takes at once.
+    append_max_bytes: usize,
     parking: Parking,
     outcome: Outcome,
 }
@@ -105,9 +108,15 @@ impl Shard {
             timers: Timers::default(),
             expiry: Timer::default(),
             expiry_from: None,
+            append_max_bytes: usize::MAX,
             parking: Parking::default(),
             outcome: Outcome::default(),
         }
+    }
+
+    /// How large a batch the log takes, in bytes. Who asks for more is refused.
+    pub fn set_append_max_bytes(&mut self, bytes: usize) {
+        self.append_max_bytes = bytes;
     }
 
     /// All of the log up to this offset has been replayed.
@@ -219,10 +228,30 @@ impl Shard {
             now,
             group: &self.group_config,
             offsets: &self.offsets_config,
+            append_max_bytes: self.append_max_bytes,
             timers: &mut self.timers,
             outcome: &mut self.outcome,
         };
         (&mut self.groups, turn)
+    }
+
+    /// Ends a step whose records are each of use without the others. Whether all could be kept: one
+    /// that does not fit alone stays undone.
+    fn settle_in_pieces(&mut self, now: Now, effects: &mut Vec<Effect>) -> bool {
+        let mut rest = std::mem::take(&mut self.outcome.records);
+        let mut all_fit = true;
+        while !rest.is_empty() {
+            let next = rest.split_off(append::first_piece(&rest, self.append_max_bytes));
+            if append::fits(&rest, self.append_max_bytes) {
+                self.outcome.records = rest;
+                self.settle(now, effects);
+            } else {
+                all_fit = false;
+            }
+            rest = next;
+        }
+        self.settle(now, effects);
+        all_fit
     }
 
     /// Ends a step: orders what it wants kept, applies what only records change, and parks its

@@ -68,6 +68,16 @@ pub enum Mutation {
     FirstGroupReplayed,
     /// A coordinator goes on when it could not write.
     FailedAppendIgnored,
+    /// A group is deleted though it has members.
+    MembersDeleted,
+    /// The deletion of a group leaves its offsets.
+    DeletedGroupKeepsOffsets,
+    /// The offsets of a group without members expire some time after their commit.
+    OffsetsExpireFromCommit,
+    /// Offsets expire that members subscribe to.
+    SubscribedOffsetsExpire,
+    /// A coordinator that has replayed its log never looks for offsets that have expired.
+    ExpiryForgotten,
     /// A hidden record is sent to readers.
     RedactedServed,
     /// With a hidden record, the one before it is left out of what readers get.

@@ -11,7 +11,8 @@
 //! Invariants:
 //! - the shard hears of appends in the order in which it ordered them;
 //! - when an append fails, or the replica does not lead any more in the epoch in which it was
-//!   loaded, the shard ends, and everybody who waits is answered; another one begins with a replay;
+//!   loaded, the shard ends, and everybody who waits is answered; another one begins with a replay,
+//!   also if nobody asks for it, as long as the replica leads: sessions and offsets have to end;
 //! - a ticket is answered once; who has gone is not missed.
 //!
 //! Source: `CoordinatorRuntime` of Kafka 4.1.1, whose appends wait under a lock likewise.
@@ -21,15 +22,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use skein_coordinator::{Effect, Request, Resignation, Response, Shard};
+use skein_coordinator::{Effect, Request, Resignation, Response, Shard, batch_of};
 use skein_env::Lane;
 use skein_net::BytesPermit;
 use skein_partition::{Acks, Refusal};
 use skein_protocol::GroupRecord;
-use skein_record::{BatchBuf, BatchBuilder, Codec};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
-use skein_types::{ErrorCode, LeaderEpoch, Millis, Now, Offset, Ticket, TopicName};
+use skein_types::{ErrorCode, LeaderEpoch, Millis, Now, Offset, PartitionIndex, Ticket, TopicName};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
@@ -40,8 +40,14 @@ use crate::replica::{AckResult, Replica, Reply};
 /// How long a question waits for the load; then it is told to come again.
 const LOAD_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// After a load that failed the next one begins after this.
+/// After a load that failed who asks begins the next one after this.
 const LOAD_RETRY: Duration = Duration::from_secs(5);
+
+/// The same if nobody asks: each load reads the log from its start, and tells of its failure.
+const LOAD_RETRY_UNASKED: Duration = Duration::from_secs(30);
+
+/// After an append that failed the next coordinator begins after this, if nobody has asked before.
+const APPEND_RETRY: Duration = Duration::from_secs(1);
 
 /// How long the shard's own appends may wait to be committed: those who ask wait less.
 const APPEND_TIMEOUT: Millis = Millis(i32::MAX as i64);
@@ -117,6 +123,11 @@ impl Coordinator {
         Ok(coordinator)
     }
 
+    /// The partition whose groups it has.
+    pub(super) fn partition(&self) -> PartitionIndex {
+        self.replica.name.partition
+    }
+
     /// Whether another coordinator may begin here.
     pub(super) fn is_over(&self) -> bool {
         let state = self.state.lock();
@@ -137,14 +148,12 @@ impl Coordinator {
             let state = &mut *self.state.lock();
             self.end_if_it_leads_no_more(state);
             let Some(shard) = &mut state.shard else {
-                return request.refused(match state.failed_at {
-                    Some(_) => ErrorCode::CoordinatorNotAvailable,
-                    None => ErrorCode::NotCoordinator,
-                });
+                return request.refused(ErrorCode::NotCoordinator);
             };
             let ticket = Ticket(state.next_ticket);
             state.next_ticket += 1;
             let mut effects = std::mem::take(&mut state.effects);
+            shard.set_append_max_bytes(self.append_max_bytes());
             shard.handle(ticket, request, self.now(), &mut effects);
             match self.carry_out(state, effects, Some(ticket)) {
                 Some(response) => return response,
@@ -184,6 +193,7 @@ impl Coordinator {
         let now = self.now();
         let high_watermark = self.replica.view().offsets.high_watermark;
         shard.on_high_watermark(high_watermark, now, &mut effects);
+        shard.set_append_max_bytes(self.append_max_bytes());
         step(shard, now, &mut effects);
         self.carry_out(state, effects, None);
     }
@@ -228,8 +238,7 @@ impl Coordinator {
     }
 
     fn append(&self, state: &mut State, records: &[GroupRecord]) {
-        let policy = self.replica.policy();
-        let max_bytes = policy.max_message_bytes.min(policy.segment_bytes);
+        let max_bytes = self.append_max_bytes();
         let batch = batch_of(records, self.now().time_of_day);
         let append = match batch.filter(|batch| batch.as_slice().len() <= max_bytes) {
             Some(batch) => {
@@ -244,6 +253,11 @@ impl Coordinator {
             None => Append::TooLarge,
         };
         state.appends.push_back(append);
+    }
+
+    fn append_max_bytes(&self) -> usize {
+        let policy = self.replica.policy();
+        policy.max_message_bytes.min(policy.segment_bytes)
     }
 
     /// Tells the shard of the appends that are acknowledged, oldest first.
@@ -341,26 +355,14 @@ fn end(state: &mut State, reason: Resignation, effects: &mut Vec<Effect>) {
     state.appends.clear();
 }
 
-/// One batch of records; `None` if they are too large for one.
-fn batch_of(records: &[GroupRecord], now: Millis) -> Option<BatchBuf> {
-    let mut builder = BatchBuilder::new(Codec::None);
-    for record in records {
-        let (key, value) = record.encode().ok()?;
-        builder
-            .append(now, Some(&key), value.as_deref(), &[])
-            .ok()?;
-    }
-    builder.build().ok()
-}
-
-/// Loads the shard, then waits for appends and deadlines, until it is over.
+/// Loads the shard, then waits for appends and deadlines, until it is over; has another one begin
+/// after that.
 async fn run(coordinator: Arc<Coordinator>, shared: Weak<Shared>, mut stop: watch::Receiver<bool>) {
     let work = async {
         if let Some(shared) = shared.upgrade() {
             let loaded = load::load(&shared, &coordinator.replica).await;
             coordinator.loaded(loaded);
         }
-        drop(shared);
         serve(&coordinator).await;
     };
     tokio::select! {
@@ -368,10 +370,27 @@ async fn run(coordinator: Arc<Coordinator>, shared: Weak<Shared>, mut stop: watc
         _ = stop.wait_for(|stop| *stop) => {}
         () = work => {}
     }
-    let state = &mut *coordinator.state.lock();
-    let mut effects = Vec::new();
-    end(state, Resignation::LeadershipEnded, &mut effects);
-    coordinator.carry_out(state, effects, None);
+    let pause = {
+        let state = &mut *coordinator.state.lock();
+        let mut effects = Vec::new();
+        end(state, Resignation::LeadershipEnded, &mut effects);
+        coordinator.carry_out(state, effects, None);
+        match state.failed_at {
+            Some(_) => LOAD_RETRY_UNASKED,
+            None => APPEND_RETRY,
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => return,
+        () = tokio::time::sleep(pause) => {}
+    }
+    let leads = coordinator.replica.view().offsets.leader(LeaderEpoch::NONE);
+    if let Some(shared) = shared.upgrade()
+        && leads.is_ok()
+    {
+        shared.groups.begin_again(&shared, &coordinator).await;
+    }
 }
 
 async fn serve(coordinator: &Coordinator) {

@@ -37,6 +37,12 @@ const SESSION_ENDS: Duration = Duration::from_secs(2);
 /// Longer than a coordinator that could not load waits before it tries again.
 const LOAD_RETRIED: Duration = Duration::from_secs(6);
 
+/// The same if nobody asks.
+const LOAD_RETRIED_UNASKED: Duration = Duration::from_secs(31);
+
+/// Longer than one that could not write is away.
+const APPEND_RETRIED: Duration = Duration::from_secs(2);
+
 /// Time to flush all that a former process has left, on a slow disk.
 const FLUSHED: Duration = Duration::from_secs(60);
 
@@ -52,20 +58,32 @@ async fn prepare(node: &Node) {
 }
 
 async fn commit_as(node: &Node, member: &str, generation: i32, offset: i64) -> ErrorCode {
-    let request = OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: offset,
+        ..Default::default()
+    };
+    committed(node, commit_request(member, generation, vec![partition])).await
+}
+
+fn commit_request(
+    member: &str,
+    generation: i32,
+    partitions: Vec<OffsetCommitRequestPartition>,
+) -> OffsetCommitRequest {
+    OffsetCommitRequest {
         group_id: GROUP.into(),
         generation_id_or_member_epoch: generation,
         member_id: member.into(),
         topics: vec![OffsetCommitRequestTopic {
             name: "topic".into(),
-            partitions: vec![OffsetCommitRequestPartition {
-                committed_offset: offset,
-                ..Default::default()
-            }],
+            partitions,
             ..Default::default()
         }],
         ..Default::default()
-    };
+    }
+}
+
+async fn committed(node: &Node, request: OffsetCommitRequest) -> ErrorCode {
     match ask(node, Request::OffsetCommit(request, 9)).await {
         Response::OffsetCommit(response) => {
             ErrorCode::from_code(response.topics[0].partitions[0].error_code)
@@ -137,7 +155,11 @@ fn join_request(metadata: &[u8]) -> Request {
 
 /// Becomes the only member; its id and generation.
 async fn join(node: &Node, metadata: &[u8]) -> (Str, i32) {
-    match ask(node, join_request(metadata)).await {
+    joined(node, join_request(metadata)).await
+}
+
+async fn joined(node: &Node, request: Request) -> (Str, i32) {
+    match ask(node, request).await {
         Response::JoinGroup(joined) if joined.error_code == 0 => {
             (joined.member_id, joined.generation_id)
         }
@@ -330,9 +352,9 @@ fn a_record_that_cannot_be_read_is_not_passed_over() {
             .await
             .unwrap();
         let node = restart(world, node, SETTINGS).await;
-        assert_eq!(fetch(&node).await, Err(ErrorCode::CoordinatorNotAvailable));
+        assert_eq!(fetch(&node).await, Err(ErrorCode::NotCoordinator));
         sleep(LOAD_RETRIED).await;
-        assert_eq!(commit(&node, 2).await, ErrorCode::CoordinatorNotAvailable);
+        assert_eq!(commit(&node, 2).await, ErrorCode::NotCoordinator);
     });
 }
 
@@ -360,12 +382,56 @@ fn a_batch_whose_checksum_is_wrong_is_not_passed_over() {
         world.kill(HOST);
         let rot = world.disk(HOST).rot(&records_file(), 70, 1).unwrap();
         let node = Node::start(world.node(HOST), &config(world, SETTINGS)).await;
-        assert_eq!(fetch(&node).await, Err(ErrorCode::CoordinatorNotAvailable));
+        assert_eq!(fetch(&node).await, Err(ErrorCode::NotCoordinator));
         // When the disk has been mended nobody has to start anything.
         assert!(rot.undo());
         sleep(LOAD_RETRIED).await;
         commit_in_the_end(&node, 3).await;
         assert_eq!(fetch(&node).await, Ok(vec![3]));
+    });
+}
+
+#[test]
+fn groups_that_could_not_be_loaded_are_loaded_unasked_when_they_can_be() {
+    with_node(12, SETTINGS, async |world, node| {
+        prepare(&node).await;
+        let (member, generation) = join(&node, b"").await;
+        sync(&node, &member, generation, b"all").await;
+        node.broker.stop().await;
+        world.kill(HOST);
+        let rot = world.disk(HOST).rot(&records_file(), 70, 1).unwrap();
+        let node = Node::start(world.node(HOST), &config(world, SETTINGS)).await;
+        sleep(Duration::from_secs(1)).await;
+        assert!(rot.undo());
+        // Its session begins with the load, and nobody has asked for one.
+        sleep(LOAD_RETRIED_UNASKED + SESSION_ENDS).await;
+        assert_eq!(state(&node).await, "Empty");
+    });
+}
+
+#[test]
+fn a_coordinator_that_could_not_write_begins_anew_unasked() {
+    with_node(13, SETTINGS, async |world, node| {
+        prepare(&node).await;
+        let (member, generation) = join(&node, b"").await;
+        sync(&node, &member, generation, b"all").await;
+        let disk = world.disk(HOST);
+        disk.set_capacity(disk.used());
+        // More than what is left of a block that the disk has given already.
+        let metadata = "x".repeat(4_000);
+        let partitions = (0..100).map(|partition_index| OffsetCommitRequestPartition {
+            partition_index,
+            committed_metadata: Some(metadata.as_str().into()),
+            ..Default::default()
+        });
+        let request = commit_request(&member, generation, partitions.collect());
+        assert_eq!(
+            committed(&node, request).await,
+            ErrorCode::CoordinatorNotAvailable
+        );
+        disk.set_capacity(u64::MAX);
+        sleep(APPEND_RETRIED + SESSION_ENDS).await;
+        assert_eq!(state(&node).await, "Empty");
     });
 }
 
@@ -402,11 +468,19 @@ fn a_generation_whose_record_is_too_large_is_refused_for_good() {
             sync(&node, &member, generation, b"all").await,
             ErrorCode::UnknownServerError
         );
-        // The others go on.
-        commit_in_the_end(&node, 2).await;
-        assert_eq!(fetch(&node).await, Ok(vec![2]));
+        // The group goes on: nothing has been lost, and nothing loaded.
+        assert_eq!(
+            heartbeat(&node, &member, generation).await,
+            ErrorCode::RebalanceInProgress
+        );
+        assert_eq!(fetch(&node).await, Ok(vec![1]));
         node.alter(TOPIC, "max.message.bytes", "5000").await;
-        let (member, generation) = join(&node, &[1; 400]).await;
+        let Request::JoinGroup(mut again, joiner) = join_request(&[1; 400]) else {
+            unreachable!("a JoinGroup");
+        };
+        again.member_id = member;
+        let (member, generation) = joined(&node, Request::JoinGroup(again, joiner)).await;
+        assert_eq!(generation, 2);
         assert_eq!(
             sync(&node, &member, generation, b"all").await,
             ErrorCode::None

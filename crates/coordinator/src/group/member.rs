@@ -31,7 +31,28 @@ pub(crate) struct Member {
     pub(super) session: Timer,
 }
 
+/// What a member says of itself each time that it joins.
+pub(super) struct Terms {
+    rebalance_timeout_ms: i32,
+    session_timeout_ms: i32,
+    protocols: Vec<(Str, Bytes)>,
+}
+
 impl Member {
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            rebalance_timeout_ms: self.rebalance_timeout_ms,
+            session_timeout_ms: self.session_timeout_ms,
+            protocols: self.protocols.clone(),
+        }
+    }
+
+    pub(super) fn set_terms(&mut self, terms: Terms) {
+        self.rebalance_timeout_ms = terms.rebalance_timeout_ms;
+        self.session_timeout_ms = terms.session_timeout_ms;
+        self.protocols = terms.protocols;
+    }
+
     pub(super) fn is_static(&self) -> bool {
         self.group_instance_id.is_some()
     }

@@ -49,7 +49,7 @@ impl Group {
     /// Begins a rebalance. Who waits to sync must join first.
     pub(crate) fn prepare_rebalance(&mut self, turn: &mut Turn<'_>) {
         if self.state == State::CompletingRebalance {
-            self.turn_away_syncs(turn);
+            self.turn_away_syncs(ErrorCode::RebalanceInProgress, turn);
         }
         self.cancel_sync_timer(turn);
         let is_initial = self.state == State::Empty;
@@ -220,12 +220,13 @@ impl Group {
         }
     }
 
-    fn turn_away_syncs(&mut self, turn: &mut Turn<'_>) {
+    /// Nobody has an assignment any more, and who waits for one is told `error`.
+    pub(super) fn turn_away_syncs(&mut self, error: ErrorCode, turn: &mut Turn<'_>) {
         let mut waited = Vec::new();
         for (id, member) in &mut self.members {
             member.assignment = Bytes::new();
             if let Some(ticket) = member.awaiting_sync.take() {
-                turn.answer(ticket, sync_error(ErrorCode::RebalanceInProgress));
+                turn.answer(ticket, sync_error(error));
                 waited.push(id.clone());
             }
         }

@@ -72,8 +72,21 @@ impl Group {
         }
     }
 
+    /// Whether nobody is in it.
+    pub(crate) fn may_be_deleted(&self) -> bool {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::MembersDeleted) {
+            return true;
+        }
+        self.is_empty()
+    }
+
     /// From when on the age of its offsets counts; `None` while none expires.
     pub(crate) fn expiry_base(&self) -> Option<ExpiryBase> {
+        #[cfg(feature = "mutations")]
+        if self.is_empty() && mutation::has(Mutation::OffsetsExpireFromCommit) {
+            return Some(ExpiryBase::Commit);
+        }
         match (&self.protocol_type, self.state) {
             (None, _) => Some(ExpiryBase::Commit),
             // Old records of a group do not say since when it is so.

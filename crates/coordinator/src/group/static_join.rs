@@ -13,6 +13,7 @@ use skein_protocol::Str;
 use skein_protocol::messages::join_group::JoinGroupResponse;
 use skein_types::ErrorCode;
 
+use super::member::{Member, Terms};
 use super::{Group, Joining, State};
 use crate::request::{Response, join_error, sync_error};
 use crate::timers::TimerKey;
@@ -31,6 +32,7 @@ impl Group {
     ) {
         let member_id = joining.new_member_id.clone();
         let former_leader = self.leader.clone();
+        let former = self.members.get(former_id).map(Member::terms);
         self.rename_member(former_id, &member_id, turn);
         self.update_member(&member_id, &joining.request);
         self.renew_session(&member_id, turn);
@@ -40,6 +42,9 @@ impl Group {
             return self.rejoin(&member_id, joining.ticket, turn);
         }
         let record = self.record();
+        if !turn.fits(&record) {
+            return self.undo_replacement(former_id, former, joining, turn);
+        }
         turn.keep(record);
         let is_leader = self.is_leader(&member_id);
         let response = if joining.version >= SKIP_ASSIGNMENT_VERSION {
@@ -55,6 +60,31 @@ impl Group {
             }
         };
         turn.answer(joining.ticket, Response::JoinGroup(response));
+    }
+
+    /// The record of the replacement is more than the log takes: the member is who it was.
+    fn undo_replacement(
+        &mut self,
+        former_id: &Str,
+        former: Option<Terms>,
+        joining: Joining,
+        turn: &mut Turn<'_>,
+    ) {
+        let member_id = joining.new_member_id;
+        if let (Some(mut member), Some(terms)) = (self.members.remove(&member_id), former) {
+            self.uncount_protocols(&member);
+            member.set_terms(terms);
+            self.count_protocols(&member);
+            self.members.insert(member_id.clone(), member);
+        }
+        self.rename_member(&member_id, former_id, turn);
+        self.renew_session(former_id, turn);
+        let refused = JoinGroupResponse {
+            leader: self.leader.clone().unwrap_or_default(),
+            error_code: ErrorCode::UnknownServerError.code(),
+            ..self.join_response(&Str::default(), false)
+        };
+        turn.answer(joining.ticket, Response::JoinGroup(refused));
     }
 
     fn rename_member(&mut self, former_id: &Str, member_id: &Str, turn: &mut Turn<'_>) {

@@ -78,7 +78,8 @@ impl Group {
         }
     }
 
-    /// The generation begins to work. Who is not in the leader's assignment gets an empty one.
+    /// The generation begins to work. Who is not in the leader's assignment gets an empty one. If it
+    /// is more than the log takes, all who wait are told not to try again, and the others to join.
     fn assign(&mut self, request: &SyncGroupRequest, turn: &mut Turn<'_>) {
         let assignments: BTreeMap<&str, &Bytes> = request
             .assignments
@@ -93,6 +94,10 @@ impl Group {
         }
         self.enter(State::Stable, turn.now);
         let record = self.record();
+        if !turn.fits(&record) {
+            self.turn_away_syncs(ErrorCode::UnknownServerError, turn);
+            return self.prepare_rebalance(turn);
+        }
         turn.keep(record);
         let ids: Vec<Str> = self.members.keys().cloned().collect();
         for id in &ids {

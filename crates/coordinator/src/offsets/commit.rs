@@ -16,7 +16,7 @@ use skein_protocol::messages::offset_commit::{
 use skein_protocol::{GroupRecord, Str};
 use skein_types::{ErrorCode, Millis};
 
-use crate::request::Response;
+use crate::request::{Response, commit_error};
 use crate::turn::Turn;
 
 /// The first version that says that a group is not there.
@@ -42,6 +42,7 @@ pub(crate) fn commit(request: &OffsetCommitRequest, turn: &mut Turn<'_>) -> Resp
         -1 => -1,
         retention_ms => now.saturating_add(Millis(retention_ms)).get().max(0),
     };
+    let kept = turn.kept();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -68,6 +69,9 @@ pub(crate) fn commit(request: &OffsetCommitRequest, turn: &mut Turn<'_>) -> Resp
             topic_id: topic.topic_id,
             partitions,
         });
+    }
+    if !turn.fit_since(kept) {
+        return commit_error(request, ErrorCode::UnknownServerError);
     }
     Response::OffsetCommit(OffsetCommitResponse {
         topics,

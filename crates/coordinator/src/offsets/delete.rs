@@ -27,6 +27,7 @@ pub(crate) fn delete(
     if let Err(error) = group.validate_offset_delete() {
         return delete_offsets_error(error);
     }
+    let kept = turn.kept();
     let topics = request.topics.iter().map(|topic| {
         let error = if group.is_subscribed_to(&topic.name) {
             ErrorCode::GroupSubscribedToTopic
@@ -51,8 +52,12 @@ pub(crate) fn delete(
             partitions: partitions.collect(),
         }
     });
+    let topics = topics.collect();
+    if !turn.fit_since(kept) {
+        return delete_offsets_error(ErrorCode::UnknownServerError);
+    }
     Response::OffsetDelete(OffsetDeleteResponse {
-        topics: topics.collect(),
+        topics,
         ..OffsetDeleteResponse::default()
     })
 }

@@ -21,6 +21,8 @@
 
 use skein_protocol::Str;
 use skein_types::Millis;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 
 use super::CommittedOffset;
 use crate::group::{ExpiryBase, Group};
@@ -42,7 +44,7 @@ pub(crate) fn expired(
     let mut is_all = !group.offsets.has_open_transactions();
     for (topic, partition, offset) in group.offsets.iter() {
         let has_expired = has_expired(offset, base, now, retention_ms)
-            && !group.is_subscribed_to(topic)
+            && !is_read(group, topic)
             && !group.offsets.is_pending(topic, partition);
         if has_expired && expired.len() < max {
             expired.push((topic.clone(), partition));
@@ -51,6 +53,15 @@ pub(crate) fn expired(
         }
     }
     (expired, is_all)
+}
+
+/// Whether a member may be reading the topic.
+fn is_read(group: &Group, topic: &str) -> bool {
+    #[cfg(feature = "mutations")]
+    if mutation::has(Mutation::SubscribedOffsetsExpire) {
+        return false;
+    }
+    group.is_subscribed_to(topic)
 }
 
 fn has_expired(offset: &CommittedOffset, base: ExpiryBase, now: Millis, retention: Millis) -> bool {

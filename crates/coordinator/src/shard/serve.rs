@@ -88,7 +88,12 @@ impl Shard {
         }
         if !groups.contains_key(&request.group_id) {
             let group = Group::found(&request.group_id, now);
-            turn.keep(group.record());
+            let record = group.record();
+            if !turn.fits(&record) {
+                let error = join_error(Str::default(), ErrorCode::UnknownServerError);
+                return turn.answer(ticket, error);
+            }
+            turn.keep(record);
             groups.insert(group.id().clone(), group);
         }
         let Some(group) = groups.get_mut(&request.group_id) else {
@@ -218,10 +223,11 @@ impl Shard {
 
     fn delete_groups(&mut self, ids: Vec<Str>, now: Now) -> Response {
         let (groups, mut turn) = self.parts(now);
+        let kept = turn.kept();
         let delete = |id: Str| {
             let error = match groups.get(&id) {
                 None => ErrorCode::GroupIdNotFound,
-                Some(group) if !group.is_empty() => ErrorCode::NonEmptyGroup,
+                Some(group) if !group.may_be_deleted() => ErrorCode::NonEmptyGroup,
                 Some(group) => {
                     for record in group.offsets.tombstones(group.id(), None) {
                         turn.keep(record);
@@ -235,7 +241,13 @@ impl Shard {
                 error_code: error.code(),
             }
         };
-        Response::DeleteGroups(ids.into_iter().map(delete).collect())
+        let mut results: Vec<_> = ids.into_iter().map(delete).collect();
+        if !turn.fit_since(kept) {
+            for result in &mut results {
+                result.error_code = ErrorCode::UnknownServerError.code();
+            }
+        }
+        Response::DeleteGroups(results)
     }
 }
 

@@ -18,6 +18,7 @@ mod model;
 mod replaying;
 mod static_members;
 mod sync;
+mod too_large;
 
 use bytes::Bytes;
 use skein_config::BrokerConfig;

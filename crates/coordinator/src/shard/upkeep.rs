@@ -8,6 +8,8 @@
 //! Source: `GroupCoordinatorShard.cleanupGroupMetadata` and `onPartitionsDeleted` of Kafka 4.1.1.
 
 use skein_protocol::Str;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Now, TopicName};
 
 use super::{Effect, Phase, Shard};
@@ -35,8 +37,15 @@ impl Shard {
             let Some(entry) = self.timers.pop(now.monotonic) else {
                 break;
             };
+            let is_search = entry.1 == TimerKey::Expiry;
             self.timer_came_up(entry, now);
-            self.settle(now, effects);
+            if !is_search {
+                self.settle(now, effects);
+            } else if !self.settle_in_pieces(now, effects) {
+                // What cannot be kept would be found at once again, and again.
+                self.expiry_from = None;
+                self.schedule_expiry(now);
+            }
         }
     }
 
@@ -53,11 +62,15 @@ impl Shard {
         let tombstones: Vec<_> = tombstones.collect();
         for some in tombstones.chunks(TOMBSTONES_MAX) {
             self.outcome.records.extend_from_slice(some);
-            self.settle(now, effects);
+            self.settle_in_pieces(now, effects);
         }
     }
 
     pub(super) fn schedule_expiry(&mut self, now: Now) {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::ExpiryForgotten) {
+            return;
+        }
         let interval_ms = self.offsets_config.retention_check_interval_ms;
         let deadline = now.monotonic.saturating_add(interval_ms);
         self.expiry

@@ -58,7 +58,8 @@ fn who_waits_is_answered_when_the_coordinator_ends() {
         s.check(join("a", "a#1"), "");
         s
     };
-    let answers = |code: &str| format!("7 {code}, 8 {code}, 9 {code} ");
+    // Who fetches is always told to look for another coordinator (`fetch_error`).
+    let answers = |code: &str| format!("7 {code}, 8 NOT_COORDINATOR, 9 {code} ");
     let failed = resigned(waiting(), Resignation::AppendFailed);
     assert!(
         failed.starts_with(&answers("COORDINATOR_NOT_AVAILABLE")),
