@@ -118,8 +118,8 @@ impl Groups {
         }
     }
 
-    /// Begins a coordinator where `former` has ended, unless another one has begun meanwhile, or the
-    /// partition has gone to another topic or node.
+    /// Begins a coordinator where `former` has ended, unless another one has begun meanwhile, or
+    /// the partition has gone to another topic or node.
     async fn begin_again(&self, shared: &Arc<Shared>, former: &Arc<Coordinator>) {
         let partition = former.partition();
         let known = self.coordinators.lock().get(&partition).cloned();

@@ -1,12 +1,12 @@
 //! How records become one batch of the log, and whether they fit into one.
 //!
-//! Input: the records of a step; how much the log takes at once. Output: the batch; or that there is
-//! none, before anything is changed for it.
+//! Input: the records of a step; how much the log takes at once. Output: the batch; or that there
+//! is none, before anything is changed for it.
 //!
 //! Invariant: what [`fits`] makes a batch that is not larger than that.
 //!
-//! Source: `CoordinatorRuntime.append` of Kafka 4.1.1, which compares before it applies a record, so
-//! that one request that asks for too much costs nobody else anything.
+//! Source: `CoordinatorRuntime.append` of Kafka 4.1.1, which compares before it applies a record,
+//! so that one request that asks for too much costs nobody else anything.
 
 use skein_protocol::GroupRecord;
 use skein_record::{BatchBuf, BatchBuilder, Codec};

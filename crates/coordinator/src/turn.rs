@@ -2,8 +2,8 @@
 //!
 //! Input: the time, the settings. Output: records to keep and answers to give, in order.
 //!
-//! Invariant: whoever changes what a record keeps pushes that record in the same turn; what does not
-//! fit into the log at once is refused before anything is changed.
+//! Invariant: whoever changes what a record keeps pushes that record in the same turn; what does
+//! not fit into the log at once is refused before anything is changed.
 
 use skein_config::{GroupConfig, OffsetsConfig};
 use skein_protocol::GroupRecord;
@@ -50,8 +50,8 @@ impl Turn<'_> {
         self.outcome.records.len()
     }
 
-    /// Whether the log takes the records since there were `count` of them. If not they are not to be
-    /// kept.
+    /// Whether the log takes the records since there were `count` of them. If not they are not to
+    /// be kept.
     pub(crate) fn fit_since(&mut self, count: usize) -> bool {
         let records = &mut self.outcome.records;
         let fit = append::fits(&records[count..], self.append_max_bytes);

@@ -6,7 +6,7 @@
 //!
 //! Source: none.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 #![allow(unsafe_code)] // a counting allocator has no safe form
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -9,9 +9,12 @@
 //!
 //! A record without a value is a tombstone: what its key names is gone.
 //!
-//! Invariant: nothing but the message follows a version, and a key of a type that is not known here
-//! is an error of its own: Kafka has more of them (3 to 8 for its newer groups, 9 to 15 for share
-//! groups), and whoever reads a log of Kafka's decides what they mean to it.
+//! What follows a message is let pass, as Kafka does; a value of a version that is not known is not
+//! read.
+//!
+//! Invariant: a key of a type that is not known here is an error of its own: Kafka has more of them
+//! (3 to 8 for its newer groups, 9 to 15 for share groups), and whoever reads a log of Kafka's
+//! decides what they mean to it.
 //!
 //! Source: `GroupCoordinatorRecordSerde` and `GroupCoordinatorRecordHelpers` of Kafka 4.1.1. Values
 //! have the version that it writes: the last inflexible one (KIP-915), but for a commit that says
@@ -115,14 +118,12 @@ fn decode_pair<K: Message, V: Message>(
     value: Option<&Bytes>,
 ) -> Result<(K, Option<V>), DecodeError> {
     let key = K::decode(&mut d, key_version)?;
-    d.finish()?;
     let Some(value) = value else {
         return Ok((key, None));
     };
     let mut d = Decoder::new(value);
     let version = d.i16()?;
     let value = V::decode(&mut d, version)?;
-    d.finish()?;
     Ok((key, Some(value)))
 }
 
@@ -160,7 +161,6 @@ mod tests {
             (&[0], None),
             (&[0, 2], None),
             (&[0, 2, 0, 1], None),
-            (&[0, 2, 0, 1, b'g', 0], None),
             (&[0, 2, 0, 1, b'g'], Some(&[][..])),
             (&[0, 2, 0, 1, b'g'], Some(&[0, 5])),
             (&[0, 2, 0, 1, b'g'], Some(&[0, 3, 0])),
@@ -169,5 +169,7 @@ mod tests {
             assert!(matches!(error, GroupRecordError::Broken { .. }), "{error}");
         }
         assert!(decode(&[0, 2, 0, 1, b'g'], None).is_ok());
+        // Kafka does not look at what is left either.
+        assert!(decode(&[0, 2, 0, 1, b'g', 0], None).is_ok());
     }
 }

@@ -78,8 +78,8 @@ impl Group {
         }
     }
 
-    /// The generation begins to work. Who is not in the leader's assignment gets an empty one. If it
-    /// is more than the log takes, all who wait are told not to try again, and the others to join.
+    /// The generation begins to work. Who is not in the leader's assignment gets an empty one. If
+    /// it is more than the log takes, all who wait are told not to try again, the others to join.
     fn assign(&mut self, request: &SyncGroupRequest, turn: &mut Turn<'_>) {
         let assignments: BTreeMap<&str, &Bytes> = request
             .assignments

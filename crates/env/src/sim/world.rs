@@ -386,7 +386,7 @@ impl WorldState {
         *count += 1;
         assert!(
             *count <= POLLS_AT_ONE_TIME_MAX,
-            "seed {}: {POLLS_AT_ONE_TIME_MAX} polls and no time has passed; the last one is of {name}",
+            "seed {}: {POLLS_AT_ONE_TIME_MAX} polls and no time has passed; {name} was the last",
             self.seed
         );
     }
