@@ -343,21 +343,26 @@ class Survivor(ConsumerRebalanceListener):
 
     async def work(self):
         while not self.is_leaving or self.pending:
-            for partition, records in (await self.consumer.getmany(timeout_ms=100)).items():
-                for record in records:
-                    self.ledger.read(record)
-                self.pending[partition] = records[-1].offset + 1
-                self.count += len(records)
-            if self.pending:
-                await self.commit(dict(self.pending))
+            try:
+                await self.take()
+                if self.pending:
+                    await self.commit(dict(self.pending))
+            except KafkaError as error:
+                # Nobody has answered.
+                assert error.retriable, error
+
+    async def take(self):
+        for partition, records in (await self.consumer.getmany(timeout_ms=100)).items():
+            for record in records:
+                self.ledger.read(record)
+            self.pending[partition] = records[-1].offset + 1
+            self.count += len(records)
 
     async def commit(self, ends):
         try:
             await self.consumer.commit(ends)
         except (CommitFailedError, IllegalStateError, UnknownMemberIdError):
             self.pending.clear()
-        except KafkaError as error:
-            assert error.retriable, error
         else:
             self.ledger.committed({at.partition: end for at, end in ends.items()})
             self.pending.clear()

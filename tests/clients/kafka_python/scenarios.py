@@ -158,6 +158,15 @@ def subscribed(topic, group, on_revoked, **settings):
     return consumer
 
 
+def poll_in_group(reader):
+    """Not shorter: a member of kafka-python 3 whose polls are shorter than a join takes may never join, on any broker."""
+    try:
+        return poll(reader, 2)
+    except KafkaError as error:
+        assert error.retriable, error
+        return []
+
+
 def try_commit(reader, topic, offsets):
     places = {TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
     try:
@@ -306,7 +315,7 @@ class Member(threading.Thread, ConsumerRebalanceListener):
 
     def run(self):
         while not self.is_leaving:
-            read = poll(self.consumer, 0.5)
+            read = poll_in_group(self.consumer)
             if read:
                 try:
                     self.consumer.commit()
@@ -432,7 +441,7 @@ def read_in_group(topic, group, count, **settings):
     """Reads count records as a member that commits nothing, and leaves; returns their offsets."""
     settings = {"auto_offset_reset": "earliest", "enable_auto_commit": False, **settings}
     member = KafkaConsumer(topic, bootstrap_servers=BOOTSTRAP, group_id=group, **settings)
-    records = take(lambda: poll(member, 2), count)
+    records = take(lambda: poll_in_group(member), count)
     member.close()
     return [record.offset for record in records]
 
@@ -472,10 +481,10 @@ def a_member_seeks_back_and_forth():
     partition = TopicPartition(topic, 0)
     write(producer(), numbered(topic, 1, 10))
     member = KafkaConsumer(topic, bootstrap_servers=BOOTSTRAP, group_id=group, auto_offset_reset="earliest")
-    assert_dense(take(lambda: poll(member, 2), 10))
+    assert_dense(take(lambda: poll_in_group(member), 10))
     for place in (3, 9, 0):
         member.seek(partition, place)
-        assert_dense(take(lambda: poll(member, 2), 10 - place), place)
+        assert_dense(take(lambda: poll_in_group(member), 10 - place), place)
     member.seek_to_end(partition)
     assert member.position(partition) == 10
     member.close()

@@ -179,6 +179,14 @@ def subscribed(topic, group, on_revoked, **settings):
     return consumer
 
 
+def poll_in_group(reader):
+    try:
+        return poll(reader, 0.1)
+    except KafkaException as error:
+        assert error.args[0].retriable(), error
+        return []
+
+
 def try_commit(reader, topic, offsets):
     try:
         places = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]

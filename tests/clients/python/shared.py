@@ -12,6 +12,7 @@
     refused(error, call, *arguments)
     subscribed(topic, group, on_revoked, **settings)
                                     a reader that is a member of a group; on_revoked(partition) tells what it has lost
+    poll_in_group(reader)           a few harness.Record, or none: also when nobody answers
     try_commit(reader, topic, offsets)      of partitions; returns whether they are committed, None when it may try again
     committed(topic, group)                 what is committed of partitions
 
@@ -244,7 +245,7 @@ def declare(client):
 
         def work(self):
             while not self.is_leaving or self.pending:
-                for record in client.poll(self.reader, 0.1):
+                for record in client.poll_in_group(self.reader):
                     self.ledger.read(record)
                     self.pending[record.partition] = record.offset + 1
                     self.count += 1
