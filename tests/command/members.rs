@@ -203,6 +203,7 @@ fn of_two_with_one_instance_id_the_first_one_ends_and_says_why(system: System) {
     produce(node, topic, 0..1);
     eventually("the first one reads", || read("first") == "0\n");
     let mut second = begin("second");
+    eventually("the first one ends", || first.has_ended());
     let status = first.wait();
     assert_eq!(status.code(), Some(1), "{}", read("first.err"));
     let told = read("first.err");

@@ -36,8 +36,10 @@ public final class Tools {
     private static final ByteArrayOutputStream OUT = new ByteArrayOutputStream();
     private static final ByteArrayOutputStream ERRORS = new ByteArrayOutputStream();
 
-    /** The first exit code that the tool ended with, which it may do while it handles the end itself. */
+    /** The first exit code that the tool ended with. What it does afterwards, no process would have done. */
     private static Integer exited;
+    /** What it had printed by then, and its errors. */
+    private static List<byte[]> printed = List.of();
 
     /** What the tool does when its process ends. */
     private static final List<Runnable> hooks = new ArrayList<>();
@@ -49,7 +51,7 @@ public final class Tools {
         System.setOut(new PrintStream(OUT, true, StandardCharsets.UTF_8));
         System.setErr(new PrintStream(ERRORS, true, StandardCharsets.UTF_8));
         Exit.Procedure end = (status, message) -> {
-            exited = exited == null ? status : exited;
+            exit(status);
             throw new Ended(status);
         };
         Exit.setExitProcedure(end);
@@ -84,16 +86,24 @@ public final class Tools {
         int status = run(words[0], arguments);
         hooks.forEach(Runnable::run);
         hooks.clear();
-        System.out.flush();
-        System.err.flush();
-        answers.writeInt(exited == null ? status : exited);
-        for (ByteArrayOutputStream printed : List.of(OUT, ERRORS)) {
-            byte[] bytes = printed.toByteArray();
-            printed.reset();
+        exit(status);
+        answers.writeInt(exited);
+        for (byte[] bytes : printed) {
             answers.writeInt(bytes.length);
             answers.write(bytes);
         }
         answers.flush();
+        OUT.reset();
+        ERRORS.reset();
+    }
+
+    private static synchronized void exit(int status) {
+        if (exited == null) {
+            exited = status;
+            System.out.flush();
+            System.err.flush();
+            printed = List.of(OUT.toByteArray(), ERRORS.toByteArray());
+        }
     }
 
     private static int run(String tool, String[] arguments) {

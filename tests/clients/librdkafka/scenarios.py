@@ -183,7 +183,8 @@ def poll_in_group(reader):
     try:
         return poll(reader, 0.1)
     except KafkaException as error:
-        assert error.args[0].retriable(), error
+        if not error.args[0].retriable():
+            raise
         return []
 
 

@@ -50,9 +50,8 @@ pub const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 /// `kafka-dump-log.sh`.
 pub const DUMP_LOG: &str = "kafka.tools.DumpLogSegments";
 
-/// Tools that end in the middle of their work, or print at the end of their process: these have one
-/// of their own.
-const ENDS_ITS_PROCESS: [&str; 3] = [CLIENT_METRICS, VERIFIABLE_PRODUCER, VERIFIABLE_CONSUMER];
+/// Tools that print at the end of their process have one of their own.
+const ENDS_ITS_PROCESS: [&str; 2] = [VERIFIABLE_PRODUCER, VERIFIABLE_CONSUMER];
 
 /// A class of Kafka's in a JVM that starts fast.
 #[must_use]
