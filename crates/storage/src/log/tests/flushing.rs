@@ -143,6 +143,35 @@ fn after_a_failed_flush_nothing_more_is_written() {
 }
 
 #[test]
+fn a_flush_takes_all_files_along_that_a_start_believes() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    log.append_all(&[idempotent(0, 1, 0)]);
+    log.roll(Millis(1)).unwrap();
+    log.write_snapshot(&producers_of(&[idempotent(0, 1, 0)]))
+        .unwrap();
+    let flushed = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&flushed);
+    fixture.disk.on_flush(move |path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        seen.lock().push(name.to_owned());
+    });
+    let plan = log.flush_plan(FlushScope::Sealed).unwrap().unwrap();
+    let done = plan.run().unwrap();
+    assert_eq!(log.complete_flush(&done, Millis(1)), Offset(1));
+    let mut flushed = std::mem::take(&mut *flushed.lock());
+    flushed.sort();
+    let expected = [
+        "00000000000000000000.index",
+        "00000000000000000000.log",
+        "00000000000000000000.timeindex",
+        "00000000000000000001.snapshot",
+        "leader-epoch-checkpoint",
+    ];
+    assert_eq!(flushed, expected);
+}
+
+#[test]
 fn a_write_back_that_fails_between_a_roll_and_its_flush_is_told_to_the_flush() {
     for kind in [".log", ".index", ".timeindex"] {
         let fixture = fixture();
