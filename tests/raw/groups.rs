@@ -10,7 +10,14 @@ use super::{assert_serves, create};
 on_both!(
     a_group_lives_in_the_oldest_versions,
     a_member_that_nobody_knows_is_told_so,
+    what_a_coordinator_cannot_write_costs_only_who_asks_for_it,
 );
+
+/// More than `__consumer_offsets` takes at once.
+const TOO_LARGE: usize = 1_100_000;
+
+/// What an offset's metadata may have, and a little more.
+const METADATA_MAX: usize = 4_096;
 
 const SESSION_MS: i32 = 10_000;
 
@@ -136,4 +143,59 @@ fn a_member_that_nobody_knows_is_told_so(system: System) {
     assert_eq!((answer.i32(), answer.string()), (1, Some(topic)));
     let illegal = error::ILLEGAL_GENERATION;
     assert_eq!((answer.i32(), answer.i32(), answer.i16()), (1, 0, illegal));
+}
+
+/// OffsetCommit 2 as a member, of an offset of partition 0 with metadata of each size; the answers.
+fn commit_each(member: &mut Member, topic: &str, metadata: &[usize]) -> Vec<i16> {
+    let count = i32::try_from(metadata.len()).unwrap();
+    let mut body = member.head().i64(-1).i32(1).string(topic).i32(count);
+    for bytes in metadata {
+        body = body.i32(0).i64(7).string(&"m".repeat(*bytes));
+    }
+    let mut answer = member.call(api::OFFSET_COMMIT, 2, &body).unwrap();
+    assert_eq!((answer.i32(), answer.string()), (1, Some(topic.to_owned())));
+    (0..answer.i32())
+        .map(|_| {
+            answer.i32();
+            answer.i16()
+        })
+        .collect()
+}
+
+fn sync(member: &mut Member, assignment: &[u8]) -> i16 {
+    let body = member.head().i32(1).string(member.id()).bytes(assignment);
+    call(member, api::SYNC_GROUP, &body).i16()
+}
+
+fn what_a_coordinator_cannot_write_costs_only_who_asks_for_it(system: System) {
+    let topic = create(system, &[]);
+    // The same hash, and so the same coordinator: "Aa" and "BB" have the same one in Java.
+    let (group, next) = (format!("Aa-of-{topic}"), format!("BB-of-{topic}"));
+    let mut member = self::member(system, &group);
+    assert_eq!(join(&mut member, &group), (error::NONE, 1));
+    let mut neighbour = self::member(system, &next);
+    assert_eq!(join(&mut neighbour, &next), (error::NONE, 1));
+    assert_eq!(sync(&mut neighbour, b"all"), error::NONE);
+
+    // The assignment: nobody has one, and the group rebalances.
+    let large = vec![1; TOO_LARGE];
+    assert_eq!(sync(&mut member, &large), error::UNKNOWN_SERVER_ERROR);
+    assert_eq!(heartbeat(&mut member), error::REBALANCE_IN_PROGRESS);
+    assert_eq!(sync(&mut member, b"all"), error::REBALANCE_IN_PROGRESS);
+    assert_eq!(join(&mut member, &group), (error::NONE, 2));
+    assert_eq!(sync(&mut member, b"all"), error::NONE);
+
+    // Metadata: one offset's is too large, or all of them together are.
+    assert_eq!(
+        commit_each(&mut member, &topic, &[METADATA_MAX, METADATA_MAX + 1]),
+        [error::NONE, error::OFFSET_METADATA_TOO_LARGE]
+    );
+    let sizes = [METADATA_MAX; TOO_LARGE / METADATA_MAX];
+    let codes = commit_each(&mut member, &topic, &sizes);
+    assert_eq!(codes, sizes.map(|_| error::UNKNOWN_SERVER_ERROR));
+    assert_eq!(commit_each(&mut member, &topic, &[0]), [error::NONE]);
+
+    assert_eq!(heartbeat(&mut member), error::NONE);
+    assert_eq!(heartbeat(&mut neighbour), error::NONE);
+    assert_serves(system);
 }
