@@ -9,6 +9,8 @@
 mod compacted;
 #[path = "takeover/from_kafka.rs"]
 mod from_kafka;
+#[path = "takeover/groups.rs"]
+mod groups;
 #[path = "takeover/refused.rs"]
 mod refused;
 #[path = "takeover/seen.rs"]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use skein_tests::wire::error;
 use skein_tests::{Node, System};
 
+use super::groups::Groups;
 use super::seen::{Seen, cluster};
 use super::{Producer, compact, connect, consume_in_group, create, fill, import, skein_on};
 
@@ -16,7 +17,7 @@ const TOPICS: [(&str, i32); 6] = [
     ("sequences", 1),
     ("__consumer_offsets", 3),
 ];
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     // So that there is a snapshot beside the metadata log.
     ("metadata.log.max.record.bytes.between.snapshots", "2000"),
     ("offsets.topic.num.partitions", "3"),
@@ -25,6 +26,7 @@ const SETTINGS: [(&str, &str); 5] = [
     // Kafka begins with the checkpoints half a minute after its start.
     ("log.initial.task.delay.ms", "100"),
     ("log.cleaner.backoff.ms", "100"),
+    ("group.min.session.timeout.ms", "1000"),
 ];
 
 /// Until Kafka's next checkpoint of the log starts.
@@ -128,6 +130,7 @@ fn the_way_back_is_two_names() {
     super::perform(&kafka, "codecs", "1000", "lz4");
     let topics = [("codecs", 2)];
     let before = Seen::of(&kafka, &topics);
+    let mut groups = Groups::begin(&kafka);
     kafka.stop();
     let imported = import(&kafka.data_directory(), &[]);
     assert!(imported.succeeded(), "{imported}");
@@ -135,6 +138,7 @@ fn the_way_back_is_two_names() {
     skein.start_again();
     Seen::of(&skein, &topics).assert_same(&before);
     super::perform(&skein, "codecs", "1000", "gzip");
+    groups.go_on(&skein, 7);
     let written = Seen::of(&skein, &topics);
     skein.stop();
 
@@ -145,6 +149,7 @@ fn the_way_back_is_two_names() {
     kafka.start_again();
     Seen::of(&kafka, &topics).assert_same(&written);
     super::perform(&kafka, "codecs", "1000", "snappy");
+    groups.go_on(&kafka, 8);
     let (_, _, end) = connect(&kafka).list_offset("codecs", 0, -1).unwrap();
     assert!(end > written.partitions[&("codecs".to_owned(), 0)].offsets.1);
 }

@@ -21,6 +21,7 @@ pub struct Member {
     group: String,
     id: String,
     generation: i32,
+    session_ms: i32,
 }
 
 /// What a member learns when its join is answered.
@@ -44,7 +45,25 @@ impl Member {
             group: group.to_owned(),
             id: String::new(),
             generation: -1,
+            session_ms: SESSION_MS,
         })
+    }
+
+    /// The same with a session of its own, which the node must allow.
+    #[must_use]
+    pub fn with_session(mut self, session_ms: i32) -> Self {
+        self.session_ms = session_ms;
+        self
+    }
+
+    /// Goes on as the member that it is, on another connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn connect_again(&mut self, port: u16) -> io::Result<()> {
+        self.connection = Connection::open(port)?;
+        Ok(())
     }
 
     /// The id that the coordinator gave, empty before the first join.
@@ -101,7 +120,7 @@ impl Member {
     pub fn ask_to_join(&mut self, subscription: &[u8]) -> io::Result<()> {
         let body = Frame::new()
             .string(&self.group)
-            .i32(SESSION_MS)
+            .i32(self.session_ms)
             .i32(REBALANCE_MS)
             .string(&self.id)
             .string("consumer")
@@ -227,6 +246,33 @@ impl Member {
             }
         }
         Ok((answer.i16(), offsets))
+    }
+
+    /// DescribeGroups 0 of the group: the name of its state, and the ids of its members.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn describe(&mut self) -> io::Result<(String, Vec<String>)> {
+        let body = Frame::new().i32(1).string(&self.group);
+        let mut answer = self.connection.call(api::DESCRIBE_GROUPS, 0, &body)?;
+        answer.i32();
+        answer.i16();
+        answer.string();
+        let state = answer.string().unwrap_or_default();
+        answer.string();
+        answer.string();
+        let members = (0..answer.i32())
+            .map(|_| {
+                let member = answer.string().unwrap_or_default();
+                answer.string();
+                answer.string();
+                answer.bytes();
+                answer.bytes();
+                member
+            })
+            .collect();
+        Ok((state, members))
     }
 
     /// Group, generation, member: how many requests begin.
