@@ -171,7 +171,7 @@ fn what_a_coordinator_cannot_write_costs_only_who_asks_for_it(system: System) {
     let topic = create(system, &[]);
     // The same hash, and so the same coordinator: "Aa" and "BB" have the same one in Java.
     let (group, next) = (format!("Aa-of-{topic}"), format!("BB-of-{topic}"));
-    let mut member = self::member(system, &group);
+    let mut member = member(system, &group);
     assert_eq!(join(&mut member, &group), (error::NONE, 1));
     let mut neighbour = self::member(system, &next);
     assert_eq!(join(&mut neighbour, &next), (error::NONE, 1));

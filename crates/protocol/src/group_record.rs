@@ -17,8 +17,9 @@
 //! decides what they mean to it.
 //!
 //! Source: `GroupCoordinatorRecordSerde` and `GroupCoordinatorRecordHelpers` of Kafka 4.1.1. Values
-//! have the version that it writes: the last inflexible one (KIP-915), but for a commit that says
-//! when it expires, which only version 1 can.
+//! have the last inflexible version (KIP-915), which is what it writes of groups; of commits it
+//! writes the next one, which says the same. A commit that says when it expires has version 1,
+//! which alone can.
 
 use bytes::Bytes;
 use thiserror::Error;

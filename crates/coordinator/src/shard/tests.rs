@@ -12,6 +12,7 @@
 
 mod admin;
 mod commits;
+mod golden;
 mod hold;
 mod join;
 mod model;
