@@ -93,8 +93,7 @@ fn after_a_kill_only_what_lies_past_the_recovery_point_is_scanned() {
     node.set("log.flush.offset.checkpoint.interval.ms", "3600000");
     node.start_again();
     assert_eq!(end_once_open(&node), SEGMENTS * BATCHES);
-    // And the segment before it: a batch without headers ends with a zero, as room would.
-    assert_eq!(node.metric("skein_recovery_scanned_segments_total"), 2.0);
+    assert_eq!(node.metric("skein_recovery_scanned_segments_total"), 1.0);
     let bytes = node.metric("skein_recovery_scanned_bytes_total");
     assert!(bytes < 3.0 * 2.0 * 3_100.0, "{bytes} bytes");
     // Nothing writes the recovery point down any more: what comes now is scanned the next time.
@@ -103,7 +102,7 @@ fn after_a_kill_only_what_lies_past_the_recovery_point_is_scanned() {
     node.start_again();
     assert_eq!(end_once_open(&node), (SEGMENTS + 10) * BATCHES);
     let scanned = node.metric("skein_recovery_scanned_segments_total");
-    assert!((10.0..=13.0).contains(&scanned), "{scanned} segments");
+    assert!((10.0..=12.0).contains(&scanned), "{scanned} segments");
 }
 
 #[test]

@@ -29,17 +29,20 @@
 //! Source: `LogSegment.recover`, `LogLoader.recoverLog` of Kafka 4.1.1.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
-use skein_env::File;
+use skein_env::{File, OpenMode};
 use skein_types::{Millis, Offset};
 
 use super::aborted;
 use super::active::ActiveSegment;
+use super::batches::Headers;
 use super::found::FoundPart;
+use super::index::{Entry, IndexView, OffsetEntry};
 use super::names::FileKind;
 use super::open::{Cut, Recovery};
-use super::segment::{Home, SealedParts, SealedSegment};
+use super::segment::{Home, SealedParts, SealedSegment, map_file};
 use crate::segment_file::SegmentFile;
 use crate::{LogConfig, StorageError, atomic_file};
 
@@ -186,13 +189,48 @@ impl Run<'_> {
         let (base_offset, _) = self.bases[before];
         let path = self.home.file(base_offset, FileKind::Log);
         let file = SegmentFile::open(&**self.home.disk(), &path)?;
-        // The room may be a single byte, and a batch may end in zeros: a walk tells them apart.
-        let tail = file.end().saturating_sub(1);
-        if file.is_zero_from(tail)? {
+        if !self.fills_its_file(base_offset, &file)? {
             return Ok(before);
         }
         unflushed.push((base_offset, Arc::clone(file.file())));
         Ok(number)
+    }
+
+    /// Whether the segment before the recovery point has no room behind its batches: the walk from
+    /// the last one that the index names, whatever that is worth, ends with the file, and there.
+    fn fills_its_file(
+        &self,
+        base_offset: Offset,
+        file: &SegmentFile,
+    ) -> Result<bool, StorageError> {
+        let index = self.index::<OffsetEntry>(base_offset, FileKind::OffsetIndex)?;
+        let last = index.map(|index| index.last()).transpose()?.flatten();
+        let range = last.map_or(0, |last| u64::from(last.position))..file.end();
+        let mut headers = Headers::new(&**file.file(), file.path(), range);
+        let mut end_offset = base_offset;
+        loop {
+            match headers.next() {
+                Ok(Some((_, header))) => end_offset = header.next_offset(),
+                Ok(None) => return Ok(end_offset == self.start.recovery_point),
+                Err(StorageError::Corrupt { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// An index as it was found, whatever is in it; `None` if there is none.
+    fn index<E: Entry>(
+        &self,
+        base_offset: Offset,
+        kind: FileKind,
+    ) -> Result<Option<IndexView<E>>, StorageError> {
+        let (disk, path) = (self.home.disk(), self.home.file(base_offset, kind));
+        let file: Arc<dyn File> = match disk.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StorageError::io("open", &path, source)),
+        };
+        map_file(disk, &path, &file)
     }
 
     /// Reports a cut and removes the segments behind it, newest first.

@@ -26,7 +26,6 @@
 
 use std::sync::Arc;
 
-use skein_env::{File, OpenMode};
 use skein_record::{BatchHeader, BatchView};
 use skein_types::{Millis, Offset};
 
@@ -36,7 +35,7 @@ use crate::log::batches::Headers;
 use crate::log::index::{Entry, IndexView, OffsetEntry, TimeEntry};
 use crate::log::lookup::{BatchAt, SegmentRef};
 use crate::log::names::FileKind;
-use crate::log::segment::{does_rise, map_file};
+use crate::log::segment::does_rise;
 use crate::log::segment_index::SegmentIndexer;
 use crate::segment_file::SegmentFile;
 
@@ -89,8 +88,8 @@ impl Run<'_> {
         if recovery_point <= base_offset {
             return Ok(None);
         }
-        let offsets = self.found_index::<OffsetEntry>(base_offset, FileKind::OffsetIndex)?;
-        let times = self.found_index::<TimeEntry>(base_offset, FileKind::TimeIndex)?;
+        let offsets = self.rising_index::<OffsetEntry>(base_offset, FileKind::OffsetIndex)?;
+        let times = self.rising_index::<TimeEntry>(base_offset, FileKind::TimeIndex)?;
         let (Some(offsets), Some(times)) = (offsets, times) else {
             return Ok(None);
         };
@@ -139,22 +138,14 @@ impl Run<'_> {
     }
 
     /// An index as it was found, if its entries rise.
-    fn found_index<E: Entry>(
+    fn rising_index<E: Entry>(
         &self,
         base_offset: Offset,
         kind: FileKind,
     ) -> Result<Option<IndexView<E>>, StorageError> {
-        let (disk, path) = (self.home.disk(), self.home.file(base_offset, kind));
-        let file: Arc<dyn File> = match disk.open(&path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StorageError::io("open", &path, source)),
-        };
-        let view = map_file(disk, &path, &file)?;
-        Ok(match view {
-            Some(view) if does_rise(&view)? => Some(view),
-            _ => None,
-        })
+        let view = self.index::<E>(base_offset, kind)?;
+        let rises = view.as_ref().map(does_rise).transpose()?;
+        Ok(view.filter(|_| rises == Some(true)))
     }
 }
 
