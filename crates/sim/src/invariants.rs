@@ -23,15 +23,18 @@ pub(crate) mod idempotence;
 pub(crate) mod indexes_agree;
 pub(crate) mod last_values_stay;
 pub(crate) mod log_start;
+pub(crate) mod offsets_expire;
 pub(crate) mod offsets_immutable;
 pub(crate) mod one_owner;
 pub(crate) mod replay_agrees;
 pub(crate) mod topics_stay;
 
+use std::collections::BTreeMap;
+
 use skein_types::Millis;
 
 use crate::batches::Batches;
-use crate::event::{Event, Stamp};
+use crate::event::{Event, GroupEvent, GroupId, Stamp};
 use crate::history::Actor;
 use crate::plan::Plan;
 
@@ -63,6 +66,44 @@ pub(crate) trait Invariant: Send {
     fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String>;
 }
 
+/// A promise about generations of groups, as long as nobody has deleted the group: the next group
+/// of its name counts them anew.
+struct UntilDeleted<I> {
+    promise: I,
+    /// How many deletions of each group were asked for and not refused.
+    deletions: BTreeMap<GroupId, i64>,
+}
+
+impl<I> UntilDeleted<I> {
+    fn new(promise: I) -> Self {
+        Self {
+            promise,
+            deletions: BTreeMap::new(),
+        }
+    }
+}
+
+impl<I: Invariant> Invariant for UntilDeleted<I> {
+    fn name(&self) -> &'static str {
+        self.promise.name()
+    }
+
+    fn observe(&mut self, event: &Event, facts: &Facts<'_>) -> Result<(), String> {
+        let observed = self.promise.observe(event, facts);
+        let Event::Group(group, event) = event else {
+            return observed;
+        };
+        let deletions = self.deletions.entry(*group).or_default();
+        match event {
+            GroupEvent::Deleting => *deletions += 1,
+            GroupEvent::NotDeleted => *deletions -= 1,
+            _ if *deletions == 0 => return observed,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 /// All invariants, at the start of a run.
 pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
     vec![
@@ -76,8 +117,11 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(log_start::LogStart::new(plan)),
         Box::new(topics_stay::TopicsStay::new(plan)),
         Box::new(committed_offsets::CommittedOffsets::new(plan)),
-        Box::new(one_owner::OneOwner::new(plan)),
-        Box::new(current_generation::CurrentGeneration::new(plan)),
+        Box::new(offsets_expire::OffsetsExpire::default()),
+        Box::new(UntilDeleted::new(one_owner::OneOwner::new(plan))),
+        Box::new(UntilDeleted::new(
+            current_generation::CurrentGeneration::new(plan),
+        )),
         Box::new(replay_agrees::ReplayAgrees::new(plan)),
     ]
 }

@@ -46,6 +46,20 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("tombstone-not-replayed", Mutation::TombstoneNotReplayed),
     ("first-group-replayed", Mutation::FirstGroupReplayed),
     ("failed-append-ignored", Mutation::FailedAppendIgnored),
+    ("members-deleted", Mutation::MembersDeleted),
+    (
+        "deleted-group-keeps-offsets",
+        Mutation::DeletedGroupKeepsOffsets,
+    ),
+    (
+        "offsets-expire-from-commit",
+        Mutation::OffsetsExpireFromCommit,
+    ),
+    (
+        "subscribed-offsets-expire",
+        Mutation::SubscribedOffsetsExpire,
+    ),
+    ("expiry-forgotten", Mutation::ExpiryForgotten),
     ("redacted-served", Mutation::RedactedServed),
     ("hides-too-much", Mutation::HidesTooMuch),
 ];

@@ -248,6 +248,10 @@ impl<'a> Nemesis<'a> {
         self.tell("gives the disk room again");
         disk.set_capacity(CAPACITY);
         self.witness.tell(Actor::Nemesis, Event::WritesHealed);
+        if !self.plan.groups.is_empty() && self.rng.chance(2) {
+            // What a coordinator knows and could not write would be written again before long.
+            self.end_now(End::Kill);
+        }
         self.settle().await;
     }
 

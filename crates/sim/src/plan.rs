@@ -21,7 +21,7 @@ use crate::event::PartitionId;
 mod groups;
 mod topics;
 
-pub(crate) use groups::{AtEnd, GroupsPlan, MemberPlan, SHORT_SESSION_MAX_MS};
+pub(crate) use groups::{AtEnd, GroupsPlan, LATE, MemberPlan, RETENTION, SHORT_SESSION_MAX_MS};
 pub(crate) use topics::{Compaction, PartitionPlan, Retention, Slot, TopicPlan};
 
 /// A run.
@@ -158,6 +158,11 @@ impl Plan {
         };
         plan.groups = GroupsPlan::draw(rng);
         broker.extend(plan.groups.broker(rng));
+        broker.extend(plan.groups.draw_expiry(rng));
+        if plan.groups.expires {
+            // Whether an offset is as old as it has to be could not be told.
+            plan.faults.clock_jump = 0;
+        }
         plan.broker = broker;
         plan
     }

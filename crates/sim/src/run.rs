@@ -34,6 +34,12 @@ use crate::witness::{Violation, Witness};
 /// Simulated time in which everything must be answered and read, once the faults are over.
 const CONVERGE_MAX: Duration = Duration::from_secs(300);
 
+/// Simulated time that a whole run may take, whatever it waits for.
+const RUN_MAX: Duration = Duration::from_secs(900);
+
+/// Simulated time in which the topics are there that clients need: longer than all faults last.
+const TOPICS_MAX: Duration = Duration::from_secs(120);
+
 /// How often a waiting run looks around.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -202,7 +208,10 @@ impl Run<'_> {
             .tell(Actor::Node, Event::Note(format!("is at {address_taken}")));
         tokio::select! {
             biased;
-            () = self.script(&node) => {}
+            ended = timeout(RUN_MAX, self.script(&node)) => if ended.is_err() {
+                let text = format!("the run has not ended in {RUN_MAX:?}");
+                self.witness.accuse(Actor::Reader, "converges", None, text);
+            },
             () = node.keep_alive() => {}
         }
     }
@@ -238,6 +247,7 @@ impl Run<'_> {
         let mut reader = self.client(Actor::Reader, settled);
         read_everything(&mut reader).await;
         groups::read_back(&mut reader).await;
+        groups::read_aged(&mut reader).await;
         self.note("everything was read; now the node stops and the power goes");
         if node.shut_down().await != End::Clean {
             // It had no time to flush everything: then the power takes what it takes.
@@ -272,30 +282,31 @@ impl Run<'_> {
         actors.extend((0..self.plan.groups.committers.len()).map(Actor::Committer));
         let names = actors.iter().map(Actor::to_string).collect();
         let ends = actors.into_iter().map(|actor| {
-            let mut client = self.client(actor, settled.clone());
+            let client = self.client(actor, settled.clone());
             let (env, plan) = (client.env.clone(), Arc::clone(&self.plan));
+            let witness = Arc::clone(&self.witness);
             let (ended, has_ended) = watch::channel(false);
             let task = async move {
                 match actor {
                     Actor::Admin => admin::run(client).await,
                     Actor::Producer(number) => {
-                        wait_for_topics(&mut client).await;
+                        wait_for_topics(actor, &plan, &witness).await;
                         producer::run(client, plan.producers[number].clone()).await;
                     }
                     Actor::Consumer(number) => {
-                        wait_for_topics(&mut client).await;
+                        wait_for_topics(actor, &plan, &witness).await;
                         consumer::run(client, plan.consumers[number].clone()).await;
                     }
                     Actor::Member(number) => {
-                        wait_for_groups(&mut client).await;
+                        wait_for_groups(actor, &witness).await;
                         member::run(client, plan.groups.members[number].clone()).await;
                     }
                     Actor::Committer(number) => {
-                        wait_for_groups(&mut client).await;
+                        wait_for_groups(actor, &witness).await;
                         committer::run(client, plan.groups.committers[number]).await;
                     }
                     _ => {
-                        wait_for_topics(&mut client).await;
+                        wait_for_topics(actor, &plan, &witness).await;
                         lister::run(client).await;
                     }
                 }
@@ -327,20 +338,30 @@ impl Run<'_> {
 }
 
 /// Waits until the first topic of every name is there.
-async fn wait_for_topics(client: &mut Client) {
-    let plan = Arc::clone(&client.plan);
+async fn wait_for_topics(actor: Actor, plan: &Plan, witness: &Witness) {
     let is_missing = |(number, topic): (usize, &TopicPlan)| {
-        !topic.is_successor && client.witness.topic_id(number).is_none()
+        !topic.is_successor && witness.topic_id(number).is_none()
     };
-    while plan.topics.iter().enumerate().any(is_missing) {
-        sleep(LOOK_EVERY).await;
-    }
+    let are_there = || !plan.topics.iter().enumerate().any(is_missing);
+    wait_until(actor, witness, "the topics are there", are_there).await;
 }
 
 /// Waits until the topics that groups need are there.
-async fn wait_for_groups(client: &mut Client) {
-    while !client.witness.has_groups() {
-        sleep(LOOK_EVERY).await;
+async fn wait_for_groups(actor: Actor, witness: &Witness) {
+    let are_there = || witness.has_groups();
+    wait_until(actor, witness, "the topics of groups are there", are_there).await;
+}
+
+/// Waits until something holds that another client brings about; who waits too long ends the run.
+async fn wait_until(actor: Actor, witness: &Witness, what: &str, holds: impl Fn() -> bool) {
+    let holding = async {
+        while !holds() {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    if timeout(TOPICS_MAX, holding).await.is_err() {
+        let text = format!("not in {TOPICS_MAX:?}: {what}");
+        witness.accuse(actor, "converges", None, text);
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn run(mut client: Client, group: GroupId) {
                 groups::fetch(&mut client, group).await;
             }
             21 | 22 => groups::delete_offsets(&mut client, group, &some).await,
-            _ => groups::delete_group(&mut client, group).await,
+            _ => drop(groups::delete_group(&mut client, group).await),
         }
     }
 }

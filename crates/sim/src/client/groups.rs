@@ -203,15 +203,17 @@ pub(crate) async fn delete_offsets(client: &mut Client, group: GroupId, partitio
     settle(client, group, None, &writes, &codes, asked);
 }
 
-/// Deletes the group, and with it all of its offsets.
-pub(crate) async fn delete_group(client: &mut Client, group: GroupId) {
+/// Deletes the group, and with it all of its offsets; whether that was acknowledged.
+pub(crate) async fn delete_group(client: &mut Client, group: GroupId) -> bool {
     let partitions: Vec<i32> = (0..client.plan.groups.partitions).collect();
     let writes = announce(client, group, &partitions, true);
+    tell(client, group, GroupEvent::Deleting);
     let request = DeleteGroupsRequest {
         groups_names: vec![name_of(client, group)],
     };
     let Some((response, asked)) = client.call(&request, DELETE_GROUPS_VERSION).await else {
-        return lose(client, group, &writes);
+        lose(client, group, &writes);
+        return false;
     };
     let code = response
         .results
@@ -221,7 +223,11 @@ pub(crate) async fn delete_group(client: &mut Client, group: GroupId) {
         .iter()
         .map(|partition| (*partition, code))
         .collect();
-    settle(client, group, None, &writes, &codes, asked);
+    let code = settle(client, group, None, &writes, &codes, asked);
+    if matches!(code, ErrorCode::NonEmptyGroup | ErrorCode::GroupIdNotFound) {
+        tell(client, group, GroupEvent::NotDeleted);
+    }
+    code.is_none()
 }
 
 /// Asks what is committed, and tells of it; `None` if there was no answer, after a pause.

@@ -29,7 +29,7 @@ use self::calls::Answer;
 use crate::client::Client;
 use crate::client::groups::{self, Committer};
 use crate::event::{GroupEvent, Membership, Subject};
-use crate::plan::{AtEnd, MemberPlan, SHORT_SESSION_MAX_MS};
+use crate::plan::{AtEnd, LATE, MemberPlan, SHORT_SESSION_MAX_MS};
 
 /// For how long who stays is still a member when everything settles: all sessions and rebalances of
 /// the others end in this time.
@@ -37,6 +37,9 @@ const STAYS: Duration = Duration::from_secs(12);
 
 /// The longest time that a crashed member is away.
 const AWAY_MAX: Duration = Duration::from_secs(1);
+
+/// The shortest time that a rebalance gives a member to join again.
+const REBALANCE_MIN: Duration = Duration::from_millis(100);
 
 /// By how much a session is outlived for certain.
 const GRACE: Duration = Duration::from_secs(3);
@@ -49,6 +52,7 @@ pub(crate) async fn run(client: Client, plan: MemberPlan) {
         member_id: Str::default(),
         place: Place::Out,
         settling_since: None,
+        has_committed_last: false,
     };
     while !member.has_settled().await {
         match member.place.clone() {
@@ -69,6 +73,8 @@ struct Member {
     member_id: Str,
     place: Place,
     settling_since: Option<Instant>,
+    /// Of one who leaves late: it has something to lose by it.
+    has_committed_last: bool,
 }
 
 /// Where a member is in the protocol.
@@ -98,6 +104,7 @@ enum Habit {
     Rejoin,
     Leave,
     Crash,
+    DeleteGroup,
     Stall,
 }
 
@@ -124,6 +131,13 @@ impl Member {
                 }
                 is_alive
             }
+            (AtEnd::LeavesLate, Some((generation, _))) if since.elapsed() > LATE => {
+                // The answer shows that it is a member to the last.
+                self.sync(generation, None).await;
+                self.leave().await;
+                true
+            }
+            (AtEnd::LeavesLate, _) => since.elapsed() > LATE + GRACE,
             (AtEnd::Stays, _) => false,
             (AtEnd::Leaves, Some(_)) => {
                 self.leave().await;
@@ -138,8 +152,17 @@ impl Member {
     }
 
     async fn work(&mut self, generation: i32, partitions: &[i32]) {
-        self.client.pause(self.plan.pause_max).await;
-        let habit = self.draw();
+        let only_stays = self.plan.at_end == AtEnd::LeavesLate && self.settling_since.is_some();
+        let habit = if only_stays {
+            if !self.has_committed_last {
+                self.has_committed_last = self.commit(generation, partitions).await == Answer::Good;
+            }
+            sleep(self.session() / 3).await;
+            Habit::Heartbeat
+        } else {
+            self.client.pause(self.plan.pause_max).await;
+            self.draw()
+        };
         let group = self.plan.group;
         let answer = match habit {
             Habit::Heartbeat => self.heartbeat(generation).await,
@@ -166,6 +189,10 @@ impl Member {
             Habit::Leave => {
                 self.leave().await;
                 self.client.pause(AWAY_MAX).await;
+                if self.client.rng.chance(2) {
+                    // Perhaps it was the last one.
+                    groups::delete_group(&mut self.client, group).await;
+                }
                 Answer::Unknown
             }
             Habit::Crash => {
@@ -173,10 +200,12 @@ impl Member {
                 self.client.pause(AWAY_MAX).await;
                 Answer::Unknown
             }
+            Habit::DeleteGroup => {
+                self.delete_group(generation, partitions).await;
+                return;
+            }
             Habit::Stall => {
-                let session_ms = self.plan.session_timeout_ms.min(SHORT_SESSION_MAX_MS);
-                let session = Duration::from_millis(u64::try_from(session_ms).unwrap_or(0));
-                self.client.pause(2 * session).await;
+                self.client.pause(2 * self.session()).await;
                 return;
             }
         };
@@ -197,6 +226,7 @@ impl Member {
             (unless_settling(habits.rejoin), Habit::Rejoin),
             (unless_settling(habits.leave), Habit::Leave),
             (unless_settling(habits.crash), Habit::Crash),
+            (unless_settling(habits.delete_group), Habit::DeleteGroup),
             (unless_settling(habits.stall), Habit::Stall),
         ];
         let total: u64 = weights.iter().map(|(weight, _)| weight).sum();
@@ -236,6 +266,39 @@ impl Member {
             Some(ErrorCode::None) => Answer::Good,
             Some(code) => self.judge(code, "a commit").await,
         }
+    }
+
+    /// Has its group deleted: nobody may do that as long as it is a member.
+    async fn delete_group(&mut self, generation: i32, owned: &[i32]) {
+        // A coordinator that loads lets no commit pass; of a rebalance the heartbeat tells. So what
+        // could make it a member no more begins after that.
+        let life = self.client.witness.ask().life;
+        if self.commit(generation, owned).await != Answer::Good {
+            return;
+        }
+        let began = Instant::now();
+        if self.heartbeat(generation).await != Answer::Good {
+            return;
+        }
+        let group = self.plan.group;
+        let is_deleted = groups::delete_group(&mut self.client, group).await;
+        let is_member = began.elapsed() < self.session().min(REBALANCE_MIN)
+            && self.client.witness.ask().life == life;
+        if is_deleted && is_member {
+            let text = format!(
+                "{} is a member, and it is deleted",
+                self.membership(generation)
+            );
+            let subject = Some(Subject::Group(group));
+            let witness = &self.client.witness;
+            witness.accuse(self.client.actor, "members_keep_group", subject, text);
+        }
+    }
+
+    /// Its session, or the longest of those that end within a run.
+    fn session(&self) -> Duration {
+        let session_ms = self.plan.session_timeout_ms.min(SHORT_SESSION_MAX_MS);
+        Duration::from_millis(u64::try_from(session_ms).unwrap_or(0))
     }
 
     /// Says nothing until its session must have ended; then it is a member no more.

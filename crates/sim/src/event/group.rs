@@ -70,6 +70,10 @@ pub(crate) enum GroupEvent {
         partition: i32,
         code: ErrorCode,
     },
+    /// Somebody asks for the group to be deleted: its generations may begin anew.
+    Deleting,
+    /// They do not: that was refused.
+    NotDeleted,
     /// Nobody will know what became of it.
     Lost { write: WriteId, partition: i32 },
     /// What is committed for a partition.
@@ -82,6 +86,8 @@ pub(crate) enum GroupEvent {
     Stays { of: Membership },
     /// What the node says of a group in which nobody does anything any more.
     Described(GroupState),
+    /// What the node says of it when nobody has done anything for longer than offsets are kept.
+    Aged(GroupState),
     /// What the group's records say of it.
     Recorded(GroupState),
 }
@@ -155,6 +161,8 @@ impl fmt::Display for GroupEvent {
                 partition,
                 code,
             } => write!(f, "is refused {} for {partition}: {code}", write.0),
+            Self::Deleting => write!(f, "has it deleted"),
+            Self::NotDeleted => write!(f, "may not delete it"),
             Self::Lost { write, partition } => {
                 write!(
                     f,
@@ -173,6 +181,7 @@ impl fmt::Display for GroupEvent {
             }
             Self::Stays { of } => write!(f, "says no more: {of}"),
             Self::Described(state) => write!(f, "is described as {state:?}"),
+            Self::Aged(state) => write!(f, "is described, after a while, as {state:?}"),
             Self::Recorded(state) => write!(f, "has records that say {state:?}"),
         }
     }

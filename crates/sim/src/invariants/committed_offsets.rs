@@ -15,20 +15,32 @@
 //!   knows that nothing was committed after it in that life;
 //! - what was refused is not committed;
 //! - a power cut may take what was committed since the last clean stop, unless the records are
-//!   flushed: each time the newest first.
+//!   flushed: each time the newest first;
+//! - where offsets expire, one may be gone that is old enough, and whose group has had no member
+//!   for as long; it stays gone.
 //!
 //! Source: linearizability of a register (Herlihy and Wing), whose every write has its own value.
 
 use std::collections::BTreeMap;
 
+use skein_types::Millis;
+
 use super::{Facts, Invariant};
 use crate::event::{End, Event, GroupEvent, GroupId, WriteId};
-use crate::plan::Plan;
+use crate::plan::{Plan, RETENTION};
+
+/// How long an answer is under way at most, once the faults are over: who hears that it is a member
+/// may be none since then.
+const ANSWER_MAX: Millis = Millis(10_000);
 
 /// The offsets of all groups.
 pub(crate) struct CommittedOffsets {
     is_flushed: bool,
+    /// `None`: for ever.
+    retention: Option<Millis>,
     registers: BTreeMap<(GroupId, i32), Register>,
+    /// When each group had a member for certain, by the log.
+    had_member: BTreeMap<GroupId, Millis>,
     /// When the life before the present one ended; and the last that has ended.
     life_began: u64,
     life_ended: u64,
@@ -52,6 +64,8 @@ struct Known {
 
 struct Write {
     sent: u64,
+    /// The same, to measure its age.
+    sent_at: Millis,
     /// Until when it may be done; `None`: it still may.
     done: Option<u64>,
     is_lost: bool,
@@ -64,7 +78,12 @@ impl CommittedOffsets {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             is_flushed: plan.groups.is_flushed,
+            retention: plan.groups.expires.then(|| {
+                let kept = i64::try_from(RETENTION.as_millis()).unwrap_or(i64::MAX);
+                Millis(kept - ANSWER_MAX.0)
+            }),
             registers: BTreeMap::new(),
+            had_member: BTreeMap::new(),
             life_began: 0,
             life_ended: 0,
         }
@@ -72,6 +91,9 @@ impl CommittedOffsets {
 
     fn end(&mut self, end: End, now: u64) {
         self.life_ended = now;
+        if end == End::PowerCut && !self.is_flushed {
+            self.had_member.clear();
+        }
         for register in self.registers.values_mut() {
             register.life_ended(now);
             match end {
@@ -103,6 +125,15 @@ impl Invariant for CommittedOffsets {
             Event::Group(group, event) => (*group, event),
             _ => return Ok(()),
         };
+        if let GroupEvent::Synced { .. } | GroupEvent::Written { by: Some(_), .. } = event {
+            self.had_member.insert(group, facts.age_min);
+        }
+        // What was committed, or proved a member, before this is old enough to be gone.
+        let expired_before = self.retention.and_then(|retention| {
+            let before = Millis(facts.age_max.0 - retention.0);
+            let had_member = self.had_member.get(&group);
+            had_member.is_none_or(|at| *at <= before).then_some(before)
+        });
         let (GroupEvent::Writing { partition, .. }
         | GroupEvent::Written { partition, .. }
         | GroupEvent::Refused { partition, .. }
@@ -115,7 +146,7 @@ impl Invariant for CommittedOffsets {
         match event {
             GroupEvent::Writing {
                 write, is_deletion, ..
-            } => register.sending(*write, *is_deletion, now.told),
+            } => register.sending(*write, *is_deletion, now.told, facts.age_min),
             GroupEvent::Written { write, asked, .. } => {
                 // An answer from before a power cut that it did not need to survive.
                 let counts = self.is_flushed || asked.era == now.era;
@@ -130,7 +161,7 @@ impl Invariant for CommittedOffsets {
                 };
                 return match write {
                     Some(write) => register.found(*write, asked.told, now.told, life_began),
-                    None => register.found_nothing(asked.told),
+                    None => register.found_nothing(asked.told, now.told, expired_before),
                 };
             }
             _ => {}
@@ -140,9 +171,10 @@ impl Invariant for CommittedOffsets {
 }
 
 impl Register {
-    fn sending(&mut self, write: WriteId, is_deletion: bool, now: u64) {
+    fn sending(&mut self, write: WriteId, is_deletion: bool, now: u64, sent_at: Millis) {
         let sent = Write {
             sent: now,
+            sent_at,
             done: None,
             is_lost: false,
             is_refused: false,
@@ -207,18 +239,28 @@ impl Register {
         Ok(())
     }
 
-    fn found_nothing(&self, asked: u64) -> Result<(), String> {
+    fn found_nothing(
+        &mut self,
+        asked: u64,
+        now: u64,
+        expired_before: Option<Millis>,
+    ) -> Result<(), String> {
         let known_sent = self.sent_of_known(asked);
-        let is_possible = |write: &Write| {
-            write.is_deletion
-                && !write.is_refused
-                && write.done.is_none_or(|done| done >= known_sent)
-        };
-        if known_sent == 0 || self.writes.values().any(is_possible) {
-            Ok(())
-        } else {
-            Err("nothing is committed any more, and nobody has deleted it".to_owned())
+        let is_possible =
+            |write: &&Write| !write.is_refused && write.done.is_none_or(|done| done >= known_sent);
+        let mut possible = self.writes.values().filter(is_possible);
+        if known_sent == 0 || possible.clone().any(|write| write.is_deletion) {
+            return Ok(());
         }
+        let is_old = |write: &Write| expired_before.is_some_and(|before| write.sent_at <= before);
+        if possible.any(is_old) {
+            // As if somebody had deleted it just now. No client's write has such a number.
+            let id = WriteId(-i64::try_from(now).unwrap_or(i64::MAX));
+            self.sending(id, true, asked, Millis(0));
+            self.written(id, true, now);
+            return Ok(());
+        }
+        Err("nothing is committed any more, and nobody has deleted it".to_owned())
     }
 
     fn life_ended(&mut self, now: u64) {
@@ -240,7 +282,7 @@ mod tests {
     fn register(writes: &[(i64, bool)]) -> Register {
         let mut register = Register::default();
         for (at, (id, is_deletion)) in (10..).step_by(10).zip(writes) {
-            register.sending(WriteId(*id), *is_deletion, at);
+            register.sending(WriteId(*id), *is_deletion, at, Millis(0));
         }
         register
     }
@@ -249,7 +291,7 @@ mod tests {
     fn an_older_commit_is_not_read_after_a_newer_one_was_acknowledged() {
         let mut register = register(&[(1, false)]);
         register.written(WriteId(1), true, 11);
-        register.sending(WriteId(2), false, 12);
+        register.sending(WriteId(2), false, 12, Millis(0));
         assert!(register.found(WriteId(1), 12, 13, 0).is_ok());
         register.written(WriteId(2), true, 14);
         assert!(register.found(WriteId(1), 13, 15, 0).is_ok());
@@ -271,13 +313,24 @@ mod tests {
     #[test]
     fn nothing_is_read_only_where_something_was_deleted() {
         let mut register = register(&[(1, false)]);
-        assert!(register.found_nothing(11).is_ok());
+        assert!(register.found_nothing(11, 12, None).is_ok());
         register.written(WriteId(1), true, 12);
-        assert!(register.found_nothing(13).is_err());
-        register.sending(WriteId(2), true, 14);
-        assert!(register.found_nothing(15).is_ok());
+        assert!(register.found_nothing(13, 14, None).is_err());
+        register.sending(WriteId(2), true, 14, Millis(0));
+        assert!(register.found_nothing(15, 16, None).is_ok());
         register.write(WriteId(2)).is_refused = true;
-        assert!(register.found_nothing(16).is_err());
+        assert!(register.found_nothing(16, 17, None).is_err());
+    }
+
+    #[test]
+    fn what_is_old_enough_may_be_gone_and_does_not_come_back() {
+        let mut register = register(&[]);
+        register.sending(WriteId(1), false, 10, Millis(500));
+        register.written(WriteId(1), true, 11);
+        assert!(register.found_nothing(12, 13, Some(Millis(499))).is_err());
+        assert!(register.found_nothing(14, 15, Some(Millis(500))).is_ok());
+        assert!(register.found_nothing(16, 17, None).is_ok());
+        assert!(register.found(WriteId(1), 18, 19, 0).is_err());
     }
 
     #[test]
@@ -285,11 +338,11 @@ mod tests {
         let mut register = register(&[(1, false)]);
         register.written(WriteId(1), true, 11);
         register.sent_before_clean_stop = register.sent_of_known(12);
-        register.sending(WriteId(2), false, 13);
+        register.sending(WriteId(2), false, 13, Millis(0));
         register.written(WriteId(2), true, 14);
         register.lost_power();
         assert!(register.found(WriteId(1), 21, 22, 20).is_ok());
         assert!(register.found(WriteId(2), 23, 24, 20).is_err());
-        assert!(register.found_nothing(25).is_err());
+        assert!(register.found_nothing(25, 26, None).is_err());
     }
 }

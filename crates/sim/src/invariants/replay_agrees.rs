@@ -77,6 +77,7 @@ impl Group {
                     return Err(format!("it was {former:?}, and a replay gives {state:?}"));
                 }
             }
+            GroupEvent::Aged(state) => self.described = Some(state.clone()),
             GroupEvent::Recorded(state) => {
                 let recorded = GroupState {
                     generation: None,

@@ -23,6 +23,12 @@ pub(crate) const SHORT_SESSION_MAX_MS: i32 = 1_500;
 /// A session that does not.
 pub(crate) const LONG_SESSION_MS: i32 = 600_000;
 
+/// How long offsets are kept where they expire within a run: the shortest time that can be set.
+pub(crate) const RETENTION: Duration = Duration::from_secs(60);
+
+/// How long a member stays in its group that is to outlive its last commit's retention.
+pub(crate) const LATE: Duration = Duration::from_secs(62);
+
 /// The groups.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupsPlan {
@@ -36,6 +42,8 @@ pub(crate) struct GroupsPlan {
     pub(crate) records_configs: Option<Vec<(&'static str, String)>>,
     /// Whether that has `durability=flushed`.
     pub(crate) is_flushed: bool,
+    /// Whether offsets expire within the run. Members subscribe to the topic of their offsets then.
+    pub(crate) expires: bool,
 }
 
 /// A member.
@@ -66,6 +74,8 @@ pub(crate) struct Habits {
     pub(crate) leave: u64,
     /// Goes without a word, and comes back as somebody new.
     pub(crate) crash: u64,
+    /// Has the group deleted that it is in.
+    pub(crate) delete_group: u64,
     /// Says nothing for about its session, and goes on.
     pub(crate) stall: u64,
 }
@@ -74,6 +84,8 @@ pub(crate) struct Habits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AtEnd {
     Leaves,
+    /// Commits, sends only heartbeats for [`LATE`], and leaves.
+    LeavesLate,
     Vanishes,
     /// Says nothing until its session has ended, and tries to commit.
     Outlives,
@@ -120,6 +132,32 @@ impl GroupsPlan {
     /// Every group.
     pub(crate) fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
         (0..self.names.len()).map(GroupId)
+    }
+
+    /// Has offsets expire in some runs. Everybody leaves half of the groups then, late.
+    pub(super) fn draw_expiry(&mut self, rng: &mut SimRng) -> Vec<(&'static str, String)> {
+        if self.is_empty() || !rng.chance(3) {
+            return Vec::new();
+        }
+        self.expires = true;
+        for group in self.groups() {
+            if rng.chance(2) {
+                continue;
+            }
+            let members = self.members.iter_mut();
+            for member in members.filter(|member| member.group == group) {
+                member.at_end = AtEnd::LeavesLate;
+                member.session_timeout_ms = SHORT_SESSION_MAX_MS;
+            }
+        }
+        let interval_ms = pick(rng, &[100, 1_000]);
+        vec![
+            ("offsets.retention.minutes", "1".to_owned()),
+            (
+                "offsets.retention.check.interval.ms",
+                interval_ms.to_string(),
+            ),
+        ]
     }
 
     /// Keys of the broker that they need.
@@ -188,6 +226,7 @@ impl Habits {
             leave: weight(2),
             crash: weight(2),
             stall: weight(3),
+            delete_group: 1,
             commit: 30,
             fetch: 15,
         }

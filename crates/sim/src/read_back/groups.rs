@@ -26,6 +26,7 @@ use tokio::time::sleep;
 use crate::client::Client;
 use crate::client::groups::{self, RECORDS_TOPIC, TOPIC};
 use crate::event::{GroupEvent, GroupId, GroupState, MemberState, OffsetState};
+use crate::plan::RETENTION;
 
 const DESCRIBE_VERSION: i16 = 5;
 const FETCH_VERSION: i16 = 12;
@@ -43,6 +44,9 @@ const FETCH_BYTES: i32 = 500_000;
 
 /// In this time every session ends that is not longer than the run, and what it brings about.
 const SESSIONS_END: Duration = Duration::from_secs(6);
+
+/// How long the node may take to find offsets that have expired.
+const EXPIRY_MAX: Duration = Duration::from_secs(5);
 
 /// Compares each group with its records.
 pub(crate) async fn read_back(client: &mut Client) {
@@ -71,6 +75,18 @@ pub(crate) async fn read_back(client: &mut Client) {
             }
         }
         Err(text) => accuse(client, text),
+    }
+}
+
+/// Waits until offsets must have expired, if they do in this run, and looks at each group again.
+pub(crate) async fn read_aged(client: &mut Client) {
+    if !client.plan.groups.expires {
+        return;
+    }
+    sleep(RETENTION + EXPIRY_MAX).await;
+    for group in client.plan.groups.groups().collect::<Vec<_>>() {
+        let state = described(client, group).await;
+        groups::tell(client, group, GroupEvent::Aged(state));
     }
 }
 

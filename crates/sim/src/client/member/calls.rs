@@ -29,8 +29,12 @@ const PROTOCOL_TYPE: &str = "consumer";
 /// The one assignor.
 const PROTOCOL: &str = "sim";
 
-/// A subscription in version 0: to one topic, which is not the one whose offsets are committed.
+/// A subscription in version 0: to one topic, which is not the one whose offsets are committed, so
+/// that they may be deleted.
 const SUBSCRIPTION: &[u8] = b"\x00\x00\x00\x00\x00\x01\x00\x09elsewhere\xff\xff\xff\xff";
+
+/// The same, to the topic whose offsets are committed, so that they do not expire.
+const OWN_SUBSCRIPTION: &[u8] = b"\x00\x00\x00\x00\x00\x01\x00\x0eread-by-groups\xff\xff\xff\xff";
 
 const HEARTBEAT_VERSION: i16 = 4;
 const LEAVE_VERSION: i16 = 4;
@@ -59,7 +63,10 @@ impl Member {
             protocol_type: PROTOCOL_TYPE.into(),
             protocols: vec![JoinGroupRequestProtocol {
                 name: PROTOCOL.into(),
-                metadata: Bytes::from_static(SUBSCRIPTION),
+                metadata: Bytes::from_static(match self.client.plan.groups.expires {
+                    true => OWN_SUBSCRIPTION,
+                    false => SUBSCRIPTION,
+                }),
             }],
             ..Default::default()
         };
