@@ -59,6 +59,11 @@ use rules::LastBatches;
 pub use swap::Swapped;
 pub(super) use swap::finish as finish_swap;
 
+/// Bytes of one read or write. Where the kernel is not preemptible, whoever wakes up on this
+/// processor waits until the call comes back: writing a megabyte to memory that a virtual machine
+/// has not touched before takes more than two milliseconds.
+const CALL_MAX_BYTES: usize = 32 * 1024;
+
 /// A log as compaction needs it, as of one moment.
 pub struct CompactionSource {
     home: Arc<Home>,

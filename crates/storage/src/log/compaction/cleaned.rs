@@ -20,7 +20,7 @@ use super::super::index::{IndexView, IndexWriter};
 use super::super::names::{self, FileKind, Leftover, Name};
 use super::super::segment::{Home, SealedSegment};
 use super::super::segment_index::{SegmentIndexer, TimestampOffset};
-use super::CompactionError;
+use super::{CALL_MAX_BYTES, CompactionError};
 use crate::{LogConfig, StorageError, atomic_file};
 
 /// Kafka's positions have 31 bits.
@@ -193,8 +193,10 @@ impl Writer {
     }
 
     fn write(&mut self) -> Result<(), StorageError> {
-        atomic_file::write_all(&*self.file, &self.path, &self.buffer, self.written)?;
-        self.written += self.buffer.len() as u64;
+        for piece in self.buffer.chunks(CALL_MAX_BYTES) {
+            atomic_file::write_all(&*self.file, &self.path, piece, self.written)?;
+            self.written += piece.len() as u64;
+        }
         self.buffer.clear();
         if self.written - self.flushed >= FLUSH_EVERY_BYTES {
             self.flush()?;

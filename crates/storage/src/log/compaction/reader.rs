@@ -15,7 +15,7 @@ use skein_record::{BatchHeader, BatchView, HEADER_BYTES};
 
 use super::super::names::FileKind;
 use super::super::segment::SealedSegment;
-use super::CompactionError;
+use super::{CALL_MAX_BYTES, CompactionError};
 use crate::StorageError;
 use crate::atomic_file::read_full;
 
@@ -89,7 +89,15 @@ impl BatchReader {
             let left = usize::try_from(self.end - position).unwrap_or(usize::MAX);
             self.buffer.clear();
             self.buffer.resize(length.max(self.read_bytes).min(left), 0);
-            let filled = read_full(&*self.file, &self.path, &mut self.buffer, position)?;
+            let mut filled = 0;
+            for piece in self.buffer.chunks_mut(CALL_MAX_BYTES) {
+                let at = position + filled as u64;
+                let count = read_full(&*self.file, &self.path, piece, at)?;
+                filled += count;
+                if count < piece.len() {
+                    break;
+                }
+            }
             self.buffer.truncate(filled);
             self.start = position;
         }
