@@ -276,7 +276,7 @@ fn a_panic_in_a_task_ends_the_run() {
 }
 
 #[test]
-#[should_panic(expected = "seed 7: 50000 polls and no time has passed; spin was the last")]
+#[should_panic(expected = "seed 7: spin was polled 100000 times within a second")]
 fn a_run_in_which_a_task_spins_ends() {
     let world = SimWorld::new(7);
     world.block_on(async {

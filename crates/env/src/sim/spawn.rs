@@ -22,11 +22,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::sim::disk::DiskView;
-use crate::sim::world::Process;
+use crate::sim::world::{Process, WorldState};
 use crate::{BoxFuture, Lane, Spawn, TaskHandle};
+
+/// Polls of a task within a second of simulated time, at most: far more than a busy node needs.
+const POLLS_PER_SECOND_MAX: u32 = 100_000;
 
 /// How the seed disturbs tasks. "One in n" polls; 0 is never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +86,10 @@ impl Spawn for SimSpawn {
             pause: None,
             disturbed: false,
             ended: EndMark(Arc::clone(&ended)),
+            polls: Polls {
+                since: Instant::now(),
+                count: 0,
+            },
         };
         let task = self.process.world.runtime().spawn(task).abort_handle();
         self.process.add_task(task.clone());
@@ -139,6 +146,7 @@ struct SimTask {
     /// The seed disturbed this turn already: now the future must have its poll.
     disturbed: bool,
     ended: EndMark,
+    polls: Polls,
 }
 
 impl Future for SimTask {
@@ -180,9 +188,9 @@ impl SimTask {
         let Some(future) = &mut self.future else {
             return Poll::Ready(());
         };
-        let (world, name) = (&self.process.world, self.name);
+        let (world, name, polls) = (&self.process.world, self.name, &mut self.polls);
         let poll = || {
-            world.count_poll(name);
+            polls.count(world, name);
             future.as_mut().poll(context)
         };
         match catch_unwind(AssertUnwindSafe(poll)) {
@@ -199,6 +207,30 @@ impl SimTask {
                 Poll::Ready(())
             }
         }
+    }
+}
+
+/// How often a task was polled of late. One that always wakes itself would go on for hours of real
+/// time: simulated time passes only while the seed lets the task wait.
+struct Polls {
+    since: Instant,
+    count: u32,
+}
+
+impl Polls {
+    /// # Panics
+    /// More than [`POLLS_PER_SECOND_MAX`] of them within a simulated second.
+    fn count(&mut self, world: &WorldState, name: &str) {
+        let now = Instant::now();
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.count) = (now, 0);
+        }
+        self.count += 1;
+        assert!(
+            self.count <= POLLS_PER_SECOND_MAX,
+            "seed {}: {name} was polled {POLLS_PER_SECOND_MAX} times within a second",
+            world.seed()
+        );
     }
 }
 

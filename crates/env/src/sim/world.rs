@@ -39,10 +39,6 @@ use crate::{Env, NoLoggers, Rng};
 /// Simulated time after which a run counts as standing still.
 const RUN_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Polls of tasks between which the clock does not move, at most. A task that always wakes itself
-/// would go on for ever otherwise: time moves only when everybody waits.
-const POLLS_AT_ONE_TIME_MAX: u64 = 50_000;
-
 /// Handles of ended tasks are thrown away when a process has this many, and at each doubling.
 const TASKS_BEFORE_CLEANING: usize = 64;
 
@@ -94,7 +90,6 @@ impl SimWorld {
             panic: Mutex::new(None),
             main: Mutex::new(None),
             tasks: AtomicU64::new(0),
-            polls: Mutex::new((start, 0)),
         });
         Self { state, runtime }
     }
@@ -169,8 +164,8 @@ impl SimWorld {
     /// Runs `future` and everything that is spawned until it ends.
     ///
     /// # Panics
-    /// With the panic of any task of a living process; after an hour of simulated time, and after
-    /// fifty thousand polls without any: then nothing moves any more.
+    /// With the panic of any task of a living process, and after an hour of simulated time: then
+    /// nothing moves any more.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(async {
             let mut limit = pin!(sleep(RUN_MAX));
@@ -266,8 +261,6 @@ pub(super) struct WorldState {
     /// Wakes the run's main future.
     main: Mutex<Option<Waker>>,
     tasks: AtomicU64,
-    /// Polls since the clock has moved.
-    polls: Mutex<(Instant, u64)>,
 }
 
 struct Scheduler {
@@ -373,22 +366,8 @@ impl WorldState {
         delay
     }
 
-    /// A task named `name` is polled.
-    ///
-    /// # Panics
-    /// Tasks are polled again and again, and no time passes.
-    pub(super) fn count_poll(&self, name: &str) {
-        let now = Instant::now();
-        let (since, count) = &mut *self.polls.lock();
-        if *since != now {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        assert!(
-            *count <= POLLS_AT_ONE_TIME_MAX,
-            "seed {}: {POLLS_AT_ONE_TIME_MAX} polls and no time has passed; {name} was the last",
-            self.seed
-        );
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
     }
 
     pub(super) fn draw_offload_delay(&self) -> Duration {
