@@ -51,7 +51,8 @@ ACKNOWLEDGEMENTS_TELL_THE_TIME = True
 LARGE_REQUESTS = {"max_request_size": 1_500_000}
 SMALL_FETCHES = {"max_partition_fetch_bytes": 1000, "fetch_max_bytes": 1000}
 LONG_WAITS = {"fetch_max_wait_ms": 20_000}
-SHORT_POLLS = {"max_poll_interval_ms": 2000, "session_timeout_ms": 2000}
+# Longer than a poll.
+SHORT_POLLS = {"max_poll_interval_ms": 5000, "session_timeout_ms": 5000}
 SMALL_BATCHES = {"batch_size": 200}
 BY_KEY = {}
 TOO_LARGE = MessageSizeTooLargeError

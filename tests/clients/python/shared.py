@@ -271,7 +271,7 @@ def declare(client):
         topic, group = client.create(2), f"group-{uuid.uuid4().hex[:12]}"
         client.write(client.producer(), numbered(topic, 2, partitions=2))
         busy = client.subscribed(topic, group, lambda partition: None, **client.SHORT_POLLS)
-        take_from(busy, 2)
+        take(lambda: client.poll_in_group(busy), 2)
         other = Survivor(topic, group, Ledger())
         eventually(lambda: other.count == 2, "nobody takes over and reads what is not committed")
         assert client.try_commit(busy, topic, {0: 1, 1: 1}) is False, "it commits what others have read"
