@@ -8,7 +8,7 @@
 //!   the way of records (read, write, send file, append);
 //! - [`Lane::Control`](crate::Lane::Control) has a thread that no other task runs on;
 //! - unsafe code of the product stands in `real/disk.rs` (reading a map), `real/net.rs` (borrowing
-//!   a descriptor) and `real/courtesy.rs` (a thread's policy), nowhere else in the workspace.
+//!   a descriptor) and `real/courtesy.rs` (a thread's policy and slice), nowhere else in the workspace.
 //!
 //! Source: Linux manual pages, section 2.
 
@@ -38,6 +38,7 @@ pub use disk::RealDisk;
 pub use net::RealNet;
 pub use spawn::RealSpawn;
 
+use courtesy::Courtesy;
 use spawn::IoPools;
 
 /// How many tasks a worker of the data lane polls before it looks at the sockets.
@@ -87,6 +88,7 @@ impl RealWorld {
             .worker_threads(options.network_threads.max(1))
             .event_interval(POLLS_BETWEEN_EVENTS)
             .thread_name("skein-data")
+            .on_thread_start(|| Courtesy::Brief.take_effect())
             .enable_all()
             .build()?;
         let (control, control_stop) = start_control_thread()?;
@@ -187,6 +189,7 @@ fn start_control_thread() -> io::Result<(Handle, oneshot::Sender<()>)> {
     thread::Builder::new()
         .name("skein-control".into())
         .spawn(move || {
+            Courtesy::Brief.take_effect();
             // Both outcomes, sent and dropped, mean the end.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::getpriority_process;
 
 use super::background::{Had, Hunger, parse};
-use super::courtesy::Courtesy;
+use super::courtesy::{Courtesy, slice};
 use super::io_pool::IoPool;
 use super::*;
 use crate::{Lane, ListenOptions};
@@ -160,6 +160,22 @@ fn idle_threads_get_what_others_leave() {
         let found = behind_name.split_whitespace().nth(38);
         assert_eq!(found, Some(policy), "{courtesy:?}");
     }
+}
+
+#[test]
+fn threads_that_serve_others_ask_for_short_turns() {
+    let world = RealWorld::new(RealOptions::default()).unwrap();
+    let env = world.env();
+    for lane in [Lane::Data, Lane::Control] {
+        let (tell, told) = mpsc::channel();
+        let ask = async move { tell.send(slice()).unwrap() };
+        let _task = env.spawn.spawn(lane, "slice", Box::pin(ask));
+        // Linux before 6.12 tells none.
+        let slice = told.recv().unwrap();
+        assert!(slice == 100_000 || slice == 0, "{lane:?}: {slice}");
+    }
+    drop(env);
+    finish(world);
 }
 
 #[test]
