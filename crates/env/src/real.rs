@@ -8,7 +8,8 @@
 //!   the way of records (read, write, send file, append);
 //! - [`Lane::Control`](crate::Lane::Control) has a thread that no other task runs on;
 //! - unsafe code of the product stands in `real/disk.rs` (reading a map), `real/net.rs` (borrowing
-//!   a descriptor) and `real/courtesy.rs` (a thread's policy and slice), nowhere else in the workspace.
+//!   a descriptor) and `real/courtesy.rs` (a thread's policy and slice), nowhere else in the
+//!   workspace.
 //!
 //! Source: Linux manual pages, section 2.
 
