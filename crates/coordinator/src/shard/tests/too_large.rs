@@ -142,3 +142,19 @@ fn what_nobody_asks_for_is_done_in_pieces_that_the_log_takes() {
     let _ = s.carry_out(effects);
     s.check(fetch(None), "11 []");
 }
+
+#[test]
+fn an_offset_whose_tombstone_the_log_does_not_take_stays_until_it_does() {
+    let mut s = ten_offsets();
+    s.shard.set_append_max_bytes(65);
+    let kept = s.log.len();
+    assert_eq!(s.pass(8 * 24 * 60 * MINUTE_MS), "");
+    let mut effects = Vec::new();
+    let topic = TopicName::new("t").unwrap();
+    s.shard.on_topic_deleted(&topic, s.now(), &mut effects);
+    assert!(effects.is_empty(), "{effects:?}");
+    assert_eq!(s.log.len(), kept);
+    s.shard.set_append_max_bytes(200);
+    let shown = s.pass(24 * 60 * MINUTE_MS);
+    assert!(shown.ends_with("g gone"), "{shown}");
+}
