@@ -162,6 +162,10 @@ impl Place {
                 }
                 metrics.replicas_open.inc();
                 *state = State::Open;
+                // Whoever sees the replica finds that it leads: it has its role before.
+                let own = shared.identity.broker_id;
+                let known = Arc::clone(&self.registration.lock());
+                assign(&replica, &known, own);
                 let replica = shared.replicas.with_config(shared, self, |followed| {
                     if followed != config {
                         replica.configure(&followed);
@@ -170,7 +174,9 @@ impl Place {
                 });
                 // Who follows an image from here on sees the replica; what came before it does not.
                 let registration = Arc::clone(&self.registration.lock());
-                assign(&replica, &registration, shared.identity.broker_id);
+                if !Arc::ptr_eq(&known, &registration) {
+                    assign(&replica, &registration, own);
+                }
                 Ok(replica)
             }
             // Who asked has an old image.
