@@ -52,8 +52,8 @@ fn check_log(disk: &SimDisk, partition: &str, start: Offset, end: Offset) -> Res
             .parse()
             .map_or(Offset::ZERO, Offset);
         for batch in Batches::new(&bytes) {
-            // A torn tail, room for more, or a rotten bit: others see to that. A write that was torn
-            // behind the base offset, which no checksum covers, is seen by the offset alone.
+            // A torn tail, room for more, or a rotten bit: others see to that. A write that was
+            // torn behind the base offset, which no checksum covers, is seen by the offset alone.
             let is_good = |batch: &BatchView<'_>| {
                 batch.header().base_offset >= expected && batch.check_crc().is_ok()
             };
