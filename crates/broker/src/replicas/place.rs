@@ -14,8 +14,9 @@
 //! Invariants:
 //! - a log is opened once: whoever wants it meanwhile waits, and an opening runs to its end also
 //!   when those who wait have gone;
-//! - an opened replica has heard of the last registration, whenever that came; and of the last
-//!   configuration before anybody can read from it, or a redacted record might be seen;
+//! - an opened replica has heard of the last registration, whenever that came; nobody sees it
+//!   before it has its role, or he would be sent away from the partition's leader; nor before it
+//!   has the last configuration, or a redacted record might be read;
 //! - a closed place is never opened again.
 //!
 //! Source: none.
@@ -162,7 +163,6 @@ impl Place {
                 }
                 metrics.replicas_open.inc();
                 *state = State::Open;
-                // Whoever sees the replica finds that it leads: it has its role before.
                 let own = shared.identity.broker_id;
                 let known = Arc::clone(&self.registration.lock());
                 assign(&replica, &known, own);
@@ -170,6 +170,8 @@ impl Place {
                     if followed != config {
                         replica.configure(&followed);
                     }
+                    let role = replica.view().offsets.role;
+                    debug_assert!(role != PublishedRole::Unassigned || known.leader != own);
                     Arc::clone(self.replica.get_or_init(|| replica))
                 });
                 // Who follows an image from here on sees the replica; what came before it does not.
