@@ -143,6 +143,9 @@ fn compare(options: &Options) -> Outcome<()> {
     // Two at a time would measure each other.
     let lock = File::create(directory.with_extension("lock"))?;
     lock.lock()?;
+    // A run that was killed has left gigabytes.
+    fs::remove_dir_all(&directory)?;
+    fs::create_dir(&directory)?;
     let plan = options.plan(directory);
     let settings = settings(&plan)?;
     for (name, text) in &settings {
