@@ -7,12 +7,10 @@
 //! Source: none.
 
 #![allow(missing_docs, clippy::unwrap_used)]
-#![allow(unsafe_code)] // a counting allocator has no safe form
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
+use allocation_counter::measure;
 use bytes::Bytes;
 use skein_config::BrokerConfig;
 use skein_coordinator::{Effect, Joiner, Request, Response, Shard};
@@ -21,31 +19,6 @@ use skein_protocol::messages::heartbeat::HeartbeatRequest;
 use skein_protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use skein_protocol::messages::sync_group::SyncGroupRequest;
 use skein_types::{Millis, Now, Offset, Ticket, Uuid};
-
-/// The system's allocator, and how often it was asked.
-struct Counting;
-
-thread_local! {
-    // Without a destructor or a lazy start, so that the allocator may use it.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are the system allocator's conditions.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const ROUNDS: i64 = 1_000;
 
@@ -163,19 +136,18 @@ fn a_heartbeat_allocates_nothing() {
     let first = requests.pop().unwrap();
     assert!(coordinator.ask(first).is_some());
     let mut good = 0;
-    let before = ALLOCATIONS.get();
-    for request in requests {
-        coordinator.now_ms += 3_000;
-        if let Some(Response::Heartbeat(response)) = coordinator.ask(request) {
-            good += i64::from(response.error_code == 0);
+    let counted = measure(|| {
+        for request in requests {
+            coordinator.now_ms += 3_000;
+            if let Some(Response::Heartbeat(response)) = coordinator.ask(request) {
+                good += i64::from(response.error_code == 0);
+            }
         }
-    }
-    let counted = ALLOCATIONS.get() - before;
-    assert_eq!((good, counted), (ROUNDS, 0));
+    });
+    assert_eq!((good, counted.count_total), (ROUNDS, 0));
 
     // The counter counts: the deadline of a session that has ended is queued anew.
-    let before = ALLOCATIONS.get();
     let now = coordinator.now();
-    coordinator.shard.on_time(now, &mut coordinator.effects);
-    assert!(ALLOCATIONS.get() > before, "nothing is counted");
+    let counted = measure(|| coordinator.shard.on_time(now, &mut coordinator.effects));
+    assert!(counted.count_total > 0, "nothing is counted");
 }

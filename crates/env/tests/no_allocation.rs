@@ -7,53 +7,36 @@
 //! Source: none.
 
 #![allow(missing_docs, clippy::unwrap_used)]
-#![allow(unsafe_code)] // a counting allocator has no safe form
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use allocation_counter::measure;
 use bytes::BytesMut;
 use skein_env::OpenMode;
 use skein_env::real::{RealOptions, RealWorld};
 
-/// The system's allocator, and how often it was asked.
-struct Counting;
-
-thread_local! {
-    // Without a destructor or a lazy start, so that the allocator may use it.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are the system allocator's conditions.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-const ROUNDS: usize = 1000;
+const ROUNDS: u64 = 1000;
 
 /// How many allocations the rounds of `call` made.
-async fn allocations<F: AsyncFnMut(u64)>(mut call: F) -> usize {
+async fn allocations<F: AsyncFnMut(u64)>(mut call: F) -> u64 {
     call(0).await;
-    let before = ALLOCATIONS.get();
-    for round in 1..=ROUNDS as u64 {
-        call(round).await;
-    }
-    ALLOCATIONS.get() - before
+    let mut rounds = pin!(async {
+        for round in 1..=ROUNDS {
+            call(round).await;
+        }
+    });
+    let mut count = 0;
+    poll_fn(|context| {
+        let mut polled = Poll::Pending;
+        count += measure(|| polled = rounds.as_mut().poll(context)).count_total;
+        polled
+    })
+    .await;
+    count
 }
 
 #[test]

@@ -6,9 +6,9 @@
 //!
 //! Invariant: at most [`ALLOCATION_FACTOR`] bytes per byte of input, plus [`CONSTANT`].
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::hint::black_box;
 
+use allocation_counter::measure;
 use bytes::Bytes;
 use proptest::prelude::*;
 use skein_protocol::{ALLOCATION_FACTOR, Decoder, Message, messages};
@@ -19,49 +19,10 @@ use crate::round_trip;
 /// What decoding may hold beside that, in bytes: the shared part of a frame's reference count.
 const CONSTANT: usize = 64;
 
-/// Counts what the current thread holds and the most it has held.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(change: isize) {
-    // The thread may be ending, and its counters gone.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get() + change);
-        let _ = MOST.try_with(|most| most.set(most.get().max(held.get())));
-    });
-}
-
-// SAFETY: everything is passed to the system's allocator; counting does not allocate.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size().cast_signed());
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-layout.size().cast_signed());
-        // SAFETY: the caller's promises are the same.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Decodes `frame` and returns the most bytes that were held meanwhile.
 fn held_while_decoding<M: Message>(frame: &Bytes, version: i16) -> usize {
-    let before = HELD.get();
-    MOST.set(before);
-    let decoded = M::decode(&mut Decoder::new(frame), version);
-    let held = MOST.get() - before;
-    drop(decoded);
-    held.try_into().unwrap()
+    let held = measure(|| drop(M::decode(&mut Decoder::new(frame), version)));
+    held.bytes_max.try_into().unwrap()
 }
 
 fn check_bound<M: Message>(frame: &Bytes, version: i16) {
@@ -94,11 +55,8 @@ fn check_all(frame: &Bytes) {
 
 #[test]
 fn the_counter_counts() {
-    let before = HELD.get();
-    let block = vec![0_u8; 1000];
-    assert_eq!(HELD.get() - before, 1000);
-    drop(block);
-    assert_eq!(HELD.get(), before);
+    let held = measure(|| drop(black_box(vec![0_u8; 1000])));
+    assert_eq!(held.bytes_max, 1000);
 }
 
 #[test]
