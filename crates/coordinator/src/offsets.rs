@@ -123,6 +123,12 @@ impl GroupOffsets {
         })
     }
 
+    /// The topics of all offsets, some of them more than once.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Str> {
+        let pending = self.pending.values().flat_map(BTreeMap::keys);
+        self.committed.keys().chain(pending)
+    }
+
     /// Whether an open transaction has an offset of the partition.
     pub(crate) fn is_pending(&self, topic: &str, partition: i32) -> bool {
         self.pending.values().any(|topics| {

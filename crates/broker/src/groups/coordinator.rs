@@ -99,13 +99,13 @@ impl Coordinator {
         let (leader_epoch, _) = leads.map_err(|_| ErrorCode::NotCoordinator)?;
         let (group, offsets) = (&shared.config.group, &shared.config.offsets);
         // It answers until the load has ended.
-        let loading = Shard::new(Arc::clone(group), Arc::clone(offsets));
+        let stand_in = Shard::new(Arc::clone(group), Arc::clone(offsets));
         let coordinator = Arc::new(Self {
             replica,
             leader_epoch,
             basis: Arc::clone(&shared.basis),
             state: Mutex::new(State {
-                shard: Some(loading),
+                shard: Some(stand_in),
                 failed_at: None,
                 appends: VecDeque::new(),
                 waiting: BTreeMap::new(),
@@ -322,18 +322,25 @@ impl Coordinator {
         }
     }
 
-    fn loaded(&self, loaded: Result<(Shard, Offset), String>) {
+    fn loaded(&self, shared: &Shared, loaded: Result<(Shard, Offset), String>) {
         let state = &mut *self.state.lock();
         let mut effects = Vec::new();
         match loaded {
-            // It has ended meanwhile, and another one may have begun.
-            Ok(_) if state.shard.is_none() => {}
             Ok((mut shard, log_end_offset)) => {
-                let high_watermark = self.replica.view().offsets.high_watermark;
-                let now = self.now();
-                shard.loaded(log_end_offset, now, &mut effects);
-                shard.on_high_watermark(high_watermark, now, &mut effects);
-                state.shard = Some(shard);
+                // Else it has ended meanwhile, and another one may have begun.
+                if let Some(stand_in) = &mut state.shard {
+                    let high_watermark = self.replica.view().offsets.high_watermark;
+                    let now = self.now();
+                    shard.relieve(stand_in);
+                    // This node leads by this image or a later one: it has every topic for which a
+                    // former leader took a commit.
+                    let image = shared.image();
+                    shard.keep_topics(|topic| image.topic_by_name(topic.as_str()).is_some());
+                    shard.set_append_max_bytes(self.append_max_bytes());
+                    shard.loaded(log_end_offset, now, &mut effects);
+                    shard.on_high_watermark(high_watermark, now, &mut effects);
+                    *stand_in = shard;
+                }
             }
             Err(error) => {
                 let partition = &self.replica.name;
@@ -361,7 +368,7 @@ async fn run(coordinator: Arc<Coordinator>, shared: Weak<Shared>, mut stop: watc
     let work = async {
         if let Some(shared) = shared.upgrade() {
             let loaded = load::load(&shared, &coordinator.replica).await;
-            coordinator.loaded(loaded);
+            coordinator.loaded(&shared, loaded);
         }
         serve(&coordinator).await;
     };

@@ -212,6 +212,21 @@ async fn restart(world: &SimWorld, node: Node, settings: &[&str]) -> Node {
     Node::start(world.node(HOST), &config(world, settings)).await
 }
 
+/// Starts the node again, which loads its groups slowly until [`hurry`].
+async fn restart_slowly(world: &SimWorld, node: Node) -> Node {
+    let slow_load = [SETTINGS, &["offsets.load.buffer.size=1"]].concat();
+    let node = restart(world, node, &slow_load).await;
+    let per_call = Duration::from_millis(400);
+    world.disk(HOST).set_speed(speed(per_call, Duration::ZERO));
+    node
+}
+
+fn hurry(world: &SimWorld) {
+    world
+        .disk(HOST)
+        .set_speed(speed(Duration::ZERO, Duration::ZERO));
+}
+
 /// The file in which the records are.
 fn records_file() -> PathBuf {
     partition_path(TOPIC).join("00000000000000000000.log")
@@ -265,22 +280,46 @@ fn while_groups_load_their_clients_are_told_to_wait_and_members_live_on() {
         assert_eq!(commit(&node, 1).await, ErrorCode::None);
         let (member, generation) = join(&node, b"").await;
         sync(&node, &member, generation, b"all").await;
-        let slow_load = [SETTINGS, &["offsets.load.buffer.size=1"]].concat();
-        node.broker.stop().await;
-        world.kill(HOST);
-        let config = config(world, &slow_load);
-        let node = Node::start(world.node(HOST), &config).await;
-        world
-            .disk(HOST)
-            .set_speed(speed(Duration::from_millis(400), Duration::ZERO));
+        let node = restart_slowly(world, node).await;
         let (found, beaten) = tokio::join!(fetch(&node), heartbeat(&node, &member, generation));
         assert_eq!(found, Err(ErrorCode::CoordinatorLoadInProgress));
         assert_eq!(beaten, ErrorCode::None);
-        world
-            .disk(HOST)
-            .set_speed(speed(Duration::ZERO, Duration::ZERO));
+        hurry(world);
         sleep(SESSION_ENDS).await;
         assert_eq!(fetch(&node).await, Ok(vec![1]));
+    });
+}
+
+#[test]
+fn offsets_of_a_topic_that_goes_before_groups_load_go_with_it() {
+    with_node(11, SETTINGS, async |world, node| {
+        prepare(&node).await;
+        assert_eq!(commit(&node, 1).await, ErrorCode::None);
+        let node = restart_slowly(world, node).await;
+        node.delete("topic").await;
+        hurry(world);
+        assert_eq!(fetch(&node).await, Ok(vec![]));
+        node.create("topic", &[]).await;
+        assert_eq!(fetch(&node).await, Ok(vec![]));
+    });
+}
+
+#[test]
+fn offsets_of_a_topic_that_goes_and_comes_while_groups_load_go_with_it() {
+    with_node(12, SETTINGS, async |world, node| {
+        prepare(&node).await;
+        for offset in 1..=20 {
+            assert_eq!(commit(&node, offset).await, ErrorCode::None);
+        }
+        let node = restart_slowly(world, node).await;
+        let loads = Err(ErrorCode::CoordinatorLoadInProgress);
+        assert_eq!(fetch(&node).await, loads);
+        node.delete("topic").await;
+        node.create("topic", &[]).await;
+        assert_eq!(fetch(&node).await, loads);
+        hurry(world);
+        sleep(SESSION_ENDS).await;
+        assert_eq!(fetch(&node).await, Ok(vec![]));
     });
 }
 

@@ -49,9 +49,20 @@ impl Shard {
         }
     }
 
+    /// Of the topics whose offsets were replayed those are no more that `exists` does not know: they
+    /// went when no coordinator was here to hear of it. To be said before [`Shard::loaded`].
+    pub fn keep_topics(&mut self, exists: impl Fn(&TopicName) -> bool) {
+        let groups = self.groups.values();
+        let topics = groups.flat_map(|group| group.offsets.topics());
+        let names = topics.filter_map(|topic| TopicName::new(topic.as_str()).ok());
+        let gone = names.filter(|name| !exists(name));
+        self.deleted_topics.extend(gone);
+    }
+
     /// The topic is no more, and neither are the offsets committed for it.
     pub fn on_topic_deleted(&mut self, topic: &TopicName, now: Now, effects: &mut Vec<Effect>) {
         if self.phase != Phase::Active {
+            self.deleted_topics.insert(topic.clone());
             return;
         }
         let groups = self.groups.values();

@@ -40,6 +40,36 @@ fn while_it_loads_nobody_is_answered_but_nobody_dies() {
 }
 
 #[test]
+fn offsets_of_a_topic_that_went_before_it_was_active_go_with_it() {
+    let mut s = two_members();
+    for topic in ["t", "u", "v", "w"] {
+        let mut request = commit("a#1", 1, 5);
+        request.topics[0].name = topic.into();
+        let _ = s.ask(request.into());
+    }
+    let mut stand_in = Shard::new(Arc::clone(&s.group_config), Arc::clone(&s.offsets_config));
+    let (now, mut effects) = (s.now(), Vec::new());
+    let mut go = |shard: &mut Shard, topic: &str| {
+        let topic = TopicName::new(topic).unwrap();
+        shard.on_topic_deleted(&topic, now, &mut effects);
+        assert_eq!(effects, []);
+    };
+    go(&mut stand_in, "t");
+    s.shard = s.loading();
+    s.shard.relieve(&mut stand_in);
+    s.shard.keep_topics(|topic| topic.as_str() != "v");
+    let end = Offset(s.log.len().try_into().unwrap());
+    s.shard.loaded(end, now, &mut Vec::new());
+    go(&mut s.shard, "u");
+    s.shard.on_high_watermark(end, now, &mut effects);
+    assert_eq!(
+        s.carry_out(effects),
+        "keep t-0 gone, keep u-0 gone, keep v-0 gone"
+    );
+    s.check(fetch(None), "11 [w-0=5]");
+}
+
+#[test]
 fn a_generation_that_had_no_assignment_yet_never_was() {
     let mut s = two_members();
     s.check(join("a", "a#1"), "");
