@@ -392,10 +392,7 @@ async fn run(coordinator: Arc<Coordinator>, shared: Weak<Shared>, mut stop: watc
         _ = stop.wait_for(|stop| *stop) => return,
         () = tokio::time::sleep(pause) => {}
     }
-    let leads = coordinator.replica.view().offsets.leader(LeaderEpoch::NONE);
-    if let Some(shared) = shared.upgrade()
-        && leads.is_ok()
-    {
+    if let Some(shared) = shared.upgrade() {
         shared.groups.begin_again(&shared, &coordinator).await;
     }
 }
