@@ -49,8 +49,8 @@ impl Shard {
         }
     }
 
-    /// Of the topics whose offsets were replayed those are no more that `exists` does not know: they
-    /// went when no coordinator was here to hear of it. To be said before [`Shard::loaded`].
+    /// Of the topics whose offsets were replayed those are no more that `exists` does not know:
+    /// they went when no coordinator was here to hear of it. To be said before [`Shard::loaded`].
     pub fn keep_topics(&mut self, exists: impl Fn(&TopicName) -> bool) {
         let groups = self.groups.values();
         let topics = groups.flat_map(|group| group.offsets.topics());
