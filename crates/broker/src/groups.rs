@@ -124,7 +124,7 @@ impl Groups {
         let partition = former.partition();
         let known = self.coordinators.lock().get(&partition).cloned();
         if known.is_some_and(|known| Arc::ptr_eq(&known, former)) {
-            // None begins where this node leads no more; one that cannot begin is begun by who asks.
+            // None begins where this node leads no more; one that cannot is begun by who asks.
             let _ = self.coordinator(shared, partition).await;
         }
     }
