@@ -282,19 +282,23 @@ fn a_log_that_is_closed_or_rolled_has_no_room() {
     assert_eq!(offsets(&opened.log.view(), 0, 60), upto(60));
 }
 
+/// Leaves a log of 32 records behind, whose recovery point is the end of its first segment, at 30.
+fn kill_behind_the_recovery_point(fixture: &Fixture) {
+    let mut log = fixture.log(roomy());
+    log.fill_to(30, 1, 100);
+    log.flush(Millis(1)).unwrap();
+    checkpoint(&log);
+    log.roll(Millis(1)).unwrap();
+    log.fill_to(32, 1, 100);
+}
+
 /// The recovery point came to the end of a segment while it grew; then the segment lost its room,
 /// the next one began, and a power cut brought the room back.
 #[test]
 fn room_that_a_power_cut_brings_back_is_no_part_of_its_segment() {
     for room in [1, 25, 500] {
         let fixture = fixture();
-        let mut log = fixture.log(roomy());
-        log.fill_to(30, 1, 100);
-        log.flush(Millis(1)).unwrap();
-        checkpoint(&log);
-        log.roll(Millis(1)).unwrap();
-        log.fill_to(32, 1, 100);
-        drop(log);
+        kill_behind_the_recovery_point(&fixture);
         let path = fixture.path("00000000000000000000.log");
         let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
         let length = file.metadata().unwrap().len();
@@ -311,13 +315,7 @@ fn room_that_a_power_cut_brings_back_is_no_part_of_its_segment() {
 #[test]
 fn the_cut_of_room_is_flushed_before_the_recovery_point_leaves_its_segment_behind() {
     let fixture = fixture();
-    let mut log = fixture.log(roomy());
-    log.fill_to(30, 1, 100);
-    log.flush(Millis(1)).unwrap();
-    checkpoint(&log);
-    log.roll(Millis(1)).unwrap();
-    log.fill_to(32, 1, 100);
-    drop(log);
+    kill_behind_the_recovery_point(&fixture);
     let mut log = fixture.log(roomy());
     fixture
         .disk
