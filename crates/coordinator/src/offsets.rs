@@ -22,7 +22,7 @@ use skein_protocol::messages::coordinator_records::{OffsetCommitKey, OffsetCommi
 use skein_protocol::{GroupRecord, Str};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
-use skein_types::{LeaderEpoch, Millis, Offset, ProducerId};
+use skein_types::{LeaderEpoch, Millis, Offset, ProducerId, TopicId, Uuid};
 
 /// A committed offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(crate) struct CommittedOffset {
     pub(crate) offset: Offset,
     pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) metadata: Str,
+    /// Zero if it is not known.
+    topic_id: TopicId,
     /// In ms since 1970, as all times of a record.
     pub(crate) commit_timestamp: Millis,
     /// Old clients say how long they want their offsets kept.
@@ -55,6 +57,7 @@ impl CommittedOffset {
             offset: Offset(value.offset),
             leader_epoch: LeaderEpoch(value.leader_epoch),
             metadata: value.metadata.detached(),
+            topic_id: value.topic_id,
             commit_timestamp: Millis(value.commit_timestamp),
             expire_timestamp: (value.expire_timestamp >= 0)
                 .then_some(Millis(value.expire_timestamp)),
@@ -123,12 +126,6 @@ impl GroupOffsets {
         })
     }
 
-    /// The topics of all offsets, some of them more than once.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = &Str> {
-        let pending = self.pending.values().flat_map(BTreeMap::keys);
-        self.committed.keys().chain(pending)
-    }
-
     /// Whether an open transaction has an offset of the partition.
     pub(crate) fn is_pending(&self, topic: &str, partition: i32) -> bool {
         self.pending.values().any(|topics| {
@@ -143,6 +140,25 @@ impl GroupOffsets {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.committed.is_empty() && self.pending.is_empty()
+    }
+
+    /// Tombstones for what is committed for topics that are no more: `id_of` tells the id of those
+    /// that there are.
+    pub(crate) fn stale(
+        &self,
+        group_id: &Str,
+        id_of: impl Fn(&str) -> Option<TopicId>,
+    ) -> Vec<GroupRecord> {
+        let mut tombstones = Vec::new();
+        for (topic, partitions) in &self.committed {
+            let id = id_of(topic);
+            let stale = partitions.iter().filter(|(_, offset)| match id {
+                Some(id) => offset.topic_id != Uuid::ZERO && offset.topic_id != id,
+                None => true,
+            });
+            tombstones.extend(stale.map(|(&index, _)| tombstone(group_id, topic, index)));
+        }
+        tombstones
     }
 
     /// Tombstones for all that is committed or pending, of one topic or of all.

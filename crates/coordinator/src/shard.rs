@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use skein_config::{GroupConfig, OffsetsConfig};
 use skein_protocol::{GroupRecord, Str};
-use skein_types::{ErrorCode, Millis, Now, Offset, ProducerId, Ticket, TopicName};
+use skein_types::{ErrorCode, Millis, Now, Offset, ProducerId, Ticket};
 
 pub use replay::{ReplayError, Replayed};
 
@@ -81,8 +81,8 @@ pub struct Shard {
     expiry: Timer,
     /// The first group that the search for expired offsets has not seen yet.
     expiry_from: Option<Str>,
-    /// Topics that went before the shard was active, and whose offsets have to go yet.
-    deleted_topics: BTreeSet<TopicName>,
+    /// Tombstones for offsets of topics that went before the shard was active.
+    stale_offsets: Vec<GroupRecord>,
     /// What the log takes at once.
     append_max_bytes: usize,
     parking: Parking,
@@ -110,7 +110,7 @@ impl Shard {
             timers: Timers::default(),
             expiry: Timer::default(),
             expiry_from: None,
-            deleted_topics: BTreeSet::new(),
+            stale_offsets: Vec::new(),
             append_max_bytes: usize::MAX,
             parking: Parking::default(),
             outcome: Outcome::default(),
@@ -120,11 +120,6 @@ impl Shard {
     /// How large a batch the log takes, in bytes. Who asks for more is refused.
     pub fn set_append_max_bytes(&mut self, bytes: usize) {
         self.append_max_bytes = bytes;
-    }
-
-    /// Hears of what `stand_in` was told, which was asked while this shard was replayed.
-    pub fn relieve(&mut self, stand_in: &mut Self) {
-        self.deleted_topics.append(&mut stand_in.deleted_topics);
     }
 
     /// All of the log up to this offset has been replayed.
@@ -225,9 +220,7 @@ impl Shard {
                 }
                 self.schedule_expiry(now);
                 self.settle(now, effects);
-                for topic in std::mem::take(&mut self.deleted_topics) {
-                    self.on_topic_deleted(&topic, now, effects);
-                }
+                self.forget_stale_offsets(now, effects);
             }
             _ => {}
         }

@@ -16,10 +16,9 @@
 //! (3 to 8 for its newer groups, 9 to 15 for share groups), and whoever reads a log of Kafka's
 //! decides what they mean to it.
 //!
-//! Source: `GroupCoordinatorRecordSerde` and `GroupCoordinatorRecordHelpers` of Kafka 4.1.1. Values
-//! have the last inflexible version (KIP-915), which is what it writes of groups; of commits it
-//! writes the next one, which says the same. A commit that says when it expires has version 1,
-//! which alone can.
+//! Source: `GroupCoordinatorRecordSerde` and `GroupCoordinatorRecordHelpers` of Kafka 4.1.1, whose
+//! versions these are: of groups the last inflexible one (KIP-915), of commits the next one, which
+//! has room for the topic's id. A commit that says when it expires has version 1, which alone can.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -33,7 +32,7 @@ use crate::{DecodeError, Decoder, EncodeError, Encoder, Message};
 const OFFSET_COMMIT_KEY_LAST: i16 = 1;
 const GROUP_METADATA_KEY: i16 = 2;
 
-const OFFSET_COMMIT_VALUE: i16 = 3;
+const OFFSET_COMMIT_VALUE: i16 = 4;
 const OFFSET_COMMIT_VALUE_THAT_EXPIRES: i16 = 1;
 const GROUP_METADATA_VALUE: i16 = 3;
 

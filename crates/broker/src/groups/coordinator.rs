@@ -331,11 +331,12 @@ impl Coordinator {
                 if let Some(stand_in) = &mut state.shard {
                     let high_watermark = self.replica.view().offsets.high_watermark;
                     let now = self.now();
-                    shard.relieve(stand_in);
-                    // This node leads by this image or a later one: it has every topic for which a
-                    // former leader took a commit.
+                    // This node leads by this image or an earlier one: it has every topic for which
+                    // a former leader took a commit, unless that was deleted.
                     let image = shared.image();
-                    shard.keep_topics(|topic| image.topic_by_name(topic.as_str()).is_some());
+                    shard.drop_offsets_of_former_topics(|topic| {
+                        image.topic_by_name(topic).map(|topic| topic.id)
+                    });
                     shard.set_append_max_bytes(self.append_max_bytes());
                     shard.loaded(log_end_offset, now, &mut effects);
                     shard.on_high_watermark(high_watermark, now, &mut effects);

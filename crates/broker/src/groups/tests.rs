@@ -19,6 +19,7 @@ use skein_types::{ErrorCode, Uuid};
 use tokio::time::sleep;
 
 use super::*;
+use crate::handlers::offset_commit::take_unknown;
 use crate::testing::{HOST, NOW, Node, batch, config, partition_path, speed, with_node};
 
 const GROUP: &str = "group";
@@ -83,7 +84,9 @@ fn commit_request(
     }
 }
 
-async fn committed(node: &Node, request: OffsetCommitRequest) -> ErrorCode {
+async fn committed(node: &Node, mut request: OffsetCommitRequest) -> ErrorCode {
+    let unknown = take_unknown(&node.shared().image(), &mut request.topics);
+    assert_eq!(unknown, []);
     match ask(node, Request::OffsetCommit(request, 9)).await {
         Response::OffsetCommit(response) => {
             ErrorCode::from_code(response.topics[0].partitions[0].error_code)

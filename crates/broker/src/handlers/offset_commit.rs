@@ -2,18 +2,20 @@
 //!
 //! Input: offsets. Output: for each partition whether it is kept, durably once the answer is there.
 //!
-//! Invariant: nothing is kept for a topic that is not there.
+//! Invariant: nothing is kept for a topic that is not there, and what is kept says for which topic
+//! of its name.
 //!
 //! Source: `KafkaApis.handleOffsetCommitRequest` of Kafka 4.1.1.
 
 use std::sync::Arc;
 
 use skein_coordinator::{Request, Response};
+use skein_metadata::Image;
 use skein_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use skein_types::ErrorCode;
+use skein_types::{ErrorCode, TopicId};
 
 use crate::node::Shared;
 use crate::router::Context;
@@ -24,9 +26,7 @@ pub(crate) async fn handle(
     context: &Context,
     mut request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
-    let image = shared.image();
-    let is_there = |topic: &OffsetCommitRequestTopic| image.topic_by_name(&topic.name).is_some();
-    let (known, unknown): (Vec<_>, Vec<_>) = request.topics.into_iter().partition(is_there);
+    let unknown = take_unknown(&shared.image(), &mut request.topics);
     let unknown = unknown.into_iter().map(|topic| OffsetCommitResponseTopic {
         partitions: topic
             .partitions
@@ -40,13 +40,12 @@ pub(crate) async fn handle(
         topic_id: topic.topic_id,
     });
     let unknown: Vec<_> = unknown.collect();
-    if known.is_empty() && !unknown.is_empty() {
+    if request.topics.is_empty() && !unknown.is_empty() {
         return OffsetCommitResponse {
             topics: unknown,
             ..OffsetCommitResponse::default()
         };
     }
-    request.topics = known;
     let group_id = request.group_id.clone();
     let request = Request::OffsetCommit(request, context.head.api_version);
     match shared.groups.ask(shared, &group_id, request).await {
@@ -56,4 +55,17 @@ pub(crate) async fn handle(
         }
         other => unreachable!("{other:?} answers another request"),
     }
+}
+
+/// Takes the topics out that are not there, and gives the others their ids.
+pub(crate) fn take_unknown(
+    image: &Image,
+    topics: &mut Vec<OffsetCommitRequestTopic>,
+) -> Vec<OffsetCommitRequestTopic> {
+    let is_unknown = |topic: &mut OffsetCommitRequestTopic| {
+        let known = image.topic_by_name(&topic.name);
+        topic.topic_id = known.map_or(TopicId::ZERO, |known| known.id);
+        known.is_none()
+    };
+    topics.extract_if(.., is_unknown).collect()
 }

@@ -14,7 +14,7 @@ use skein_protocol::messages::offset_commit::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use skein_protocol::{GroupRecord, Str};
-use skein_types::{ErrorCode, Millis};
+use skein_types::{ErrorCode, Millis, TopicId};
 
 use crate::request::{Response, commit_error};
 use crate::turn::Turn;
@@ -55,7 +55,7 @@ pub(crate) fn commit(request: &OffsetCommitRequest, turn: &mut Turn<'_>) -> Resp
                     topic: topic.name.clone(),
                     partition: partition.partition_index,
                 };
-                let value = value(partition, now, expire_timestamp);
+                let value = value(topic.topic_id, partition, now, expire_timestamp);
                 turn.keep(GroupRecord::OffsetCommit(key, Some(value)));
                 ErrorCode::None
             };
@@ -80,16 +80,21 @@ pub(crate) fn commit(request: &OffsetCommitRequest, turn: &mut Turn<'_>) -> Resp
 }
 
 fn value(
+    topic_id: TopicId,
     partition: &OffsetCommitRequestPartition,
     now: Millis,
     expire_timestamp: i64,
 ) -> OffsetCommitValue {
     OffsetCommitValue {
         offset: partition.committed_offset,
+        // The version of the value that says when it expires has neither of the other two.
         leader_epoch: match expire_timestamp {
             -1 => partition.committed_leader_epoch,
-            // The version of the value that has the one has not the other.
             _ => -1,
+        },
+        topic_id: match expire_timestamp {
+            -1 => topic_id,
+            _ => TopicId::ZERO,
         },
         metadata: partition.committed_metadata.clone().unwrap_or_default(),
         commit_timestamp: now.get(),

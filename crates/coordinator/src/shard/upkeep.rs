@@ -10,7 +10,7 @@
 use skein_protocol::Str;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
-use skein_types::{Millis, Now, TopicName};
+use skein_types::{Millis, Now, TopicId, TopicName};
 
 use super::{Effect, Phase, Shard};
 use crate::group::Group;
@@ -49,29 +49,32 @@ impl Shard {
         }
     }
 
-    /// Of the topics whose offsets were replayed those are no more that `exists` does not know:
-    /// they went when no coordinator was here to hear of it. To be said before [`Shard::loaded`].
-    pub fn keep_topics(&mut self, exists: impl Fn(&TopicName) -> bool) {
-        let groups = self.groups.values();
-        let topics = groups.flat_map(|group| group.offsets.topics());
-        let names = topics.filter_map(|topic| TopicName::new(topic.as_str()).ok());
-        let gone = names.filter(|name| !exists(name));
-        self.deleted_topics.extend(gone);
+    /// Of the offsets that were replayed those go whose topic is no more, or another one of the
+    /// same name: theirs went when nobody was here to hear of it. `id_of` tells the id of a topic
+    /// that there is. To be called before [`Shard::loaded`].
+    pub fn drop_offsets_of_former_topics(&mut self, id_of: impl Fn(&str) -> Option<TopicId>) {
+        for group in self.groups.values() {
+            let stale = group.offsets.stale(group.id(), &id_of);
+            self.stale_offsets.extend(stale);
+        }
     }
 
     /// The topic is no more, and neither are the offsets committed for it.
     pub fn on_topic_deleted(&mut self, topic: &TopicName, now: Now, effects: &mut Vec<Effect>) {
+        for group in self.groups.values() {
+            let stale = group.offsets.tombstones(group.id(), Some(topic.as_str()));
+            self.stale_offsets.extend(stale);
+        }
+        self.forget_stale_offsets(now, effects);
+    }
+
+    /// Forgets what has gathered, once the shard may write.
+    pub(super) fn forget_stale_offsets(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.phase != Phase::Active {
-            self.deleted_topics.insert(topic.clone());
             return;
         }
-        let groups = self.groups.values();
-        let tombstones = groups.flat_map(|group| {
-            let topic = Some(topic.as_str());
-            group.offsets.tombstones(group.id(), topic)
-        });
-        let tombstones: Vec<_> = tombstones.collect();
-        for some in tombstones.chunks(TOMBSTONES_MAX) {
+        let stale = std::mem::take(&mut self.stale_offsets);
+        for some in stale.chunks(TOMBSTONES_MAX) {
             self.outcome.records.extend_from_slice(some);
             self.settle_in_pieces(now, effects);
         }

@@ -6,6 +6,7 @@ use skein_protocol::messages::coordinator_records::{
     GroupMetadataKey, GroupMetadataValue, MemberMetadata, OffsetCommitKey, OffsetCommitValue,
 };
 use skein_protocol::{GroupRecord, Message, messages};
+use skein_types::Uuid;
 
 use crate::generate::{Generator, Rng, Schemas, Shape};
 use crate::metadata_records::decode;
@@ -41,7 +42,7 @@ fn random_records_survive_the_version_that_is_written() {
         let key = random::<GroupMetadataKey>(&schemas, 2, seed);
         round_trips(GroupRecord::GroupMetadata(key, Some(value)));
         let key = random::<OffsetCommitKey>(&schemas, 1, seed);
-        let value = random::<OffsetCommitValue>(&schemas, 3, seed);
+        let value = random::<OffsetCommitValue>(&schemas, 4, seed);
         round_trips(GroupRecord::OffsetCommit(key.clone(), Some(value)));
         let mut value = random::<OffsetCommitValue>(&schemas, 1, seed);
         value.expire_timestamp = value.expire_timestamp.max(0);
@@ -75,7 +76,8 @@ fn reads(record: &GroupRecord, key: &str, value: Option<&str>) {
 const OFFSET_KEY: &str = "000100077265616465727300066f726465727300000003";
 const GROUP_KEY: &str = "0002000772656164657273";
 
-fn offset(leader_epoch: i32, expire_timestamp: i64, metadata: &str) -> GroupRecord {
+/// With what the versions lack or not.
+fn offset(leader_epoch: i32, expire_timestamp: i64, metadata: &str, topic_id: Uuid) -> GroupRecord {
     let key = OffsetCommitKey {
         group: "readers".into(),
         topic: "orders".into(),
@@ -87,17 +89,25 @@ fn offset(leader_epoch: i32, expire_timestamp: i64, metadata: &str) -> GroupReco
         metadata: metadata.into(),
         commit_timestamp: 1_700_000_000_000,
         expire_timestamp,
+        topic_id,
     };
     GroupRecord::OffsetCommit(key, Some(value))
 }
 
 #[test]
 fn commits_are_kafkas() {
-    let hex = "0003000000000000002a0000000500046d61726b0000018bcfe56800";
-    golden(offset(5, -1, "mark"), OFFSET_KEY, Some(hex));
-    // One that says when it expires has no room for a leader epoch.
+    let hex = "0004000000000000002a00000005056d61726b0000018bcfe5680000";
+    golden(offset(5, -1, "mark", Uuid::ZERO), OFFSET_KEY, Some(hex));
+    let hex = "0004000000000000002a00000005056d61726b0000018bcfe56800\
+               01001001020304050607081112131415161718";
+    let topic_id = Uuid([
+        1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18,
+    ]);
+    golden(offset(5, -1, "mark", topic_id), OFFSET_KEY, Some(hex));
+    // One that says when it expires has no room for a leader epoch, nor for an id.
     let hex = "0001000000000000002a00000000018bcfe568000000018bcfe65260";
-    golden(offset(-1, 1_700_000_060_000, ""), OFFSET_KEY, Some(hex));
+    let expiring = offset(-1, 1_700_000_060_000, "", Uuid::ZERO);
+    golden(expiring, OFFSET_KEY, Some(hex));
     for (leader_epoch, hex) in [
         (-1, "0000000000000000002a00046d61726b0000018bcfe56800"),
         (
@@ -107,12 +117,13 @@ fn commits_are_kafkas() {
         (-1, "0002000000000000002a00046d61726b0000018bcfe56800"),
         (
             5,
-            "0004000000000000002a00000005056d61726b0000018bcfe5680000",
+            "0003000000000000002a0000000500046d61726b0000018bcfe56800",
         ),
     ] {
-        reads(&offset(leader_epoch, -1, "mark"), OFFSET_KEY, Some(hex));
+        let read = offset(leader_epoch, -1, "mark", Uuid::ZERO);
+        reads(&read, OFFSET_KEY, Some(hex));
     }
-    let GroupRecord::OffsetCommit(key, _) = offset(5, -1, "mark") else {
+    let GroupRecord::OffsetCommit(key, _) = offset(5, -1, "mark", Uuid::ZERO) else {
         unreachable!("a commit");
     };
     golden(GroupRecord::OffsetCommit(key, None), OFFSET_KEY, None);

@@ -66,7 +66,6 @@ fn what_kafka_wrote_is_read() {
     }
 }
 
-/// Groups byte for byte. Commits say the same in the version before Kafka's, which more can read.
 #[test]
 fn what_kafka_wrote_would_be_written_alike() {
     let s = Scenario::new();
@@ -74,13 +73,7 @@ fn what_kafka_wrote_would_be_written_alike() {
     let mut last = BTreeMap::new();
     for (key, value) in records() {
         let record = GroupRecord::decode(&key, value.as_ref()).unwrap();
-        let (our_key, our_value) = record.encode().unwrap();
-        assert_eq!(our_key, key);
-        let ours = GroupRecord::decode(&our_key, our_value.as_ref());
-        assert_eq!(ours.unwrap(), record);
-        if matches!(record, GroupRecord::GroupMetadata(..)) {
-            assert_eq!(our_value, value);
-        }
+        assert_eq!(record.encode().unwrap(), (key.clone(), value.clone()));
         shard.replay(&key, value.as_ref(), None).unwrap();
         last.insert(key, value);
     }

@@ -41,32 +41,40 @@ fn while_it_loads_nobody_is_answered_but_nobody_dies() {
 
 #[test]
 fn offsets_of_a_topic_that_went_before_it_was_active_go_with_it() {
+    let id = |byte| Uuid([byte; 16]);
     let mut s = two_members();
-    for topic in ["t", "u", "v", "w"] {
+    for (topic, id) in [
+        ("catching-up", id(1)),
+        ("gone", id(2)),
+        ("made-anew", id(3)),
+        ("of-kafka", Uuid::ZERO),
+        ("there", id(5)),
+    ] {
         let mut request = commit("a#1", 1, 5);
         request.topics[0].name = topic.into();
+        request.topics[0].topic_id = id;
         let _ = s.ask(request.into());
     }
-    let mut stand_in = Shard::new(Arc::clone(&s.group_config), Arc::clone(&s.offsets_config));
-    let (now, mut effects) = (s.now(), Vec::new());
-    let mut go = |shard: &mut Shard, topic: &str| {
-        let topic = TopicName::new(topic).unwrap();
-        shard.on_topic_deleted(&topic, now, &mut effects);
-        assert_eq!(effects, []);
-    };
-    go(&mut stand_in, "t");
     s.shard = s.loading();
-    s.shard.relieve(&mut stand_in);
-    s.shard.keep_topics(|topic| topic.as_str() != "v");
+    s.shard.drop_offsets_of_former_topics(|topic| match topic {
+        "catching-up" => Some(id(1)),
+        "made-anew" => Some(id(4)),
+        "of-kafka" => Some(id(6)),
+        "there" => Some(id(5)),
+        _ => None,
+    });
+    let (now, mut effects) = (s.now(), Vec::new());
     let end = Offset(s.log.len().try_into().unwrap());
-    s.shard.loaded(end, now, &mut Vec::new());
-    go(&mut s.shard, "u");
+    s.shard.loaded(end, now, &mut effects);
+    let topic = TopicName::new("catching-up").unwrap();
+    s.shard.on_topic_deleted(&topic, now, &mut effects);
+    assert_eq!(effects, []);
     s.shard.on_high_watermark(end, now, &mut effects);
     assert_eq!(
         s.carry_out(effects),
-        "keep t-0 gone, keep u-0 gone, keep v-0 gone"
+        "keep gone-0 gone + made-anew-0 gone + catching-up-0 gone"
     );
-    s.check(fetch(None), "11 [w-0=5]");
+    s.check(fetch(None), "12 [of-kafka-0=5 there-0=5]");
 }
 
 #[test]
