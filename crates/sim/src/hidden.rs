@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Marked are records of topics with `durability=flushed` that are never compacted, and of batches
-//! that were acknowledged: no other record ever gets their offset. The first of a batch is not, as
-//! it bears the batch's name.
+//! that were acknowledged with acks=all: no other record ever gets their offset. The first of a
+//! batch is not, as it bears the batch's name.
 //!
 //! Invariants, checked by [`crate::batches`] for each batch that is read: after the answer nobody
 //! reads a hidden record; and nothing else is missing.

@@ -123,7 +123,7 @@ impl Witness {
             } => {
                 let batch = state.batches.get(batch);
                 let plan = self.plan.partition(batch.partition);
-                if plan.is_flushed && plan.compaction.is_none() {
+                if plan.is_flushed && batch.acks == -1 && plan.compaction.is_none() {
                     state.hidden.add_candidate(Candidate {
                         partition: batch.partition,
                         base_offset,
