@@ -210,16 +210,12 @@ async fn flush(shared: Arc<Shared>) {
 }
 
 /// Flushes sealed segments as they gather, one log at a time: nobody waits for it, and the device
-/// is everybody's.
+/// is everybody's. Those that are sealed meanwhile are seen by the next write, or as the log ages.
 async fn flush_sealed(shared: Arc<Shared>) {
     loop {
         for replica in shared.sealed_flusher.next_round().await {
             if let Ok(Some(plan)) = plan_flush(&replica, FlushScope::Sealed).await {
                 run_plan(&shared, &replica, plan).await;
-            }
-            // Those that were sealed meanwhile: perhaps nothing is written any more.
-            if replica.ask_log(Log::take_sealed_flush_due).await == Some(true) {
-                shared.sealed_flusher.request(&replica);
             }
         }
     }

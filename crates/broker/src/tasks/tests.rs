@@ -6,7 +6,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::flusher::REWRITES_MAX;
-use crate::testing::{HOST, Node, append, batch, config, read_all, with_node};
+use crate::testing::{HOST, Node, append, batch, config, read_all, speed, with_node};
 
 /// How long a flush takes that waits for nothing.
 const SOON: Duration = Duration::from_secs(1);
@@ -26,25 +26,41 @@ fn a_broken_log_has_nothing_to_flush() {
     });
 }
 
+/// Fills segments, the last of which grows on, and returns how far the log is flushed `after` that.
 /// The next checkpoint is a minute away: too much for a stop to make good for.
+async fn flushed_after(node: &Node, segments: usize, after: Duration) -> Offset {
+    let topic = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
+    node.create("topic", &topic).await;
+    for _ in 0..segments {
+        node.produce("topic", batch(1, &[7; 1_000_000]))
+            .await
+            .unwrap();
+        // Others run too.
+        sleep(Duration::from_millis(1)).await;
+    }
+    let replica = node.replica("topic").await.unwrap();
+    assert_eq!(replica.view().log.segment_count(), segments);
+    sleep(after).await;
+    replica.ask_log(|log| log.recovery_point()).await.unwrap()
+}
+
 #[test]
 fn sealed_segments_are_flushed_as_they_gather() {
-    const SEGMENTS: i64 = 100;
     with_node(1, &[], async |_, node| {
-        let topic = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
-        node.create("topic", &topic).await;
-        for _ in 0..SEGMENTS {
-            node.produce("topic", batch(1, &[7; 1_000_000]))
-                .await
-                .unwrap();
-        }
-        let replica = node.replica("topic").await.unwrap();
-        assert_eq!(replica.view().log.segment_count(), 100);
-        sleep(10 * SOON).await;
-        let flushed = replica.ask_log(|log| log.recovery_point()).await.unwrap();
-        assert!(flushed >= Offset(SEGMENTS - 8), "{flushed}");
+        let flushed = flushed_after(&node, 100, 10 * SOON).await;
+        assert!(flushed >= Offset(100 - 8), "{flushed}");
         // No flush takes the segment that grows along.
-        assert!(flushed < Offset(SEGMENTS), "{flushed}");
+        assert!(flushed < Offset(100), "{flushed}");
+    });
+}
+
+#[test]
+fn segments_that_are_sealed_while_others_are_flushed_are_so_though_nothing_is_written_any_more() {
+    with_node(2, &[], async |world, node| {
+        let slow = speed(Duration::ZERO, SOON / 10);
+        world.disk(HOST).set_speed(slow);
+        let flushed = flushed_after(&node, 40, 30 * SOON).await;
+        assert!(flushed >= Offset(40 - 8), "{flushed}");
     });
 }
 

@@ -247,7 +247,7 @@ impl Log {
     }
 
     /// Whether so many sealed segments are not flushed that [`FlushScope::Sealed`] is due. It is
-    /// said once until a flush completes; what comes of it later is the next checkpoint's.
+    /// said once until a flush completes.
     pub fn take_sealed_flush_due(&mut self) -> bool {
         let state = &mut self.flush;
         let is_due = state.sealed.len() >= UNFLUSHED_SEGMENTS_MAX && !state.is_sealed_flush_asked;
