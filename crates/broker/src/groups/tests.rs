@@ -459,14 +459,12 @@ fn a_coordinator_that_could_not_write_begins_anew_unasked() {
         sync(&node, &member, generation, b"all").await;
         let disk = world.disk(HOST);
         disk.set_capacity(disk.used());
-        // More than what is left of a block that the disk has given already.
-        let metadata = "x".repeat(4_000);
-        let partitions = (0..100).map(|partition_index| OffsetCommitRequestPartition {
-            partition_index,
-            committed_metadata: Some(metadata.as_str().into()),
+        // More than what is left of a block that the disk has given already: of 4,096 bytes.
+        let partition = OffsetCommitRequestPartition {
+            committed_metadata: Some("…".repeat(4_000).as_str().into()),
             ..Default::default()
-        });
-        let request = commit_request(&member, generation, partitions.collect());
+        };
+        let request = commit_request(&member, generation, vec![partition]);
         assert_eq!(
             committed(&node, request).await,
             ErrorCode::CoordinatorNotAvailable

@@ -2,8 +2,8 @@
 //!
 //! Input: offsets. Output: for each partition whether it is kept, durably once the answer is there.
 //!
-//! Invariant: nothing is kept for a topic that is not there, and what is kept says for which topic
-//! of its name.
+//! Invariant: nothing is kept for a partition that is not there, and what is kept says for which
+//! topic of its name.
 //!
 //! Source: `KafkaApis.handleOffsetCommitRequest` of Kafka 4.1.1.
 
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use skein_coordinator::{Request, Response};
 use skein_metadata::Image;
 use skein_protocol::messages::offset_commit::{
-    OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse,
-    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use skein_types::{ErrorCode, TopicId};
+use skein_types::{ErrorCode, PartitionIndex, TopicId};
 
 use crate::node::Shared;
 use crate::router::Context;
@@ -27,45 +27,63 @@ pub(crate) async fn handle(
     mut request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let unknown = take_unknown(&shared.image(), &mut request.topics);
-    let unknown = unknown.into_iter().map(|topic| OffsetCommitResponseTopic {
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|partition| OffsetCommitResponsePartition {
-                partition_index: partition.partition_index,
-                error_code: ErrorCode::UnknownTopicOrPartition.code(),
-            })
-            .collect(),
-        name: topic.name,
-        topic_id: topic.topic_id,
-    });
-    let unknown: Vec<_> = unknown.collect();
     if request.topics.is_empty() && !unknown.is_empty() {
-        return OffsetCommitResponse {
-            topics: unknown,
-            ..OffsetCommitResponse::default()
-        };
+        return with_unknown(OffsetCommitResponse::default(), unknown);
     }
     let group_id = request.group_id.clone();
     let request = Request::OffsetCommit(request, context.head.api_version);
     match shared.groups.ask(shared, &group_id, request).await {
-        Response::OffsetCommit(mut response) => {
-            response.topics.extend(unknown);
-            response
-        }
+        Response::OffsetCommit(response) => with_unknown(response, unknown),
         other => unreachable!("{other:?} answers another request"),
     }
 }
 
-/// Takes the topics out that are not there, and gives the others their ids.
+/// Takes the partitions out that are not there, and gives the topics of the others their ids.
 pub(crate) fn take_unknown(
     image: &Image,
     topics: &mut Vec<OffsetCommitRequestTopic>,
 ) -> Vec<OffsetCommitRequestTopic> {
-    let is_unknown = |topic: &mut OffsetCommitRequestTopic| {
+    let mut unknown = Vec::new();
+    for topic in &mut *topics {
         let known = image.topic_by_name(&topic.name);
         topic.topic_id = known.map_or(TopicId::ZERO, |known| known.id);
-        known.is_none()
-    };
-    topics.extract_if(.., is_unknown).collect()
+        let is_unknown = |partition: &mut OffsetCommitRequestPartition| {
+            let index = PartitionIndex(partition.partition_index);
+            known.is_none_or(|known| known.partition(index).is_none())
+        };
+        let partitions: Vec<_> = topic.partitions.extract_if(.., is_unknown).collect();
+        if !partitions.is_empty() {
+            unknown.push(OffsetCommitRequestTopic {
+                name: topic.name.clone(),
+                partitions,
+                ..OffsetCommitRequestTopic::default()
+            });
+        }
+    }
+    topics.retain(|topic| !topic.partitions.is_empty());
+    unknown
+}
+
+/// Tells of the unknown partitions too, each topic once.
+fn with_unknown(
+    mut response: OffsetCommitResponse,
+    unknown: Vec<OffsetCommitRequestTopic>,
+) -> OffsetCommitResponse {
+    for topic in unknown {
+        let partitions = topic.partitions.iter();
+        let refused = partitions.map(|partition| OffsetCommitResponsePartition {
+            partition_index: partition.partition_index,
+            error_code: ErrorCode::UnknownTopicOrPartition.code(),
+        });
+        let mut answered = response.topics.iter_mut();
+        match answered.find(|answered| answered.name == topic.name) {
+            Some(answered) => answered.partitions.extend(refused),
+            None => response.topics.push(OffsetCommitResponseTopic {
+                partitions: refused.collect(),
+                name: topic.name,
+                ..OffsetCommitResponseTopic::default()
+            }),
+        }
+    }
+    response
 }

@@ -238,6 +238,8 @@ impl Verify<'_> {
                     what,
                     REMEDY_LEFTOVER,
                 );
+                // What was in it is no gap.
+                self.expected = None;
                 return Ok(());
             }
             walk => walk?,
