@@ -2,6 +2,8 @@
 //!
 //! Input: a member's requests, one after the other. Output: Kafka's codes and fields.
 
+use std::collections::BTreeMap;
+
 use skein_tests::wire::{Answer, Frame, Member, api, error};
 use skein_tests::{Node, System, on_both};
 
@@ -10,6 +12,7 @@ use super::{assert_serves, create};
 on_both!(
     a_group_lives_in_the_oldest_versions,
     a_member_that_nobody_knows_is_told_so,
+    nothing_is_kept_of_partitions_that_are_not_there,
     what_a_coordinator_cannot_write_costs_only_who_asks_for_it,
 );
 
@@ -143,6 +146,49 @@ fn a_member_that_nobody_knows_is_told_so(system: System) {
     assert_eq!((answer.i32(), answer.string()), (1, Some(topic)));
     let illegal = error::ILLEGAL_GENERATION;
     assert_eq!((answer.i32(), answer.i32(), answer.i16()), (1, 0, illegal));
+}
+
+/// What follows as topics with partitions and a code for each.
+fn codes(answer: &mut Answer) -> BTreeMap<(String, i32), i16> {
+    let mut codes = BTreeMap::new();
+    for _ in 0..answer.i32() {
+        let topic = answer.string().unwrap();
+        for _ in 0..answer.i32() {
+            let known = codes.insert((topic.clone(), answer.i32()), answer.i16());
+            assert_eq!(known, None, "{topic} twice");
+        }
+    }
+    codes
+}
+
+fn nothing_is_kept_of_partitions_that_are_not_there(system: System) {
+    let topic = create(system, &[]);
+    let nowhere = format!("not-{topic}");
+    let mut nobody = member(system, &format!("nobody-of-{topic}"));
+    nobody.act_as("", -1);
+    let expected = |there: i16| {
+        let strange = error::UNKNOWN_TOPIC_OR_PARTITION;
+        BTreeMap::from([
+            ((topic.clone(), 0), there),
+            ((topic.clone(), 9), strange),
+            ((topic.clone(), -1), strange),
+            ((nowhere.clone(), 0), strange),
+        ])
+    };
+    let mut body = nobody.head().i64(-1).i32(2).string(&topic).i32(3);
+    for partition in [0, 9, -1] {
+        body = body.i32(partition).i64(7).string("");
+    }
+    let body = body.string(&nowhere).i32(1).i32(0).i64(7).string("");
+    let mut answer = nobody.call(api::OFFSET_COMMIT, 2, &body).unwrap();
+    assert_eq!(codes(&mut answer), expected(error::NONE));
+
+    let body = Frame::new().string(&format!("nobody-of-{topic}")).i32(2);
+    let body = body.string(&topic).i32(3).i32(0).i32(9).i32(-1);
+    let body = body.string(&nowhere).i32(1).i32(0);
+    let mut answer = call(&mut nobody, api::OFFSET_DELETE, &body);
+    assert_eq!((answer.i16(), answer.i32()), (error::NONE, 0));
+    assert_eq!(codes(&mut answer), expected(error::NONE));
 }
 
 /// OffsetCommit 2 as a member, of an offset of partition 0 with metadata of each size; the answers.

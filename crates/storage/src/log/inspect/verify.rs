@@ -382,8 +382,12 @@ impl Verify<'_> {
         }
         // Above the recovery point the epochs are read from the batches at a start.
         let point = self.offsets.recovery_point.unwrap_or(Offset(0));
+        // And below the log's start they are forgotten.
+        let start = self.offsets.log_start.unwrap_or(Offset(0));
         let told = match &self.epochs {
-            Some(epochs) if base_offset < point => epochs.epoch_for_offset(base_offset),
+            Some(epochs) if (start..point).contains(&base_offset) => {
+                epochs.epoch_for_offset(base_offset)
+            }
             _ => Some(epoch),
         };
         let disagree = (told != Some(epoch)).then_some((told, epoch));

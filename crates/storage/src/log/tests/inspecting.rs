@@ -9,7 +9,7 @@
 use skein_env::real::RealDisk;
 use skein_record::{Record, crc32c};
 
-use super::recovering::checkpoint;
+use super::recovering::{checkpoint, shut_down};
 use super::*;
 use crate::atomic_file::FILE_MAX_BYTES;
 use crate::log::inspect::{
@@ -97,6 +97,21 @@ fn a_good_log_has_no_findings() {
     assert_eq!(verified.records, u64::try_from(END).unwrap());
     assert_eq!(verified.first_offset, Offset(0));
     assert_eq!(verified.end_offset, Offset(END));
+}
+
+/// DeleteRecords to the middle of a segment: epochs before it are forgotten, its batches not yet.
+#[test]
+fn batches_below_the_logs_start_need_no_epoch() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    let batches: Vec<Vec<u8>> = (0..END).map(|base| batch_at(base, 1, 100, 1000)).collect();
+    log.append_all(&batches);
+    log.publish(Offset(END), Offset(END));
+    log.advance_log_start(Offset(5)).unwrap();
+    shut_down(log, &batches);
+    let epochs = std::fs::read_to_string(fixture.path("leader-epoch-checkpoint")).unwrap();
+    assert_eq!(epochs, "0\n1\n0 5\n");
+    assert_eq!(damages(&fixture), [""; 0]);
 }
 
 #[test]
