@@ -150,6 +150,7 @@ fn the_way_back_is_two_names() {
     Seen::of(&kafka, &topics).assert_same(&written);
     super::perform(&kafka, "codecs", "1000", "snappy");
     groups.go_on(&kafka, 8);
-    let (_, _, end) = connect(&kafka).list_offset("codecs", 0, -1).unwrap();
-    assert!(end > written.partitions[&("codecs".to_owned(), 0)].offsets.1);
+    // Which partition a producer without keys takes for its few batches is its own choice.
+    let now = Seen::of(&kafka, &topics);
+    assert_eq!(now.records(), written.records() + 1000);
 }

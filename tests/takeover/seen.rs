@@ -61,6 +61,12 @@ impl Seen {
         seen
     }
 
+    /// How many offsets the topics hold together.
+    pub(crate) fn records(&self) -> i64 {
+        let offsets = self.partitions.values().map(|partition| partition.offsets);
+        offsets.map(|(earliest, latest)| latest - earliest).sum()
+    }
+
     /// Compares part by part, so that a failure shows the first difference.
     pub(crate) fn assert_same(&self, former: &Self) {
         assert_eq!(self.topics, former.topics);
