@@ -19,7 +19,7 @@ use skein_types::{ErrorCode, Uuid};
 use tokio::time::sleep;
 
 use super::*;
-use crate::handlers::offset_commit::take_unknown;
+use crate::handlers::offset_commit::look_up;
 use crate::testing::{HOST, NOW, Node, batch, config, partition_path, speed, with_node};
 
 const GROUP: &str = "group";
@@ -85,8 +85,8 @@ fn commit_request(
 }
 
 async fn committed(node: &Node, mut request: OffsetCommitRequest) -> ErrorCode {
-    let unknown = take_unknown(&node.shared().image(), &mut request.topics);
-    assert_eq!(unknown, []);
+    let named = look_up(&node.shared().image(), &mut request);
+    assert!(!named.are_all_unknown());
     match ask(node, Request::OffsetCommit(request, 9)).await {
         Response::OffsetCommit(response) => {
             ErrorCode::from_code(response.topics[0].partitions[0].error_code)

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use skein_coordinator::{Request, Response};
 use skein_metadata::Image;
+use skein_protocol::Str;
 use skein_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
     OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use skein_types::{ErrorCode, PartitionIndex, TopicId};
+use skein_types::TopicId;
 
+use super::named_partitions::{NamedPartitions, NamedTopic};
 use crate::node::Shared;
 use crate::router::Context;
 
@@ -26,64 +28,62 @@ pub(crate) async fn handle(
     context: &Context,
     mut request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
-    let unknown = take_unknown(&shared.image(), &mut request.topics);
-    if request.topics.is_empty() && !unknown.is_empty() {
-        return with_unknown(OffsetCommitResponse::default(), unknown);
+    let named = look_up(&shared.image(), &mut request);
+    if named.are_all_unknown() {
+        return answer(OffsetCommitResponse::default(), named);
     }
     let group_id = request.group_id.clone();
     let request = Request::OffsetCommit(request, context.head.api_version);
     match shared.groups.ask(shared, &group_id, request).await {
-        Response::OffsetCommit(response) => with_unknown(response, unknown),
+        Response::OffsetCommit(response) => answer(response, named),
         other => unreachable!("{other:?} answers another request"),
     }
 }
 
 /// Takes the partitions out that are not there, and gives the topics of the others their ids.
-pub(crate) fn take_unknown(
-    image: &Image,
-    topics: &mut Vec<OffsetCommitRequestTopic>,
-) -> Vec<OffsetCommitRequestTopic> {
-    let mut unknown = Vec::new();
-    for topic in &mut *topics {
+pub(crate) fn look_up(image: &Image, request: &mut OffsetCommitRequest) -> NamedPartitions {
+    let named = NamedPartitions::look_up(image, &mut request.topics);
+    for topic in &mut request.topics {
         let known = image.topic_by_name(&topic.name);
         topic.topic_id = known.map_or(TopicId::ZERO, |known| known.id);
-        let is_unknown = |partition: &mut OffsetCommitRequestPartition| {
-            let index = PartitionIndex(partition.partition_index);
-            known.is_none_or(|known| known.partition(index).is_none())
-        };
-        let partitions: Vec<_> = topic.partitions.extract_if(.., is_unknown).collect();
-        if !partitions.is_empty() {
-            unknown.push(OffsetCommitRequestTopic {
-                name: topic.name.clone(),
-                partitions,
-                ..OffsetCommitRequestTopic::default()
-            });
-        }
     }
-    topics.retain(|topic| !topic.partitions.is_empty());
-    unknown
+    named
 }
 
-/// Tells of the unknown partitions too, each topic once.
-fn with_unknown(
-    mut response: OffsetCommitResponse,
-    unknown: Vec<OffsetCommitRequestTopic>,
-) -> OffsetCommitResponse {
-    for topic in unknown {
-        let partitions = topic.partitions.iter();
-        let refused = partitions.map(|partition| OffsetCommitResponsePartition {
-            partition_index: partition.partition_index,
-            error_code: ErrorCode::UnknownTopicOrPartition.code(),
-        });
-        let mut answered = response.topics.iter_mut();
-        match answered.find(|answered| answered.name == topic.name) {
-            Some(answered) => answered.partitions.extend(refused),
-            None => response.topics.push(OffsetCommitResponseTopic {
-                partitions: refused.collect(),
-                name: topic.name,
-                ..OffsetCommitResponseTopic::default()
-            }),
-        }
+fn answer(response: OffsetCommitResponse, named: NamedPartitions) -> OffsetCommitResponse {
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let topics = named.with_codes(partitions.map(|partition| partition.error_code));
+    let topics = topics.map(|(name, partitions)| OffsetCommitResponseTopic {
+        name,
+        partitions: partitions
+            .into_iter()
+            .map(
+                |(partition_index, error_code)| OffsetCommitResponsePartition {
+                    partition_index,
+                    error_code,
+                },
+            )
+            .collect(),
+        ..OffsetCommitResponseTopic::default()
+    });
+    OffsetCommitResponse {
+        topics: topics.collect(),
+        ..OffsetCommitResponse::default()
     }
-    response
+}
+
+impl NamedTopic for OffsetCommitRequestTopic {
+    type Partition = OffsetCommitRequestPartition;
+
+    fn name(&self) -> &Str {
+        &self.name
+    }
+
+    fn partitions(&mut self) -> &mut Vec<Self::Partition> {
+        &mut self.partitions
+    }
+
+    fn index(partition: &Self::Partition) -> i32 {
+        partition.partition_index
+    }
 }
