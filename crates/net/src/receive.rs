@@ -20,11 +20,10 @@
 //!
 //! Source: the shape follows from measurements; see the Produce path in `ARCHITECTURE.md`.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -93,6 +92,8 @@ pub(crate) struct Receiver<'c> {
     /// When the piece that is waited for was first waited for, and when it must be there.
     piece_began: Instant,
     piece_deadline: Instant,
+    /// Others had their turn since the last read.
+    has_given_way: bool,
     stall_max: Duration,
     idle_max: Duration,
 }
@@ -116,6 +117,7 @@ impl<'c> Receiver<'c> {
             timer: Timer::new(idle_max),
             piece_began: Instant::now(),
             piece_deadline: Instant::now(),
+            has_given_way: false,
             stall_max,
             idle_max,
         }
@@ -159,11 +161,23 @@ impl<'c> Receiver<'c> {
 
     /// Receives until `needed` bytes are there, contiguous.
     pub(crate) async fn fill(&mut self, needed: usize) -> Result<(), ReceiveError> {
-        if self.buffer.len() >= needed {
-            return Ok(());
+        self.begin_fill(needed);
+        poll_fn(|context| self.poll_fill(context, needed)).await
+    }
+
+    fn begin_fill(&mut self, needed: usize) {
+        if self.buffer.len() < needed {
+            self.begin_piece(needed - self.buffer.len());
+            self.make_room(needed);
+            self.has_given_way = false;
         }
-        self.begin_piece(needed - self.buffer.len());
-        self.make_room(needed);
+    }
+
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+        needed: usize,
+    ) -> Poll<Result<(), ReceiveError>> {
         while self.buffer.len() < needed {
             let missing = needed - self.buffer.len();
             let spare = self.buffer.capacity() - self.buffer.len();
@@ -172,13 +186,17 @@ impl<'c> Receiver<'c> {
             } else {
                 spare
             };
-            if self.wire.turn.is_spent() {
-                // A fast sender must not keep the worker until a large body has arrived.
-                give_way().await;
+            if self.wire.turn.is_spent() && !self.has_given_way {
+                // A fast sender must not keep the worker until a large body has arrived. The next
+                // poll of the task comes after those of other ready ones.
+                self.has_given_way = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            self.read(limit, missing).await?;
+            self.has_given_way = false;
+            ready!(self.poll_read(context, limit, missing))?;
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// From now on `missing` bytes are waited for.
@@ -257,7 +275,7 @@ impl<'c> Receiver<'c> {
             match polled {
                 Poll::Ready(result) => Poll::Ready(result.map_err(ReceiveError::Io)),
                 Poll::Pending => loop {
-                    let limit = std::task::ready!(self.timer.poll_over(context));
+                    let limit = ready!(self.timer.poll_over(context));
                     if !self.wire.owes_answers() {
                         return Poll::Ready(Err(ReceiveError::Silent(limit)));
                     }
@@ -270,28 +288,29 @@ impl<'c> Receiver<'c> {
     }
 
     /// Receives at most `limit` bytes, of which `missing` are waited for.
-    async fn read(&mut self, limit: usize, missing: usize) -> Result<(), ReceiveError> {
-        let count = poll_fn(|context| {
-            let polled = self
-                .wire
-                .stream
-                .lock()
-                .poll_read(context, &mut self.buffer, limit);
-            match polled {
-                Poll::Ready(result) => Poll::Ready(result.map_err(ReceiveError::Io)),
-                Poll::Pending => self.timer.poll_over(context).map(|limit| {
-                    Err(if Instant::now() < self.piece_deadline {
-                        ReceiveError::Silent(limit)
-                    } else {
-                        let waited = self.piece_began.elapsed();
-                        ReceiveError::Slow { missing, waited }
-                    })
-                }),
-            }
-        })
-        .await?;
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        limit: usize,
+        missing: usize,
+    ) -> Poll<Result<(), ReceiveError>> {
+        let polled = self
+            .wire
+            .stream
+            .lock()
+            .poll_read(context, &mut self.buffer, limit);
+        let Poll::Ready(result) = polled else {
+            let limit = ready!(self.timer.poll_over(context));
+            return Poll::Ready(Err(if Instant::now() < self.piece_deadline {
+                ReceiveError::Silent(limit)
+            } else {
+                let waited = self.piece_began.elapsed();
+                ReceiveError::Slow { missing, waited }
+            }));
+        };
+        let count = result?;
         if count == 0 {
-            return Err(ReceiveError::Closed);
+            return Poll::Ready(Err(ReceiveError::Closed));
         }
         let left = self
             .piece_deadline
@@ -300,7 +319,7 @@ impl<'c> Receiver<'c> {
         self.received += count as u64;
         self.wire.turn.count(count);
         Counters::add(&self.counters.received_bytes, count);
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -308,20 +327,6 @@ impl Drop for Receiver<'_> {
     fn drop(&mut self) {
         self.give_back();
     }
-}
-
-/// Ends this poll of the task; the next one comes after those of other ready tasks.
-async fn give_way() {
-    let mut is_again = false;
-    poll_fn(|context| {
-        if is_again {
-            return Poll::Ready(());
-        }
-        is_again = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Hands a streamed body to the broker as it arrives.
@@ -339,10 +344,14 @@ pub struct BodyReader<'a> {
 pub(crate) trait Receive {
     fn buffer(&mut self) -> &mut BytesMut;
     fn position(&self) -> u64;
-    fn fill<'a>(
-        &'a mut self,
+    /// Begins to wait for `needed` bytes.
+    fn begin_fill(&mut self, needed: usize);
+    /// Receives until they are there.
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
         needed: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<(), ReceiveError>> + Send + 'a>>;
+    ) -> Poll<Result<(), ReceiveError>>;
 }
 
 impl Receive for Receiver<'_> {
@@ -354,11 +363,16 @@ impl Receive for Receiver<'_> {
         Receiver::position(self)
     }
 
-    fn fill<'a>(
-        &'a mut self,
+    fn begin_fill(&mut self, needed: usize) {
+        Receiver::begin_fill(self, needed);
+    }
+
+    fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
         needed: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<(), ReceiveError>> + Send + 'a>> {
-        Box::pin(Receiver::fill(self, needed))
+    ) -> Poll<Result<(), ReceiveError>> {
+        Receiver::poll_fill(self, context, needed)
     }
 }
 
@@ -408,7 +422,8 @@ impl<'a> BodyReader<'a> {
         if needed as u64 > self.end.saturating_sub(self.receiver.position()) {
             return Err(FrameError::Body.into());
         }
-        self.receiver.fill(needed).await
+        self.receiver.begin_fill(needed);
+        poll_fn(|context| self.receiver.poll_fill(context, needed)).await
     }
 
     /// Ends this connection's turn, so that others run before it goes on.
