@@ -114,6 +114,21 @@ fn batches_below_the_logs_start_need_no_epoch() {
     assert_eq!(damages(&fixture), [""; 0]);
 }
 
+/// A node deletes old segments while they are looked at: their names were listed before.
+#[test]
+fn a_segment_that_goes_meanwhile_is_no_gap() {
+    let fixture = written();
+    let listed = files(&fixture);
+    for name in &fixture.names(".log")[1..3] {
+        std::fs::remove_file(fixture.path(name)).unwrap();
+    }
+    let mut found = Vec::new();
+    let options = options(Some(UNPACKED_MAX));
+    verify_partition(&RealDisk, &listed, &options, &mut |one| found.push(one)).unwrap();
+    let told: Vec<_> = found.iter().map(|one| (one.weight, &*one.what)).collect();
+    assert_eq!(told, [(Weight::Note, "the file was removed meanwhile"); 2]);
+}
+
 #[test]
 fn every_changed_byte_of_a_log_is_found() {
     let fixture = written();
