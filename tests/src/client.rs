@@ -79,6 +79,14 @@ impl Client {
         }
     }
 
+    /// The program with the bootstrap address; `SYSTEM` in its environment says whose that is.
+    fn against(self, node: &Node) -> Command {
+        let mut command = self.command();
+        let system = format!("{:?}", node.system());
+        command.env("SYSTEM", system).arg(node.bootstrap());
+        command
+    }
+
     /// Runs one scenario against `node`.
     ///
     /// # Panics
@@ -95,8 +103,8 @@ impl Client {
     ///
     /// When it fails.
     pub fn run_with(self, node: &Node, arguments: &[&str]) -> String {
-        let mut command = self.command();
-        command.arg(node.bootstrap()).args(arguments);
+        let mut command = self.against(node);
+        command.args(arguments);
         let finished = program::run(&mut command, SCENARIO_TIMEOUT);
         assert!(
             finished.succeeded(),
@@ -127,9 +135,9 @@ impl Client {
     /// When the program can't be started.
     #[must_use]
     pub fn converse(self, node: &Node, scenario: &str) -> Conversation {
-        let mut command = self.command();
+        let mut command = self.against(node);
         command
-            .args([&node.bootstrap(), scenario])
+            .arg(scenario)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("start a client");
