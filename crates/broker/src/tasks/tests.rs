@@ -26,8 +26,9 @@ fn a_broken_log_has_nothing_to_flush() {
     });
 }
 
-/// Fills segments, the last of which grows on, and returns how far the log is flushed `after` that.
-/// The next checkpoint is a minute away: too much for a stop to make good for.
+/// Fills segments, the last of which grows on, and returns how far the log is flushed when so much
+/// simulated time has passed `after` that. The next checkpoint is a minute away: too much for a
+/// stop to make good for.
 async fn flushed_after(node: &Node, segments: usize, after: Duration) -> Offset {
     let topic = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
     node.create("topic", &topic).await;
@@ -35,7 +36,7 @@ async fn flushed_after(node: &Node, segments: usize, after: Duration) -> Offset 
         node.produce("topic", batch(1, &[7; 1_000_000]))
             .await
             .unwrap();
-        // Others run too.
+        // Of simulated time: it lets the flush begin between two segments.
         sleep(Duration::from_millis(1)).await;
     }
     let replica = node.replica("topic").await.unwrap();
