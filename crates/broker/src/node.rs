@@ -25,7 +25,7 @@ use skein_net::{AcceptLimits, Budget, BufferPool, Counters};
 use skein_quorum::Controller;
 use skein_storage::LogDirectory;
 use skein_types::{BrokerEpoch, BrokerId, Millis};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cleaner::Cleaner;
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) sealed_flusher: Arc<Flusher>,
     /// Logs that may be written anew at the same time, after an unclean end.
     pub(crate) rewrites: Semaphore,
+    /// Wakes those who wait to remove files, again and again while the log directory is full.
+    pub(crate) room_wanted: Notify,
     /// Compacts logs.
     pub(crate) cleaner: Cleaner,
     /// Name of the next fetch that waits.

@@ -31,7 +31,7 @@ use skein_storage::{
 };
 use skein_types::{BrokerEpoch, ClusterId, ErrorCode, Uuid};
 use thiserror::Error;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cleaner::Cleaner;
@@ -501,6 +501,7 @@ fn share(
         flusher: Arc::clone(&basis.flusher),
         sealed_flusher: Arc::clone(&basis.sealed_flusher),
         rewrites: Semaphore::new(REWRITES_MAX),
+        room_wanted: Notify::new(),
         cleaner: Cleaner::default(),
         next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),

@@ -10,7 +10,8 @@
 //!   offline   on failure              tell the controller of replicas whose storage has failed
 //!   directory once, if it fails       take all its replicas offline
 //!   open      once                    open every log that nobody has asked for yet
-//!   space     every second            fill the reserves, end a full directory's state
+//!   space     every second            fill the reserves; make room in a full directory, or take
+//!                                     records again
 //!   flush     on request              a round of parallel flushes
 //!   sealed    when many have gathered flush sealed segments, log by log
 //!   retain    retention.check         delete old segments
@@ -34,7 +35,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_partition::{Event, OfflineReason};
-use skein_storage::{CheckpointFile, DeletedSegment, FlushPlan, FlushScope, Log, StorageError};
+use skein_storage::{
+    CheckpointFile, DeletedSegment, DirectoryState, FlushPlan, FlushScope, Log, StorageError,
+};
 use skein_types::{Millis, Offset, TopicPartition};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -53,6 +56,10 @@ const AGE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// How often a full log directory is asked whether there is room again.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Deleted files stay for this long even when there is no room: whoever has just looked them up
+/// still opens them. (`file.delete.delay.ms` is for the same, and for who copies the directory.)
+const REMOVE_DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// Starts all of them.
 pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
@@ -177,10 +184,15 @@ async fn open_all(shared: Arc<Shared>) {
 }
 
 async fn look_for_space(shared: Arc<Shared>) {
-    if shared.directory.wants_room() {
-        let directory = Arc::clone(&shared.directory);
-        let look = move || directory.look_for_room();
-        shared.env.offload("space", look).await;
+    if !shared.directory.wants_room() {
+        return;
+    }
+    let directory = Arc::clone(&shared.directory);
+    let look = move || directory.look_for_room();
+    shared.env.offload("space", look).await;
+    if shared.directory.state() == DirectoryState::Full {
+        shared.room_wanted.notify_waiters();
+        retain(shared).await;
     }
 }
 
@@ -355,13 +367,19 @@ pub(crate) fn remove_segments(shared: &Arc<Shared>, delay: Millis, segments: Vec
     spawn.spawn(Lane::Data, "remove-segments", Box::pin(task));
 }
 
-/// Runs `remove` in the background after `delay`.
+/// Runs `remove` in the background after `delay`, or before that if room is wanted.
 pub(crate) async fn remove_later(
     shared: Arc<Shared>,
     delay: Millis,
     remove: impl FnOnce() + Send + 'static,
 ) {
-    tokio::time::sleep(duration(delay)).await;
+    let delay = duration(delay);
+    let least = delay.min(REMOVE_DELAY_MIN);
+    tokio::time::sleep(least).await;
+    tokio::select! {
+        () = tokio::time::sleep(delay - least) => {}
+        () = shared.room_wanted.notified() => {}
+    }
     let env = &shared.env;
     env.offload_on(Lane::Background, "remove", remove).await;
 }

@@ -219,7 +219,7 @@ impl LogDirectory {
         let (condition, path) = (Arc::downgrade(&self.condition), self.path.clone());
         reserve.when_spent(move || {
             if let Some(condition) = condition.upgrade() {
-                condition.on_reserve_spent(&path);
+                condition.on_shortage(&path);
             }
         });
         self.condition.add_reserve(reserve);

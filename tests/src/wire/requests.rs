@@ -258,6 +258,21 @@ impl Connection {
         Ok(answer.i16())
     }
 
+    /// Sets one key of a topic, with IncrementalAlterConfigs version 0, and returns the error code.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn set_topic_config(&mut self, topic: &str, key: &str, value: &str) -> io::Result<i16> {
+        let (of_topic, set) = (2, 0);
+        let body = Frame::new().i32(1).i8(of_topic).string(topic).i32(1);
+        let body = body.string(key).i8(set).string(value).i8(0);
+        let mut answer = self.call(api::INCREMENTAL_ALTER_CONFIGS, 0, &body)?;
+        answer.i32();
+        assert_eq!(answer.i32(), 1, "resources");
+        Ok(answer.i16())
+    }
+
     /// Asks for a topic's metadata, version 4, and returns its error code.
     ///
     /// # Errors

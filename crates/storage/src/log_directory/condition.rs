@@ -3,8 +3,8 @@
 //! Input: what appends ran into. Output: take them, refuse them for now, or refuse them for good.
 //!
 //! ```text
-//!           ENOSPC, short write,
-//!           a reserve is spent                 EIO, EROFS, …
+//!           ENOSPC, short write, no room
+//!           at the start, a reserve spent      EIO, EROFS, …
 //!  Online ─────────────────────► Full    any ─────────────────► Offline
 //!     ▲    an append succeeds,     │
 //!     │    or somebody finds room  │
@@ -129,8 +129,9 @@ impl Condition {
         }
     }
 
-    /// A small file was written with what was kept back: records must not take the rest.
-    pub(crate) fn on_reserve_spent(&self, path: &Path) {
+    /// There is no room beyond what is kept back, or not even for that: records must not take
+    /// it.
+    pub(crate) fn on_shortage(&self, path: &Path) {
         let full = self
             .state
             .compare_exchange(ONLINE, FULL, Ordering::Relaxed, Ordering::Relaxed);
@@ -156,13 +157,15 @@ impl Condition {
     pub(crate) fn look_for_room(&self, disk: &dyn Disk, path: &Path) {
         let reserves = self.reserves.lock().clone();
         // Each of them, also when the first finds no room.
-        let held = reserves.iter().filter(|reserve| reserve.fill()).count();
+        for reserve in &reserves {
+            reserve.fill();
+        }
         // Who is asked again in a second need not tell why.
         let Ok(space) = disk.space(path) else { return };
         if space.usable_bytes >= RESERVE_BYTES.saturating_add(self.missing_bytes(space)) {
             self.on_append(path);
-        } else if held < reserves.len() {
-            self.on_reserve_spent(path);
+        } else {
+            self.on_shortage(path);
         }
     }
 
@@ -259,6 +262,14 @@ mod tests {
             assert_eq!(is_refused, state == DirectoryState::Full, "{usable_bytes}");
         }
         assert!(!reserve.is_spent() && !condition.wants_room());
+
+        // A start on a full device: the spare file is there, and there is nothing beside it.
+        let condition = Condition::default();
+        let any_disk: Arc<dyn Disk> = Arc::<FaultyDisk>::clone(&disk);
+        condition.add_reserve(Reserve::new(any_disk, path.join(".reserve")));
+        disk.set_usable_bytes(Some(RESERVE_BYTES - 1));
+        condition.look_for_room(&*disk, path);
+        assert_eq!(condition.state(), DirectoryState::Full);
 
         // As above for an append, which asks by itself.
         condition.on_error(

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use skein_tests::wire::{Batch, Connection, Frame, api, error};
+use skein_tests::wire::{Batch, Connection, error};
 
 use crate::broker::Broker;
 use crate::loader::Loader;
@@ -206,21 +206,11 @@ fn peak_resident_mb(broker: &Broker, has_ended: &AtomicBool) -> io::Result<f64> 
     Ok(peak)
 }
 
-/// Sets `cleanup.policy=compact`, with IncrementalAlterConfigs version 0.
 fn set_compacted(broker: &Broker, topic: &str) -> Outcome<()> {
-    let (of_topic, set) = (2, 0);
-    let body = Frame::new().i32(1).i8(of_topic).string(topic).i32(1);
-    let body = body
-        .string("cleanup.policy")
-        .i8(set)
-        .string("compact")
-        .i8(0);
     let mut connection = Connection::open(broker.port())?;
-    let mut answer = connection.call(api::INCREMENTAL_ALTER_CONFIGS, 0, &body)?;
-    answer.i32();
-    match (answer.i32(), answer.i16()) {
-        (1, error::NONE) => Ok(()),
-        (_, code) => Err(format!("the policy of {topic} does not change: error {code}").into()),
+    match connection.set_topic_config(topic, "cleanup.policy", "compact")? {
+        error::NONE => Ok(()),
+        code => Err(format!("the policy of {topic} does not change: error {code}").into()),
     }
 }
 

@@ -112,7 +112,12 @@ impl Core {
             }
             Some(Err(error)) => {
                 let partition = &step.replica.name;
-                tracing::error!(%partition, error = %error.error, "cannot append");
+                if error.error.cause.is_disk_full() {
+                    // The directory says so, once; producers repeat what they are refused.
+                    tracing::debug!(%partition, error = %error.error, "no room to append");
+                } else {
+                    tracing::error!(%partition, error = %error.error, "cannot append");
+                }
                 error.to_event()
             }
             // The offload pool has dropped the write: the node is stopping.
