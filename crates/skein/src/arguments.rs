@@ -194,6 +194,12 @@ mod tests {
             "skein group",
             "skein group reset g --to-latest",
             "skein group reset g --topic t:x --to-latest",
+            "skein group list --state bogus",
+            "skein group list --type bogus",
+            // Between two blanks is a name of no letters.
+            "skein group describe ",
+            "skein group reset  --topic t --to-latest",
+            "skein group delete ",
             "skein group delete",
             "skein log dump",
             "skein import",

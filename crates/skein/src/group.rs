@@ -10,6 +10,7 @@
 
 use std::io::Write;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use skein_client::{ClientError, GroupDescription};
@@ -62,6 +63,20 @@ Examples:
 
 A group with members is refused, and so are the offsets of a topic that a member may be reading.";
 
+/// Every state that a broker of Kafka's protocol may tell (KIP-518).
+const STATES: [&str; 7] = [
+    "empty",
+    "stable",
+    "preparingrebalance",
+    "completingrebalance",
+    "assigning",
+    "reconciling",
+    "dead",
+];
+
+/// Every type (KIP-848).
+const KINDS: [&str; 2] = ["classic", "consumer"];
+
 /// Arguments of `skein group`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -77,18 +92,30 @@ enum GroupCommand {
     /// List the groups.
     #[command(after_help = LIST_EXAMPLES)]
     List {
-        /// Only groups in these states, separated by commas: stable, empty and so on
-        #[arg(long, value_name = "STATE", value_delimiter = ',')]
+        /// Only groups in these states, separated by commas
+        #[arg(
+            long,
+            value_name = "STATE",
+            value_delimiter = ',',
+            ignore_case = true,
+            value_parser = STATES
+        )]
         state: Vec<String>,
-        /// Only groups of these types, separated by commas: classic, consumer
-        #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+        /// Only groups of these types, separated by commas
+        #[arg(
+            long = "type",
+            value_name = "TYPE",
+            value_delimiter = ',',
+            ignore_case = true,
+            value_parser = KINDS
+        )]
         kind: Vec<String>,
     },
     /// Show members, committed offsets, and how far behind they are.
     #[command(after_help = DESCRIBE_EXAMPLES)]
     Describe {
         /// Which groups; all if none is named
-        #[arg(value_name = "GROUP")]
+        #[arg(value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
         groups: Vec<String>,
         /// Show what was committed along with each offset
         #[arg(long)]
@@ -101,7 +128,11 @@ enum GroupCommand {
     #[command(after_help = DELETE_EXAMPLES)]
     Delete {
         /// Which groups
-        #[arg(value_name = "GROUP", required = true)]
+        #[arg(
+            value_name = "GROUP",
+            required = true,
+            value_parser = NonEmptyStringValueParser::new()
+        )]
         groups: Vec<String>,
         /// Only the offsets of this topic, or of these of its partitions; may be given several
         /// times

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use serde_json::json;
 use skein_client::{CommittedOffset, IsolationLevel, OffsetSpec};
@@ -47,7 +48,7 @@ and would commit over it. A group that does not exist is made.";
 #[command(group = ArgGroup::new("scope").required(true).multiple(false))]
 pub(super) struct Reset {
     /// Which group
-    #[arg(value_name = "GROUP")]
+    #[arg(value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
     group: String,
     /// A topic, or some of its partitions; may be given several times
     #[arg(long, value_name = "NAME[:PARTITIONS]", group = "scope", value_parser = selection)]
