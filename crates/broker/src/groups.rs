@@ -24,7 +24,7 @@ mod lag;
 mod load;
 mod topic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -45,6 +45,8 @@ pub(crate) struct Groups {
     stop: OnceLock<watch::Receiver<bool>>,
     /// How far the groups are behind.
     lag: Arc<LagMeter>,
+    /// Partitions whose last load failed.
+    unloaded: Mutex<BTreeSet<PartitionIndex>>,
 }
 
 impl Groups {
@@ -108,6 +110,18 @@ impl Groups {
             Ok(coordinator) => coordinator.ask(request).await,
             Err(code) => request.refused(code),
         }
+    }
+
+    /// Counts what could not be loaded: `loaded` says how a load has ended.
+    fn on_load(&self, shared: &Shared, partition: PartitionIndex, loaded: bool) {
+        let mut unloaded = self.unloaded.lock();
+        if loaded {
+            unloaded.remove(&partition);
+        } else {
+            unloaded.insert(partition);
+        }
+        let count = i64::try_from(unloaded.len()).unwrap_or(i64::MAX);
+        shared.metrics.unloaded_group_partitions.set(count);
     }
 
     /// Forgets the offsets of topics that are no more.

@@ -88,6 +88,8 @@ pub(crate) struct Metrics {
     pub(crate) compaction_reclaimed_bytes: Counter,
     /// Partitions that cannot be compacted.
     pub(crate) uncleanable_partitions: Gauge,
+    /// Partitions whose groups cannot be served.
+    pub(crate) unloaded_group_partitions: Gauge,
     /// Logs that were opened.
     pub(crate) logs_opened: Counter,
     /// Segments that were walked over to find the end of their log.
@@ -126,6 +128,7 @@ impl Metrics {
             compaction_io_bytes: Counter::default(),
             compaction_reclaimed_bytes: Counter::default(),
             uncleanable_partitions: Gauge::default(),
+            unloaded_group_partitions: Gauge::default(),
             logs_opened: Counter::default(),
             recovery_scanned_segments: Counter::default(),
             recovery_scanned_bytes: Counter::default(),
@@ -268,6 +271,12 @@ impl Metrics {
 
     fn register_recovery(&mut self) {
         let registry = &mut self.registry;
+        let unloaded = self.unloaded_group_partitions.clone();
+        registry.register(
+            "unloaded_group_partitions",
+            "Partitions of __consumer_offsets that cannot be read, so that their groups wait",
+            unloaded,
+        );
         let opened = self.logs_opened.clone();
         registry.register("logs_opened", "Logs opened", opened);
         let segments = self.recovery_scanned_segments.clone();

@@ -323,6 +323,8 @@ impl Coordinator {
     }
 
     fn loaded(&self, shared: &Shared, loaded: Result<(Shard, Offset), String>) {
+        let partition = self.replica.name.partition;
+        shared.groups.on_load(shared, partition, loaded.is_ok());
         let state = &mut *self.state.lock();
         let mut effects = Vec::new();
         match loaded {

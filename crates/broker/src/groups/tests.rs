@@ -425,11 +425,14 @@ fn a_batch_whose_checksum_is_wrong_is_not_passed_over() {
         let rot = world.disk(HOST).rot(&records_file(), 70, 1).unwrap();
         let node = Node::start(world.node(HOST), &config(world, SETTINGS)).await;
         assert_eq!(fetch(&node).await, Err(ErrorCode::NotCoordinator));
+        let unloaded = || node.shared().metrics.unloaded_group_partitions.get();
+        assert_eq!(unloaded(), 1);
         // When the disk has been mended nobody has to start anything.
         assert!(rot.undo());
         sleep(LOAD_RETRIED).await;
         commit_in_the_end(&node, 3).await;
         assert_eq!(fetch(&node).await, Ok(vec![3]));
+        assert_eq!(unloaded(), 0);
     });
 }
 
