@@ -12,6 +12,8 @@ use super::{assert_serves, create};
 on_both!(
     a_group_lives_in_the_oldest_versions,
     a_member_that_nobody_knows_is_told_so,
+    newer_versions_want_the_protocol_and_have_none_where_there_is_none,
+    a_group_that_is_named_twice_is_deleted_once,
     nothing_is_kept_of_partitions_that_are_not_there,
     what_a_coordinator_cannot_write_costs_only_who_asks_for_it,
 );
@@ -146,6 +148,59 @@ fn a_member_that_nobody_knows_is_told_so(system: System) {
     assert_eq!((answer.i32(), answer.string()), (1, Some(topic)));
     let illegal = error::ILLEGAL_GENERATION;
     assert_eq!((answer.i32(), answer.i32(), answer.i16()), (1, 0, illegal));
+}
+
+fn newer_versions_want_the_protocol_and_have_none_where_there_is_none(system: System) {
+    const NULL: u32 = 0;
+    let group = format!("newer-of-{}", create(system, &[]));
+    let mut stranger = member(system, &group);
+    // JoinGroup 7, of somebody who is no member.
+    let body = Frame::new().uvarint(0).compact_string(&group);
+    let body = body.i32(SESSION_MS).i32(SESSION_MS);
+    let body = body.compact_string("stranger").uvarint(NULL);
+    let body = body.compact_string("consumer").compact_length(1);
+    let body = body.compact_string("range").compact_string("").uvarint(0);
+    let mut answer = stranger.call(api::JOIN_GROUP, 7, &body.uvarint(0)).unwrap();
+    answer.tags();
+    let head = (answer.i32(), answer.i16(), answer.i32());
+    assert_eq!(head, (0, error::UNKNOWN_MEMBER_ID, -1));
+    assert_eq!(
+        (answer.compact_string(), answer.compact_string()),
+        (None, None)
+    );
+
+    // SyncGroup 5 without the protocol's type and name, and with one of them.
+    for (kind, name) in [
+        (None, None),
+        (Some("consumer"), None),
+        (None, Some("range")),
+    ] {
+        let mut body = Frame::new().uvarint(0).compact_string(&group).i32(1);
+        body = body.compact_string("stranger").uvarint(NULL);
+        for text in [kind, name] {
+            body = match text {
+                Some(text) => body.compact_string(text),
+                None => body.uvarint(NULL),
+            };
+        }
+        let body = body.compact_length(0).uvarint(0);
+        let mut answer = stranger.call(api::SYNC_GROUP, 5, &body).unwrap();
+        answer.tags();
+        let head = (answer.i32(), answer.i16());
+        assert_eq!(head, (0, error::INCONSISTENT_GROUP_PROTOCOL), "{kind:?}");
+    }
+}
+
+fn a_group_that_is_named_twice_is_deleted_once(system: System) {
+    let topic = create(system, &[]);
+    let group = format!("twice-of-{topic}");
+    let mut nobody = member(system, &group);
+    nobody.act_as("", -1);
+    assert_eq!(commit_each(&mut nobody, &topic, &[0]), [error::NONE]);
+    let body = Frame::new().i32(2).string(&group).string(&group);
+    let mut answer = call(&mut nobody, api::DELETE_GROUPS, &body);
+    assert_eq!((answer.i32(), answer.i32()), (0, 1));
+    assert_eq!((answer.string(), answer.i16()), (Some(group), error::NONE));
 }
 
 /// What follows as topics with partitions and a code for each.

@@ -1,9 +1,10 @@
 //! `DeleteGroups` (42): groups without members go, and their offsets with them.
 //!
-//! Input: group ids. Output: for each whether it is gone.
+//! Input: group ids. Output: for each whether it is gone, once, also where it is named twice.
 //!
 //! Source: KIP-229.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skein_coordinator::{Request, Response};
@@ -19,7 +20,11 @@ pub(crate) async fn handle(
     request: DeleteGroupsRequest,
 ) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
+    let mut asked = BTreeSet::new();
     for group_id in request.groups_names {
+        if !asked.insert(group_id.clone()) {
+            continue;
+        }
         let ask = Request::DeleteGroups(vec![group_id.clone()]);
         match shared.groups.ask(shared, &group_id, ask).await {
             Response::DeleteGroups(some) => results.extend(some),

@@ -3,7 +3,7 @@
 //! Input and output: the messages of the protocol; the group's coordinator decides, when everybody
 //! has joined.
 //!
-//! Source: KIP-394, KIP-345, KIP-814.
+//! Source: KIP-394, KIP-345, KIP-559, KIP-814.
 
 use std::sync::Arc;
 
@@ -14,6 +14,9 @@ use skein_types::Uuid;
 
 use crate::node::Shared;
 use crate::router::Context;
+
+/// The first version with no name of a protocol, in place of an empty one, where there is none.
+const NO_NAME_VERSION: i16 = 7;
 
 /// Asks the group's coordinator.
 pub(crate) async fn handle(
@@ -33,7 +36,13 @@ pub(crate) async fn handle(
     let group_id = request.group_id.clone();
     let request = Request::JoinGroup(request, joiner);
     match shared.groups.ask(shared, &group_id, request).await {
-        Response::JoinGroup(response) => response,
+        Response::JoinGroup(mut response) => {
+            if context.head.api_version >= NO_NAME_VERSION {
+                let name = response.protocol_name.take();
+                response.protocol_name = name.filter(|name| !name.is_empty());
+            }
+            response
+        }
         other => unreachable!("{other:?} answers another request"),
     }
 }
