@@ -59,6 +59,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Property>, PropertiesError> {
         line: line_at(bytes, error.valid_up_to()),
         message: "not UTF-8 text",
     })?;
+    // A byte order mark, which some editors write, is no part of the first key.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Lines {
         chars: text.char_indices().peekable(),
         text,
@@ -264,6 +266,7 @@ mod tests {
             "listeners=PLAINTEXT://:9092",
             &[(1, "listeners", "PLAINTEXT://:9092")],
         );
+        check("\u{feff}a=b", &[(1, "a", "b")]);
         check("alone", &[(1, "alone", "")]);
         check("=x", &[(1, "", "x")]);
         check("a=1\na=2", &[(1, "a", "1"), (2, "a", "2")]);
