@@ -45,8 +45,9 @@ const WATCHED_ELSEWHERE_MAX: usize = 16;
 pub(crate) struct DiskWatch {
     /// The writes that are watched.
     slots: Box<[Slot]>,
-    /// Writes that have begun and not ended, wherever they run.
-    writes: AtomicUsize,
+    /// Writes that have begun, and those of them that have ended, wherever they run.
+    begun: AtomicU64,
+    ended: AtomicU64,
     inline_writes: AtomicUsize,
     inline_writes_max: usize,
     /// Until when the directory counts as slow, in microseconds since `epoch`.
@@ -84,7 +85,8 @@ impl DiskWatch {
         let slots = inline_writes_max + WATCHED_ELSEWHERE_MAX;
         Arc::new(Self {
             slots: (0..slots).map(|_| Slot::default()).collect(),
-            writes: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             inline_writes: AtomicUsize::new(0),
             inline_writes_max,
             slow_until: AtomicU64::new(0),
@@ -125,7 +127,7 @@ impl DiskWatch {
     fn watched(&self, is_inline: bool) -> Write<'_> {
         // In one order with the watchdog's stores and loads: either it sees this write, or this
         // sees that it sleeps.
-        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.begun.fetch_add(1, Ordering::SeqCst);
         let started = Instant::now();
         let stamp = self.stamp(started) + 1;
         let take = |slot: &&Slot| {
@@ -175,14 +177,17 @@ impl DiskWatch {
     }
 
     async fn run(&self) {
+        let mut seen = 0;
         loop {
-            if self.writes.load(Ordering::SeqCst) == 0 {
+            // Between two writes of a busy node it does not sleep: each would have to wake it.
+            if self.has_rested_since(seen) {
                 self.is_watching.store(false, Ordering::SeqCst);
-                if self.writes.load(Ordering::SeqCst) == 0 {
+                if self.has_rested_since(seen) {
                     self.wake.notified().await;
                 }
                 self.is_watching.store(true, Ordering::SeqCst);
             }
+            seen = self.begun.load(Ordering::SeqCst);
             tokio::time::sleep(SLOW_AFTER).await;
             let now = self.stamp(Instant::now());
             if self.slots.iter().any(|slot| self.hangs(slot, now)) {
@@ -192,6 +197,11 @@ impl DiskWatch {
                     .spawn(Lane::Data, "wake-worker", Box::pin(async {}));
             }
         }
+    }
+
+    /// Whether no write has begun since there had been `begun`, and all of those have ended.
+    fn has_rested_since(&self, begun: u64) -> bool {
+        self.begun.load(Ordering::SeqCst) == begun && self.ended.load(Ordering::SeqCst) == begun
     }
 
     /// Whether the write in `slot` is old, and waits for the disk.
@@ -218,7 +228,7 @@ impl Drop for Write<'_> {
         if self.is_inline {
             self.watch.inline_writes.fetch_sub(1, Ordering::AcqRel);
         }
-        self.watch.writes.fetch_sub(1, Ordering::SeqCst);
+        self.watch.ended.fetch_add(1, Ordering::SeqCst);
         if self.is_judged_by_time {
             self.watch.took(self.started.elapsed());
         }
@@ -306,6 +316,25 @@ mod tests {
             "those of the pool are not on its account"
         );
         drop(elsewhere);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_sleeps_when_nothing_is_written_and_not_between_two_writes() {
+        let (_, watch) = watch(None);
+        let is_watching = || watch.is_watching.load(Ordering::Relaxed);
+        tokio::time::sleep(SLOW_AFTER).await;
+        assert!(!is_watching());
+        for _ in 0..10 {
+            drop(watch.begin());
+            tokio::time::sleep(SLOW_AFTER / 2).await;
+            assert!(is_watching());
+        }
+        let hanging = watch.begin();
+        tokio::time::sleep(SLOW_AFTER * 10).await;
+        assert!(is_watching(), "the write has not ended");
+        drop(hanging);
+        tokio::time::sleep(SLOW_AFTER * 3).await;
+        assert!(!is_watching());
     }
 
     #[tokio::test(start_paused = true)]
