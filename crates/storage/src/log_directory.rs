@@ -62,6 +62,9 @@ const LOCK: &str = ".lock";
 const RESERVE: &str = ".reserve";
 /// End of the name of a directory whose log is going away.
 const DELETE_SUFFIX: &str = "-delete";
+
+/// Kafka's end of the name of a directory that no topic owns.
+const STRAY_SUFFIX: &str = "-stray";
 /// Longest name of a directory entry.
 const NAME_MAX_BYTES: usize = 255;
 
@@ -417,6 +420,29 @@ impl LogDirectory {
         partition: &TopicPartition,
         id: [u8; 16],
     ) -> Result<DeletedDirectory, StorageError> {
+        let path = self.move_away(partition, id, DELETE_SUFFIX)?;
+        Ok(DeletedDirectory { path })
+    }
+
+    /// Takes a log out of use of which nobody knows that it was deleted, durably, as
+    /// [`LogDirectory::delete_partition`] does; returns where it stays for somebody to decide on.
+    ///
+    /// # Errors
+    /// What the disk says; `NotFound` if the partition has no directory here.
+    pub fn set_aside(
+        &self,
+        partition: &TopicPartition,
+        id: [u8; 16],
+    ) -> Result<PathBuf, StorageError> {
+        self.move_away(partition, id, STRAY_SUFFIX)
+    }
+
+    fn move_away(
+        &self,
+        partition: &TopicPartition,
+        id: [u8; 16],
+        suffix: &str,
+    ) -> Result<PathBuf, StorageError> {
         {
             let mut deletions = self.deletions.lock();
             deletions.count += 1;
@@ -426,7 +452,7 @@ impl LogDirectory {
         // In this order: a crash in between costs a longer recovery, the other one a false alarm.
         self.forget(std::slice::from_ref(partition))?;
         let from = self.partition_path(partition);
-        let suffix = format!(".{:032x}{DELETE_SUFFIX}", u128::from_be_bytes(id));
+        let suffix = format!(".{:032x}{suffix}", u128::from_be_bytes(id));
         let mut name = partition.to_string();
         name.truncate(NAME_MAX_BYTES - suffix.len());
         let path = self.path.join(name + &suffix);
@@ -436,7 +462,7 @@ impl LogDirectory {
         // Else a power cut may bring it back after a topic of the same name was made.
         atomic_file::sync_directory(&*self.disk, &self.path)?;
         self.logs.lock().remove(partition);
-        Ok(DeletedDirectory { path })
+        Ok(path)
     }
 
     /// Removes what [`LogDirectory::delete_partition`] renamed, with all that is in it.

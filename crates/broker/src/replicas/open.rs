@@ -110,8 +110,8 @@ fn open_log(
     let stands_for = directory.topic_id(&place.name)?;
     #[cfg(feature = "mutations")]
     let stands_for = stands_for.filter(|_| !mutation::has(Mutation::OldDirectoryReused));
-    if stands_for.is_some_and(|id| id != place.topic_id) {
-        removals::move_away(shared, &place.name)?;
+    if let Some(stranger) = stands_for.filter(|id| *id != place.topic_id) {
+        removals::set_aside(shared, &place.name, stranger)?;
     }
     Log::open(
         directory,
@@ -138,6 +138,14 @@ fn report(shared: &Shared, place: &Place, opened: &OpenedLog) {
             bytes = cut.bytes,
             reason = cut.reason,
             "cut off the torn tail of a log"
+        );
+    }
+    if let Some(high_watermark) = recovery.lost_up_to {
+        tracing::error!(
+            partition = %place.name,
+            log_end_offset = opened.log.log_end_offset().get(),
+            high_watermark = high_watermark.get(),
+            "committed records are gone: the log ends before its high watermark"
         );
     }
 }

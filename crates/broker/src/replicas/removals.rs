@@ -1,7 +1,8 @@
 //! Removes the directories of partitions whose topics are deleted.
 //!
 //! Input: places that the image has dropped; at the start, directories that no topic of the image
-//! owns. Output: logs closed, directories renamed at once and removed after `file.delete.delay.ms`.
+//! owns. Output: logs closed, directories renamed at once and removed after `file.delete.delay.ms`;
+//! those without an owner set aside.
 //!
 //! ```text
 //!   deleted place ─► pending ─┬─► removal task ────────────────────┐
@@ -13,7 +14,9 @@
 //!   ended: nothing of a deleted topic is ever written below the name of a later one. A flush may
 //!   still run: it writes only to files that it holds open;
 //! - a place is opened only after every deleted place of its name is gone, and not at all once it
-//!   is deleted itself.
+//!   is deleted itself;
+//! - nothing is removed whose deletion this node has not seen: a directory that merely has no owner
+//!   may be all that is left after somebody has restored older metadata.
 //!
 //! Source: KIP-516; Kafka's `LogManager.asyncDelete`.
 
@@ -23,9 +26,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_storage::{DeletedDirectory, StorageError};
-use skein_types::TopicPartition;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
+use skein_types::{TopicId, TopicPartition};
 use tokio::sync::{Notify, oneshot};
 
 use super::Place;
@@ -143,15 +146,34 @@ async fn remove_directory(shared: &Arc<Shared>, place: &Arc<Place>) {
 }
 
 /// Moves a partition's directory away, and removes it later. For the offload pool.
-pub(super) fn move_away(
-    shared: &Arc<Shared>,
-    partition: &TopicPartition,
-) -> Result<(), StorageError> {
-    let mut id = [0; 16];
-    shared.env.rng.fill(&mut id);
-    let deleted = shared.directory.delete_partition(partition, id)?;
+fn move_away(shared: &Arc<Shared>, partition: &TopicPartition) -> Result<(), StorageError> {
+    let deleted = shared
+        .directory
+        .delete_partition(partition, random(shared))?;
     remove_later(shared, deleted);
     Ok(())
+}
+
+/// Moves the directory of a partition away that belongs to the topic with id `owner`, which the
+/// cluster has not, or not by this name. It stays. For the offload pool.
+pub(super) fn set_aside(
+    shared: &Arc<Shared>,
+    partition: &TopicPartition,
+    owner: TopicId,
+) -> Result<(), StorageError> {
+    let path = shared.directory.set_aside(partition, random(shared))?;
+    let path = path.display();
+    tracing::warn!(
+        %partition, topic_id = %owner, %path,
+        "set a log aside that no topic of the cluster owns: delete it, if its topic was deleted"
+    );
+    Ok(())
+}
+
+fn random(shared: &Shared) -> [u8; 16] {
+    let mut id = [0; 16];
+    shared.env.rng.fill(&mut id);
+    id
 }
 
 fn remove_later(shared: &Arc<Shared>, deleted: DeletedDirectory) {
@@ -170,8 +192,9 @@ fn remove_later(shared: &Arc<Shared>, deleted: DeletedDirectory) {
         .spawn(Lane::Data, "remove-directory", Box::pin(task));
 }
 
-/// Removes what earlier runs left: renamed directories, and those of topics that were deleted while
-/// this node did not run. To be called before any log is opened.
+/// Removes what earlier runs left renamed, and sets aside what no topic owns: its topic was deleted
+/// just before this node ended, or while it did not run, or the metadata are not those of these
+/// logs. To be called before any log is opened.
 pub(crate) async fn remove_left_behind(shared: &Arc<Shared>) {
     let task_shared = Arc::clone(shared);
     let work = move || {
@@ -182,13 +205,12 @@ pub(crate) async fn remove_left_behind(shared: &Arc<Shared>) {
         }
         for partition in partitions {
             if image.topic_by_name(partition.topic.as_str()).is_some() {
-                // Another topic's directory goes when the log is opened.
+                // Another topic's directory is set aside when the log is opened.
                 continue;
             }
             // Without an id it is not one of ours.
-            if task_shared.directory.topic_id(&partition)?.is_some() {
-                tracing::info!(%partition, "removing the log of a topic that was deleted");
-                move_away(&task_shared, &partition)?;
+            if let Some(owner) = task_shared.directory.topic_id(&partition)? {
+                set_aside(&task_shared, &partition, owner)?;
             }
         }
         Ok::<(), StorageError>(())

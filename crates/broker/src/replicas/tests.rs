@@ -1,6 +1,7 @@
 //! Tests of [`super`], on a node in the simulated world.
 
 use std::future::poll_fn;
+use std::path::Path;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -21,7 +22,7 @@ const SOON: Duration = Duration::from_secs(120);
 
 fn has_marker(world: &SimWorld) -> bool {
     let disk = world.node(HOST).disk;
-    let marker = std::path::Path::new(LOG_DIR).join(".kafka_cleanshutdown");
+    let marker = Path::new(LOG_DIR).join(".kafka_cleanshutdown");
     disk.stat(&marker).is_ok()
 }
 
@@ -382,8 +383,18 @@ fn a_stop_with_a_log_that_failed_to_open_is_not_clean() {
     });
 }
 
+/// The names of the entries of the log directory that begin with `prefix`.
+fn entries(node: &Node, prefix: &str) -> Vec<String> {
+    let disk = &node.shared().env.disk;
+    let entries = disk.read_directory(LOG_DIR.as_ref()).unwrap();
+    let names = entries
+        .iter()
+        .map(|(name, _)| name.to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
 #[test]
-fn directories_of_topics_that_are_gone_are_removed_at_the_start() {
+fn directories_of_deleted_topics_are_removed_at_the_start() {
     let world = SimWorld::new(8);
     let config = config(&world, &["log.segment.delete.delay.ms=1000"]);
     world.block_on(async {
@@ -391,23 +402,48 @@ fn directories_of_topics_that_are_gone_are_removed_at_the_start() {
         node.create("topic", &[]).await;
         node.produce("topic", batch(1, b"value")).await.unwrap();
         node.delete("topic").await;
-        // Before the directory is renamed, or before it is removed.
+        sleep(Duration::from_millis(500)).await;
+        let renamed = entries(&node, "topic");
+        assert!(
+            matches!(&renamed[..], [one] if one.ends_with("-delete")),
+            "{renamed:?}"
+        );
         world.kill(HOST);
         let node = Node::start(world.node(HOST), &config).await;
         sleep(SOON).await;
-        let entries = node
-            .shared()
-            .env
-            .disk
-            .read_directory(LOG_DIR.as_ref())
-            .unwrap();
-        let is_left = |name: &str| name.starts_with("topic");
-        assert!(
-            !entries
-                .iter()
-                .any(|(name, _)| is_left(&name.to_string_lossy())),
-            "{entries:?}"
-        );
+        assert_eq!(entries(&node, "topic"), [""; 0]);
+    });
+}
+
+#[test]
+fn directories_without_an_owner_are_set_aside_and_stay() {
+    let world = SimWorld::new(8);
+    let config = config(&world, &["log.segment.delete.delay.ms=1000"]);
+    world.block_on(async {
+        let node = Node::start(world.node(HOST), &config).await;
+        for topic in ["gone", "other", "topic"] {
+            node.create(topic, &[]).await;
+            node.produce(topic, batch(1, b"value")).await.unwrap();
+        }
+        // The node ends before it has seen to it.
+        node.delete("gone").await;
+        world.kill(HOST);
+        // And a log has the name of another topic's.
+        let env = world.node(HOST);
+        let rename = |from: &str, to: &str| {
+            let path = |name: &str| Path::new(LOG_DIR).join(name);
+            env.disk.rename(&path(from), &path(to)).unwrap();
+        };
+        rename("topic-0", "elsewhere");
+        rename("other-0", "topic-0");
+        let node = Node::start(env.clone(), &config).await;
+        node.produce("topic", batch(1, b"value")).await.unwrap();
+        sleep(SOON).await;
+        for (topic, count) in [("gone", 1), ("topic", 2)] {
+            let left = entries(&node, topic);
+            let strays = left.iter().filter(|name| name.ends_with("-stray"));
+            assert_eq!((strays.count(), left.len()), (1, count), "{left:?}");
+        }
     });
 }
 

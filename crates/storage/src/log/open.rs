@@ -66,6 +66,9 @@ pub struct Recovery {
     pub walked_bytes: u64,
     /// What was cut off at the end.
     pub cut: Option<Cut>,
+    /// The high watermark as last checkpointed, if the log ends before it: records are gone that
+    /// were committed. A power cut may do that to a log that is not flushed before it is committed.
+    pub lost_up_to: Option<Offset>,
 }
 
 /// A torn or corrupt tail that was cut off. It had not been flushed.
@@ -200,9 +203,16 @@ impl Opening {
         segment_times::remove(&self.home)?;
         let active = ActiveSegment::create(&self.home, start, None, &self.config, self.now)?;
         let recovered = Recovered::empty(active);
+        let high_watermark = self.checkpointed(CheckpointFile::HighWatermark);
         let log = self.build(recovered, start, start, LeaderEpochs::new());
         let producers = ProducerStates::starting_at(start);
-        let (leader_epochs, recovery) = (LeaderEpochs::new(), Recovery::default());
+        let (leader_epochs, recovery) = (
+            LeaderEpochs::new(),
+            Recovery {
+                lost_up_to: high_watermark.filter(|committed| *committed > start),
+                ..Recovery::default()
+            },
+        );
         Ok(OpenedLog {
             log,
             producers,
@@ -245,7 +255,9 @@ impl Opening {
                 now: self.now,
             },
         )?;
-        let recovery = recovered.report.clone();
+        let mut recovery = recovered.report.clone();
+        let recovered_end = recovered.log_end_offset;
+        recovery.lost_up_to = high_watermark.filter(|committed| *committed > recovered_end);
         // After a clean shutdown all of the log is known to be good.
         let known_end = if recovery.was_clean {
             recovered.log_end_offset

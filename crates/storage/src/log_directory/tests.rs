@@ -106,6 +106,21 @@ fn a_deleted_partition_leaves_its_name_and_its_checkpoints() {
 }
 
 #[test]
+fn a_stray_partition_leaves_its_name_and_stays() {
+    let temporary = tempfile::TempDir::new().unwrap();
+    let directory = open(temporary.path()).unwrap();
+    let stray = partition("stray", 3);
+    let path = temporary.path().join(stray.to_string());
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("records"), "r").unwrap();
+    let moved = directory.set_aside(&stray, [0xab; 16]).unwrap();
+    assert!(moved.ends_with(format!("stray-3.{}-stray", "ab".repeat(16))));
+    assert_eq!(std::fs::read(moved.join("records")).unwrap(), b"r");
+    // Neither a partition, nor something to remove.
+    assert_eq!(directory.list().unwrap(), (vec![], vec![]));
+}
+
+#[test]
 fn the_marker_is_gone_once_the_directory_is_used() {
     let temporary = tempfile::TempDir::new().unwrap();
     let directory = open(temporary.path()).unwrap();

@@ -82,7 +82,8 @@ fn a_clean_shutdown_scans_nothing_and_counts_once() {
             scanned_segments: 0,
             scanned_bytes: 0,
             walked_bytes: 0,
-            cut: None
+            cut: None,
+            lost_up_to: None,
         }
     );
     assert_eq!(opened.producers, {
@@ -143,6 +144,34 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch() {
         let mut log = opened.log;
         log.fill_to(12, 2, 100);
         assert_eq!(offsets(&log.view(), 0, 12), upto(12));
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_its_high_watermark_says_so() {
+    let size = batch_at(0, 2, 100, 1).len() as u64;
+    let first_segment = "00000000000000000000.log";
+    // What is left of five batches; without a length the segment itself is gone.
+    for (left, lost) in [(Some(5), None), (Some(4), Some(10)), (None, Some(10))] {
+        let fixture = fixture();
+        let mut log = fixture.log(LogConfig::default());
+        log.fill_to(10, 2, 100);
+        drop(log);
+        let committed = BTreeMap::from([(orders(), Offset(10))]);
+        fixture
+            .directory()
+            .write_checkpoint(CheckpointFile::HighWatermark, &committed)
+            .unwrap();
+        let path = fixture.path(first_segment);
+        match left {
+            Some(batches) => {
+                let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+                file.set_len(batches * size).unwrap();
+            }
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let opened = fixture.open(LogConfig::default());
+        assert_eq!(opened.recovery.lost_up_to, lost.map(Offset), "{left:?}");
     }
 }
 
