@@ -17,6 +17,7 @@ on_both!(
     a_partition_asked_for_twice_is_an_invalid_request,
     alterations_are_refused_with_kafkas_codes,
     a_topic_id_is_too_early_for_metadata_10,
+    a_topic_that_is_named_twice_is_told_once,
     the_name_of_the_metadata_log_is_not_given_to_a_topic,
     software_without_a_name_gets_no_table,
     keys_have_kafkas_types,
@@ -175,6 +176,21 @@ fn a_topic_id_is_too_early_for_metadata_10(system: System) {
     answer.i32();
     assert_eq!(answer.uvarint(), 2, "one topic");
     assert_eq!(answer.i16(), error::INVALID_REQUEST);
+}
+
+fn a_topic_that_is_named_twice_is_told_once(system: System) {
+    let topic = create(system, &[]);
+    let body = Frame::new().i32(3).string(&topic).string("absent");
+    let body = body.string(&topic);
+    let mut answer = connect(system).call(api::METADATA, 1, &body).unwrap();
+    assert_eq!(answer.i32(), 1, "brokers");
+    answer.i32();
+    answer.string();
+    answer.i32();
+    // No rack; then the controller.
+    assert_eq!(answer.string(), None);
+    answer.i32();
+    assert_eq!(answer.i32(), 2, "topics");
 }
 
 fn the_name_of_the_metadata_log_is_not_given_to_a_topic(system: System) {

@@ -133,7 +133,9 @@ impl Filter {
     fn parse(text: &str) -> Option<Self> {
         let parts = text.split(',').map(str::trim);
         let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
-        if parts.is_empty() {
+        // A word that is no level would be the name of a target, and all others silent.
+        let is_level = |part: &&str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+        if parts.is_empty() || !parts.iter().all(is_level) {
             return None;
         }
         let targets: Targets = parts.join(",").parse().ok()?;
@@ -294,7 +296,7 @@ mod tests {
         }
         let nothing = Filter::parse("skein_net=info").unwrap();
         assert_eq!(level(&nothing, "root"), Some(LogLevel::Off));
-        for wrong in ["skein_net=loud", "", " ,"] {
+        for wrong in ["skein_net=loud", "", " ,", "loud", "info,skein_net"] {
             assert_eq!(Filter::parse(wrong), None, "{wrong:?}");
         }
     }
