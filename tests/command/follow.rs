@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use skein_tests::guardian::Guarded;
@@ -85,6 +86,15 @@ impl Following {
         File::create(self.path("app.log")).unwrap();
     }
 
+    /// Renames as log4j 2 does, whose numbers rise, as if a second lay between two files.
+    fn rotate_to(&self, number: u64) {
+        let former = self.path(&format!("app.log.{number}"));
+        fs::rename(self.path("app.log"), &former).unwrap();
+        let file = OpenOptions::new().append(true).open(former).unwrap();
+        let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + number);
+        file.set_modified(written).unwrap();
+    }
+
     pub(crate) fn wait_for(&self, node: &Node, expected: &[&str]) {
         eventually(&self.told(), || values(node, self.topic) == expected);
     }
@@ -97,6 +107,26 @@ impl Following {
 fn append(path: &Path, text: &str) {
     let file = OpenOptions::new().create(true).append(true).open(path);
     file.unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn numbers_of_former_files_may_rise() {
+    let node = Node::start(System::Skein, &[]);
+    let mut log = Following::new(&node, "rising");
+    log.append("one\n");
+    log.rotate_to(1);
+    log.append("two\n");
+    log.start(&node, "");
+    log.wait_for(&node, &["two"]);
+    assert!(log.end(Signal::TERM).success(), "{}", log.told());
+    log.rotate_to(2);
+    log.append("three\n");
+    log.rotate_to(3);
+    log.append("four\n");
+    log.start(&node, "");
+    log.wait_for(&node, &["two", "three", "four"]);
+    assert!(log.end(Signal::TERM).success(), "{}", log.told());
+    assert_eq!(values(&node, "rising"), ["two", "three", "four"]);
 }
 
 #[test]

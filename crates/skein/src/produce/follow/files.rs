@@ -23,7 +23,7 @@ use skein_types::Millis;
 
 use crate::failure::Failure;
 use crate::produce::follow::names::is_rotated;
-use crate::produce::follow::tail::{FileId, HeldLook, Look, Opening, Tail};
+use crate::produce::follow::tail::{FileId, Former, HeldLook, Look, Opening, Tail};
 
 /// First bytes of a file that its fingerprint covers, at most.
 const FINGERPRINT_MAX: usize = 1024;
@@ -167,7 +167,7 @@ impl LogFile {
     }
 
     /// The former files. What goes away meanwhile is not there.
-    fn rotated(&self) -> Result<Vec<(String, FileId)>, Failure> {
+    fn rotated(&self) -> Result<Vec<Former>, Failure> {
         let entries = match std::fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -178,7 +178,11 @@ impl LogFile {
             let suffix = name.as_bytes().strip_prefix(self.name.as_bytes())?;
             let suffix = std::str::from_utf8(suffix).ok()?;
             let found = entry.metadata().ok()?;
-            (is_rotated(suffix) && found.is_file()).then(|| (suffix.to_owned(), id(&found)))
+            (is_rotated(suffix) && found.is_file()).then(|| Former {
+                suffix: suffix.to_owned(),
+                id: id(&found),
+                written: (found.mtime(), found.mtime_nsec()),
+            })
         });
         Ok(files.take(ROTATED_MAX).collect())
     }

@@ -32,7 +32,7 @@
 
 use skein_types::Millis;
 
-use crate::produce::follow::names::next_newer;
+use crate::produce::follow::names::{Written, next_newer};
 
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +50,24 @@ pub(crate) struct Look {
     pub(crate) held: Option<HeldLook>,
     /// The file that the name leads to, and its size.
     pub(crate) named: Option<(FileId, u64)>,
-    /// Former files: what stands behind the name, and which they are. Only if
-    /// [`Tail::wants_rotated`].
-    pub(crate) rotated: Vec<(String, FileId)>,
+    /// Former files. Only if [`Tail::wants_rotated`].
+    pub(crate) rotated: Vec<Former>,
+}
+
+/// A former file.
+#[derive(Clone, Debug)]
+pub(crate) struct Former {
+    /// What stands behind the name.
+    pub(crate) suffix: String,
+    pub(crate) id: FileId,
+    pub(crate) written: Written,
+}
+
+impl Former {
+    /// What its place among the others follows from.
+    fn age(&self) -> (&str, Written) {
+        (&self.suffix, self.written)
+    }
 }
 
 /// The file that is read, as a look shows it.
@@ -210,7 +225,7 @@ impl Tail {
             return vec![Order::Wait];
         }
         let named = look.named.map(|(id, _)| id);
-        let rotated = look.rotated.iter().map(|(_, id)| *id);
+        let rotated = look.rotated.iter().map(|former| former.id);
         let mut there = rotated.chain(named);
         held.heir = held
             .heir
@@ -256,8 +271,8 @@ impl Tail {
             if look.named.is_some_and(|(named, _)| named == id) {
                 return vec![Order::Open(resumed(""))];
             }
-            if let Some((suffix, _)) = look.rotated.iter().find(|(_, rotated)| *rotated == id) {
-                return vec![Order::Open(resumed(suffix))];
+            if let Some(former) = look.rotated.iter().find(|former| former.id == id) {
+                return vec![Order::Open(resumed(&former.suffix))];
             }
             if look.named.is_some() {
                 self.resume = None;
@@ -285,18 +300,19 @@ impl Tail {
 /// The file that was begun after this one: the next newer of the former ones; for a file that was
 /// deleted, and so has no name to compare, the one that got its name; else the one that has it now.
 fn successor(held: &Held, look: &Look) -> Option<Opening> {
-    let rotated = |wanted: FileId| look.rotated.iter().find(move |(_, id)| *id == wanted);
+    let rotated = |wanted: FileId| look.rotated.iter().find(move |former| former.id == wanted);
     let newer = match rotated(held.id) {
-        Some((own, _)) => {
-            let suffixes = look.rotated.iter().map(|(suffix, _)| suffix.as_str());
-            let newer = next_newer(own, suffixes);
+        Some(own) => {
+            let newer = next_newer(own.age(), look.rotated.iter().map(Former::age));
             let mut all = look.rotated.iter();
-            all.find(|(suffix, _)| Some(suffix.as_str()) == newer)
+            all.find(|former| Some(former.suffix.as_str()) == newer)
         }
         None => held.heir.and_then(rotated),
     };
-    let named = look.named.filter(|(_, size)| *size > 0);
-    let (suffix, id) = newer.cloned().or_else(|| Some((String::new(), named?.0)))?;
+    let (suffix, id) = match newer {
+        Some(former) => (former.suffix.clone(), former.id),
+        None => (String::new(), look.named.filter(|(_, size)| *size > 0)?.0),
+    };
     Some(Opening {
         suffix,
         id,

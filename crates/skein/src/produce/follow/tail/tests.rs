@@ -13,6 +13,15 @@ fn id(inode: u64) -> FileId {
     FileId { device: 1, inode }
 }
 
+/// All were written at the same time: their names decide.
+fn former(suffix: &str, inode: u64) -> Former {
+    Former {
+        suffix: suffix.to_owned(),
+        id: id(inode),
+        written: Written::default(),
+    }
+}
+
 /// Which file is read and its size, which has the name, and its size.
 fn look(held: Option<(u64, bool)>, named: Option<(u64, u64)>, rotated: &[(&str, u64)]) -> Look {
     Look {
@@ -24,7 +33,7 @@ fn look(held: Option<(u64, bool)>, named: Option<(u64, u64)>, rotated: &[(&str, 
         named: named.map(|(inode, size)| (id(inode), size)),
         rotated: rotated
             .iter()
-            .map(|(suffix, inode)| ((*suffix).to_owned(), id(*inode)))
+            .map(|(suffix, inode)| former(suffix, *inode))
             .collect(),
     }
 }
@@ -333,7 +342,7 @@ impl Directory {
             held,
             named: Some((id(self.names[0]), size(self.names[0]))),
             rotated: rotated
-                .map(|(number, inode)| (format!(".{number}"), id(*inode)))
+                .map(|(number, inode)| former(&format!(".{number}"), *inode))
                 .collect(),
         }
     }
