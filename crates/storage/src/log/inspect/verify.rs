@@ -48,6 +48,9 @@ const REMEDY_BATCH: &str = "restore the file from a backup or another replica; u
                             get an error at this offset, and may go on behind the batch";
 const REMEDY_FRAME: &str = "restore the file from a backup or another replica; until then a node \
                             does not open the log, or its readers get no further than here";
+const REMEDY_UNFLUSHED: &str = "restore the file from a backup or another replica before the next \
+                                start: unless the node was stopped in order, it cuts the log here, \
+                                and all that follows is gone";
 const REMEDY_TAIL: &str = "the next start of the node cuts the file here by itself";
 const REMEDY_INDEX: &str = "stop the node and remove the file; it is made anew from the log";
 const REMEDY_EPOCHS: &str =
@@ -349,7 +352,8 @@ impl Verify<'_> {
                  says {:#010x}",
                 header.base_offset, header.crc
             );
-            self.add(Weight::Damage, path, at, what, REMEDY_BATCH);
+            let remedy = self.remedy(header.base_offset, REMEDY_BATCH);
+            self.add(Weight::Damage, path, at, what, remedy);
         } else {
             self.unpack(path, walk, batch)?;
         }
@@ -445,7 +449,8 @@ impl Verify<'_> {
         }
         let what = format!("the offsets {expected} to {} are missing", found.0 - 1);
         let at = (Some(position), Some(expected));
-        self.add(Weight::Damage, path, at, what, REMEDY_MISSING);
+        let remedy = self.remedy(expected, REMEDY_MISSING);
+        self.add(Weight::Damage, path, at, what, remedy);
     }
 
     fn fault(&mut self, path: &Path, position: u64, reason: &str, bytes: u64, is_last: bool) {
@@ -457,7 +462,17 @@ impl Verify<'_> {
         if is_last && end >= flushed_end {
             self.add(Weight::Note, path, at, what, REMEDY_TAIL);
         } else {
-            self.add(Weight::Damage, path, at, what, REMEDY_FRAME);
+            let remedy = self.remedy(end, REMEDY_FRAME);
+            self.add(Weight::Damage, path, at, what, remedy);
+        }
+    }
+
+    /// What to do about damage at `offset`: from the recovery point on a start takes it for what a
+    /// crash leaves behind.
+    fn remedy(&self, offset: Offset, flushed: &'static str) -> &'static str {
+        match self.offsets.recovery_point {
+            Some(recovery_point) if offset < recovery_point => flushed,
+            _ => REMEDY_UNFLUSHED,
         }
     }
 }

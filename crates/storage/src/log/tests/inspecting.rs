@@ -129,6 +129,34 @@ fn a_segment_that_goes_meanwhile_is_no_gap() {
     assert_eq!(told, [(Weight::Note, "the file was removed meanwhile"); 2]);
 }
 
+/// A start cuts off what a crash may have torn, and all behind it.
+#[test]
+fn damage_that_was_not_flushed_is_to_be_mended_before_the_next_start() {
+    let fixture = written();
+    let middle = fixture.names(".log")[1].clone();
+    let recovery_points = fixture.path("../recovery-point-offset-checkpoint");
+    for (is_flushed, expected) in [
+        (true, "until then readers"),
+        (false, "before the next start"),
+    ] {
+        if !is_flushed {
+            std::fs::remove_file(&recovery_points).unwrap();
+        }
+        let path = fixture.path(&middle);
+        let good = std::fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[100] ^= 1;
+        std::fs::write(&path, &bad).unwrap();
+        let (_, findings) = verify(&fixture);
+        let remedies: Vec<_> = findings.iter().map(|finding| finding.remedy).collect();
+        assert!(
+            matches!(remedies[..], [remedy] if remedy.contains(expected)),
+            "{findings:?}"
+        );
+        std::fs::write(&path, &good).unwrap();
+    }
+}
+
 #[test]
 fn every_changed_byte_of_a_log_is_found() {
     let fixture = written();
