@@ -166,7 +166,13 @@ impl Sources<'_> {
             BROKER => {
                 require_this_broker(self.broker_id, name)?;
                 let config = effective(self.config, self.broker_id, self.image);
-                describe_broker(&config, keys, self.facts)
+                let mut entries = describe_broker(&config, keys, self.facts);
+                if let Some(id) = entries.iter_mut().find(|entry| entry.name == "node.id") {
+                    // Where nobody has set it the controller gave it.
+                    let given = || self.broker_id.to_string();
+                    id.value.get_or_insert_with(given);
+                }
+                entries
             }
             BROKER_LOGGER => {
                 require_this_broker(self.broker_id, name)?;

@@ -100,6 +100,12 @@ fn owned(name: &str, value: &str, source: ConfigSource) -> (String, String, i8) 
 }
 
 #[test]
+fn a_broker_tells_the_id_that_it_was_given() {
+    let told = entries(BROKER, "1", Some(&["node.id"]));
+    assert_eq!(told, [owned("node.id", "1", ConfigSource::Default)]);
+}
+
+#[test]
 fn a_topic_tells_its_overrides_above_its_brokers_settings() {
     let all = entries(TOPIC, "topic", None);
     assert!(all.contains(&owned("retention.ms", "1000", ConfigSource::DynamicTopic)));
