@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use skein_tests::guardian::Guarded;
@@ -86,13 +85,18 @@ impl Following {
         File::create(self.path("app.log")).unwrap();
     }
 
-    /// Renames as log4j 2 does, whose numbers rise, as if a second lay between two files.
-    fn rotate_to(&self, number: u64) {
+    /// Renames as log4j 2 does, whose numbers rise. The next file is made at another time, by the
+    /// ticks of the file system's clock.
+    fn rotate_to(&self, number: u32) {
         let former = self.path(&format!("app.log.{number}"));
         fs::rename(self.path("app.log"), &former).unwrap();
-        let file = OpenOptions::new().append(true).open(former).unwrap();
-        let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + number);
-        file.set_modified(written).unwrap();
+        let made = |path: &Path| fs::metadata(path).unwrap().created().unwrap();
+        let probe = self.path("probe");
+        eventually("the next tick", || {
+            let _ = fs::remove_file(&probe);
+            File::create(&probe).unwrap();
+            made(&probe) > made(&former)
+        });
     }
 
     pub(crate) fn wait_for(&self, node: &Node, expected: &[&str]) {

@@ -53,11 +53,13 @@ impl NamedPartitions {
         !self.topics.is_empty() && partitions.all(|(_, is_there)| !is_there)
     }
 
-    /// The code of each, where `codes` are those of the partitions that are there.
-    pub(crate) fn with_codes(
+    /// What is told of each partition, by its index and code, where `codes` are those of the
+    /// partitions that are there, in their order.
+    pub(crate) fn with_codes<P>(
         self,
         mut codes: impl Iterator<Item = i16>,
-    ) -> impl Iterator<Item = (Str, Vec<(i32, i16)>)> {
+        tell: impl Fn(i32, i16) -> P,
+    ) -> impl Iterator<Item = (Str, Vec<P>)> {
         self.topics.into_iter().map(move |(topic, partitions)| {
             let mut code_of = |is_there| match is_there {
                 // The coordinator answers for each that it was asked of.
@@ -65,7 +67,7 @@ impl NamedPartitions {
                 false => ErrorCode::UnknownTopicOrPartition.code(),
             };
             let partitions = partitions.into_iter();
-            let told = partitions.map(|(index, is_there)| (index, code_of(is_there)));
+            let told = partitions.map(|(index, is_there)| tell(index, code_of(is_there)));
             (topic, told.collect())
         })
     }

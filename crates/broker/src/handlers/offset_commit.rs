@@ -52,18 +52,16 @@ pub(crate) fn look_up(image: &Image, request: &mut OffsetCommitRequest) -> Named
 
 fn answer(response: OffsetCommitResponse, named: NamedPartitions) -> OffsetCommitResponse {
     let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-    let topics = named.with_codes(partitions.map(|partition| partition.error_code));
+    let codes = partitions.map(|partition| partition.error_code);
+    let topics = named.with_codes(codes, |partition_index, error_code| {
+        OffsetCommitResponsePartition {
+            partition_index,
+            error_code,
+        }
+    });
     let topics = topics.map(|(name, partitions)| OffsetCommitResponseTopic {
         name,
-        partitions: partitions
-            .into_iter()
-            .map(
-                |(partition_index, error_code)| OffsetCommitResponsePartition {
-                    partition_index,
-                    error_code,
-                },
-            )
-            .collect(),
+        partitions,
         ..OffsetCommitResponseTopic::default()
     });
     OffsetCommitResponse {

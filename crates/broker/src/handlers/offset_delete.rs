@@ -40,19 +40,14 @@ fn answer(response: OffsetDeleteResponse, named: NamedPartitions) -> OffsetDelet
         return response;
     }
     let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-    let topics = named.with_codes(partitions.map(|partition| partition.error_code));
-    let topics = topics.map(|(name, partitions)| OffsetDeleteResponseTopic {
-        name,
-        partitions: partitions
-            .into_iter()
-            .map(
-                |(partition_index, error_code)| OffsetDeleteResponsePartition {
-                    partition_index,
-                    error_code,
-                },
-            )
-            .collect(),
+    let codes = partitions.map(|partition| partition.error_code);
+    let topics = named.with_codes(codes, |partition_index, error_code| {
+        OffsetDeleteResponsePartition {
+            partition_index,
+            error_code,
+        }
     });
+    let topics = topics.map(|(name, partitions)| OffsetDeleteResponseTopic { name, partitions });
     OffsetDeleteResponse {
         topics: topics.collect(),
         ..OffsetDeleteResponse::default()

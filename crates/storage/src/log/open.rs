@@ -256,8 +256,6 @@ impl Opening {
             },
         )?;
         let mut recovery = recovered.report.clone();
-        let recovered_end = recovered.log_end_offset;
-        recovery.lost_up_to = high_watermark.filter(|committed| *committed > recovered_end);
         // After a clean shutdown all of the log is known to be good.
         let known_end = if recovery.was_clean {
             recovered.log_end_offset
@@ -272,6 +270,8 @@ impl Opening {
             tracing::warn!(%partition, %start, %end, "all records are gone; the log begins anew");
             producers = log.restart_at(start, now)?.producers;
         }
+        // What lay below the log's start nobody misses.
+        recovery.lost_up_to = high_watermark.filter(|committed| *committed > log.log_end_offset);
         let high_watermark = high_watermark
             .unwrap_or(log.log_start_offset)
             .clamp(log.log_start_offset, log.log_end_offset);

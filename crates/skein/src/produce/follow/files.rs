@@ -181,7 +181,7 @@ impl LogFile {
             (is_rotated(suffix) && found.is_file()).then(|| Former {
                 suffix: suffix.to_owned(),
                 id: id(&found),
-                written: (found.mtime(), found.mtime_nsec()),
+                made: found.created().ok(),
             })
         });
         Ok(files.take(ROTATED_MAX).collect())

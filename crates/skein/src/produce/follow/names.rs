@@ -1,34 +1,34 @@
 //! The names that a log file gets when it is rotated, and their order.
 //!
 //! Input: what stands behind the name of the log: `.1`, `-20260131`, `.2026-01-31.3`; when each
-//! file was written last. Output: which of two former files is the newer one.
+//! file was made. Output: which of two former files is the newer one.
 //!
 //! Invariant: only names of one kind are compared. What is no kind of rotation (`.bak`, `.1.gz`) is
 //! never read.
 //!
 //! Source: logrotate(8): `.1` is the youngest, `dateext` appends a date; logback and log4j put the
 //! date behind a dot. Log4j 2 counts upwards instead (`fileIndex="max"`, its default): of files
-//! with numbers the one is newer that was written later.
+//! with numbers the one is newer that was made later. (Not the one that was written later: who has
+//! a log open notices a rotation late.)
 
 use std::cmp::Ordering;
+use std::time::SystemTime;
 
 /// Digits that a number may have before it is taken for a date.
 const NUMBER_DIGITS_MAX: usize = 4;
 
-/// When a file was written last: seconds and nanoseconds of the Unix epoch.
-pub(super) type Written = (i64, i64);
-
 /// What was appended to the name of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Suffix {
-    /// `.N`: of files that were written at the same time the higher is the older.
-    Number(u64, Written),
+    /// `.N`: of files that were made at the same time, or nobody knows when, the higher is the
+    /// older.
+    Number(u64, Option<SystemTime>),
     /// What stands before the date, and its groups of digits: the higher, the newer.
     Date(u8, Vec<u64>),
 }
 
 impl Suffix {
-    fn parse(text: &str, written: Written) -> Option<Self> {
+    fn parse(text: &str, made: Option<SystemTime>) -> Option<Self> {
         let (first, rest) = (*text.as_bytes().first()?, text.get(1..)?);
         if !matches!(first, b'.' | b'-' | b'_') || rest.is_empty() {
             return None;
@@ -46,7 +46,7 @@ impl Suffix {
             .collect();
         match groups?.as_slice() {
             [number] if rest.len() <= NUMBER_DIGITS_MAX => {
-                (first == b'.').then_some(Self::Number(*number, written))
+                (first == b'.').then_some(Self::Number(*number, made))
             }
             groups => Some(Self::Date(first, groups.to_vec())),
         }
@@ -55,8 +55,8 @@ impl Suffix {
     /// `Greater` if it is newer than `other`; `None` if they are of two kinds.
     fn compare_age(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
-            (Self::Number(one, written), Self::Number(two, other)) => {
-                Some(written.cmp(other).then(two.cmp(one)))
+            (Self::Number(one, made), Self::Number(two, other)) => {
+                Some(made.cmp(other).then(two.cmp(one)))
             }
             (Self::Date(one, groups), Self::Date(two, others)) => {
                 (one == two).then(|| groups.cmp(others))
@@ -68,18 +68,18 @@ impl Suffix {
 
 /// Whether this may be the suffix of a former file.
 pub(super) fn is_rotated(suffix: &str) -> bool {
-    Suffix::parse(suffix, Written::default()).is_some()
+    Suffix::parse(suffix, None).is_some()
 }
 
 /// Of `suffixes` the one that was rotated next after the file with the suffix `own`.
 pub(super) fn next_newer<'a>(
-    own: (&str, Written),
-    suffixes: impl IntoIterator<Item = (&'a str, Written)>,
+    own: (&str, Option<SystemTime>),
+    suffixes: impl IntoIterator<Item = (&'a str, Option<SystemTime>)>,
 ) -> Option<&'a str> {
     let own = Suffix::parse(own.0, own.1)?;
     suffixes
         .into_iter()
-        .filter_map(|(text, written)| Some((Suffix::parse(text, written)?, text)))
+        .filter_map(|(text, made)| Some((Suffix::parse(text, made)?, text)))
         .filter(|(one, _)| one.compare_age(&own) == Some(Ordering::Greater))
         // The oldest of those that are newer.
         .min_by(|(one, _), (two, _)| one.compare_age(two).unwrap_or(Ordering::Equal))
@@ -88,26 +88,28 @@ pub(super) fn next_newer<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    /// As if all were written at the same time.
+    /// As on a file system that does not tell when a file was made.
     fn next_newer<'a>(own: &str, suffixes: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-        let then = Written::default();
-        let suffixes = suffixes.into_iter().map(|suffix| (suffix, then));
-        super::next_newer((own, then), suffixes)
+        let suffixes = suffixes.into_iter().map(|suffix| (suffix, None));
+        super::next_newer((own, None), suffixes)
     }
 
     #[test]
     fn numbers_may_rise_with_time_too() {
-        let files = [(".1", (1, 5)), (".2", (1, 9)), (".3", (2, 0))];
+        let at = |second| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+        let files = [(".1", at(1)), (".2", at(2)), (".3", at(3))];
         assert_eq!(super::next_newer(files[0], files), Some(".2"));
         assert_eq!(super::next_newer(files[1], files), Some(".3"));
         assert_eq!(super::next_newer(files[2], files), None);
-        let files = [(".3", (1, 5)), (".2", (1, 9)), (".1", (2, 0))];
+        let files = [(".3", at(1)), (".2", at(2)), (".1", at(3))];
         assert_eq!(super::next_newer(files[0], files), Some(".2"));
         assert_eq!(super::next_newer(files[2], files), None);
         // A date says it by itself.
-        let files = [("-20260131", (9, 0)), ("-20260201", (1, 0))];
+        let files = [("-20260131", at(9)), ("-20260201", at(1))];
         assert_eq!(super::next_newer(files[0], files), Some("-20260201"));
     }
 

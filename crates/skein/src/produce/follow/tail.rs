@@ -30,9 +30,11 @@
 //!
 //! Source: what logrotate(8) does with `create`, `nocreate`, `copytruncate` and `dateext`.
 
+use std::time::SystemTime;
+
 use skein_types::Millis;
 
-use crate::produce::follow::names::{Written, next_newer};
+use crate::produce::follow::names::next_newer;
 
 /// A file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,13 +62,14 @@ pub(crate) struct Former {
     /// What stands behind the name.
     pub(crate) suffix: String,
     pub(crate) id: FileId,
-    pub(crate) written: Written,
+    /// When it was made, if the file system tells.
+    pub(crate) made: Option<SystemTime>,
 }
 
 impl Former {
     /// What its place among the others follows from.
-    fn age(&self) -> (&str, Written) {
-        (&self.suffix, self.written)
+    fn age(&self) -> (&str, Option<SystemTime>) {
+        (&self.suffix, self.made)
     }
 }
 

@@ -175,6 +175,30 @@ fn a_log_that_ends_before_its_high_watermark_says_so() {
     }
 }
 
+#[test]
+fn what_was_deleted_is_not_missed() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig::default());
+    log.fill_to(10, 2, 100);
+    drop(log);
+    let offsets = BTreeMap::from([(orders(), Offset(10))]);
+    let directory = fixture.directory();
+    for file in [
+        CheckpointFile::HighWatermark,
+        CheckpointFile::LogStartOffset,
+    ] {
+        directory.write_checkpoint(file, &offsets).unwrap();
+    }
+    drop(directory);
+    // A power cut, of a log that was deleted up to its end and never flushed.
+    let path = fixture.path("00000000000000000000.log");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(0).unwrap();
+    let opened = fixture.open(LogConfig::default());
+    assert_eq!(opened.log.log_end_offset(), Offset(10));
+    assert_eq!(opened.recovery.lost_up_to, None);
+}
+
 /// Segments that are filled ahead after 24 of the batches below.
 fn roomy() -> LogConfig {
     LogConfig {

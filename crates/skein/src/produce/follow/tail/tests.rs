@@ -13,12 +13,12 @@ fn id(inode: u64) -> FileId {
     FileId { device: 1, inode }
 }
 
-/// All were written at the same time: their names decide.
+/// Nobody knows when it was made: the names decide.
 fn former(suffix: &str, inode: u64) -> Former {
     Former {
         suffix: suffix.to_owned(),
         id: id(inode),
-        written: Written::default(),
+        made: None,
     }
 }
 
