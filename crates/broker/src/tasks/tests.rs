@@ -1,12 +1,15 @@
 //! Tests of [`super`], on a node in the simulated world.
 
+use std::path::Path;
+
+use skein_env::OpenMode;
 use skein_env::sim::SimWorld;
 use skein_partition::Acks;
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::flusher::REWRITES_MAX;
-use crate::testing::{HOST, Node, append, batch, config, read_all, speed, with_node};
+use crate::testing::{HOST, LOG_DIR, Node, append, batch, config, read_all, speed, with_node};
 
 /// How long a flush takes that waits for nothing.
 const SOON: Duration = Duration::from_secs(1);
@@ -104,5 +107,48 @@ fn no_round_waits_for_a_log_that_is_written_anew() {
         // What was rewritten, at once: the next checkpoint is a minute away.
         assert_eq!(checkpointed(), Some(Offset(1)));
         assert_eq!(read_all(&replica).len(), 3);
+    });
+}
+
+/// Whether a directory of the topic waits to be removed.
+fn waits(node: &Node, topic: &str) -> bool {
+    let disk = &node.shared().env.disk;
+    let entries = disk.read_directory(LOG_DIR.as_ref()).unwrap();
+    let mut names = entries.iter().map(|(name, _)| name.to_string_lossy());
+    names.any(|name| name.starts_with(topic) && name.ends_with("-delete"))
+}
+
+#[test]
+fn on_a_full_disk_deleted_files_go_soon_and_not_at_once() {
+    with_node(3, &[], async |world, node| {
+        for topic in ["topic", "other", "second", "third"] {
+            node.create(topic, &[]).await;
+            node.produce(topic, batch(1, b"value")).await.unwrap();
+        }
+        // The reserve is filled.
+        sleep(Duration::from_secs(2)).await;
+        node.delete("other").await;
+        sleep(Duration::from_secs(10)).await;
+        assert!(waits(&node, "other"), "there is room");
+        // A device that is too small would give up its reserve first.
+        let path = Path::new(LOG_DIR).join("filler");
+        let filler = node.shared().env.disk.open(&path, OpenMode::CreateNew);
+        filler.unwrap().fill(0..160 << 20).unwrap();
+        let disk = world.disk(HOST);
+        disk.set_capacity(disk.used());
+        let refused = node.produce("topic", batch(1, &[7; 500_000])).await;
+        assert!(refused.is_err());
+        // At several times between two looks for room.
+        for topic in ["topic", "second", "third"] {
+            node.delete(topic).await;
+            sleep(Duration::from_millis(900)).await;
+            // Somebody may just have looked it up.
+            assert!(waits(&node, topic), "{topic}");
+            sleep(Duration::from_millis(400)).await;
+        }
+        sleep(Duration::from_secs(2)).await;
+        for topic in ["topic", "other", "second", "third"] {
+            assert!(!waits(&node, topic), "{topic}");
+        }
     });
 }
