@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,10 +55,12 @@ fn a_quick_run_measures_both_systems() {
 
 #[test]
 fn an_interrupt_leaves_no_process_and_no_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let errors = directory.path().join("errors");
     let mut run = Guarded::spawn(
         bench(&["--system", "kafka", "--only", "produce-1k", "--gib", "0.5"])
             .stdout(Stdio::null())
-            .stderr(Stdio::null()),
+            .stderr(File::create(&errors).unwrap()),
     )
     .unwrap();
     let id = run.id();
@@ -66,7 +68,11 @@ fn an_interrupt_leaves_no_process_and_no_data() {
     let mut children = BTreeSet::new();
     // The guardian, Kafka and the loader.
     while children.len() < 3 {
-        assert!(started.elapsed() < RUN_TIMEOUT && !run.has_ended());
+        assert!(
+            started.elapsed() < RUN_TIMEOUT && !run.has_ended(),
+            "{children:?} {}",
+            fs::read_to_string(&errors).unwrap()
+        );
         children = children_of(id);
         std::thread::sleep(POLL_INTERVAL);
     }
@@ -83,6 +89,32 @@ fn an_interrupt_leaves_no_process_and_no_data() {
         );
         std::thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// What the run that has the lock finds and makes stays as it is.
+#[test]
+fn a_run_that_waits_touches_nothing() {
+    let build = toolchain::workspace().join(".build");
+    fs::create_dir_all(&build).unwrap();
+    let path = build.join("bench.lock");
+    let lock = File::create(&path).unwrap();
+    lock.lock().unwrap();
+    if build.join("bench").exists() {
+        fs::remove_dir_all(build.join("bench")).unwrap();
+    }
+    let waiting = Guarded::spawn(&mut bench(&[])).unwrap();
+    let started = Instant::now();
+    while !has_open(waiting.id(), &path) {
+        assert!(started.elapsed() < RUN_TIMEOUT && !waiting.has_ended());
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    assert!(!build.join("bench").exists());
+}
+
+fn has_open(process: u32, path: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).into_iter();
+    let mut open = open.flatten().flatten();
+    open.any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == path))
 }
 
 fn children_of(parent: u32) -> BTreeSet<u32> {

@@ -138,13 +138,16 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> Outcome<()> {
-    let directory = toolchain::workspace().join(".build/bench");
-    fs::create_dir_all(&directory)?;
-    // Two at a time would measure each other.
+    let build = toolchain::workspace().join(".build");
+    fs::create_dir_all(&build)?;
+    let directory = build.join("bench");
+    // Two at a time would measure each other, so all else belongs to the one that has the lock.
     let lock = File::create(directory.with_extension("lock"))?;
     lock.lock()?;
-    // A run that was killed has left gigabytes.
-    fs::remove_dir_all(&directory)?;
+    if directory.exists() {
+        // A run that was killed has left gigabytes.
+        fs::remove_dir_all(&directory)?;
+    }
     fs::create_dir(&directory)?;
     let plan = options.plan(directory);
     let settings = settings(&plan)?;
