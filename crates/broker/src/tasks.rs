@@ -304,7 +304,8 @@ pub(crate) async fn run_plan(shared: &Arc<Shared>, replica: &Arc<Replica>, plan:
 }
 
 fn flush_failed(log: &mut Log, error: &StorageError) -> Event {
-    tracing::error!(partition = %log.partition(), %error, "a flush failed");
+    let (partition, remedy) = (log.partition(), error.remedy());
+    tracing::error!(%partition, %error, remedy, "a flush failed");
     log.flush_failed(error);
     Event::StorageFailed {
         reason: OfflineReason::FlushFailed,

@@ -196,3 +196,25 @@ pub enum OfflineReason {
     /// The log has batches of a later leader epoch than the metadata knows.
     LeaderEpochBehindLog,
 }
+
+impl OfflineReason {
+    /// What an operator can do about it.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            // All begin with a call that failed, or with bad bytes.
+            Self::CutBackFailed
+            | Self::FlushFailed
+            | Self::DirectoryFailed
+            | Self::ReadFailed
+            | Self::CompactionFailed
+            | Self::LogCorrupt => {
+                "the error logged before this one says which file, and what helps"
+            }
+            Self::LeaderEpochBehindLog => {
+                "the metadata is older than the log's leader-epoch-checkpoint: restore metadata \
+                 and log from the same backup"
+            }
+        }
+    }
+}

@@ -154,9 +154,7 @@ impl StorageError {
             Self::Io { source, .. } if is_full(source) || is_shortage(source) => {
                 Severity::Retriable
             }
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Severity::Replica
-            }
+            Self::Io { source, .. } if is_about_one_file(source) => Severity::Replica,
             Self::Io { .. } => Severity::Directory,
             Self::ShortWrite { .. } | Self::Full { .. } => Severity::Retriable,
             Self::Corrupt { .. } | Self::Broken { .. } => Severity::Replica,
@@ -175,11 +173,14 @@ impl StorageError {
             Self::Io { source, .. } if source.raw_os_error() == Some(EMFILE) => {
                 "raise the limit on open files (ulimit -n)"
             }
+            Self::Io { source, .. } if is_of_another_kind(source) => {
+                "move away what stands there in the place of a file or directory of the log, and \
+                 restore that from a backup"
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => REMEDY_LOST,
             Self::Io { .. } => "check the device (dmesg, smartctl); replace it, then start again",
             Self::ShortWrite { .. } | Self::Full { .. } => REMEDY_FULL,
-            Self::Corrupt { .. } | Self::Broken { .. } => {
-                "restore the partition from its other replicas, or from a backup"
-            }
+            Self::Corrupt { .. } | Self::Broken { .. } => REMEDY_LOST,
             Self::Format { .. } => {
                 "use the version of skein that wrote the file, or another log.dirs"
             }
@@ -205,6 +206,7 @@ impl StorageError {
 }
 
 const REMEDY_FULL: &str = "make room on the device: shorten retention, delete topics, or grow it";
+const REMEDY_LOST: &str = "restore the partition from its other replicas, or from a backup";
 /// "Too many open files", of the process and of the system; std has no kind for them.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
@@ -215,6 +217,24 @@ fn is_shortage(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted
     ) || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+/// Whether somebody has put something else, or nothing, where a file or directory should be, or may
+/// look after it alone: nothing is said about the device and the other logs.
+fn is_about_one_file(error: &io::Error) -> bool {
+    is_of_another_kind(error)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+        )
+}
+
+/// A directory in the place of a file, or a file in that of a directory.
+fn is_of_another_kind(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory
+    )
 }
 
 pub(crate) fn is_full(error: &io::Error) -> bool {
@@ -247,6 +267,12 @@ mod tests {
         assert_eq!(error(ENOSPC).severity(), Severity::Retriable);
         assert_eq!(error(EIO).severity(), Severity::Directory);
         assert_eq!(error(ENOSPC).remedy(), REMEDY_FULL);
+        // ENOENT, EACCES, ENOTDIR, EISDIR: of the one log, and a new device would not help.
+        for number in [2, 13, 20, 21] {
+            let error = error(number);
+            assert_eq!(error.severity(), Severity::Replica, "{error}");
+            assert!(!error.remedy().contains("device"), "{error}");
+        }
         assert!(
             error(EIO)
                 .to_string()

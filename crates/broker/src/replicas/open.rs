@@ -46,6 +46,14 @@ impl OpenError {
             Self::Deleted | Self::Stopped => true,
         }
     }
+
+    /// What an operator can do about it.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.remedy(),
+            Self::Deleted | Self::Stopped => "nothing: this was to be",
+        }
+    }
 }
 
 /// Opens the log on the offload pool and starts the replica, which has no role yet; returns it with

@@ -184,7 +184,8 @@ impl Place {
             // Who asked has an old image.
             Err(OpenError::Deleted) => Err(ErrorCode::NotLeaderOrFollower),
             Err(error) => {
-                tracing::error!(partition = %self.name, %error, "cannot open a log");
+                let (partition, remedy) = (&self.name, error.remedy());
+                tracing::error!(%partition, %error, remedy, "cannot open a log");
                 if error.passes() {
                     if matches!(*state, State::Untouched) {
                         metrics.replicas_offline.inc();

@@ -15,7 +15,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use skein_env::real::RealDisk;
 use skein_storage::inspect::{
-    Finding, PartitionFiles, Verified, VerifyOptions, Weight, verify_checkpoints, verify_partition,
+    Finding, PartitionFiles, Verified, VerifyOptions, Weight, verify_log_directory,
+    verify_partition,
 };
 
 use super::{Place, UNPACKED_MAX_BYTES, place};
@@ -50,14 +51,26 @@ pub(super) fn run(arguments: &VerifyArguments, json: bool) -> Result<(), Failure
     };
     let (mut damages, mut rows) = (0, Vec::new());
     for directory in log_directories {
-        damages += verify_checkpoints(&RealDisk, &directory, &mut |one| teller.tell(&one))?;
+        damages += verify_log_directory(&RealDisk, &directory, &mut |one| teller.tell(&one))?;
     }
     for directory in partitions {
-        let files = PartitionFiles::list(&RealDisk, &directory)?;
-        let verified = verify_partition(&RealDisk, &files, &options, &mut |one| teller.tell(&one))?;
+        let tell = &mut |one: Finding| teller.tell(&one);
+        let verified = PartitionFiles::list(&RealDisk, &directory)
+            .and_then(|files| verify_partition(&RealDisk, &files, &options, tell));
+        match verified {
+            Ok(verified) => {
+                damages += verified.damages;
+                rows.push((directory, verified));
+            }
+            // A node has deleted the topic meanwhile.
+            Err(error) if error.is_not_found() && !directory.exists() => {}
+            // One bad file must not hide what the other partitions have.
+            Err(error) => {
+                damages += 1;
+                teller.tell(&Finding::unreadable(&error, error.remedy()));
+            }
+        }
         teller.told()?;
-        damages += verified.damages;
-        rows.push((directory, verified));
     }
     teller.told()?;
     let mut out = teller.out;

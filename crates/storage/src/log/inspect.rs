@@ -33,7 +33,9 @@ pub use partition::{
     CHECKPOINTS, FileName, Offsets, PartitionFiles, has_clean_shutdown, is_log_directory,
     partitions, read_checkpoint, read_small_file, topic_id,
 };
-pub use verify::{Finding, Verified, VerifyOptions, Weight, verify_checkpoints, verify_partition};
+pub use verify::{
+    Finding, Verified, VerifyOptions, Weight, verify_log_directory, verify_partition,
+};
 pub use walk::{InspectedBatch, SegmentWalk, Step};
 
 /// Bytes of a file that are read at once.

@@ -307,8 +307,9 @@ fn storage_failed(source: &Source, error: &ReadError) -> PartitionData {
         // Retention has removed the file under an old view: the client asks again.
         error if error.is_stale() => failed(ErrorCode::NotLeaderOrFollower),
         ReadError::Storage(error) => {
-            let key = &source.wanted.key;
-            tracing::error!(topic = %&*key.topic, partition = key.partition, %error, "cannot read");
+            let (key, remedy) = (&source.wanted.key, error.remedy());
+            let (topic, partition) = (&*key.topic, key.partition);
+            tracing::error!(%topic, partition, %error, remedy, "cannot read");
             failed(ErrorCode::KafkaStorageError)
         }
     }

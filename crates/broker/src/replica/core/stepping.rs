@@ -138,7 +138,8 @@ impl Core {
                 }
             }
             Effect::ReplicaOffline { reason } => {
-                tracing::error!(partition = %step.replica.name, ?reason, "a replica is offline");
+                let (partition, remedy) = (&step.replica.name, reason.remedy());
+                tracing::error!(%partition, ?reason, remedy, "a replica is offline");
                 self.basis.metrics.replicas_offline.inc();
                 let Replica { topic_id, name, .. } = &**step.replica;
                 let offline = &self.basis.offline_replicas;

@@ -116,7 +116,8 @@ impl Core {
                     // The directory says so, once; producers repeat what they are refused.
                     tracing::debug!(%partition, error = %error.error, "no room to append");
                 } else {
-                    tracing::error!(%partition, error = %error.error, "cannot append");
+                    let (error, remedy) = (&error.error, error.error.cause.remedy());
+                    tracing::error!(%partition, %error, remedy, "cannot append");
                 }
                 error.to_event()
             }

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use skein_env::{Disk, EntryKind};
 use skein_types::{Offset, TopicId, TopicPartition};
 
-use crate::StorageError;
 use crate::atomic_file;
 use crate::log::names::{self, FileKind, Name};
 use crate::log::segment_times::SEGMENT_TIMESTAMPS;
 use crate::log_directory::{META_PROPERTIES, parse_partition, read_clean_shutdown, read_topic_id};
+use crate::{Severity, StorageError};
 
 /// The checkpoints of a log directory: names, and what their offsets are.
 pub const CHECKPOINTS: [(&str, &str); 4] = [
@@ -95,6 +95,8 @@ pub struct PartitionFiles {
     pub snapshots: Vec<Offset>,
     /// Every file of the directory, by name.
     pub files: BTreeSet<PathBuf>,
+    /// What has the name of one of its files, and is none.
+    pub misplaced: Vec<PathBuf>,
 }
 
 impl PartitionFiles {
@@ -110,13 +112,18 @@ impl PartitionFiles {
             segments: Vec::new(),
             snapshots: Vec::new(),
             files: BTreeSet::new(),
+            misplaced: Vec::new(),
         };
         for (name, kind) in entries(disk, directory)? {
+            let path = directory.join(name);
+            let meaning = FileName::of(&path);
             if !matches!(kind, EntryKind::File(_)) {
+                if !matches!(meaning, FileName::Other) {
+                    found.misplaced.push(path);
+                }
                 continue;
             }
-            let path = directory.join(name);
-            match FileName::of(&path) {
+            match meaning {
                 FileName::Log(base) => found.segments.push(base),
                 FileName::Snapshot(offset) => found.snapshots.push(offset),
                 _ => {}
@@ -141,7 +148,7 @@ impl PartitionFiles {
     /// What the checkpoints in the directory above say of the partition.
     ///
     /// # Errors
-    /// What the disk says. A garbled checkpoint says nothing.
+    /// What a failing device says. A checkpoint that cannot be read says nothing.
     pub fn offsets(&self, disk: &dyn Disk) -> Result<Offsets, StorageError> {
         let (Some(partition), Some(above)) = (&self.partition, self.directory.parent()) else {
             return Ok(Offsets::default());
@@ -152,7 +159,8 @@ impl PartitionFiles {
                 Ok(offsets) => {
                     *offset = offsets.and_then(|offsets| offsets.get(partition).copied());
                 }
-                Err(StorageError::Format { .. }) => {}
+                // Garbled, or no file: `verify_log_directory` tells that once, for all partitions.
+                Err(error) if error.severity() != Severity::Directory => {}
                 Err(error) => return Err(error),
             }
         }

@@ -9,7 +9,8 @@
 //!              segment only
 //!   indexes    entries rise, each names a batch (`verify/indexes.rs`)
 //!   others     snapshots, epochs, aborted transactions can be read and lie within the log
-//!   beside     checkpoints can be read (once for a log directory), and do not point beyond the log
+//!   beside     checkpoints do not point beyond the log
+//!   directory  the small files beside the partitions can be read, and no partition has gone
 //! ```
 //!
 //! Invariants:
@@ -34,9 +35,10 @@ use crate::StorageError;
 use crate::log::names::FileKind;
 
 mod beside;
+mod directory;
 mod indexes;
 
-pub use beside::verify_checkpoints;
+pub use directory::verify_log_directory;
 use indexes::IndexCheck;
 
 /// Findings of one file that are told.
@@ -84,6 +86,26 @@ pub struct Finding {
     pub what: String,
     /// What to do.
     pub remedy: &'static str,
+}
+
+impl Finding {
+    /// A file that could not be read, or made no sense, which the error says of it.
+    #[must_use]
+    pub fn unreadable(error: &StorageError, remedy: &'static str) -> Self {
+        let (what, remedy) = match error {
+            StorageError::Format { line, reason, .. } => (format!("line {line}: {reason}"), remedy),
+            // It says where by itself, and what to do then is another question.
+            error => (error.to_string(), error.remedy()),
+        };
+        Self {
+            weight: Weight::Damage,
+            path: error.path().to_path_buf(),
+            position: None,
+            offset: None,
+            what,
+            remedy,
+        }
+    }
 }
 
 /// What was looked at.
@@ -149,6 +171,7 @@ pub fn verify_partition(
         },
         verified: Verified::default(),
     };
+    verify.misplaced();
     verify.read_epochs()?;
     for number in 0..files.segments.len() {
         verify.segment(number)?;

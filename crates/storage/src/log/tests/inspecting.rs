@@ -6,6 +6,8 @@
 //!
 //! Source: none.
 
+use std::path::Path;
+
 use skein_env::real::RealDisk;
 use skein_record::{Record, crc32c};
 
@@ -14,7 +16,7 @@ use super::*;
 use crate::atomic_file::FILE_MAX_BYTES;
 use crate::log::inspect::{
     Finding, IndexEntry, Located, PartitionFiles, SegmentWalk, Step, Verified, VerifyOptions,
-    Weight, locate_offset, locate_timestamp, verify_checkpoints, verify_partition,
+    Weight, locate_offset, locate_timestamp, verify_log_directory, verify_partition,
 };
 
 const END: i64 = 60;
@@ -294,7 +296,7 @@ fn each_garbled_checkpoint_is_told_once_with_its_line_and_what_to_do() {
     let verified = || {
         let mut findings = Vec::new();
         let damages =
-            verify_checkpoints(&RealDisk, directory, &mut |one| findings.push(one)).unwrap();
+            verify_log_directory(&RealDisk, directory, &mut |one| findings.push(one)).unwrap();
         assert_eq!(damages, findings.len() as u64);
         findings
     };
@@ -532,4 +534,74 @@ fn a_batch_is_read_in_pieces_and_its_records_whole() {
     assert_eq!(offsets, [Offset(0), Offset(1)]);
     assert!(matches!(walk.next().unwrap(), Some(Step::Batch(small)) if !small.is_checksum_wrong()));
     assert_eq!(walk.next().unwrap(), None);
+}
+
+/// The findings in a log directory, and in its one partition.
+fn found(fixture: &Fixture) -> [Vec<Finding>; 2] {
+    let (mut beside, directory) = (Vec::new(), fixture.temporary.path());
+    verify_log_directory(&RealDisk, directory, &mut |one| beside.push(one)).unwrap();
+    [beside, verify(fixture).1]
+}
+
+#[test]
+fn a_partition_that_is_gone_or_empty_is_told() {
+    let fixture = written();
+    let directory = fixture.temporary.path();
+    let recovery_points = directory.join("recovery-point-offset-checkpoint");
+    std::fs::write(&recovery_points, "0\n2\norders 0 60\nunused 3 0\n").unwrap();
+    assert_eq!(found(&fixture), [vec![], vec![]]);
+
+    let partition = fixture.path("");
+    let elsewhere = directory.join("elsewhere");
+    std::fs::rename(&partition, &elsewhere).unwrap();
+    let mut beside = Vec::new();
+    verify_log_directory(&RealDisk, directory, &mut |one| beside.push(one)).unwrap();
+    assert_eq!(beside.len(), 1, "{beside:?}");
+    assert_eq!(beside[0].path, directory.join("orders-0"));
+    assert_eq!(
+        beside[0].what,
+        "it is missing, and its recovery point is 60"
+    );
+
+    std::fs::create_dir(&partition).unwrap();
+    let [beside, within] = found(&fixture);
+    assert_eq!((beside.len(), within.len()), (0, 1), "{within:?}");
+    assert!(within[0].what.starts_with("its segments are missing"));
+}
+
+#[test]
+fn files_of_another_kind_and_ids_that_cannot_be_read_are_told() {
+    let fixture = written();
+    let directory = fixture.temporary.path();
+    let misplaced = [
+        fixture.path("leader-epoch-checkpoint"),
+        fixture.path("00000000000000000099.log"),
+    ];
+    for path in &misplaced {
+        let _was_there = std::fs::remove_file(path);
+        std::fs::create_dir(path).unwrap();
+    }
+    let cleaned = directory.join("cleaner-offset-checkpoint");
+    std::fs::create_dir(&cleaned).unwrap();
+    let meta = directory.join("meta.properties");
+    std::fs::write(&meta, "#\nversion=7\n").unwrap();
+    let topic_id = fixture.path("partition.metadata");
+    std::fs::write(&topic_id, "version: 0\ntopic_id: nobody's\n").unwrap();
+
+    let [beside, within] = found(&fixture);
+    let told = |findings: &[Finding], path: &Path| {
+        let mut told = findings.iter().filter(|finding| finding.path == *path);
+        let finding = told
+            .next()
+            .unwrap_or_else(|| panic!("{path:?}: {findings:?}"));
+        assert!(told.next().is_none(), "{path:?}: {findings:?}");
+        finding.weight
+    };
+    for path in [&meta, &cleaned] {
+        assert_eq!(told(&beside, path), Weight::Damage);
+    }
+    for path in &misplaced {
+        assert_eq!(told(&within, path), Weight::Damage);
+    }
+    assert_eq!(told(&within, &topic_id), Weight::Note);
 }

@@ -1,4 +1,4 @@
-//! What lies beside the segments: checkpoints, epochs, snapshots, aborted transactions.
+//! What lies beside the segments: epochs, snapshots, aborted transactions, the topic id.
 //!
 //! Input: the files that are no segments, and where the log ends. Output: those that can't be read
 //! or speak of offsets that the log does not have.
@@ -9,73 +9,41 @@
 
 use std::path::{Path, PathBuf};
 
-use skein_env::Disk;
 use skein_record::{ABORTED_TXN_BYTES, AbortedTxn, LeaderEpochs, ProducerStates};
 use skein_types::Offset;
 
-use super::{Finding, REMEDY_INDEX, REMEDY_LEFTOVER, Verify, Weight};
+use super::{REMEDY_INDEX, REMEDY_LEFTOVER, REMEDY_MISSING, Verify, Weight};
 use crate::StorageError;
-use crate::log::inspect::partition::{CHECKPOINTS, FileName, read_checkpoint, read_small_file};
+use crate::log::inspect::partition::{FileName, read_small_file, topic_id};
 use crate::log::segment_times;
 
 const REMEDY_SNAPSHOT: &str = "stop the node and remove the file; producers are read from an older \
                                snapshot and the batches behind it";
-/// What to do about each of [`CHECKPOINTS`] that is garbage: a start reads it as missing.
-const REMEDIES_GARBLED: [&str; CHECKPOINTS.len()] = [
-    "nothing: the next start of the node writes it anew; after an unclean stop it scans all of \
-     every log first, which costs time, and cuts off what is damaged there; check the device",
-    "nothing: the next start of the node writes it anew; readers of a partition wait until its \
-     replicas have told how far they are; check the device",
-    "restore the file from a backup, or delete the records once more (DeleteRecords): from the \
-     next start of the node on those that are deleted can be read where their segments are left",
-    "nothing: the next compaction of each log compares all of its records again, which costs time, \
-     and writes the file anew; check the device",
-];
 const REMEDY_TXN_INDEX: &str = "nothing: a node makes it anew from the log at its first use; \
                                 without the file it would take no transaction for aborted";
+const REMEDY_MISPLACED: &str =
+    "move it away, and restore the file from a backup or another replica";
+const REMEDY_TOPIC_ID: &str = "nothing: the next start of the node writes it anew, with the id of \
+                               the topic that has the directory's name; check that it is this one";
 const REMEDY_CHECKPOINT: &str = "acknowledged records are gone from the end of the log: restore \
                                  its last segment from a backup or another replica";
-
-/// Looks at the checkpoints of the log directory `directory`. One that cannot be read says nothing
-/// of any partition. Returns how many cannot.
-///
-/// # Errors
-/// What the disk says.
-pub fn verify_checkpoints(
-    disk: &dyn Disk,
-    directory: &Path,
-    tell: &mut dyn FnMut(Finding),
-) -> Result<u64, StorageError> {
-    let mut damages = 0;
-    for ((name, _), remedy) in CHECKPOINTS.into_iter().zip(REMEDIES_GARBLED) {
-        let path = directory.join(name);
-        let what = match read_checkpoint(disk, &path) {
-            Err(StorageError::Format { line, reason, .. }) => format!("line {line}: {reason}"),
-            read => {
-                read?;
-                continue;
-            }
-        };
-        damages += 1;
-        tell(Finding {
-            weight: Weight::Damage,
-            path,
-            position: None,
-            offset: None,
-            what,
-            remedy,
-        });
-    }
-    Ok(damages)
-}
 
 impl Verify<'_> {
     pub(super) fn compare_checkpoints(&mut self) {
         let end = self.verified.end_offset;
-        if self.files.segments.is_empty() || self.is_broken {
+        let path = self.files.directory.clone();
+        if self.files.segments.is_empty() {
+            let recovery_point = self.offsets.recovery_point;
+            if let Some(offset) = recovery_point.filter(|offset| *offset > Offset::ZERO) {
+                let what = format!("its segments are missing, and its recovery point is {offset}");
+                let at = (None, Some(Offset::ZERO));
+                self.add(Weight::Damage, &path, at, what, REMEDY_MISSING);
+            }
             return;
         }
-        let path = self.files.directory.clone();
+        if self.is_broken {
+            return;
+        }
         let offsets = [
             ("recovery point", self.offsets.recovery_point),
             ("high watermark", self.offsets.high_watermark),
@@ -101,6 +69,9 @@ impl Verify<'_> {
 
     pub(super) fn read_epochs(&mut self) -> Result<(), StorageError> {
         let path = self.epochs_path();
+        if !self.files.files.contains(&path) {
+            return Ok(());
+        }
         match read_small_file(self.disk, &path)?.map(|content| LeaderEpochs::decode(&content)) {
             None => {}
             Some(Ok(epochs)) => self.epochs = Some(epochs),
@@ -117,6 +88,13 @@ impl Verify<'_> {
         Ok(())
     }
 
+    pub(super) fn misplaced(&mut self) {
+        for path in &self.files.misplaced {
+            let what = "it is no file, and stands in the place of one";
+            self.add(Weight::Damage, path, (None, None), what, REMEDY_MISPLACED);
+        }
+    }
+
     /// The files that are no segments.
     pub(super) fn others(&mut self) -> Result<(), StorageError> {
         let files = self.files;
@@ -125,6 +103,7 @@ impl Verify<'_> {
                 FileName::Snapshot(offset) => self.snapshot(path, offset)?,
                 FileName::TxnIndex(base) => self.txn_index(path, base)?,
                 FileName::SegmentTimes => self.segment_times(path)?,
+                FileName::PartitionMetadata => self.topic_id(path)?,
                 FileName::OffsetIndex(base) | FileName::TimeIndex(base)
                     if files.segments.binary_search(&base).is_err() =>
                 {
@@ -145,6 +124,18 @@ impl Verify<'_> {
             }
         }
         Ok(())
+    }
+
+    fn topic_id(&mut self, path: &Path) -> Result<(), StorageError> {
+        if topic_id(self.disk, &self.files.directory)?.is_none() && self.is_there(path)? {
+            let what = "there is no topic id in it";
+            self.add(Weight::Note, path, (None, None), what, REMEDY_TOPIC_ID);
+        }
+        Ok(())
+    }
+
+    fn is_there(&self, path: &Path) -> Result<bool, StorageError> {
+        Ok(read_small_file(self.disk, path)?.is_some())
     }
 
     /// Damage is what a node would believe: of a segment of the same size. What is torn it makes
