@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::RangeInclusive;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -17,6 +18,10 @@ use crate::arguments::{ClusterArguments, pair};
 use crate::failure::Failure;
 use crate::output::{self, Table, count};
 use crate::session::{Session, with_client};
+
+/// What the protocol's numbers hold.
+const PARTITIONS_RANGE: RangeInclusive<i64> = 1..=i32::MAX as i64;
+const REPLICAS_RANGE: RangeInclusive<i64> = 1..=i16::MAX as i64;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,10 +118,20 @@ struct Create {
     #[arg(value_name = "TOPIC", value_parser = topic_name)]
     topic: TopicName,
     /// How many partitions; the cluster's num.partitions if not given
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        short,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(PARTITIONS_RANGE)
+    )]
     partitions: Option<u32>,
     /// On how many brokers; the cluster's default.replication.factor if not given
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        short,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(REPLICAS_RANGE)
+    )]
     replication_factor: Option<u16>,
     /// A key of the topic's configuration; may be given several times
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = pair)]
@@ -141,7 +156,7 @@ struct Alter {
         short,
         value_name = "N",
         group = "change",
-        value_parser = clap::value_parser!(u32).range(1..)
+        value_parser = clap::value_parser!(u32).range(PARTITIONS_RANGE)
     )]
     partitions: Option<u32>,
     /// Set a key of the configuration; may be given several times
