@@ -6,12 +6,16 @@
 //!
 //! Source: none.
 
-use skein_sim::{MUTATIONS, Mutation};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use skein_sim::{Cuts, MUTATIONS, Mutation};
 
 /// How to use the command.
 pub(crate) const USAGE: &str = "\
 usage: skein-sim [--seeds N] [--first-seed N] [--keep-going]
-       skein-sim --seed N [--trace] [--world-log]
+       skein-sim --seed N [--trace] [--world-log] [--only PARTS] [--safety-us N]
+       skein-sim --seed N --shrink
        skein-sim --mutations
 
   --seeds N         how many runs (default 20)
@@ -20,6 +24,9 @@ usage: skein-sim [--seeds N] [--first-seed N] [--keep-going]
   --seed N          one run
   --trace           print every event, and the node's log, as they happen
   --world-log       print every disk call, network segment and poll at the end
+  --shrink          if the run fails: leave out what its failure does not need
+  --only PARTS      leave out the parts of the run that are not named, as --shrink names them
+  --safety-us N     let faults strike for so many simulated microseconds at most
   --mutation NAME   break the node on purpose (needs the feature `mutations`)
   --mutations       break it in every way, one after the other; each must be found";
 
@@ -31,6 +38,8 @@ pub(crate) struct Args {
     pub(crate) keep_going: bool,
     pub(crate) trace: bool,
     pub(crate) world_log: bool,
+    pub(crate) shrink: bool,
+    pub(crate) cuts: Cuts,
     pub(crate) mutation: Option<Mutation>,
     /// Every mutation is to be found.
     pub(crate) mutations: bool,
@@ -45,6 +54,8 @@ impl Args {
             keep_going: false,
             trace: false,
             world_log: false,
+            shrink: false,
+            cuts: Cuts::default(),
             mutation: None,
             mutations: false,
         };
@@ -59,6 +70,12 @@ impl Args {
                 "--keep-going" => parsed.keep_going = true,
                 "--trace" => parsed.trace = true,
                 "--world-log" => parsed.world_log = true,
+                "--shrink" => parsed.shrink = true,
+                "--only" => parsed.cuts.only = Some(parts(args.next())?),
+                "--safety-us" => {
+                    let longest = Duration::from_micros(number(&arg, args.next())?);
+                    parsed.cuts.safety = Some(longest);
+                }
                 "--mutation" => parsed.mutation = Some(mutation(args.next())?),
                 "--mutations" => parsed.mutations = true,
                 _ => return Err(format!("unknown argument {arg:?}")),
@@ -79,6 +96,12 @@ fn number(name: &str, value: Option<String>) -> Result<u64, String> {
     value
         .parse()
         .map_err(|_| format!("{name} needs a number, not {value:?}"))
+}
+
+/// Names, separated by commas.
+fn parts(value: Option<String>) -> Result<BTreeSet<String>, String> {
+    let value = value.ok_or("--only needs names of parts")?;
+    Ok(value.split(',').map(str::to_owned).collect())
 }
 
 fn mutation(name: Option<String>) -> Result<Mutation, String> {

@@ -30,6 +30,7 @@ mod batches;
 mod bit_rot;
 mod client;
 mod compacted;
+mod cuts;
 mod event;
 mod hidden;
 mod history;
@@ -45,5 +46,6 @@ mod topics;
 mod wire;
 mod witness;
 
+pub use cuts::{Cuts, parts};
 pub use mutation::{MUTATIONS, Mutation};
 pub use run::{Failure, Options, Outcome, run, running};

@@ -8,6 +8,7 @@
 //! skein-sim --seeds 2000 --first-seed 1   many runs
 //! skein-sim --seed 7 --trace              one run, every event as it happens
 //! skein-sim --seed 7 --world-log          one run, then its disk calls, segments and polls
+//! skein-sim --seed 7 --shrink             one run that fails, as small as it can be
 //! skein-sim --mutations                   is every bug on purpose found?
 //! ```
 //!
@@ -21,6 +22,7 @@
 
 mod args;
 mod report;
+mod shrink;
 mod teeth;
 
 use std::process::ExitCode;
@@ -51,10 +53,14 @@ fn main() -> ExitCode {
         trace: args.trace,
         world_log: args.world_log,
         mutation: args.mutation,
+        cuts: args.cuts,
     };
+    if args.shrink {
+        return shrink_and_tell(args.first_seed, &options);
+    }
     let mut totals = Totals::start();
     for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
-        let outcome = report::run_telling_panics(seed, options);
+        let outcome = report::run_telling_panics(seed, &options);
         for line in &outcome.world_log {
             println!("{line}");
         }
@@ -66,7 +72,7 @@ fn main() -> ExitCode {
     if cfg!(tokio_unstable) && !totals.has_failures() {
         let again = report::run_telling_panics(
             args.first_seed,
-            Options {
+            &Options {
                 trace: false,
                 ..options
             },
@@ -79,4 +85,22 @@ fn main() -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// The smallest run that fails, with what led there.
+fn shrink_and_tell(seed: u64, options: &Options) -> ExitCode {
+    let Some(smallest) = shrink::shrink(seed, options) else {
+        println!("seed {seed} breaks nothing");
+        return ExitCode::SUCCESS;
+    };
+    if let Some(failure) = &smallest.failure {
+        for line in &failure.history {
+            println!("  {line}");
+        }
+        println!(
+            "seed {seed}: {} is broken: {}",
+            failure.invariant, failure.text
+        );
+    }
+    ExitCode::FAILURE
 }

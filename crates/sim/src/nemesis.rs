@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bit_rot;
 use crate::client::groups::RECORDS_TOPIC;
+use crate::cuts::{self, Cuts};
 use crate::event::{End, Event};
 use crate::history::Actor;
 use crate::node::{NODE, Node};
@@ -39,8 +40,10 @@ pub(crate) struct Nemesis<'a> {
     world: &'a SimWorld,
     node: &'a Node<'a>,
     plan: Arc<Plan>,
+    cuts: &'a Cuts,
     witness: Arc<Witness>,
     clients: Vec<String>,
+    /// Of the present fault.
     rng: SimRng,
 }
 
@@ -72,6 +75,7 @@ impl<'a> Nemesis<'a> {
         world: &'a SimWorld,
         node: &'a Node<'a>,
         plan: Arc<Plan>,
+        cuts: &'a Cuts,
         witness: Arc<Witness>,
         clients: Vec<String>,
     ) -> Self {
@@ -79,6 +83,7 @@ impl<'a> Nemesis<'a> {
             world,
             node,
             plan,
+            cuts,
             witness,
             clients,
             rng: world.rng("nemesis"),
@@ -90,12 +95,20 @@ impl<'a> Nemesis<'a> {
         let end = Instant::now() + self.plan.safety;
         let weights = weights(&self.plan.faults);
         let total: u64 = weights.iter().map(|(weight, _)| weight).sum();
+        let mut numbers = 0..;
         while Instant::now() < end {
+            let name = cuts::strike(numbers.next().unwrap_or_default());
+            // What one fault draws changes nothing of the next ones.
+            self.rng = self.world.rng(&name);
             let pause = self.draw_millis(self.plan.faults.pause_max);
             sleep(pause).await;
             if total > 0 {
                 let kind = choose(&weights, self.rng.below(total));
-                self.strike(kind).await;
+                self.witness.count_strike();
+                if self.cuts.keep(&name) {
+                    self.tell(&format!("{name}: {kind:?}"));
+                    self.strike(kind).await;
+                }
             }
         }
     }

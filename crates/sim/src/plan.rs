@@ -17,6 +17,7 @@ use skein_env::sim::{DiskSpeed, LinkPlan, Schedule, SimRng};
 use skein_record::Codec;
 
 use crate::event::PartitionId;
+use crate::history::Actor;
 
 mod groups;
 mod topics;
@@ -167,6 +168,26 @@ impl Plan {
         plan
     }
 
+    /// Everybody who talks to the node while faults strike.
+    pub(crate) fn clients(&self) -> Vec<Actor> {
+        let mut clients = vec![Actor::Admin];
+        clients.extend((0..self.producers.len()).map(Actor::Producer));
+        clients.extend((0..self.consumers.len()).map(Actor::Consumer));
+        clients.extend((0..self.listers).map(Actor::Lister));
+        clients.extend((0..self.groups.members.len()).map(Actor::Member));
+        clients.extend((0..self.groups.committers.len()).map(Actor::Committer));
+        clients
+    }
+
+    /// What holds tasks up and splits segments: once in how many polls or calls; 0 is never.
+    pub(crate) fn hindrances(&mut self) -> [(&'static str, &mut u32); 3] {
+        [
+            ("yields", &mut self.schedule.yield_one_in),
+            ("delays", &mut self.schedule.delay_one_in),
+            ("fragments", &mut self.link.fragment_one_in),
+        ]
+    }
+
     /// Every partition, in the order of [`PartitionId`].
     pub(crate) fn partitions(&self) -> impl Iterator<Item = PartitionPlan> + '_ {
         self.partitions.iter().copied()
@@ -209,16 +230,20 @@ impl AdminPlan {
         }
     }
 
-    /// Whether anything is done.
-    pub(crate) fn is_idle(&self) -> bool {
-        let weights = [
-            self.delete_topic,
-            self.create_partitions,
-            self.delete_records,
-            self.change_policy,
-            self.hide_record,
-        ];
-        weights == [0; 5]
+    /// What is done, and its weights.
+    pub(crate) fn operations(&mut self) -> [(&'static str, &mut u64); 5] {
+        [
+            ("delete-topic", &mut self.delete_topic),
+            ("create-partitions", &mut self.create_partitions),
+            ("delete-records", &mut self.delete_records),
+            ("change-policy", &mut self.change_policy),
+            ("hide-record", &mut self.hide_record),
+        ]
+    }
+
+    /// Whether nothing is done.
+    pub(crate) fn is_idle(mut self) -> bool {
+        self.operations().iter().all(|(_, weight)| **weight == 0)
     }
 }
 

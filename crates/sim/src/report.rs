@@ -64,9 +64,10 @@ impl Totals {
             outcome.seed, failure.invariant, failure.text
         );
         println!(
-            "seed {}: see it again with: {}",
+            "seed {}: see it again with: {}; or smaller, with: {}",
             outcome.seed,
-            replay(outcome.seed)
+            replay(outcome.seed, "--trace"),
+            replay(outcome.seed, "--shrink")
         );
     }
 
@@ -110,7 +111,7 @@ impl Totals {
 
 /// Runs a seed. A panic of the node is a failure like any other; of a process that the simulation
 /// killed it is none, so only what ends the run is told.
-pub(crate) fn run_telling_panics(seed: u64, options: Options) -> Outcome {
+pub(crate) fn run_telling_panics(seed: u64, options: &Options) -> Outcome {
     let result = catch_unwind(|| run(seed, options));
     result.unwrap_or_else(|_| {
         let history = running().map_or_else(Vec::new, |(_, history)| history);
@@ -145,8 +146,8 @@ pub(crate) fn show_logs() {
         .init();
 }
 
-fn replay(seed: u64) -> String {
-    format!("make sim SEED={seed} ARGS=--trace")
+fn replay(seed: u64, arguments: &str) -> String {
+    format!("make sim SEED={seed} ARGS={arguments}")
 }
 
 fn cpu_time() -> Duration {

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, admin, committer, consumer, lister, member, producer};
+use crate::cuts::Cuts;
 use crate::event::{End, Event};
 use crate::history::Actor;
 use crate::mutation::{self, Mutation};
@@ -44,7 +45,7 @@ const TOPICS_MAX: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How to run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Print every event as it happens, to the standard error.
     pub trace: bool,
@@ -52,6 +53,8 @@ pub struct Options {
     pub world_log: bool,
     /// Break the node on purpose.
     pub mutation: Option<Mutation>,
+    /// Leave parts of the run out.
+    pub cuts: Cuts,
 }
 
 /// What became of a run.
@@ -63,6 +66,8 @@ pub struct Outcome {
     pub operations: u64,
     /// Simulated time.
     pub simulated: Duration,
+    /// How often faults struck, or would have.
+    pub strikes: u64,
     /// A hash over everything that happened.
     pub trace_hash: u64,
     /// The first broken promise.
@@ -84,6 +89,7 @@ impl Outcome {
             seed,
             operations: 0,
             simulated: Duration::ZERO,
+            strikes: 0,
             trace_hash: 0,
             failure: Some(failure),
             world_log: Vec::new(),
@@ -137,13 +143,15 @@ pub fn running() -> Option<(u64, Vec<String>)> {
 /// # Panics
 /// With the panic of any task of the node: a bug.
 #[must_use]
-pub fn run(seed: u64, options: Options) -> Outcome {
+pub fn run(seed: u64, options: &Options) -> Outcome {
     mutation::choose(options.mutation);
     let world = SimWorld::new(seed);
     if options.world_log {
         world.keep_log();
     }
-    let plan = Arc::new(Plan::draw(&mut world.rng("plan")));
+    let mut plan = Plan::draw(&mut world.rng("plan"));
+    options.cuts.apply(&mut plan);
+    let plan = Arc::new(plan);
     let witness = world.block_on(async {
         let witness = Arc::new(Witness::new(
             Arc::clone(&plan),
@@ -161,6 +169,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         let run = Run {
             world: &world,
             plan: Arc::clone(&plan),
+            cuts: &options.cuts,
             witness: Arc::clone(&witness),
         };
         tokio::select! {
@@ -175,6 +184,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         seed,
         operations: witness.operations(),
         simulated,
+        strikes: witness.strikes(),
         trace_hash: world.trace_hash(),
         failure: None,
         world_log: world.log(),
@@ -193,6 +203,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
 struct Run<'a> {
     world: &'a SimWorld,
     plan: Arc<Plan>,
+    cuts: &'a Cuts,
     witness: Arc<Witness>,
 }
 
@@ -220,7 +231,7 @@ impl Run<'_> {
         let (settle, settled) = watch::channel(false);
         let (names, clients) = self.start_clients(&settled);
         let (plan, witness) = (Arc::clone(&self.plan), Arc::clone(&self.witness));
-        let mut nemesis = Nemesis::new(self.world, node, plan, witness, names);
+        let mut nemesis = Nemesis::new(self.world, node, plan, self.cuts, witness, names);
         let mut rng = self.world.rng("script");
         nemesis.run().await;
         nemesis.heal(draw_end(&mut rng)).await;
@@ -274,14 +285,12 @@ impl Run<'_> {
         &self,
         settled: &watch::Receiver<bool>,
     ) -> (Vec<String>, Vec<watch::Receiver<bool>>) {
-        let mut actors = vec![Actor::Admin];
-        actors.extend((0..self.plan.producers.len()).map(Actor::Producer));
-        actors.extend((0..self.plan.consumers.len()).map(Actor::Consumer));
-        actors.extend((0..self.plan.listers).map(Actor::Lister));
-        actors.extend((0..self.plan.groups.members.len()).map(Actor::Member));
-        actors.extend((0..self.plan.groups.committers.len()).map(Actor::Committer));
+        let actors = self.plan.clients();
+        // Those that are left out count too: what the nemesis draws must not depend on them.
         let names = actors.iter().map(Actor::to_string).collect();
-        let ends = actors.into_iter().map(|actor| {
+        let actors = actors.into_iter();
+        let actors = actors.filter(|actor| self.is_needed(*actor));
+        let ends = actors.map(|actor| {
             let client = self.client(actor, settled.clone());
             let (env, plan) = (client.env.clone(), Arc::clone(&self.plan));
             let witness = Arc::clone(&self.witness);
@@ -316,6 +325,11 @@ impl Run<'_> {
             has_ended
         });
         (names, ends.collect())
+    }
+
+    /// The topics that all others need are the admin's.
+    fn is_needed(&self, actor: Actor) -> bool {
+        actor == Actor::Admin || self.cuts.keep(&actor.to_string())
     }
 
     fn client(&self, actor: Actor, settled: watch::Receiver<bool>) -> Client {

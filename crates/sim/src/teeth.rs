@@ -47,7 +47,7 @@ fn what_breaks(seed: u64, mutation: Mutation) -> Option<String> {
         mutation: Some(mutation),
         ..Options::default()
     };
-    let failure = report::run_telling_panics(seed, options).failure?;
+    let failure = report::run_telling_panics(seed, &options).failure?;
     let text = failure.text.lines().next().unwrap_or_default();
     let text: String = text.chars().take(SHOWN_MAX).collect();
     Some(format!("{}: {text}", failure.invariant))

@@ -59,6 +59,7 @@ struct State {
     history: History,
     now: Stamp,
     operations: u64,
+    strikes: u64,
     /// Commits and deletions of offsets so far.
     writes: i64,
     /// Whether groups can be used.
@@ -88,6 +89,7 @@ impl Witness {
                 told: 0,
             },
             operations: 0,
+            strikes: 0,
             writes: 0,
             has_groups: false,
             violation: None,
@@ -232,6 +234,16 @@ impl Witness {
     /// Requests that clients have sent.
     pub(crate) fn operations(&self) -> u64 {
         self.state.lock().operations
+    }
+
+    /// A fault strikes, or would have.
+    pub(crate) fn count_strike(&self) {
+        self.state.lock().strikes += 1;
+    }
+
+    /// How often faults struck.
+    pub(crate) fn strikes(&self) -> u64 {
+        self.state.lock().strikes
     }
 
     /// The first broken promise.

@@ -7,7 +7,7 @@ use skein_sim::{Options, run};
 #[test]
 fn two_runs_of_a_seed_are_the_same() {
     for seed in 1..=4 {
-        let [one, other] = [(); 2].map(|()| run(seed, Options::default()));
+        let [one, other] = [(); 2].map(|()| run(seed, &Options::default()));
         assert_eq!(
             one.operations, other.operations,
             "operations of seed {seed}"
@@ -18,6 +18,6 @@ fn two_runs_of_a_seed_are_the_same() {
 
 #[test]
 fn two_seeds_are_two_runs() {
-    let [one, other] = [5, 6].map(|seed| run(seed, Options::default()));
+    let [one, other] = [5, 6].map(|seed| run(seed, &Options::default()));
     assert_ne!(one.trace_hash, other.trace_hash);
 }

@@ -17,7 +17,7 @@ fn the_node_keeps_its_promises_in_every_run() {
     let seeds = number("TEST_SEEDS", 3);
     let mut operations = 0;
     for seed in first..first + seeds {
-        let outcome = run(seed, Options::default());
+        let outcome = run(seed, &Options::default());
         if let Some(failure) = outcome.failure {
             for line in &failure.history {
                 eprintln!("  {line}");
