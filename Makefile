@@ -17,8 +17,9 @@ DATA        ?= .build/data
 LISTEN      ?= 127.0.0.1:9092
 ARGS        ?=
 
-# sim: how many seeds, from which one on; or one SEED, with ARGS=--trace to see all of it. `make
-# test` runs the few of TEST_SEEDS.
+# sim: how many seeds, from which one on; or one SEED, with ARGS=--trace to see all of it, or
+# ARGS=--shrink to see what its failure needs. ARGS=--coverage tells what the node did under which
+# fault. `make test` runs the few of TEST_SEEDS.
 SEEDS       ?= 2000
 FIRST_SEED  ?= 1
 TEST_SEEDS  ?= 20
@@ -56,7 +57,7 @@ run: build ## Start a node for clients at 127.0.0.1:9092, with its data in .buil
 .PHONY: test
 test: build loom ## Run all tests: units, loom, real clients, a short simulation.
 	$(CARGO) test $(CARGO_FLAGS) --workspace
-	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED)
+	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED) --coverage
 	$(SIM_RUN) --mutations
 
 .PHONY: verify

@@ -48,6 +48,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skein_protocol::Str;
 use skein_protocol::messages::join_group::JoinGroupRequestProtocol;
+#[cfg(feature = "mutations")]
+use skein_types::transitions;
 use skein_types::{ErrorCode, Millis, Now, Ticket};
 
 pub(crate) use describe::not_found;
@@ -291,6 +293,8 @@ impl Group {
     }
 
     fn enter(&mut self, state: State, now: Now) {
+        #[cfg(feature = "mutations")]
+        transitions::made(|| format!("group {:?} -> {state:?}", self.state));
         self.state = state;
         self.state_timestamp = Some(now.time_of_day);
     }

@@ -13,7 +13,7 @@ use skein_sim::{Cuts, MUTATIONS, Mutation};
 
 /// How to use the command.
 pub(crate) const USAGE: &str = "\
-usage: skein-sim [--seeds N] [--first-seed N] [--keep-going]
+usage: skein-sim [--seeds N] [--first-seed N] [--keep-going] [--coverage]
        skein-sim --seed N [--trace] [--world-log] [--only PARTS] [--safety-us N]
        skein-sim --seed N --shrink
        skein-sim --mutations
@@ -21,6 +21,8 @@ usage: skein-sim [--seeds N] [--first-seed N] [--keep-going]
   --seeds N         how many runs (default 20)
   --first-seed N    the seed of the first (default 1)
   --keep-going      go on after a failure
+  --coverage        tell which transitions of its state machines the node made under which faults
+                    (needs the feature `mutations`)
   --seed N          one run
   --trace           print every event, and the node's log, as they happen
   --world-log       print every disk call, network segment and poll at the end
@@ -36,6 +38,7 @@ pub(crate) struct Args {
     pub(crate) seeds: u64,
     pub(crate) first_seed: u64,
     pub(crate) keep_going: bool,
+    pub(crate) coverage: bool,
     pub(crate) trace: bool,
     pub(crate) world_log: bool,
     pub(crate) shrink: bool,
@@ -52,6 +55,7 @@ impl Args {
             seeds: 20,
             first_seed: 1,
             keep_going: false,
+            coverage: false,
             trace: false,
             world_log: false,
             shrink: false,
@@ -68,6 +72,7 @@ impl Args {
                     parsed.seeds = 1;
                 }
                 "--keep-going" => parsed.keep_going = true,
+                "--coverage" => parsed.coverage = true,
                 "--trace" => parsed.trace = true,
                 "--world-log" => parsed.world_log = true,
                 "--shrink" => parsed.shrink = true,
@@ -81,7 +86,7 @@ impl Args {
                 _ => return Err(format!("unknown argument {arg:?}")),
             }
         }
-        if parsed.mutations && MUTATIONS.is_empty() {
+        if (parsed.mutations || parsed.coverage) && MUTATIONS.is_empty() {
             return Err(NO_MUTATIONS.to_owned());
         }
         Ok(parsed)
@@ -89,7 +94,7 @@ impl Args {
 }
 
 /// What a build without the feature says.
-const NO_MUTATIONS: &str = "there are no mutations in this build; add --features mutations";
+const NO_MUTATIONS: &str = "this build has nothing of that; add --features mutations";
 
 fn number(name: &str, value: Option<String>) -> Result<u64, String> {
     let value = value.ok_or_else(|| format!("{name} needs a number"))?;

@@ -30,6 +30,7 @@ mod batches;
 mod bit_rot;
 mod client;
 mod compacted;
+mod coverage;
 mod cuts;
 mod event;
 mod hidden;
@@ -46,6 +47,7 @@ mod topics;
 mod wire;
 mod witness;
 
+pub use coverage::Coverage;
 pub use cuts::{Cuts, parts};
 pub use mutation::{MUTATIONS, Mutation};
 pub use run::{Failure, Options, Outcome, run, running};

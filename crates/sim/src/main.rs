@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! skein-sim --seeds 2000 --first-seed 1   many runs
+//! skein-sim --seeds 2000 --coverage       and what the node did under which fault
 //! skein-sim --seed 7 --trace              one run, every event as it happens
 //! skein-sim --seed 7 --world-log          one run, then its disk calls, segments and polls
 //! skein-sim --seed 7 --shrink             one run that fails, as small as it can be
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use args::Args;
 use report::Totals;
-use skein_sim::Options;
+use skein_sim::{Coverage, Options};
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args().skip(1)) {
@@ -58,9 +59,13 @@ fn main() -> ExitCode {
     if args.shrink {
         return shrink_and_tell(args.first_seed, &options);
     }
-    let mut totals = Totals::start();
+    let (mut totals, mut coverage) = (Totals::start(), Coverage::default());
     for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
-        let outcome = report::run_telling_panics(seed, &options);
+        let run = || report::run_telling_panics(seed, &options);
+        let outcome = match args.coverage {
+            true => coverage.of(run),
+            false => run(),
+        };
         for line in &outcome.world_log {
             println!("{line}");
         }
@@ -79,7 +84,16 @@ fn main() -> ExitCode {
         );
         totals.compare(&again);
     }
+    if args.coverage {
+        for line in coverage.lines() {
+            println!("{line}");
+        }
+    }
     totals.print();
+    if args.coverage && coverage.is_empty() {
+        println!("the node has counted nothing");
+        return ExitCode::FAILURE;
+    }
     if totals.has_failures() {
         ExitCode::FAILURE
     } else {

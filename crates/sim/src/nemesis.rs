@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::bit_rot;
 use crate::client::groups::RECORDS_TOPIC;
+use crate::coverage;
 use crate::cuts::{self, Cuts};
 use crate::event::{End, Event};
 use crate::history::Actor;
@@ -107,6 +108,7 @@ impl<'a> Nemesis<'a> {
                 self.witness.count_strike();
                 if self.cuts.keep(&name) {
                     self.tell(&format!("{name}: {kind:?}"));
+                    coverage::under(kind.name());
                     self.strike(kind).await;
                 }
             }
@@ -117,6 +119,7 @@ impl<'a> Nemesis<'a> {
     /// again, by `end`.
     pub(crate) async fn heal(&mut self, end: End) {
         self.tell("heals everything");
+        coverage::under(coverage::HEALED);
         let disk = self.world.disk(NODE);
         disk.heal();
         disk.set_capacity(CAPACITY);
@@ -346,6 +349,31 @@ impl<'a> Nemesis<'a> {
     fn tell(&self, text: &str) {
         self.witness
             .tell(Actor::Nemesis, Event::Fault(text.to_owned()));
+    }
+}
+
+impl Kind {
+    /// As people call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::KillInCall => "kill in call",
+            Self::PowerCut => "power cut",
+            Self::PowerCutInCall => "power cut in call",
+            Self::CleanRestart => "clean restart",
+            Self::WriteEio => "write EIO",
+            Self::ReadEio => "read EIO",
+            Self::SyncEio => "sync EIO",
+            Self::ShortWrites => "short writes",
+            Self::DiskFull => "disk full",
+            Self::SlowDisk => "slow disk",
+            Self::StalledDisk => "stalled disk",
+            Self::CutConnections => "cut connections",
+            Self::BlockedLink => "blocked link",
+            Self::SlowLink => "slow link",
+            Self::ClockJump => "clock jump",
+            Self::BitRot => "bit rot",
+        }
     }
 }
 

@@ -15,6 +15,8 @@ mod ids;
 pub mod mutation;
 mod step;
 mod topic;
+#[cfg(feature = "mutations")]
+pub mod transitions;
 
 pub use cluster_id::{ClusterId, ParseClusterIdError};
 pub use error_code::ErrorCode;

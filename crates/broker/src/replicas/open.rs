@@ -17,6 +17,8 @@ use skein_partition::RecoveredLog;
 use skein_storage::{DirectoryState, Log, LogConfig, OpenedLog, Severity, StorageError};
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
+#[cfg(feature = "mutations")]
+use skein_types::transitions;
 use thiserror::Error;
 
 use super::{Place, removals};
@@ -132,6 +134,19 @@ fn open_log(
 
 fn report(shared: &Shared, place: &Place, opened: &OpenedLog) {
     let (metrics, recovery) = (&shared.metrics, &opened.recovery);
+    #[cfg(feature = "mutations")]
+    transitions::made(|| {
+        let end = match (&recovery.cut, recovery.was_clean, recovery.scanned_segments) {
+            (Some(cut), ..) => cut.reason,
+            (None, true, _) => "clean",
+            (None, false, 0) => "new",
+            (None, false, _) => "scanned",
+        };
+        let lost = recovery
+            .lost_up_to
+            .map_or("", |_| ", below the high watermark");
+        format!("log opened -> {end}{lost}")
+    });
     metrics.logs_opened.inc();
     let scanned_segments = recovery.scanned_segments as u64;
     metrics.recovery_scanned_segments.inc_by(scanned_segments);

@@ -184,6 +184,10 @@ impl Place {
             // Who asked has an old image.
             Err(OpenError::Deleted) => Err(ErrorCode::NotLeaderOrFollower),
             Err(error) => {
+                #[cfg(feature = "mutations")]
+                skein_types::transitions::made(|| {
+                    format!("log refused -> passes {}", error.passes())
+                });
                 let (partition, remedy) = (&self.name, error.remedy());
                 tracing::error!(%partition, %error, remedy, "cannot open a log");
                 if error.passes() {

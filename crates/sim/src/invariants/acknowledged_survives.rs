@@ -108,12 +108,16 @@ impl Invariant for AcknowledgedSurvives {
                 ..
             } => {
                 let partition = &mut self.partitions[partition.0];
-                partition.found.insert(*base_offset, *batch);
+                let is_of_now = asked.era == facts.now.era;
+                // What an answer from before a power cut tells may be gone.
+                if is_of_now || partition.is_flushed {
+                    partition.found.insert(*base_offset, *batch);
+                }
                 if partition.is_flushed {
                     let end = facts.batches.get(*batch).end(*base_offset);
                     partition.flushed_end = partition.flushed_end.max(end);
                     partition.promise(*batch, Some(*base_offset), Strength::PowerCut);
-                } else if asked.era == facts.now.era {
+                } else if is_of_now {
                     partition.promise(*batch, Some(*base_offset), Strength::Kill);
                 }
             }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use skein_partition::{Effect, Event, Now, PublishedOffsets, Ticket};
 use skein_record::BatchBuf;
 use skein_types::Offset;
+#[cfg(feature = "mutations")]
+use skein_types::transitions;
 
 use super::input::{Errand, Input, Produce};
 use super::{Core, Step, index};
@@ -87,7 +89,13 @@ impl Core {
             monotonic: self.basis.monotonic(step.started),
         };
         let mut effects = std::mem::take(&mut self.effects);
+        #[cfg(feature = "mutations")]
+        let event_kind = transitions::is_counting().then(|| transitions::variant(&event));
         self.machine.step(event, now, &mut effects);
+        #[cfg(feature = "mutations")]
+        if let Some(event_kind) = event_kind {
+            transitions::made(|| transition(&event_kind, &effects));
+        }
         for effect in effects.drain(..) {
             self.carry_out(effect, step);
         }
@@ -185,4 +193,20 @@ fn move_log_start(ticket: Ticket, log_start_offset: Offset) -> Errand {
             }
         })
     })
+}
+
+/// What the simulation counts as a transition of a replica: an event, and the kinds of its effects.
+#[cfg(feature = "mutations")]
+fn transition(event: &str, effects: &[Effect]) -> String {
+    let kinds = effects.iter().map(|effect| match effect {
+        Effect::AckProduce {
+            result: Err(refusal),
+            ..
+        } => format!("AckProduce({})", transitions::variant(refusal)),
+        Effect::ReplicaOffline { reason } => format!("ReplicaOffline({reason:?})"),
+        effect => transitions::variant(effect),
+    });
+    let kinds: std::collections::BTreeSet<String> = kinds.collect();
+    let kinds: Vec<_> = kinds.into_iter().collect();
+    format!("replica {event} -> {}", kinds.join(" "))
 }
