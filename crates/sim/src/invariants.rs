@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use skein_types::Millis;
 
 use crate::batches::Batches;
-use crate::event::{Event, GroupEvent, GroupId, Stamp};
+use crate::event::{Event, GroupEvent, GroupId, Membership, Stamp};
 use crate::history::Actor;
 use crate::plan::Plan;
 
@@ -67,19 +67,31 @@ pub(crate) trait Invariant: Send {
 }
 
 /// A promise about generations of groups, as long as nobody has deleted the group: the next group
-/// of its name counts them anew.
+/// of its name counts them anew. Where offsets expire, the node deletes those without offsets whose
+/// members' sessions have all ended.
 struct UntilDeleted<I> {
     promise: I,
-    /// How many deletions of each group were asked for and not refused.
+    expires: bool,
+    /// How many deletions of each group were asked for and not refused, or seen.
     deletions: BTreeMap<GroupId, i64>,
+    /// When a generation of each group was first complete.
+    synced: BTreeMap<GroupId, u64>,
 }
 
 impl<I> UntilDeleted<I> {
-    fn new(promise: I) -> Self {
+    fn new(plan: &Plan, promise: I) -> Self {
         Self {
             promise,
+            expires: plan.groups.expires,
             deletions: BTreeMap::new(),
+            synced: BTreeMap::new(),
         }
+    }
+
+    /// Whether it is the first generation that `asked` led into, though there was one before.
+    fn begins_anew(&self, group: GroupId, of: &Membership, asked: Stamp) -> bool {
+        let synced = self.synced.get(&group);
+        self.expires && of.generation == 1 && synced.is_some_and(|told| *told < asked.told)
     }
 }
 
@@ -93,12 +105,21 @@ impl<I: Invariant> Invariant for UntilDeleted<I> {
         let Event::Group(group, event) = event else {
             return observed;
         };
+        let begins_anew = match event {
+            GroupEvent::Joined { of, asked } => self.begins_anew(*group, of, *asked),
+            _ => false,
+        };
         let deletions = self.deletions.entry(*group).or_default();
         match event {
+            _ if begins_anew => *deletions += 1,
             GroupEvent::Deleting => *deletions += 1,
             GroupEvent::NotDeleted => *deletions -= 1,
-            _ if *deletions == 0 => return observed,
-            _ => {}
+            _ if *deletions > 0 => {}
+            GroupEvent::Synced { .. } => {
+                self.synced.entry(*group).or_insert(facts.now.told);
+                return observed;
+            }
+            _ => return observed,
         }
         Ok(())
     }
@@ -118,8 +139,9 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Invariant>> {
         Box::new(topics_stay::TopicsStay::new(plan)),
         Box::new(committed_offsets::CommittedOffsets::new(plan)),
         Box::new(offsets_expire::OffsetsExpire::default()),
-        Box::new(UntilDeleted::new(one_owner::OneOwner::new(plan))),
+        Box::new(UntilDeleted::new(plan, one_owner::OneOwner::new(plan))),
         Box::new(UntilDeleted::new(
+            plan,
             current_generation::CurrentGeneration::new(plan),
         )),
         Box::new(replay_agrees::ReplayAgrees::new(plan)),
