@@ -40,6 +40,7 @@ func latency(ctx context.Context, l load) result {
 		Seconds: total.Seconds(),
 		P50Ms:   milliseconds(percentile(took, 0.50)),
 		P99Ms:   milliseconds(percentile(took, 0.99)),
+		P999Ms:  milliseconds(percentile(took, 0.999)),
 	}
 }
 

@@ -33,6 +33,10 @@ type load struct {
 	from        int64
 	recordBytes int
 	batchBytes  int
+	acks        string
+	codec       string
+	rate        int64
+	consumers   int
 	bytes       int64
 	records     int64
 	warmUp      int64
@@ -47,6 +51,7 @@ type result struct {
 	Batches int64   `json:"batches,omitempty"`
 	P50Ms   float64 `json:"p50_ms,omitempty"`
 	P99Ms   float64 `json:"p99_ms,omitempty"`
+	P999Ms  float64 `json:"p999_ms,omitempty"`
 }
 
 func main() {
@@ -58,6 +63,10 @@ func main() {
 	flags.Int64Var(&l.from, "from", 0, "offset to consume from, in each partition")
 	flags.IntVar(&l.recordBytes, "record-bytes", 1024, "bytes of each record's value")
 	flags.IntVar(&l.batchBytes, "batch-bytes", 1000012, "bytes of a batch at most")
+	flags.StringVar(&l.acks, "acks", "all", "when produced records count as written: all, 1 or 0")
+	flags.StringVar(&l.codec, "codec", "none", "how batches are compressed: none, gzip, snappy, lz4 or zstd")
+	flags.Int64Var(&l.rate, "rate", 0, "records to produce per second; 0: as fast as the broker takes them")
+	flags.IntVar(&l.consumers, "consumers", 1, "clients that consume at once, each of them all records")
 	flags.Int64Var(&l.keys, "keys", 0, "different keys of produced records, in a scattered order; 0: none")
 	flags.Int64Var(&l.bytes, "bytes", 0, "bytes to produce; 0: until standard input ends")
 	flags.Int64Var(&l.records, "records", 0, "records to consume, or to measure one at a time")

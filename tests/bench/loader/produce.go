@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"io"
 	"sync/atomic"
 	"time"
@@ -28,29 +29,27 @@ func (c *batchCount) OnProduceBatchWritten(kgo.BrokerMetadata, string, int32, kg
 // produce writes as fast as the broker takes it, and ends when everything is acknowledged.
 func produce(ctx context.Context, l load) result {
 	var batches batchCount
-	client := l.client(ctx,
+	client := l.client(ctx, append(l.acknowledgement(),
 		kgo.DefaultProduceTopic(l.topic),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchCompression(l.compression()),
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytes(int32(l.batchBytes)),
 		kgo.WithHooks(&batches),
-	)
+	)...)
 	defer client.Close()
-	noise := make([]byte, noiseBytes+l.recordBytes)
-	_, err := rand.Read(noise)
-	check(err == nil, "random bytes: %v", err)
+	noise := l.noise()
 
 	awaitStart()
 	enough := l.enough()
 	started := time.Now()
 	var records int64
 	for ; !enough(records); records++ {
+		l.pace(started, records)
 		at := int(records*int64(l.recordBytes)) % noiseBytes
 		record := &kgo.Record{Key: l.key(records), Value: noise[at : at+l.recordBytes]}
 		client.Produce(ctx, record, acknowledged)
 	}
-	err = client.Flush(ctx)
+	err := client.Flush(ctx)
 	check(err == nil, "not all was acknowledged: %v", err)
 	return result{
 		Records: records,
@@ -58,6 +57,55 @@ func produce(ctx context.Context, l load) result {
 		Seconds: time.Since(started).Seconds(),
 		Batches: batches.Load(),
 	}
+}
+
+// acknowledgement is when a record counts as written. Without acks=all no producer of Kafka's is idempotent.
+func (l load) acknowledgement() []kgo.Opt {
+	switch l.acks {
+	case "all":
+		return []kgo.Opt{kgo.RequiredAcks(kgo.AllISRAcks())}
+	case "1":
+		return []kgo.Opt{kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite()}
+	case "0":
+		return []kgo.Opt{kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite()}
+	}
+	check(false, "no acks %q: all, 1 or 0", l.acks)
+	return nil
+}
+
+func (l load) compression() kgo.CompressionCodec {
+	codecs := map[string]kgo.CompressionCodec{
+		"none":   kgo.NoCompression(),
+		"gzip":   kgo.GzipCompression(),
+		"snappy": kgo.SnappyCompression(),
+		"lz4":    kgo.Lz4Compression(),
+		"zstd":   kgo.ZstdCompression(),
+	}
+	codec, found := codecs[l.codec]
+	check(found, "no codec %q: none, gzip, snappy, lz4 or zstd", l.codec)
+	return codec
+}
+
+// noise is what values are pieces of. For a codec, of which nothing is to be gained with random bytes, it is half as long
+// when compressed: their hexadecimal digits.
+func (l load) noise() []byte {
+	noise := make([]byte, noiseBytes+l.recordBytes)
+	_, err := rand.Read(noise)
+	check(err == nil, "random bytes: %v", err)
+	if l.codec != "none" {
+		noise = []byte(hex.EncodeToString(noise))[:len(noise)]
+	}
+	return noise
+}
+
+// pace waits until a record is due, where a rate is asked for. It looks only now and then: sleeping is not exact.
+func (l load) pace(started time.Time, records int64) {
+	const look = 16
+	if l.rate == 0 || records%look != 0 {
+		return
+	}
+	due := started.Add(time.Duration(records * int64(time.Second) / l.rate))
+	time.Sleep(time.Until(due))
 }
 
 // key is that of a record by its number: each key comes once before any comes again.

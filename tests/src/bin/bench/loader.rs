@@ -26,6 +26,7 @@ pub(crate) struct Seen {
     pub(crate) batches: u64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
 }
 
 /// A load that is prepared or runs.

@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use rustix::fs::Advice;
+
 use crate::process::{float, kib_of};
 use crate::{Outcome, table};
 
@@ -76,6 +78,29 @@ fn model(processor: &str) -> &str {
         .find(|line| line.starts_with("model name"));
     line.and_then(|line| line.split_once(':'))
         .map_or("an unnamed processor", |(_, model)| model.trim())
+}
+
+/// Drops all files below `directory` from the page cache, as far as they are written back.
+pub(crate) fn forget(directory: &Path) -> Outcome<()> {
+    rustix::fs::sync();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            forget_files(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn forget_files(directory: &Path) -> Outcome<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            let file = fs::File::open(path)?;
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use serde_json::json;
 use skein_tests::{Node, System, toolchain};
 
@@ -36,6 +36,7 @@ use crate::run::{Part, Plan};
 mod broker;
 mod compaction;
 mod groups;
+mod load;
 mod loader;
 mod machine;
 mod metrics;
@@ -84,6 +85,10 @@ struct Options {
     /// Only these, separated by commas.
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Part>,
+    /// Everything but what is measured on nodes of its own (segments, compaction, groups): more
+    /// than twice as long.
+    #[arg(long, conflicts_with = "only")]
+    full: bool,
     /// Only this system.
     #[arg(long, value_parser = system)]
     system: Option<System>,
@@ -102,19 +107,17 @@ impl Options {
         } else {
             (5, 1.0, 4, 4_000, 10_000, 10_000)
         };
-        let by_default = Part::value_variants()
-            .iter()
-            .filter(|part| !matches!(part, Part::Segments | Part::Compaction | Part::Groups));
+        let parts = match (self.full, self.only.is_empty()) {
+            (true, _) => Part::full(),
+            (false, true) => Part::DEFAULT.to_vec(),
+            (false, false) => self.only.clone(),
+        };
         Plan {
             systems: match self.system {
                 Some(system) => vec![system],
                 None => vec![System::Kafka, System::Skein],
             },
-            parts: if self.only.is_empty() {
-                by_default.copied().collect()
-            } else {
-                self.only.clone()
-            },
+            parts,
             pairs: self.pairs.map_or(pairs, usize::from),
             bytes: bytes(self.gib.unwrap_or(gib)),
             batch_bytes: self.batch_bytes.clone(),
@@ -216,7 +219,7 @@ fn settings(plan: &Plan) -> Outcome<Vec<(&'static str, String)>> {
             format!(
                 "{} GiB of values each into {} partitions; pairs: {}, after one to warm up",
                 table::number(process::float(plan.bytes) / GIB),
-                run::PARTITIONS,
+                load::PARTITIONS,
                 plan.pairs,
             ),
         ),
@@ -307,6 +310,7 @@ mod tests {
         let all = plan(&[]);
         assert_eq!(all.systems, [System::Kafka, System::Skein]);
         assert_eq!((all.parts.len(), all.pairs, all.bytes), (6, 5, 1 << 30));
+        assert_eq!(plan(&["--full"]).parts.len(), 13);
         let some = plan(&["--only", "produce-1k,side", "--system", "skein"]);
         assert_eq!(some.systems, [System::Skein]);
         assert_eq!(some.parts, [Part::Produce1k, Part::Side]);

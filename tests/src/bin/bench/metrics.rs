@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use skein_tests::System;
 
+use crate::load::Load;
 use crate::statistics::{self, Spread};
 use crate::table::{self, Table};
 
@@ -26,12 +27,9 @@ const NOTHING: &str = "–";
 /// One row of the table. The order is that of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Metric {
-    /// Of a produce at full rate: bytes of a record's value, bytes of a batch at most.
-    Produce(u32, u32, OfProduce),
-    Consume1kRate,
-    Consume1kCpu,
-    LatencyP50,
-    LatencyP99,
+    Produce(Load, OfProduce),
+    Consume(Consumers, OfConsume),
+    Latency(Beside, OfLatency),
     SideP50,
     SideP99,
     SideMax,
@@ -184,12 +182,64 @@ impl OfSegments {
     }
 }
 
+/// Who consumes, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Consumers {
+    /// One, of what the page cache has.
+    Hot,
+    /// One, of what has to come from the disk.
+    Cold,
+    /// Many at once, each of all.
+    Many,
+}
+
+/// What is measured of a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfConsume {
+    Rate,
+    Cpu,
+}
+
+/// What goes on beside the records whose latency is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Beside {
+    Nothing,
+    Load,
+}
+
+/// What is measured of a latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfLatency {
+    P50,
+    P99,
+    P999,
+}
+
 /// What is measured of a produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OfProduce {
     Rate,
     Cpu,
     MeanBatch,
+}
+
+impl Consumers {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hot => "consume 1 KiB, hot",
+            Self::Cold => "consume 1 KiB, cold",
+            Self::Many => "consume 1 KiB, hot, 20 consumers",
+        }
+    }
+}
+
+impl Beside {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "end to end, one at a time, p50",
+            Self::Load => "end to end beside a writer of 50,000 x 1 KiB/s, p50",
+        }
+    }
 }
 
 /// What a bar is held against.
@@ -208,17 +258,18 @@ impl Metric {
     pub(crate) fn definition(self) -> (Cow<'static, str>, &'static str, Bar) {
         use Bar::{None, RatioAtMost, SkeinAtMost};
         let (name, unit, bar) = match self {
-            Self::Produce(record, batch, OfProduce::Rate) => {
-                let [record, batch] = [record, batch].map(table::size);
-                let name = format!("produce {record}, batches up to {batch}");
-                return (name.into(), "records/s", None);
+            Self::Produce(load, OfProduce::Rate) => return (load.name().into(), "records/s", None),
+            Self::Produce(load, OfProduce::Cpu) => {
+                let is_asked = load == Load::plain(load.record_bytes.min(1024), load.batch_bytes);
+                let bar = if is_asked { RatioAtMost(0.35) } else { None };
+                ("  broker CPU", "s/GiB", bar)
             }
-            Self::Produce(_, _, OfProduce::Cpu) => ("  broker CPU", "s/GiB", RatioAtMost(0.35)),
-            Self::Produce(_, _, OfProduce::MeanBatch) => ("  mean batch", "KiB", None),
-            Self::Consume1kRate => ("consume 1 KiB, hot", "records/s", None),
-            Self::Consume1kCpu => ("  broker CPU", "s/GiB", None),
-            Self::LatencyP50 => ("end to end, one at a time, p50", "ms", None),
-            Self::LatencyP99 => ("  p99", "ms", None),
+            Self::Produce(_, OfProduce::MeanBatch) => ("  mean batch", "KiB", None),
+            Self::Consume(consumers, OfConsume::Rate) => (consumers.name(), "records/s", None),
+            Self::Consume(_, OfConsume::Cpu) => ("  broker CPU", "s/GiB", None),
+            Self::Latency(beside, OfLatency::P50) => (beside.name(), "ms", None),
+            Self::Latency(_, OfLatency::P99) => ("  p99", "ms", None),
+            Self::Latency(_, OfLatency::P999) => ("  p99.9", "ms", None),
             Self::SideP50 => ("side requests, p50", "ms", None),
             Self::SideP99 => ("  p99", "ms", SkeinAtMost(5.0)),
             Self::SideMax => ("  max", "ms", None),
@@ -354,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_relative_bar_is_held_against_the_ratios_of_pairs() {
-        let metric = Metric::Produce(1024, 16_384, OfProduce::Cpu);
+        let metric = Metric::Produce(Load::plain(1024, 16_384), OfProduce::Cpu);
         // Both sides double from pair to pair: the ratio stays.
         let results = measured(metric, &[2.0, 4.0, 8.0], &[0.6, 1.2, 2.4]);
         let row = results.table().lines().last().unwrap().to_owned();
@@ -376,7 +427,7 @@ mod tests {
     #[test]
     fn without_the_other_system_a_relative_bar_has_no_verdict() {
         let results = measured(
-            Metric::Produce(100, 16_384, OfProduce::Cpu),
+            Metric::Produce(Load::plain(100, 16_384), OfProduce::Cpu),
             &[2.0, 2.0, 2.0],
             &[],
         );

@@ -14,20 +14,29 @@ use clap::ValueEnum;
 use skein_tests::System;
 
 use crate::broker::{Broker, FIRST_OFFSET};
+use crate::load::{Load, PARTITIONS, argument};
 use crate::loader::{Loader, Seen};
-use crate::metrics::{Metric, OfCompaction, OfProduce, Results};
+use crate::metrics::{
+    Beside, Consumers, Metric, OfCompaction, OfConsume, OfLatency, OfProduce, Results,
+};
 use crate::process::float;
 use crate::segments::{self, Shape};
 use crate::{Outcome, compaction, groups, machine, side, statistics, table};
 
-/// Partitions of the loaded topics.
-pub(crate) const PARTITIONS: i32 = 16;
 /// How long a node has been alone when its idle memory is taken.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
 /// How long the writer has been at its full rate when the side requests begin.
 const WRITER_LEAD: Duration = Duration::from_millis(500);
 /// What a full-rate writer may leave in the page cache; generous.
 const WRITER_BYTES_PER_SECOND_MAX: u64 = 512 << 20;
+/// Each of them reads that share of the topic.
+const MANY_CONSUMERS: u64 = 20;
+const MANY_SHARE: u64 = 8;
+/// Of the writer beside measured latencies: about half of what Kafka takes on two processors, and a
+/// fifth of what Skein does.
+const HALF_LOAD_RECORDS_PER_SECOND: u64 = 50_000;
+/// Of a value that no batch of the default size can hold.
+const LARGE_RECORD_BYTES: u32 = 64 << 10;
 const LATENCY_RECORD_BYTES: u64 = 100;
 /// One record in so many is sent before the measured ones.
 const LATENCY_WARM_UP_SHARE: u64 = 4;
@@ -45,13 +54,28 @@ pub(crate) enum Part {
     /// Produce at full rate, values of 1 KiB.
     #[value(name = "produce-1k")]
     Produce1k,
+    /// Produce at full rate, values of 64 KiB; with --full, or if it is named.
+    #[value(name = "produce-64k")]
+    Produce64k,
+    /// Produce 1 KiB with acks=1 and acks=0; with --full, or if it is named.
+    Acks,
+    /// Produce 1 KiB to 1 and to 1,000 partitions; with --full, or if it is named.
+    Partitions,
+    /// Produce 1 KiB with each codec; with --full, or if it is named.
+    Codecs,
     /// Consume what was just produced, values of 1 KiB.
     #[value(name = "consume-1k")]
     Consume1k,
+    /// The same from the disk; with --full, or if it is named.
+    ConsumeCold,
+    /// The same by 20 consumers at once; with --full, or if it is named.
+    ConsumeMany,
     /// Small requests beside a full-rate writer.
     Side,
     /// End-to-end latency of one record at a time.
     Latency,
+    /// The same beside a writer that takes half of the machine; with --full, or if it is named.
+    LatencyLoad,
     /// Starts, stops, memory and lookups of a node with 10,000 segments; only if it is named.
     Segments,
     /// Compaction of one log, and small requests meanwhile; only if it is named: it takes minutes.
@@ -83,6 +107,26 @@ pub(crate) struct Plan {
     pub(crate) directory: PathBuf,
 }
 
+impl Part {
+    /// Measured where nothing else is said.
+    pub(crate) const DEFAULT: [Self; 6] = [
+        Self::Start,
+        Self::Produce100,
+        Self::Produce1k,
+        Self::Consume1k,
+        Self::Side,
+        Self::Latency,
+    ];
+    /// What takes minutes for each pair, and nodes of its own: only if it is named.
+    const APART: [Self; 3] = [Self::Segments, Self::Compaction, Self::Groups];
+
+    /// Everything else.
+    pub(crate) fn full() -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|part| !Self::APART.contains(part)).collect()
+    }
+}
+
 impl Plan {
     fn wants(&self, part: Part) -> bool {
         self.parts.contains(&part)
@@ -91,6 +135,49 @@ impl Plan {
     /// Of the writer beside the side requests: the largest, which are in their way longest.
     fn side_batch_bytes(&self) -> u32 {
         self.batch_bytes.iter().copied().max().unwrap_or_default()
+    }
+
+    /// The default of most producers, where there is a choice.
+    fn least_batch_bytes(&self) -> u32 {
+        self.batch_bytes.iter().copied().min().unwrap_or_default()
+    }
+
+    /// The producers at full rate, in their order.
+    fn produces(&self) -> Vec<Load> {
+        let mut loads = Vec::new();
+        for batch_bytes in self.batch_bytes.iter().copied() {
+            let plain = |record_bytes| Load::plain(record_bytes, batch_bytes);
+            if self.wants(Part::Produce100) {
+                loads.push(plain(100));
+            }
+            if self.wants(Part::Produce1k) || self.consumed() == Some(plain(1024)) {
+                loads.push(plain(1024));
+            }
+            if self.wants(Part::Produce64k) && batch_bytes > 2 * LARGE_RECORD_BYTES {
+                loads.push(plain(LARGE_RECORD_BYTES));
+            }
+        }
+        let least = self.least_batch_bytes();
+        for (part, of) in [
+            (Part::Acks, Load::of_acks(least)),
+            (Part::Partitions, Load::of_partitions(least)),
+            (Part::Codecs, Load::of_codecs(least)),
+        ] {
+            if self.wants(part) {
+                loads.extend(of);
+            }
+        }
+        loads
+    }
+
+    /// The producer whose topic is consumed.
+    fn consumed(&self) -> Option<Load> {
+        let consumes = [Part::Consume1k, Part::ConsumeMany, Part::ConsumeCold];
+        let is_consumed = consumes.into_iter().any(|part| self.wants(part));
+        let batch_bytes = self.batch_bytes.last().copied();
+        batch_bytes
+            .filter(|_| is_consumed)
+            .map(|batch_bytes| Load::plain(1024, batch_bytes))
     }
 
     /// More than the loads leave in the page cache at any time: what each system holds of one
@@ -116,8 +203,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     if plan.wants(Part::Start) {
         run.starts()?;
     }
-    let no_loads = [Part::Start, Part::Segments, Part::Compaction, Part::Groups];
-    if plan.parts.iter().any(|part| !no_loads.contains(part)) {
+    let is_load = |part: &Part| *part != Part::Start && !Part::APART.contains(part);
+    if plan.parts.iter().any(is_load) {
         run.loads()?;
     }
     if plan.wants(Part::Segments) {
@@ -236,83 +323,97 @@ impl Run<'_> {
 
     fn pair_of_loads(&mut self, brokers: &[Broker]) -> Outcome<()> {
         let plan = self.plan;
-        let topic = |name: &str, pair: usize| format!("{name}-of-pair-{pair}");
-        for batch_bytes in plan.batch_bytes.iter().copied() {
-            if plan.wants(Part::Produce100) {
-                let topic = topic(&format!("produce-100-by-{batch_bytes}"), self.pair);
-                for broker in brokers {
-                    broker.explain(self.produce(broker, &topic, 100, batch_bytes))?;
-                }
-                delete(brokers, &topic)?;
-            }
-            let consumes =
-                plan.wants(Part::Consume1k) && plan.batch_bytes.last() == Some(&batch_bytes);
-            if plan.wants(Part::Produce1k) || consumes {
-                let topic = topic(&format!("produce-1k-by-{batch_bytes}"), self.pair);
-                for broker in brokers {
-                    broker.explain(self.produce(broker, &topic, 1024, batch_bytes))?;
-                }
-                for broker in brokers.iter().filter(|_| consumes) {
-                    broker.explain(self.consume_1k(broker, &topic))?;
-                }
-                delete(brokers, &topic)?;
-            }
-        }
-        if plan.wants(Part::Latency) {
-            let topic = topic("latency", self.pair);
+        for load in plan.produces() {
+            let topic = self.topic(&load.topic());
             for broker in brokers {
-                broker.explain(self.latency(broker, &topic))?;
+                broker.explain(self.produce(broker, &topic, load))?;
+            }
+            if Some(load) == plan.consumed() {
+                for broker in brokers {
+                    broker.explain(self.consumes(broker, &topic))?;
+                }
             }
             delete(brokers, &topic)?;
         }
+        for (part, beside) in [
+            (Part::Latency, Beside::Nothing),
+            (Part::LatencyLoad, Beside::Load),
+        ] {
+            for broker in brokers.iter().filter(|_| plan.wants(part)) {
+                broker.explain(self.latency(broker, beside))?;
+            }
+        }
         if plan.wants(Part::Side) {
             for broker in brokers {
-                let (writer, side) = (topic("writer", self.pair), topic("side", self.pair));
-                broker.explain(self.side(broker, &writer, &side))?;
-                broker.delete_topic(&writer)?;
-                broker.delete_topic(&side)?;
+                broker.explain(self.side(broker))?;
             }
         }
         Ok(())
     }
 
-    fn produce(
-        &mut self,
-        broker: &Broker,
-        topic: &str,
-        record_bytes: u32,
-        batch_bytes: u32,
-    ) -> Outcome<()> {
-        broker.create_topic(topic, PARTITIONS)?;
-        let arguments = producer(record_bytes, batch_bytes, self.plan.bytes);
-        let (seen, cpu) = load(broker, "produce", topic, &arguments)?;
+    /// No two pairs share one.
+    fn topic(&self, name: &str) -> String {
+        format!("{name}-of-pair-{}", self.pair)
+    }
+
+    fn produce(&mut self, broker: &Broker, topic: &str, load: Load) -> Outcome<()> {
+        broker.create_topic(topic, load.partitions)?;
+        let arguments = load.arguments(self.plan.bytes);
+        let (seen, cpu) = put(broker, "produce", topic, &arguments)?;
         let measured = [
             (OfProduce::Rate, rate(seen)),
             (OfProduce::Cpu, per_gib(cpu, seen)),
             (OfProduce::MeanBatch, mean_batch(seen)),
         ];
         for (what, value) in measured {
-            let metric = Metric::Produce(record_bytes, batch_bytes, what);
-            self.add(metric, broker.system(), value);
+            self.add(Metric::Produce(load, what), broker.system(), value);
         }
         Ok(())
     }
 
-    fn consume_1k(&mut self, broker: &Broker, topic: &str) -> Outcome<()> {
-        let records = self.plan.bytes.div_ceil(1024);
-        let arguments = [
-            argument("-partitions", PARTITIONS),
-            argument("-from", FIRST_OFFSET),
-            argument("-records", records),
-        ];
-        let (seen, cpu) = load(broker, "consume", topic, &arguments.concat())?;
-        self.add(Metric::Consume1kRate, broker.system(), rate(seen));
-        self.add(Metric::Consume1kCpu, broker.system(), per_gib(cpu, seen));
+    /// All that is measured of a topic that was just produced.
+    fn consumes(&mut self, broker: &Broker, topic: &str) -> Outcome<()> {
+        for (part, consumers, count, share) in [
+            (Part::Consume1k, Consumers::Hot, 1, 1),
+            (
+                Part::ConsumeMany,
+                Consumers::Many,
+                MANY_CONSUMERS,
+                MANY_SHARE,
+            ),
+            (Part::ConsumeCold, Consumers::Cold, 1, 1),
+        ] {
+            if !self.plan.wants(part) {
+                continue;
+            }
+            if consumers == Consumers::Cold {
+                machine::forget(&broker.data_directory())?;
+            }
+            let records = (self.plan.bytes / share).div_ceil(1024);
+            let arguments = [
+                argument("-partitions", PARTITIONS),
+                argument("-from", FIRST_OFFSET),
+                argument("-records", records),
+                argument("-consumers", count),
+            ];
+            let (seen, cpu) = put(broker, "consume", topic, &arguments.concat())?;
+            for (what, value) in [
+                (OfConsume::Rate, rate(seen)),
+                (OfConsume::Cpu, per_gib(cpu, seen)),
+            ] {
+                self.add(Metric::Consume(consumers, what), broker.system(), value);
+            }
+        }
         Ok(())
     }
 
-    fn latency(&mut self, broker: &Broker, topic: &str) -> Outcome<()> {
-        broker.create_topic(topic, 1)?;
+    fn latency(&mut self, broker: &Broker, beside: Beside) -> Outcome<()> {
+        let topic = self.topic("latency");
+        broker.create_topic(&topic, 1)?;
+        let writer = match beside {
+            Beside::Nothing => None,
+            Beside::Load => Some(self.half_load(broker)?),
+        };
         let records = self.plan.latency_records;
         let arguments = [
             argument("-from", FIRST_OFFSET),
@@ -320,20 +421,43 @@ impl Run<'_> {
             argument("-records", records),
             argument("-warm-up", records / LATENCY_WARM_UP_SHARE),
         ];
-        let (seen, _) = load(broker, "latency", topic, &arguments.concat())?;
-        self.add(Metric::LatencyP50, broker.system(), seen.p50_ms);
-        self.add(Metric::LatencyP99, broker.system(), seen.p99_ms);
-        Ok(())
+        let (seen, _) = put(broker, "latency", &topic, &arguments.concat())?;
+        if let Some((writer, topic)) = writer {
+            writer.finish()?;
+            broker.delete_topic(&topic)?;
+        }
+        for (what, value) in [
+            (OfLatency::P50, seen.p50_ms),
+            (OfLatency::P99, seen.p99_ms),
+            (OfLatency::P999, seen.p999_ms),
+        ] {
+            self.add(Metric::Latency(beside, what), broker.system(), value);
+        }
+        broker.delete_topic(&topic)
     }
 
-    fn side(&mut self, broker: &Broker, writer: &str, side: &str) -> Outcome<()> {
-        broker.create_topic(writer, PARTITIONS)?;
-        broker.create_topic(side, side::CONNECTIONS)?;
-        let arguments = producer(1024, self.plan.side_batch_bytes(), 0);
-        let mut loader = Loader::prepare(broker, "produce", writer, &arguments)?;
+    /// A writer that goes on until it is told to stop, and its topic.
+    fn half_load(&self, broker: &Broker) -> Outcome<(Loader, String)> {
+        let topic = self.topic("half-load");
+        broker.create_topic(&topic, PARTITIONS)?;
+        let load = Load::plain(1024, self.plan.least_batch_bytes());
+        let rate = argument("-rate", HALF_LOAD_RECORDS_PER_SECOND);
+        let arguments = [load.arguments(0), rate].concat();
+        let mut writer = Loader::prepare(broker, "produce", &topic, &arguments)?;
+        writer.start()?;
+        thread::sleep(WRITER_LEAD);
+        Ok((writer, topic))
+    }
+
+    fn side(&mut self, broker: &Broker) -> Outcome<()> {
+        let [writer, side] = ["writer", "side"].map(|name| self.topic(name));
+        broker.create_topic(&writer, PARTITIONS)?;
+        broker.create_topic(&side, side::CONNECTIONS)?;
+        let arguments = Load::plain(1024, self.plan.side_batch_bytes()).arguments(0);
+        let mut loader = Loader::prepare(broker, "produce", &writer, &arguments)?;
         loader.start()?;
         thread::sleep(WRITER_LEAD);
-        let latencies = side::latencies(broker.port(), side, self.plan.side)?;
+        let latencies = side::latencies(broker.port(), &side, self.plan.side)?;
         let seen = loader.finish()?;
         self.add(Metric::SideWriterRate, broker.system(), rate(seen));
         let ranks = [
@@ -349,7 +473,8 @@ impl Run<'_> {
                 value.ok_or("no side request was sent")?,
             );
         }
-        Ok(())
+        broker.delete_topic(&writer)?;
+        broker.delete_topic(&side)
     }
 
     fn add(&mut self, metric: Metric, system: System, value: f64) {
@@ -368,27 +493,13 @@ impl Run<'_> {
     }
 }
 
-/// Runs one load; returns what the client saw and the CPU seconds of the broker.
-fn load(broker: &Broker, load: &str, topic: &str, arguments: &[String]) -> Outcome<(Seen, f64)> {
+/// Puts a load on a broker; returns what the client saw and the CPU seconds of the broker.
+fn put(broker: &Broker, load: &str, topic: &str, arguments: &[String]) -> Outcome<(Seen, f64)> {
     let mut loader = Loader::prepare(broker, load, topic, arguments)?;
     let before = broker.cpu_seconds()?;
     loader.start()?;
     let seen = loader.finish()?;
     Ok((seen, broker.cpu_seconds()? - before))
-}
-
-/// The producer's arguments; no bytes mean until it is told to stop.
-fn producer(record_bytes: u32, batch_bytes: u32, bytes: u64) -> Vec<String> {
-    let arguments = [
-        argument("-record-bytes", record_bytes),
-        argument("-batch-bytes", batch_bytes),
-        argument("-bytes", bytes),
-    ];
-    arguments.concat()
-}
-
-fn argument(name: &str, value: impl ToString) -> Vec<String> {
-    vec![name.to_owned(), value.to_string()]
 }
 
 fn delete(brokers: &[Broker], topic: &str) -> Outcome<()> {

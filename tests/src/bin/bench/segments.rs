@@ -12,12 +12,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::Advice;
 use skein_tests::wire::{Batch, Connection, FetchLimits, api, error};
 use skein_tests::{Node, Settings, System};
 
 use crate::metrics::{OfSegments, Where};
-use crate::{Outcome, process};
+use crate::{Outcome, machine, process};
 
 /// How the segments are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +85,7 @@ pub(crate) fn measure(
     wait_for_recovery_points(&node, shape)?;
 
     node.kill();
-    forget(&node.data_directory())?;
+    machine::forget(&node.data_directory())?;
     let started = serve(&mut node, shape)?;
     add(OfSegments::KilledFirst, millis(started.first));
     add(OfSegments::KilledAll, millis(started.all));
@@ -100,7 +99,7 @@ pub(crate) fn measure(
         return Err(format!("{system:?} did not stop: {status}{}", node.log_tail()).into());
     }
     add(OfSegments::Stop, millis(took));
-    forget(&node.data_directory())?;
+    machine::forget(&node.data_directory())?;
     let started = serve(&mut node, shape)?;
     add(OfSegments::StoppedAll, millis(started.all));
     add(OfSegments::StoppedRead, read_mb(node.id())?);
@@ -114,7 +113,7 @@ pub(crate) fn measure(
     add(OfSegments::OffsetFirst, first);
     add(OfSegments::Offset, rest);
     node.stop();
-    forget(&node.data_directory())?;
+    machine::forget(&node.data_directory())?;
     serve(&mut node, shape)?;
     std::thread::sleep(IDLE);
     let (first, rest) = lookups(&node, shape, first_timestamp, true)?;
@@ -205,7 +204,7 @@ fn serve(node: &mut Node, shape: Shape) -> Outcome<Started> {
 
 /// CPU of the node for the first lookup, and for each of those that follow, in microseconds.
 fn lookups(node: &Node, shape: Shape, first_timestamp: i64, by_time: bool) -> Outcome<(f64, f64)> {
-    forget(&node.data_directory())?;
+    machine::forget(&node.data_directory())?;
     let mut connection = Connection::open(node.ports().client)?;
     let all = shape.segments * i64::from(shape.partitions);
     let cpu = || process::cpu_seconds(node.id());
@@ -257,27 +256,4 @@ fn read_mb(id: u32) -> Outcome<f64> {
 fn scanned_segments(node: &Node) -> Option<f64> {
     let is_counted = node.system() == System::Skein;
     is_counted.then(|| node.metric("skein_recovery_scanned_segments_total"))
-}
-
-/// Drops all files below `directory` from the page cache, as far as they are written back.
-fn forget(directory: &Path) -> Outcome<()> {
-    rustix::fs::sync();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            forget_files(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn forget_files(directory: &Path) -> Outcome<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_file() {
-            let file = fs::File::open(path)?;
-            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
-        }
-    }
-    Ok(())
 }
