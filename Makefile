@@ -81,8 +81,9 @@ loom: ## Try every order of the hand-off between tasks and of the fetch waits.
 	  --manifest-path crates/broker/loom/Cargo.toml --target-dir $(LOOM_TARGET)
 
 .PHONY: bench
-bench: build ## Compare with Kafka in one run, and print the ratios.
-	$(CARGO) run $(CARGO_FLAGS) --release --package skein-tests --bin bench
+bench: build ## Compare with Kafka in one run, and print the ratios. ARGS=--full compares more.
+	$(CARGO) build $(CARGO_FLAGS) --release --package skein-tests --bins
+	$(TARGET)/release/bench $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Feed the decoders arbitrary bytes for FUZZ_SECONDS (needs cargo-fuzz and nightly).

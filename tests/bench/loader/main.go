@@ -49,6 +49,7 @@ type result struct {
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
 	Batches int64   `json:"batches,omitempty"`
+	Frames  []int   `json:"frames,omitempty"`
 	P50Ms   float64 `json:"p50_ms,omitempty"`
 	P99Ms   float64 `json:"p99_ms,omitempty"`
 	P999Ms  float64 `json:"p999_ms,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,23 +19,37 @@ const (
 	noiseBytes = 4 << 20
 )
 
-// batchCount counts the batches that were written to the broker.
-type batchCount struct{ atomic.Int64 }
+// sent counts what was written to the broker.
+type sent struct {
+	batches atomic.Int64
+	mutex   sync.Mutex
+	frames  []int
+}
 
 // OnProduceBatchWritten is a hook of franz-go's.
-func (c *batchCount) OnProduceBatchWritten(kgo.BrokerMetadata, string, int32, kgo.ProduceBatchMetrics) {
-	c.Add(1)
+func (s *sent) OnProduceBatchWritten(kgo.BrokerMetadata, string, int32, kgo.ProduceBatchMetrics) {
+	s.batches.Add(1)
+}
+
+// OnBrokerWrite is a hook of franz-go's: bytes is a whole request with its length before it.
+func (s *sent) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, bytes int, _, _ time.Duration, err error) {
+	const produce = 0
+	if key == produce && err == nil {
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		s.frames = append(s.frames, bytes)
+	}
 }
 
 // produce writes as fast as the broker takes it, and ends when everything is acknowledged.
 func produce(ctx context.Context, l load) result {
-	var batches batchCount
+	var sent sent
 	client := l.client(ctx, append(l.acknowledgement(),
 		kgo.DefaultProduceTopic(l.topic),
 		kgo.ProducerBatchCompression(l.compression()),
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytes(int32(l.batchBytes)),
-		kgo.WithHooks(&batches),
+		kgo.WithHooks(&sent),
 	)...)
 	defer client.Close()
 	noise := l.noise()
@@ -55,7 +70,8 @@ func produce(ctx context.Context, l load) result {
 		Records: records,
 		Bytes:   records * int64(l.recordBytes),
 		Seconds: time.Since(started).Seconds(),
-		Batches: batches.Load(),
+		Batches: sent.batches.Load(),
+		Frames:  sent.frames,
 	}
 }
 

@@ -54,6 +54,11 @@ impl Load {
         }
     }
 
+    /// Whether nothing but the sizes is said.
+    pub(crate) fn is_plain(self) -> bool {
+        self == Self::plain(self.record_bytes, self.batch_bytes)
+    }
+
     /// Each of `acks`, but the plain one.
     pub(crate) fn of_acks(batch_bytes: u32) -> Vec<Self> {
         let plain = Self::plain(1024, batch_bytes);

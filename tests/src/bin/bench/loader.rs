@@ -14,7 +14,7 @@ use crate::Outcome;
 use crate::broker::Broker;
 
 /// What the client saw of a load; zero where it does not apply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Seen {
     pub(crate) records: u64,
@@ -24,6 +24,8 @@ pub(crate) struct Seen {
     pub(crate) seconds: f64,
     /// Batches written.
     pub(crate) batches: u64,
+    /// Bytes of each Produce request, its length before it.
+    pub(crate) frames: Vec<u32>,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,

@@ -35,6 +35,7 @@ use crate::run::{Part, Plan};
 
 mod broker;
 mod compaction;
+mod floor;
 mod groups;
 mod load;
 mod loader;

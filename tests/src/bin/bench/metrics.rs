@@ -220,6 +220,9 @@ pub(crate) enum OfLatency {
 pub(crate) enum OfProduce {
     Rate,
     Cpu,
+    /// What the same frames cost a program that only receives, writes and answers.
+    Floor,
+    OverFloor,
     MeanBatch,
 }
 
@@ -260,10 +263,12 @@ impl Metric {
         let (name, unit, bar) = match self {
             Self::Produce(load, OfProduce::Rate) => return (load.name().into(), "records/s", None),
             Self::Produce(load, OfProduce::Cpu) => {
-                let is_asked = load == Load::plain(load.record_bytes.min(1024), load.batch_bytes);
+                let is_asked = load.is_plain() && load.record_bytes <= 1024;
                 let bar = if is_asked { RatioAtMost(0.35) } else { None };
                 ("  broker CPU", "s/GiB", bar)
             }
+            Self::Produce(_, OfProduce::Floor) => ("  the kernel's floor", "s/GiB", None),
+            Self::Produce(_, OfProduce::OverFloor) => ("  above the floor", "×", None),
             Self::Produce(_, OfProduce::MeanBatch) => ("  mean batch", "KiB", None),
             Self::Consume(consumers, OfConsume::Rate) => (consumers.name(), "records/s", None),
             Self::Consume(_, OfConsume::Cpu) => ("  broker CPU", "s/GiB", None),

@@ -21,7 +21,7 @@ use crate::metrics::{
 };
 use crate::process::float;
 use crate::segments::{self, Shape};
-use crate::{Outcome, compaction, groups, machine, side, statistics, table};
+use crate::{Outcome, compaction, floor, groups, machine, side, statistics, table};
 
 /// How long a node has been alone when its idle memory is taken.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
@@ -361,12 +361,27 @@ impl Run<'_> {
         let arguments = load.arguments(self.plan.bytes);
         let (seen, cpu) = put(broker, "produce", topic, &arguments)?;
         let measured = [
-            (OfProduce::Rate, rate(seen)),
-            (OfProduce::Cpu, per_gib(cpu, seen)),
-            (OfProduce::MeanBatch, mean_batch(seen)),
+            (OfProduce::Rate, rate(&seen)),
+            (OfProduce::Cpu, per_gib(cpu, &seen)),
+            (OfProduce::MeanBatch, mean_batch(&seen)),
         ];
         for (what, value) in measured {
             self.add(Metric::Produce(load, what), broker.system(), value);
+        }
+        if broker.system() == System::Skein && load.is_plain() {
+            let floor = floor::cpu_seconds(&self.plan.directory, &seen.frames)?;
+            let floor = per_gib(floor, &seen);
+            self.add(
+                Metric::Produce(load, OfProduce::Floor),
+                System::Skein,
+                floor,
+            );
+            let above = per_gib(cpu, &seen) / floor;
+            self.add(
+                Metric::Produce(load, OfProduce::OverFloor),
+                System::Skein,
+                above,
+            );
         }
         Ok(())
     }
@@ -398,8 +413,8 @@ impl Run<'_> {
             ];
             let (seen, cpu) = put(broker, "consume", topic, &arguments.concat())?;
             for (what, value) in [
-                (OfConsume::Rate, rate(seen)),
-                (OfConsume::Cpu, per_gib(cpu, seen)),
+                (OfConsume::Rate, rate(&seen)),
+                (OfConsume::Cpu, per_gib(cpu, &seen)),
             ] {
                 self.add(Metric::Consume(consumers, what), broker.system(), value);
             }
@@ -459,7 +474,7 @@ impl Run<'_> {
         thread::sleep(WRITER_LEAD);
         let latencies = side::latencies(broker.port(), &side, self.plan.side)?;
         let seen = loader.finish()?;
-        self.add(Metric::SideWriterRate, broker.system(), rate(seen));
+        self.add(Metric::SideWriterRate, broker.system(), rate(&seen));
         let ranks = [
             (Metric::SideP50, 50),
             (Metric::SideP99, 99),
@@ -507,15 +522,15 @@ fn delete(brokers: &[Broker], topic: &str) -> Outcome<()> {
     topics.try_for_each(|deleted| deleted)
 }
 
-fn rate(seen: Seen) -> f64 {
+fn rate(seen: &Seen) -> f64 {
     float(seen.records) / seen.seconds
 }
 
-fn per_gib(cpu_seconds: f64, seen: Seen) -> f64 {
+fn per_gib(cpu_seconds: f64, seen: &Seen) -> f64 {
     cpu_seconds * GIB / float(seen.bytes)
 }
 
-fn mean_batch(seen: Seen) -> f64 {
+fn mean_batch(seen: &Seen) -> f64 {
     float(seen.bytes) / float(seen.batches.max(1)) / KIB
 }
 
@@ -536,9 +551,9 @@ mod tests {
             batches: 1 << 10,
             ..Seen::default()
         };
-        assert_eq!(rate(seen), 524_288.0);
-        assert_eq!(per_gib(1.5, seen), 3.0);
-        assert_eq!(mean_batch(seen), 512.0);
+        assert_eq!(rate(&seen), 524_288.0);
+        assert_eq!(per_gib(1.5, &seen), 3.0);
+        assert_eq!(mean_batch(&seen), 512.0);
     }
 
     #[test]
