@@ -2,7 +2,8 @@
 //!
 //! Input: the `skein` binary (`SKEIN_BIN`, or what `make build` leaves), and how much to measure;
 //! see `bench --help`. Output: a table with ratios, spreads and verdicts on standard output,
-//! progress on standard error, and with `--json` every single measurement in a file.
+//! progress on standard error; with `--json` every single measurement in a file, with `--charts`
+//! pictures of them.
 //!
 //! How it is measured, and why so:
 //! - ratios within one run, since speeds of a shared machine mean little: pairs are interleaved
@@ -34,6 +35,7 @@ use crate::metrics::Results;
 use crate::run::{Part, Plan};
 
 mod broker;
+mod charts;
 mod compaction;
 mod floor;
 mod groups;
@@ -96,6 +98,9 @@ struct Options {
     /// A file for every single measurement.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// A directory for charts.
+    #[arg(long, value_name = "DIRECTORY")]
+    charts: Option<PathBuf>,
     /// Small loads: shows that everything works, and measures nothing that counts.
     #[arg(long)]
     quick: bool,
@@ -165,6 +170,11 @@ fn compare(options: &Options) -> Outcome<()> {
     println!("\n{}", results.table());
     println!("median (min–max) over the pairs; a ratio is taken within each pair;");
     println!("a bar inside the spread, or held against fewer than three pairs, is undecided");
+    if let Some(directory) = &options.charts {
+        for path in charts::write(&results, directory)? {
+            println!("{}", path.display());
+        }
+    }
     if let Some(path) = &options.json {
         let report = report(&settings, &results)?;
         fs::write(path, report).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -316,6 +316,17 @@ impl Results {
         }
     }
 
+    /// Name, unit, and what Kafka and Skein have, of each metric.
+    pub(crate) fn spreads(
+        &self,
+    ) -> impl Iterator<Item = (String, &'static str, [Option<Spread>; 2])> {
+        self.rows().map(|row| {
+            let (name, unit, _) = row.metric.definition();
+            let spreads = [row.kafka, row.skein].map(Spread::of);
+            (name.into_owned(), unit, spreads)
+        })
+    }
+
     /// A line per metric, with its verdict.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new(&HEADING, 2);
