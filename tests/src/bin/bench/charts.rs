@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use skein_tests::System;
 
 use crate::metrics::Results;
@@ -36,6 +37,10 @@ const REST_HEIGHT: u32 = 120;
 const FONT: (&str, i32) = ("sans-serif", 13);
 const TITLE_FONT: (&str, i32) = ("sans-serif", 17);
 const DOT_RADIUS: i32 = 5;
+const LEGEND_WIDTH: i32 = 110;
+const LEGEND_Y: i32 = 28;
+/// Of the numbers below, about.
+const SCALE_LABELS: usize = 6;
 /// How far the two systems' marks lie from the middle of their line, in lines.
 const APART: f64 = 0.14;
 /// Room beside the least and the most, as a factor.
@@ -107,52 +112,44 @@ fn draw(path: &Path, title: &str, lines: &[Line]) -> Result<(), Box<dyn Error>> 
         .light_line_style(WHITE)
         .bold_line_style(GRID)
         .label_style(FONT)
+        .x_labels(SCALE_LABELS)
         .x_label_formatter(&|value| table::number(*value))
         .draw()?;
     for (at, line) in (0..count).zip(lines) {
-        let middle = f64::from(at) + 0.5;
-        let (_, y) = chart.backend_coord(&(extent(lines).start, middle));
-        let style = FONT
-            .into_text_style(&root)
-            .pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Right,
-                plotters::style::text_anchor::VPos::Center,
-            ));
-        root.draw(&Text::new(
-            line.label.clone(),
-            (i32::try_from(LABELS_WIDTH)? + 8, y),
-            style,
-        ))?;
+        let middle = (extent(lines).start, f64::from(at) + 0.5);
+        let place = (
+            i32::try_from(LABELS_WIDTH)? + 8,
+            chart.backend_coord(&middle).1,
+        );
+        root.draw(&Text::new(line.label.clone(), place, text(HPos::Right)))?;
     }
     for (number, (_, name, colour)) in SYSTEMS.into_iter().enumerate() {
         let off = if number == 0 { -APART } else { APART };
-        let marks = (0..count).zip(lines).filter_map(|(at, line)| {
-            let spread = line.spreads[number].as_ref()?;
+        for (at, line) in (0..count).zip(lines) {
+            let spread = line.spreads[number].as_ref();
+            let Some(spread) = spread.filter(|spread| spread.min > 0.0) else {
+                continue;
+            };
             let y = f64::from(at) + 0.5 + off;
-            (spread.min > 0.0).then_some((spread.min, spread.median, spread.max, y))
-        });
-        let marks: Vec<_> = marks.collect();
-        chart.draw_series(marks.iter().map(|(min, _, max, y)| {
-            PathElement::new(vec![(*min, *y), (*max, *y)], colour.stroke_width(2))
-        }))?;
-        chart
-            .draw_series(
-                marks.iter().map(|(_, median, _, y)| {
-                    Circle::new((*median, *y), DOT_RADIUS, colour.filled())
-                }),
-            )?
-            .label(name)
-            .legend(move |(x, y)| Circle::new((x + 10, y), DOT_RADIUS, colour.filled()));
+            let ends = vec![(spread.min, y), (spread.max, y)];
+            let bar = PathElement::new(ends, colour.stroke_width(2));
+            let dot = Circle::new((spread.median, y), DOT_RADIUS, colour.filled());
+            chart.draw_series([bar])?;
+            chart.draw_series([dot])?;
+        }
+        // Beside the title, where no mark can be.
+        let x = i32::try_from(WIDTH)? - LEGEND_WIDTH * i32::try_from(SYSTEMS.len() - number)?;
+        root.draw(&Circle::new((x, LEGEND_Y), DOT_RADIUS, colour.filled()))?;
+        let beside = (x + 2 * DOT_RADIUS, LEGEND_Y);
+        root.draw(&Text::new(name, beside, text(HPos::Left)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE)
-        .border_style(GRID)
-        .label_font(FONT)
-        .draw()?;
     root.present()?;
     Ok(())
+}
+
+/// Of text that begins or ends at its place, in the middle of its height.
+fn text(horizontally: HPos) -> TextStyle<'static> {
+    TextStyle::from(FONT.into_font()).pos(Pos::new(horizontally, VPos::Center))
 }
 
 /// From the least of all to the most.

@@ -369,19 +369,23 @@ impl Run<'_> {
             self.add(Metric::Produce(load, what), broker.system(), value);
         }
         if broker.system() == System::Skein && load.is_plain() {
-            let floor = floor::cpu_seconds(&self.plan.directory, &seen.frames)?;
-            let floor = per_gib(floor, &seen);
-            self.add(
-                Metric::Produce(load, OfProduce::Floor),
-                System::Skein,
-                floor,
-            );
-            let above = per_gib(cpu, &seen) / floor;
-            self.add(
-                Metric::Produce(load, OfProduce::OverFloor),
-                System::Skein,
-                above,
-            );
+            self.floor(load, &seen, cpu)?;
+        }
+        Ok(())
+    }
+
+    /// What the kernel asks for the same frames, and how much more the broker cost.
+    fn floor(&mut self, load: Load, seen: &Seen, cpu: f64) -> Outcome<()> {
+        let floor = floor::cpu_seconds(&self.plan.directory, &seen.frames)?;
+        let metric = |what| Metric::Produce(load, what);
+        self.add(
+            metric(OfProduce::Floor),
+            System::Skein,
+            per_gib(floor, seen),
+        );
+        // Of a short load it is less than the clock of processes ticks.
+        if floor > 0.0 {
+            self.add(metric(OfProduce::OverFloor), System::Skein, cpu / floor);
         }
         Ok(())
     }
