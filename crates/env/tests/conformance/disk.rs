@@ -353,6 +353,9 @@ fn what_was_just_written_is_hot_and_hints_do_no_harm(disk: &AnyDisk, root: &Path
     file.read_ahead(399_999, 1_000_000).unwrap();
     file.read_ahead(7, 0).unwrap();
     assert_eq!(file.residency(0, 400_000), Residency::Hot);
+    for page in (0..400_000).step_by(4096) {
+        assert_eq!(file.residency(page, 1), Residency::Hot, "{page}");
+    }
     assert_eq!(read_all(file.as_ref()), pattern(400_000));
 }
 
