@@ -90,7 +90,7 @@ pub(crate) fn measure(
     let load = steady_load(topic, side);
     let mut alone = Latencies::default();
     for _ in 0..ALONE_WINDOWS {
-        alone.add(side::each(broker.port(), &load, WINDOW)?);
+        alone.add(side::each(broker.port(), &load, side::INTERVAL, WINDOW)?);
     }
     let has_ended = AtomicBool::new(false);
     let (meanwhile, peak, seconds) = thread::scope(|scope| {
@@ -102,7 +102,7 @@ pub(crate) fn measure(
         Outcome::Ok((meanwhile, peak, seconds))
     })?;
     for _ in 0..ALONE_WINDOWS {
-        alone.add(side::each(broker.port(), &load, WINDOW)?);
+        alone.add(side::each(broker.port(), &load, side::INTERVAL, WINDOW)?);
     }
     let after = log_bytes(&path, topic)?;
     Ok(Measured {
@@ -182,7 +182,7 @@ fn compact(
     set_compacted(broker, topic)?;
     let mut meanwhile = Latencies::default();
     loop {
-        let window = side::each(broker.port(), load, WINDOW)?;
+        let window = side::each(broker.port(), load, side::INTERVAL, WINDOW)?;
         // The last window is not full of compaction.
         if compacted_end(path, topic) >= active {
             return match meanwhile.others.is_empty() {

@@ -321,7 +321,7 @@ mod tests {
         let all = plan(&[]);
         assert_eq!(all.systems, [System::Kafka, System::Skein]);
         assert_eq!((all.parts.len(), all.pairs, all.bytes), (6, 5, 1 << 30));
-        assert_eq!(plan(&["--full"]).parts.len(), 13);
+        assert_eq!(plan(&["--full"]).parts.len(), 14);
         let some = plan(&["--only", "produce-1k,side", "--system", "skein"]);
         assert_eq!(some.systems, [System::Skein]);
         assert_eq!(some.parts, [Part::Produce1k, Part::Side]);

@@ -29,6 +29,8 @@ pub(crate) const IDLE: Duration = Duration::from_secs(1);
 const WRITER_LEAD: Duration = Duration::from_millis(500);
 /// What a full-rate writer may leave in the page cache; generous.
 const WRITER_BYTES_PER_SECOND_MAX: u64 = 512 << 20;
+/// That each produce a small record now and then.
+const SMALL_CONNECTIONS: i32 = 64;
 /// Each of them reads that share of the topic.
 const MANY_CONSUMERS: u64 = 20;
 const MANY_SHARE: u64 = 8;
@@ -72,6 +74,8 @@ pub(crate) enum Part {
     ConsumeMany,
     /// Small requests beside a full-rate writer.
     Side,
+    /// Small produces by 64 connections, 50 a second each; with --full, or if it is named.
+    Small,
     /// End-to-end latency of one record at a time.
     Latency,
     /// The same beside a writer that takes half of the machine; with --full, or if it is named.
@@ -343,6 +347,9 @@ impl Run<'_> {
                 broker.explain(self.latency(broker, beside))?;
             }
         }
+        for broker in brokers.iter().filter(|_| plan.wants(Part::Small)) {
+            broker.explain(self.small(broker))?;
+        }
         if plan.wants(Part::Side) {
             for broker in brokers {
                 broker.explain(self.side(broker))?;
@@ -466,6 +473,17 @@ impl Run<'_> {
         writer.start()?;
         thread::sleep(WRITER_LEAD);
         Ok((writer, topic))
+    }
+
+    fn small(&mut self, broker: &Broker) -> Outcome<()> {
+        let topic = self.topic("small");
+        broker.create_topic(&topic, SMALL_CONNECTIONS)?;
+        let before = broker.cpu_seconds()?;
+        let sent = side::produces(broker.port(), &topic, SMALL_CONNECTIONS, self.plan.side)?;
+        let cpu = broker.cpu_seconds()? - before;
+        let each = cpu * 1e6 / float(sent as u64);
+        self.add(Metric::SmallProduce, broker.system(), each);
+        broker.delete_topic(&topic)
     }
 
     fn side(&mut self, broker: &Broker) -> Outcome<()> {

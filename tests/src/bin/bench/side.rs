@@ -8,6 +8,7 @@
 //! sent late because this client did not wake up in time counts from when it was sent.
 
 use std::io;
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ use crate::Outcome;
 pub(crate) const CONNECTIONS: i32 = 4;
 /// Between two requests of a connection: 100 a second.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(10);
+/// Between two small produces of a connection: 50 a second.
+const SMALL_INTERVAL: Duration = Duration::from_millis(20);
 /// Of the value of a produced record.
 pub(crate) const RECORD_BYTES: usize = 100;
 
@@ -43,15 +46,33 @@ pub(crate) fn latencies(port: u16, topic: &str, duration: Duration) -> Outcome<V
             asks_metadata: true,
         })
         .collect();
-    let mut all = each(port, &connections, duration)?.concat();
+    let mut all = each(port, &connections, INTERVAL, duration)?.concat();
     all.sort_by(f64::total_cmp);
     Ok(all)
 }
 
-/// Sends requests for a `duration`: the latencies of each connection, in the order of its requests.
+/// Small produces and nothing else: how many of them `count` connections have sent, each of which
+/// has a partition of its own.
+pub(crate) fn produces(port: u16, topic: &str, count: i32, time: Duration) -> Outcome<usize> {
+    let batch = Batch::of([[b'x'; RECORD_BYTES]]).encode();
+    let connections: Vec<_> = (0..count)
+        .map(|partition| Asked {
+            topic,
+            partition,
+            batch: batch.clone(),
+            asks_metadata: false,
+        })
+        .collect();
+    let latencies = each(port, &connections, SMALL_INTERVAL, time)?;
+    Ok(latencies.iter().map(Vec::len).sum())
+}
+
+/// Sends requests for a `duration`: the latencies of each connection, in the order of its requests,
+/// one every `interval`.
 pub(crate) fn each(
     port: u16,
     connections: &[Asked<'_>],
+    interval: Duration,
     duration: Duration,
 ) -> Outcome<Vec<Vec<f64>>> {
     let started = Instant::now();
@@ -61,8 +82,8 @@ pub(crate) fn each(
             .zip(connections)
             .map(|(number, asked)| {
                 // The connections take turns within an interval.
-                let first = started + INTERVAL * number / count;
-                scope.spawn(move || one(port, asked, first, started + duration))
+                let first = started + interval * number / count;
+                scope.spawn(move || one(port, asked, interval, first..started + duration))
             })
             .collect();
         let joined = workers.into_iter().map(|worker| {
@@ -82,12 +103,17 @@ pub(crate) fn each(
     Ok(all)
 }
 
-fn one(port: u16, asked: &Asked<'_>, first: Instant, end: Instant) -> io::Result<Vec<Duration>> {
+fn one(
+    port: u16,
+    asked: &Asked<'_>,
+    interval: Duration,
+    time: Range<Instant>,
+) -> io::Result<Vec<Duration>> {
     let mut connection = Connection::open(port)?;
-    let mut due = first;
+    let mut due = time.start;
     let mut latencies = Vec::new();
     let mut is_produce = !asked.asks_metadata;
-    while due < end {
+    while due < time.end {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let from = counts_from(due, latencies.last().map(|(_, answered)| *answered));
         let code = if is_produce {
@@ -102,7 +128,7 @@ fn one(port: u16, asked: &Asked<'_>, first: Instant, end: Instant) -> io::Result
         let answered = Instant::now();
         latencies.push((answered.duration_since(from), answered));
         is_produce = !(is_produce && asked.asks_metadata);
-        due += INTERVAL;
+        due += interval;
     }
     Ok(latencies.into_iter().map(|(latency, _)| latency).collect())
 }
