@@ -7,7 +7,7 @@
 //! Invariants:
 //! - dropping a node ends its process: SIGTERM, and SIGKILL when that takes too long;
 //! - a node is ready when it has answered a Metadata request that names a broker, not when its port
-//!   is open.
+//!   is open; Kafka, when it leads its partitions too.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -33,6 +33,8 @@ pub(crate) use ports::free as free_ports;
 pub use skein::binary as skein_binary;
 
 /// A JVM on a busy machine needs some seconds; nothing needs this.
+/// For a Kafka that serves to lead its partitions.
+const LEADS_TIMEOUT: Duration = Duration::from_secs(30);
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// From SIGTERM to SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -175,6 +177,14 @@ impl Node {
                 self.system,
                 self.log_tail()
             );
+            std::thread::sleep(READY_POLL_INTERVAL);
+        }
+        // Kafka is a broker that clients are told of before it leads what it led; a partition that
+        // it never will is a test's affair.
+        while self.system == System::Kafka
+            && !wire::leads(self.ports.client).unwrap_or(false)
+            && started.elapsed() < LEADS_TIMEOUT
+        {
             std::thread::sleep(READY_POLL_INTERVAL);
         }
         self.process = Some(process);

@@ -52,6 +52,9 @@ pub mod api {
     pub const LIST_CONFIG_RESOURCES: i16 = 74;
 }
 
+/// A "timestamp" that asks for the end of the log.
+const LATEST: i64 = -1;
+
 /// Error codes.
 pub mod error {
     #![allow(missing_docs, reason = "they are the protocol's names")]
@@ -60,6 +63,7 @@ pub mod error {
     pub const OFFSET_OUT_OF_RANGE: i16 = 1;
     pub const CORRUPT_MESSAGE: i16 = 2;
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     pub const REQUEST_TIMED_OUT: i16 = 7;
     pub const MESSAGE_TOO_LARGE: i16 = 10;
     pub const OFFSET_METADATA_TOO_LARGE: i16 = 12;
@@ -220,6 +224,23 @@ pub fn serves(port: u16) -> bool {
         .and_then(|mut connection| connection.call(api::METADATA, 1, &Frame::new().i32(0)))
         .map(|mut answer| answer.i32());
     brokers.is_ok_and(|count| count > 0)
+}
+
+/// Whether every partition that the node at this port is said to lead takes requests: between its
+/// start and that, it refuses them, and clients look again.
+///
+/// # Errors
+///
+/// Those of the socket.
+pub fn leads(port: u16) -> io::Result<bool> {
+    let mut connection = Connection::open(port)?;
+    for (topic, partition) in connection.led_partitions()? {
+        let (code, _, _) = connection.list_offset(&topic, partition, LATEST)?;
+        if code == error::NOT_LEADER_OR_FOLLOWER {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Fields in the order in which they are added.

@@ -197,6 +197,42 @@ impl Connection {
         Ok(answer.i16())
     }
 
+    /// The partitions that have a leader, by Metadata, version 1.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn led_partitions(&mut self) -> io::Result<Vec<(String, i32)>> {
+        const ALL_TOPICS: i32 = -1;
+        let mut answer = self.call(api::METADATA, 1, &Frame::new().i32(ALL_TOPICS))?;
+        for _ in 0..answer.i32() {
+            answer.i32();
+            answer.string();
+            answer.i32();
+            answer.string();
+        }
+        answer.i32();
+        let mut led = Vec::new();
+        for _ in 0..answer.i32() {
+            answer.i16();
+            let topic = answer.string().unwrap_or_default();
+            answer.i8();
+            for _ in 0..answer.i32() {
+                answer.i16();
+                let (partition, leader) = (answer.i32(), answer.i32());
+                if leader >= 0 {
+                    led.push((topic.clone(), partition));
+                }
+                for _ in 0..2 {
+                    for _ in 0..answer.i32() {
+                        answer.i32();
+                    }
+                }
+            }
+        }
+        Ok(led)
+    }
+
     /// Asks for an offset by timestamp, version 1: `(error code, timestamp, offset)`.
     ///
     /// # Errors
