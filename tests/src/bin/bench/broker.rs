@@ -93,6 +93,10 @@ impl Broker {
         self.node.bootstrap()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.node.ports().client
     }

@@ -37,6 +37,7 @@ use crate::run::{Part, Plan};
 mod broker;
 mod charts;
 mod compaction;
+mod connections;
 mod floor;
 mod groups;
 mod load;
@@ -88,8 +89,8 @@ struct Options {
     /// Only these, separated by commas.
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Part>,
-    /// Everything but what is measured on nodes of its own (segments, compaction, groups): more
-    /// than twice as long.
+    /// Everything but what is measured on nodes of its own (segments, compaction, connections,
+    /// groups): more than twice as long.
     #[arg(long, conflicts_with = "only")]
     full: bool,
     /// Only this system.

@@ -40,6 +40,8 @@ pub(crate) enum Metric {
     MemoryLoaded,
     Segments(OfSegments, Where),
     Compaction(OfCompaction),
+    ConnectionMemory,
+    ConnectionThreads,
     Groups(OfGroups),
 }
 
@@ -289,6 +291,12 @@ impl Metric {
             Self::MemoryIdle => ("resident memory, idle", "MB", SkeinAtMost(40.0)),
             Self::MemoryLoaded => ("  after load", "MB", None),
             Self::Compaction(what) => what.definition(),
+            Self::ConnectionMemory => (
+                "an idle connection of 10,000, resident memory",
+                "KiB",
+                SkeinAtMost(16.0),
+            ),
+            Self::ConnectionThreads => ("  threads for all of them", "", SkeinAtMost(0.0)),
             Self::Groups(what) => what.definition(),
             Self::Segments(what, Where::Wide) => what.definition(),
             Self::Segments(what, Where::Deep) => {

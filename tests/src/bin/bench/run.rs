@@ -21,7 +21,7 @@ use crate::metrics::{
 };
 use crate::process::float;
 use crate::segments::{self, Shape};
-use crate::{Outcome, compaction, floor, groups, machine, side, statistics, table};
+use crate::{Outcome, compaction, connections, floor, groups, machine, side, statistics, table};
 
 /// How long a node has been alone when its idle memory is taken.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
@@ -84,6 +84,8 @@ pub(crate) enum Part {
     Segments,
     /// Compaction of one log, and small requests meanwhile; only if it is named: it takes minutes.
     Compaction,
+    /// 10,000 idle connections; only if it is named.
+    Connections,
     /// Heartbeats, rebalances, commits, a start with many of them; only if it is named.
     Groups,
 }
@@ -105,7 +107,7 @@ pub(crate) struct Plan {
     pub(crate) latency_records: u64,
     /// Of the node with many.
     pub(crate) segments: u32,
-    /// That live in groups at once.
+    /// That live in groups at once; and idle connections.
     pub(crate) members: u32,
     /// Below which all data goes.
     pub(crate) directory: PathBuf,
@@ -122,7 +124,12 @@ impl Part {
         Self::Latency,
     ];
     /// What takes minutes for each pair, and nodes of its own: only if it is named.
-    const APART: [Self; 3] = [Self::Segments, Self::Compaction, Self::Groups];
+    const APART: [Self; 4] = [
+        Self::Segments,
+        Self::Compaction,
+        Self::Connections,
+        Self::Groups,
+    ];
 
     /// Everything else.
     pub(crate) fn full() -> Vec<Self> {
@@ -217,6 +224,9 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     if plan.wants(Part::Compaction) {
         run.compactions()?;
     }
+    if plan.wants(Part::Connections) {
+        run.connections()?;
+    }
     if plan.wants(Part::Groups) {
         run.groups()?;
     }
@@ -288,6 +298,22 @@ impl Run<'_> {
                         self.add(Metric::Segments(what, place), system, value);
                     })?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A node of its own for each pair: memory that was once used would hide what they need.
+    fn connections(&mut self) -> Outcome<()> {
+        for pair in 1..=self.plan.pairs {
+            self.pair = pair;
+            for system in self.plan.systems.clone() {
+                let (broker, _) = Broker::start(system, &self.plan.directory)?;
+                let cost = connections::measure(&broker, self.plan.members);
+                let cost = broker.explain(cost)?;
+                broker.stop()?;
+                self.add(Metric::ConnectionMemory, system, cost.resident_kib);
+                self.add(Metric::ConnectionThreads, system, cost.threads);
             }
         }
         Ok(())
