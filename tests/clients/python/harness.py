@@ -1,6 +1,7 @@
 """What the scenarios of all Python clients need: how they are named and run, and how they wait and compare."""
 
 import os
+import faulthandler
 import signal
 import subprocess
 import sys
@@ -136,7 +137,8 @@ def run_all(names):
 def main(write_for_others, read_from_others, be_a_member=None):
     """`scenarios.py BOOTSTRAP SCENARIO...`, or `--list`, `write TOPIC`, `read TOPIC...`, `member TOPIC GROUP`."""
     name, *arguments = sys.argv[2:]
-    # The default action of SIGALRM ends the process.
+    # The default action of SIGALRM ends the process; before that it says what all threads wait for.
+    faulthandler.dump_traceback_later(ALARM - 5)
     signal.alarm(ALARM)
     if name == "--list":
         print("\n".join(SCENARIOS))
