@@ -1,7 +1,7 @@
 """What the scenarios of all Python clients need: how they are named and run, and how they wait and compare."""
 
-import os
 import faulthandler
+import os
 import signal
 import subprocess
 import sys
