@@ -38,8 +38,8 @@ const WRITE_PIECES_MAX: usize = 1024;
 /// Distance of the residency probes: the kernel's default read-ahead window, in bytes.
 const RESIDENCY_PROBE_STEP: u64 = 128 * 1024;
 
-/// What a read-ahead waits for at a time, in bytes: no device is asked for less of a large range.
-const READ_AHEAD_STEP: u64 = 16 * 1024;
+/// Buffer of a read-ahead, in bytes.
+const READ_AHEAD_BUFFER: usize = 256 * 1024;
 
 /// A reservation leaves this much of the device to others, in bytes.
 const RESERVE_LEAVES: u64 = 1024 * 1024 * 1024;
@@ -313,19 +313,21 @@ impl File for RealFile {
         let Some(nonzero_length) = NonZeroU64::new(length) else {
             return Ok(());
         };
-        // The hint starts all of the range at once; the reads below wait for it piece by piece. One
-        // byte of each is enough: what is asked of the device together comes together.
+        // The hint starts all of the range at once; the reads below wait for it piece by piece.
         rustix::fs::fadvise(&self.file, offset, Some(nonzero_length), Advice::WillNeed)?;
-        let (mut at, end) = (offset, offset.saturating_add(length));
-        while at < end {
-            let last = (at | (READ_AHEAD_STEP - 1)).min(end - 1);
-            let is_all_there = self.read_at(&mut [0], last)? > 0;
-            if !is_all_there {
-                // The file ends within the piece.
-                self.read_at(&mut [0], at)?;
-                break;
+        let size = usize::try_from(length)
+            .unwrap_or(usize::MAX)
+            .min(READ_AHEAD_BUFFER);
+        let mut scratch = vec![0; size];
+        let mut done = 0;
+        while done < length {
+            let wanted = usize::try_from(length - done)
+                .unwrap_or(usize::MAX)
+                .min(size);
+            match self.read_at(&mut scratch[..wanted], offset + done)? {
+                0 => break,
+                count => done += count as u64,
             }
-            at = last + 1;
         }
         Ok(())
     }

@@ -37,15 +37,7 @@ pub(crate) struct Asked<'a> {
 
 /// Sends the side requests for a `duration` and returns their latencies.
 pub(crate) fn latencies(port: u16, topic: &str, duration: Duration) -> Outcome<Vec<f64>> {
-    let batch = Batch::of([[b'x'; RECORD_BYTES]]).encode();
-    let connections: Vec<_> = (0..CONNECTIONS)
-        .map(|partition| Asked {
-            topic,
-            partition,
-            batch: batch.clone(),
-            asks_metadata: true,
-        })
-        .collect();
+    let connections = connections(topic, CONNECTIONS, true);
     let mut all = each(port, &connections, INTERVAL, duration)?.concat();
     all.sort_by(f64::total_cmp);
     Ok(all)
@@ -54,17 +46,21 @@ pub(crate) fn latencies(port: u16, topic: &str, duration: Duration) -> Outcome<V
 /// Small produces and nothing else: how many of them `count` connections have sent, each of which
 /// has a partition of its own.
 pub(crate) fn produces(port: u16, topic: &str, count: i32, time: Duration) -> Outcome<usize> {
-    let batch = Batch::of([[b'x'; RECORD_BYTES]]).encode();
-    let connections: Vec<_> = (0..count)
-        .map(|partition| Asked {
-            topic,
-            partition,
-            batch: batch.clone(),
-            asks_metadata: false,
-        })
-        .collect();
+    let connections = connections(topic, count, false);
     let latencies = each(port, &connections, SMALL_INTERVAL, time)?;
     Ok(latencies.iter().map(Vec::len).sum())
+}
+
+/// So many connections, each with a partition of its own.
+fn connections(topic: &str, count: i32, asks_metadata: bool) -> Vec<Asked<'_>> {
+    let batch = Batch::of([[b'x'; RECORD_BYTES]]).encode();
+    let asked = (0..count).map(|partition| Asked {
+        topic,
+        partition,
+        batch: batch.clone(),
+        asks_metadata,
+    });
+    asked.collect()
 }
 
 /// Sends requests for a `duration`: the latencies of each connection, in the order of its requests,
