@@ -10,6 +10,10 @@ use std::fmt::Write as _;
 use crate::schema::{Field, Kind, Message, Role, Schema, Struct, Versions};
 use crate::{emit_codec, emit_errors};
 
+/// From this key on, the APIs are our own: far from Kafka's, whose keys grow by one at a time. The
+/// same as `ApiKey::PEER_KEYS_FROM`.
+const PEER_KEYS_FROM: i16 = 20_000;
+
 /// Source that is being written, indented by four spaces per level.
 #[derive(Default)]
 pub(crate) struct Source {
@@ -47,31 +51,42 @@ pub(crate) fn messages(schemas: &[Schema]) -> String {
     for schema in schemas {
         module(&mut source, schema);
     }
+    let what = "message of the protocol";
+    for_each(&mut source, schemas, "message", what, |schema, role| {
+        !matches!(role, Role::Record(_) | Role::Kept) && !is_for_peers(schema)
+    });
+    let what = "message that only Skein's nodes speak, to one another";
+    for_each(&mut source, schemas, "peer_message", what, |schema, _| {
+        is_for_peers(schema)
+    });
+    let what = "key and value of a coordinator's records";
     for_each(
         &mut source,
         schemas,
-        "message",
-        "message of the protocol",
-        |role| !matches!(role, Role::Record(_) | Role::Kept),
+        "coordinator_message",
+        what,
+        |_, role| role == Role::Kept,
     );
-    let what = "key and value of a coordinator's records";
-    for_each(&mut source, schemas, "coordinator_message", what, |role| {
-        role == Role::Kept
-    });
     let what = "record of Kafka's metadata log";
-    for_each(&mut source, schemas, "metadata_record", what, |role| {
+    for_each(&mut source, schemas, "metadata_record", what, |_, role| {
         matches!(role, Role::Record(_))
     });
     source.text
 }
 
-/// The macro `for_each_<name>`, which calls another one for each message of some roles.
+/// Whether a schema is one of our own, that Kafka does not have.
+fn is_for_peers(schema: &Schema) -> bool {
+    let key = schema.api.as_ref().map(|api| api.key);
+    key.is_some_and(|key| key >= PEER_KEYS_FROM)
+}
+
+/// The macro `for_each_<name>`, which calls another one for each message of some schemas and roles.
 fn for_each(
     source: &mut Source,
     schemas: &[Schema],
     name: &str,
     what: &str,
-    is_meant: fn(Role) -> bool,
+    is_meant: fn(&Schema, Role) -> bool,
 ) {
     source.lines(&format!(
         "/// Calls the macro `$callback!(module, Type);` for each {what}.
@@ -79,8 +94,9 @@ fn for_each(
          macro_rules! for_each_{name} {{
          ($callback:ident) => {{"
     ));
-    for (module, message) in all_messages(schemas) {
-        if is_meant(message.role) {
+    for (schema, message) in all_messages(schemas) {
+        if is_meant(schema, message.role) {
+            let module = &schema.module;
             source.line(&format!("$callback!({module}, {});", message.name()));
         }
     }
@@ -88,11 +104,10 @@ fn for_each(
     source.line("}");
 }
 
-fn all_messages(schemas: &[Schema]) -> impl Iterator<Item = (&str, &Message)> {
-    schemas.iter().flat_map(|schema| {
-        let module = schema.module.as_str();
-        schema.messages.iter().map(move |message| (module, message))
-    })
+fn all_messages(schemas: &[Schema]) -> impl Iterator<Item = (&Schema, &Message)> {
+    schemas
+        .iter()
+        .flat_map(|schema| schema.messages.iter().map(move |message| (schema, message)))
 }
 
 fn module(source: &mut Source, schema: &Schema) {
@@ -368,10 +383,11 @@ pub(crate) fn api_keys(schemas: &[Schema]) -> String {
 pub(crate) fn metadata_records(schemas: &[Schema]) -> String {
     let mut source = Source::default();
     source.line("metadata_records! {");
-    for (module, message) in all_messages(schemas) {
+    for (schema, message) in all_messages(schemas) {
         if let Role::Record(key) = message.role {
             let name = message.name();
             let variant = name.strip_suffix("Record").unwrap_or(name);
+            let module = &schema.module;
             source.line(&format!("{key} {module} {variant} {name};"));
         }
     }

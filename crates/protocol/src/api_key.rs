@@ -62,6 +62,17 @@ macro_rules! api_keys {
 include!(concat!(env!("OUT_DIR"), "/api_key.rs"));
 
 impl ApiKey {
+    /// From this key on, the APIs are our own, between the nodes of a cluster: far from Kafka's,
+    /// whose keys grow by one at a time.
+    pub const PEER_KEYS_FROM: i16 = 20_000;
+
+    /// Whether only the nodes of a cluster speak it, over their peer listeners: it is neither
+    /// served nor advertised on a listener of clients.
+    #[must_use]
+    pub const fn is_for_peers(self) -> bool {
+        self.code() >= Self::PEER_KEYS_FROM
+    }
+
     /// The number that a request header carries.
     #[must_use]
     pub const fn code(self) -> i16 {
@@ -116,6 +127,23 @@ mod tests {
         assert_eq!(ApiKey::from_i16(4), None, "LeaderAndIsr is gone");
         assert_eq!(ApiKey::Fetch.versions(), 4..=18);
         assert_eq!(ApiKey::Fetch.to_string(), "Fetch");
+    }
+
+    #[test]
+    fn our_own_apis_are_told_from_kafkas() {
+        let ours: Vec<_> = ApiKey::ALL
+            .iter()
+            .filter(|key| key.is_for_peers())
+            .collect();
+        let expected = [ApiKey::PeerHandshake, ApiKey::PeerProof, ApiKey::QuorumRpc];
+        assert!(ours.into_iter().eq(&expected));
+        // Kafka's newest API of 4.1 is 92; what nodes take from Kafka is not ours.
+        assert!(
+            ApiKey::ALL
+                .iter()
+                .all(|key| key.is_for_peers() || key.code() < 100)
+        );
+        assert!(!ApiKey::BrokerHeartbeat.is_for_peers());
     }
 
     #[test]

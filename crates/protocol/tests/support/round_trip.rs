@@ -22,6 +22,7 @@ pub(crate) fn check_chosen(input: &[u8]) {
     skein_protocol::for_each_message!(collect);
     skein_protocol::for_each_metadata_record!(collect);
     skein_protocol::for_each_coordinator_message!(collect);
+    skein_protocol::for_each_peer_message!(collect);
     assert!(
         checks.len() <= 256,
         "one byte must be able to choose each message"

@@ -67,6 +67,7 @@ fn write_corpus() {
     skein_protocol::for_each_message!(collect);
     skein_protocol::for_each_metadata_record!(collect);
     skein_protocol::for_each_coordinator_message!(collect);
+    skein_protocol::for_each_peer_message!(collect);
     for (index, (name, versions)) in all.into_iter().enumerate() {
         // The smallest of a few that says something.
         let bodies = (0..50).map(|rng| seed(name, *versions.end(), rng));

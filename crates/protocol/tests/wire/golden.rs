@@ -18,7 +18,7 @@ use skein_types::Uuid;
 
 const ID: Uuid = Uuid([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
 
-fn check<M: Message + PartialEq + std::fmt::Debug>(message: M, version: i16, hex: &str) {
+pub(crate) fn check<M: Message + PartialEq + std::fmt::Debug>(message: M, version: i16, hex: &str) {
     let golden: Vec<u8> = (0..hex.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())

@@ -51,6 +51,7 @@ fn check_all(frame: &Bytes) {
     skein_protocol::for_each_message!(check_message);
     skein_protocol::for_each_metadata_record!(check_message);
     skein_protocol::for_each_coordinator_message!(check_message);
+    skein_protocol::for_each_peer_message!(check_message);
 }
 
 #[test]
@@ -109,6 +110,7 @@ fn many_elements_in_few_bytes_are_bounded() {
     skein_protocol::for_each_message!(check_message);
     skein_protocol::for_each_metadata_record!(check_message);
     skein_protocol::for_each_coordinator_message!(check_message);
+    skein_protocol::for_each_peer_message!(check_message);
 }
 
 proptest! {
@@ -161,4 +163,5 @@ fn damaged_messages_are_refused_or_decode_to_something() {
     skein_protocol::for_each_message!(check_message);
     skein_protocol::for_each_metadata_record!(check_message);
     skein_protocol::for_each_coordinator_message!(check_message);
+    skein_protocol::for_each_peer_message!(check_message);
 }

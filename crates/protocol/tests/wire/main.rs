@@ -7,7 +7,8 @@
 //!
 //! Invariant: every API and every version is covered, because the messages come from
 //! `for_each_message!` and the versions from the schemas. The oracle does not know the records of
-//! Kafka's metadata log, nor those of coordinators: golden bytes stand in for it.
+//! Kafka's metadata log, nor those of coordinators, nor what only our nodes say to one another:
+//! golden bytes stand in for it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failure is a failed test
 
@@ -21,6 +22,7 @@ mod group_records;
 mod hostile_input;
 mod metadata_records;
 mod oracle;
+mod peer_messages;
 mod produce_stream;
 #[path = "../support/round_trip.rs"]
 mod round_trip;
