@@ -5,12 +5,15 @@
 //! Invariants of a configuration that a node starts with, checked here:
 //! - there is exactly one data directory;
 //! - a listener on every interface has an address that clients can use;
-//! - a peer listener that others can reach has a secret;
+//! - a peer listener that others can reach has a secret, and no peer is named twice. The node's own
+//!   entry need not look like its `peer.listener` (that may be a wildcard, or behind a name): it
+//!   finds itself by connecting;
 //! - no listener promises a protection that it does not have, and no two take one port;
 //! - a limit that lies within another is not above it.
 
 use crate::broker_config::{BrokerConfig, Reader};
 use crate::broker_sections::NetworkConfig;
+use crate::cluster_secret::SECRET_REMEDY;
 use crate::error::ConfigError;
 use crate::listener::{Address, Listener};
 
@@ -64,6 +67,7 @@ pub(crate) fn conflicts(config: &BrokerConfig) -> Vec<ConfigError> {
     advertised_listeners(network, &mut found);
     ports(network, &mut found);
     found.extend(peer_listener(config));
+    peers(&config.node.cluster_peers, &mut found);
     limits(config, &mut found);
     found.into_iter().map(ConfigError::Conflict).collect()
 }
@@ -177,10 +181,20 @@ fn peer_listener(config: &BrokerConfig) -> Option<String> {
     let is_open = !address.is_loopback() && config.node.cluster_secret_file.is_none();
     is_open.then(|| {
         format!(
-            "peer.listener {address} can be reached from outside: set cluster.secret.file, or bind \
-             it to 127.0.0.1"
+            "peer.listener {address} can be reached from outside: set cluster.secret.file to a \
+             file with the same secret on each node ({SECRET_REMEDY}), or bind it to 127.0.0.1"
         )
     })
+}
+
+fn peers(peers: &[Address], found: &mut Vec<String>) {
+    for (index, peer) in peers.iter().enumerate() {
+        if peers.iter().take(index).any(|other| other.is_same_as(peer)) {
+            found.push(format!(
+                "cluster.peers names {peer} twice: each node needs an entry of its own"
+            ));
+        }
+    }
 }
 
 fn limits(config: &BrokerConfig, found: &mut Vec<String>) {

@@ -10,7 +10,7 @@
 //! Invariants, checked by the tests of [`crate::keys`]: names are unique within a scope, a default
 //! is allowed by its own key, a synonym names a broker key, and the documentation is not empty.
 
-use crate::value::Value;
+use crate::value::{Value, repeats_an_item};
 
 /// Largest value of Kafka's `INT`.
 pub(crate) const INT_MAX: i64 = i32::MAX as i64;
@@ -37,6 +37,8 @@ pub struct Key {
     pub default: DefaultValue,
     /// Which values of its type it takes.
     pub allowed: AllowedValues,
+    /// Whether an item that is repeated in its list is a mistake.
+    pub each_once: bool,
     /// Whether a running broker takes a new value. Keys of topics and groups always do.
     pub dynamic: bool,
     /// Whether its value stays where AlterConfigs replaces a whole configuration and does not name
@@ -155,6 +157,7 @@ impl Key {
             told_type: config_type,
             default: DefaultValue::Null,
             allowed: AllowedValues::Any,
+            each_once: false,
             dynamic: matches!(scope, Scope::Topic | Scope::Group),
             kept_by_replace: false,
             internal: false,
@@ -221,6 +224,12 @@ impl Key {
 
     pub(crate) const fn form(mut self, what: &'static str, check: fn(&str) -> bool) -> Self {
         self.allowed = AllowedValues::Form(what, check);
+        self
+    }
+
+    /// A list in which an item that is repeated is a mistake. Others say it once, as Kafka's do.
+    pub(crate) const fn each_once(mut self) -> Self {
+        self.each_once = true;
         self
     }
 
@@ -309,7 +318,8 @@ impl Key {
     #[must_use]
     pub fn parse(&self, text: &str) -> Option<Value> {
         let value = Value::parse(self.config_type, text)?;
-        self.allows(&value).then_some(value)
+        let is_allowed = self.allows(&value) && !(self.each_once && repeats_an_item(text));
+        is_allowed.then_some(value)
     }
 
     /// The default as a value, where it depends on nothing.

@@ -22,6 +22,7 @@
 mod alter;
 mod broker_config;
 mod broker_sections;
+mod cluster_secret;
 mod conflicts;
 mod describe;
 mod document;
@@ -46,6 +47,7 @@ pub use broker_sections::{
     GroupConfig, LogConfig, MetadataConfig, NetworkConfig, NodeConfig, OffsetsConfig,
     ReplicaConfig, TopicCreationConfig, TransactionConfig,
 };
+pub use cluster_secret::{ClusterSecret, SECRET_MAX_BYTES, SECRET_MIN_BYTES, SecretFile};
 pub use describe::{
     ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_group, describe_topic,
 };

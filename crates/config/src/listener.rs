@@ -12,6 +12,8 @@ use std::str::FromStr;
 
 /// Longest host name that DNS knows.
 const MAX_HOST_BYTES: usize = 253;
+/// What `localhost` stands for.
+const LOCALHOSTS: [&str; 2] = ["127.0.0.1", "::1"];
 /// What an empty bind host stands for.
 const WILDCARD_HOST: &str = "0.0.0.0";
 
@@ -49,7 +51,27 @@ impl Address {
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.port == other.port
             && self.port != 0
-            && (self.host == other.host || self.is_wildcard() || other.is_wildcard())
+            && (self.has_host_of(other) || self.is_wildcard() || other.is_wildcard())
+    }
+
+    /// Whether both say the same, however they write the host. No name is looked up.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.port == other.port && self.has_host_of(other)
+    }
+
+    /// Names don't care for case, and `localhost` may be any loopback address that is in use.
+    fn has_host_of(&self, other: &Self) -> bool {
+        let is_name_of_loopback = |one: &Self, two: &Self| {
+            one.host.eq_ignore_ascii_case("localhost") && LOCALHOSTS.contains(&two.host.as_str())
+        };
+        match (self.host.parse::<IpAddr>(), other.host.parse::<IpAddr>()) {
+            (Ok(one), Ok(two)) => one.to_canonical() == two.to_canonical(),
+            _ => {
+                self.host.eq_ignore_ascii_case(&other.host)
+                    || is_name_of_loopback(self, other)
+                    || is_name_of_loopback(other, self)
+            }
+        }
     }
 
     /// As [`Address::from_str`]; an empty host is every interface, as in Kafka's

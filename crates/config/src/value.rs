@@ -109,6 +109,12 @@ fn split_list(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether an item stands between the commas more than once, which a list does not show any more.
+pub(crate) fn repeats_an_item(text: &str) -> bool {
+    let items = text.split(',').map(str::trim);
+    items.filter(|item| !item.is_empty()).count() > split_list(text).len()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

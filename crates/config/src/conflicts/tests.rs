@@ -84,7 +84,7 @@ fn a_listener_has_one_name_and_a_protection_that_exists() {
 
 #[test]
 fn a_peer_listener_that_others_can_reach_needs_a_secret() {
-    let refused = ["can be reached from outside: set cluster.secret.file"];
+    let refused = ["can be reached from outside: set cluster.secret.file to a file with the same"];
     check(&["peer.listener=10.0.0.1:9192"], &refused);
     check(&["peer.listener=0.0.0.0:9192"], &refused);
     check(&["peer.listener=node-1:9192"], &refused);
@@ -99,7 +99,52 @@ fn a_peer_listener_that_others_can_reach_needs_a_secret() {
 }
 
 #[test]
+fn no_peer_is_named_twice() {
+    check(
+        &["cluster.peers=10.0.0.1:9192,10.0.0.2:9192,10.0.0.1:9193"],
+        &[],
+    );
+    check(
+        &["cluster.peers=10.0.0.1:9192, 10.0.0.2:9192,, 10.0.0.1:9192"],
+        &["as the others connect to it, each once"],
+    );
+    // However it is written.
+    check(
+        &["cluster.peers=a:1,A:1,[::1]:2,[0:0:0:0:0:0:0:1]:2,localhost:3,127.0.0.1:3"],
+        &[
+            "cluster.peers names A:1 twice",
+            "0:1]:2 twice",
+            "names 127.0.0.1:3 twice",
+        ],
+    );
+}
+
+#[test]
+fn a_peer_is_an_address_that_others_can_connect_to() {
+    for peer in ["0.0.0.0:9192", "[::]:9192", "node-1:0", "node-1", ":9192"] {
+        check(
+            &[&format!("cluster.peers=node-2:9192,{peer}")],
+            &["expected host:port of each node's peer.listener, as the others connect to it"],
+        );
+    }
+}
+
+#[test]
+fn a_node_need_not_know_which_of_the_peers_it_is() {
+    check(
+        &[
+            "cluster.peers=node-1.example:9192,node-2.example:9192",
+            "peer.listener=0.0.0.0:19192",
+            "cluster.secret.file=/etc/skein/secret",
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn no_two_listeners_take_one_port() {
+    check(&["peer.listener=127.0.0.1:9092"], &["take the same port"]);
+    check(&["peer.listener=localhost:9092"], &["take the same port"]);
     check(&["http.listener=127.0.0.1:9092"], &["take the same port"]);
     check(&["http.listener=0.0.0.0:9192"], &["take the same port"]);
     check(&["http.listener=127.0.0.2:9092"], &[]);

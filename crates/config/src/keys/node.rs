@@ -10,6 +10,8 @@ use crate::listener::{Address, parse_listener, parse_protocol_mapping};
 
 const LISTENER_FORM: &str = "NAME://host:port, with commas between listeners";
 const ADDRESS_FORM: &str = "host:port, with brackets around an IPv6 host";
+const PEER_FORM: &str = "host:port of each node's peer.listener, as the others connect to it, each \
+                         once, with commas between them and brackets around an IPv6 host";
 
 pub(super) const KEYS: &[Key] = &[
     Key::broker("node.id", Int).between(0, INT_MAX).doc(
@@ -70,13 +72,17 @@ pub(super) const KEYS: &[Key] = &[
             "Where /healthz, /readyz and /metrics are served. An empty value turns it off. Skein's \
              own key.",
         ),
-    Key::broker("cluster.peers", List).default("").form(ADDRESS_FORM, is_address).not_yet().doc(
-        "The peer listeners of the nodes that form the cluster, the same list on each of them. \
-         Empty: a cluster of this node alone. Skein's own key.",
-    ),
-    Key::broker("cluster.secret.file", String).form("a path", is_not_empty).not_yet().doc(
-        "A file with the secret that nodes prove to one another when they connect. Skein's own \
-         key.",
+    Key::broker("cluster.peers", List)
+        .default("")
+        .form(PEER_FORM, is_peer)
+        .each_once()
+        .doc(
+            "The peer listeners of the nodes that form the cluster, the same list on each of them; \
+             a node finds itself among them. Empty: a cluster of this node alone. Skein's own key.",
+        ),
+    Key::broker("cluster.secret.file", String).form("a path", is_not_empty).doc(
+        "A file with the secret that nodes prove to one another when they connect: the same 16 to \
+         4096 bytes on each of them, readable by nobody else. Read at start. Skein's own key.",
     ),
 ];
 
@@ -90,6 +96,12 @@ pub(crate) fn is_protocol_mapping(text: &str) -> bool {
 
 pub(crate) fn is_address(text: &str) -> bool {
     text.parse::<Address>().is_ok()
+}
+
+/// An address that others can connect to.
+pub(crate) fn is_peer(text: &str) -> bool {
+    text.parse::<Address>()
+        .is_ok_and(|address| !address.is_wildcard() && address.port != 0)
 }
 
 pub(crate) fn is_address_or_empty(text: &str) -> bool {
