@@ -1,6 +1,7 @@
 //! Accepts connections and starts a task for each.
 //!
-//! Input: a listener. Output: connections, each served by a session of the service.
+//! Input: a listener, and for that of peers a gate. Output: connections, each served by a session
+//! of the service.
 //!
 //! Invariants:
 //! - at most `max_connections` are open, and `max_connections_per_ip` from one address; what is
@@ -20,7 +21,10 @@ use std::time::Duration;
 use skein_env::{Lane, Listener, Spawn, Stream};
 use tokio::sync::watch;
 
-use crate::{Budget, BufferPool, Connection, ConnectionInfo, ConnectionLimits, Counters, Service};
+use crate::{
+    Budget, BufferPool, Connection, ConnectionInfo, ConnectionLimits, Counters, PeerGate, Service,
+    Session,
+};
 
 /// How long a failed accept waits: descriptors come back when connections close.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -68,15 +72,37 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Accepts until the node stops.
-    pub async fn run(mut self, mut listener: Box<dyn Listener>) {
+    pub async fn run(self, listener: Box<dyn Listener>) {
+        let acceptor = Arc::new(self);
+        let admit = |stream, peer| acceptor.admit(stream, peer);
+        acceptor.accept(listener, admit).await;
+    }
+
+    /// Accepts the other nodes of a cluster until this one stops: who passes `gate` is served by
+    /// [`Service::open_peer`], on the lane of the connection's purpose.
+    ///
+    /// A stream tells of its readiness where it was accepted, so this belongs on
+    /// [`Lane::Control`]: Raft must not wait for what clients do.
+    pub async fn run_behind(self, gate: PeerGate, listener: Box<dyn Listener>) {
+        let (acceptor, gate) = (Arc::new(self), Arc::new(gate));
+        let admit = |stream, peer| Self::admit_behind(&acceptor, &gate, stream, peer);
+        acceptor.accept(listener, admit).await;
+    }
+
+    async fn accept(
+        &self,
+        mut listener: Box<dyn Listener>,
+        admit: impl Fn(Box<dyn Stream>, SocketAddr),
+    ) {
+        let mut stop = self.stop.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = self.stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => return,
                 accepted = poll_fn(|context| listener.poll_accept(context)) => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => admit(stream, peer),
                 // Of that one connection; the next may be there already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -88,22 +114,72 @@ impl Acceptor {
     }
 
     fn admit(&self, stream: Box<dyn Stream>, peer: SocketAddr) {
+        if let Some(place) = self.take_place(peer) {
+            let session = self.service.open(self.info(&place, peer));
+            self.serve(Lane::Data, place, peer, stream, session);
+        }
+    }
+
+    fn admit_behind(
+        this: &Arc<Self>,
+        gate: &Arc<PeerGate>,
+        mut stream: Box<dyn Stream>,
+        peer: SocketAddr,
+    ) {
+        let Some(place) = this.take_place(peer) else {
+            return;
+        };
+        let (acceptor, gate) = (Arc::clone(this), Arc::clone(gate));
+        let task = async move {
+            let mut stop = acceptor.stop.clone();
+            let greeted = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                greeted = gate.greet(stream.as_mut(), peer) => greeted,
+            };
+            if let Some(remote) = greeted {
+                let lane = remote.purpose.lane();
+                let info = acceptor.info(&place, peer);
+                let session = acceptor.service.open_peer(info, remote);
+                acceptor.serve(lane, place, peer, stream, session);
+            }
+        };
+        this.spawn
+            .spawn(Lane::Control, "peer greeting", Box::pin(task));
+    }
+
+    fn take_place(&self, peer: SocketAddr) -> Option<Place> {
         let limits = self.accept_limits.borrow().clone();
-        let Some(place) = Place::take(peer.ip(), &limits, &self.counters) else {
+        let place = Place::take(peer.ip(), &limits, &self.counters);
+        if place.is_none() {
             self.counters
                 .connections_refused
                 .fetch_add(1, Ordering::Relaxed);
             tracing::info!(%peer, "refused a connection at max.connections or its per.ip");
-            return;
-        };
-        let info = ConnectionInfo {
+        }
+        place
+    }
+
+    fn info(&self, place: &Place, peer: SocketAddr) -> ConnectionInfo {
+        ConnectionInfo {
             id: place.id,
             peer,
             listener: Arc::clone(&self.listener_name),
-        };
+        }
+    }
+
+    /// Starts the connection's task.
+    fn serve(
+        &self,
+        lane: Lane,
+        place: Place,
+        peer: SocketAddr,
+        stream: Box<dyn Stream>,
+        session: Box<dyn Session>,
+    ) {
         let connection = Connection {
             stream,
-            session: self.service.open(info),
+            session,
             limits: self.limits,
             pool: Arc::clone(&self.pool),
             budget: self.budget.clone(),
@@ -117,7 +193,7 @@ impl Acceptor {
                 tracing::info!(%peer, reason, "closed a connection");
             }
         };
-        self.spawn.spawn(Lane::Data, "connection", Box::pin(task));
+        self.spawn.spawn(lane, "connection", Box::pin(task));
     }
 }
 

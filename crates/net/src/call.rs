@@ -342,7 +342,12 @@ pub struct CallDriver {
 
 impl CallDriver {
     /// Runs until the connection ends or nobody needs it any more; then fails what still waits.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        self.run_to_end().await;
+    }
+
+    /// [`CallDriver::run`], and tells why the connection has ended.
+    pub(crate) async fn run_to_end(mut self) -> CallError {
         let end = std::future::poll_fn(|context| self.poll(context)).await;
         // The only other place that would set it is another driver of the same connection: none.
         let end = self.shared.end.get_or_init(|| end).clone();
@@ -353,6 +358,7 @@ impl CallDriver {
             let _ = waiting.answer.send(Err(end.clone()));
         }
         // What is queued fails by itself: its sender goes with the queue.
+        end
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<CallError> {

@@ -37,6 +37,7 @@ use std::time::Duration;
 use bytes::Buf;
 use parking_lot::Mutex;
 use skein_env::{Spawn, Stream};
+use skein_protocol::ApiKey;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -56,6 +57,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// How long a request may still be served when the node stops. With [`DRAIN_MAX`] it stays below
 /// the two seconds in which a node stops.
 const FINISH_MAX: Duration = Duration::from_millis(500);
+
+/// Why another node is refused on a listener of clients.
+const MISDIRECTED_PEER: &str = "a node of a cluster connected, where clients do: each entry of its \
+                                cluster.peers must name a peer.listener";
 
 /// Limits of each connection.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +113,8 @@ pub struct Connection {
 pub(crate) enum End {
     Receive(ReceiveError),
     Refused(String),
+    /// Another node connected, in place of to the peer listener.
+    MisdirectedPeer,
     Stopped,
 }
 
@@ -163,6 +170,11 @@ impl Connection {
             End::Receive(ReceiveError::Closed | ReceiveError::Silent(_)) | End::Stopped => Ok(()),
             End::Receive(error) => Err(error.to_string()),
             End::Refused(reason) => Err(reason),
+            // It comes back many times a second.
+            End::MisdirectedPeer => match self.counters.misdirected_peers.admit(Instant::now()) {
+                Some(_) => Err(MISDIRECTED_PEER.to_owned()),
+                None => Ok(()),
+            },
         }
     }
 }
@@ -406,6 +418,9 @@ impl ReadSide<'_> {
             Admission::Pipelined { header_version }
             | Admission::Streamed { header_version }
             | Admission::Barrier { header_version } => header_version,
+            Admission::Refused { .. } if api_key == ApiKey::PeerHandshake.code() => {
+                return Err(End::MisdirectedPeer);
+            }
             Admission::Refused { reason } => {
                 return Err(End::Refused(format!(
                     "{reason}: API key {api_key}, version {api_version}"

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::peer::Throttle;
+
 /// Totals since the start of the node. Each is exact; together they are no snapshot.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -31,6 +33,8 @@ pub struct Counters {
     pub moved_bytes: AtomicU64,
     /// Connections open at this moment by address, over all listeners.
     pub(crate) per_ip: Mutex<HashMap<IpAddr, usize>>,
+    /// When it was last logged that another node came to a listener of clients.
+    pub(crate) misdirected_peers: Throttle,
 }
 
 impl Counters {

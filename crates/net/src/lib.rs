@@ -20,6 +20,7 @@ mod connection;
 mod counters;
 mod frame;
 mod outbox;
+mod peer;
 mod receive;
 mod response;
 mod service;
@@ -35,6 +36,10 @@ pub use call::{CallDriver, CallError, CallLimits, Caller, Pending};
 pub use connection::{Connection, ConnectionLimits, Wire};
 pub use counters::Counters;
 pub use frame::{FrameError, RequestHead};
+pub use peer::{
+    HandshakeError, LocalPeer, PeerAddress, PeerError, PeerGate, PeerLinks, PeerSecret, Presence,
+    Purpose, RemotePeer,
+};
 pub use receive::{BodyReader, ReceiveError};
 pub use response::{FileRange, Part, Response};
 pub use service::{Admission, Body, Burst, ConnectionInfo, Request, Service, Session, Started};

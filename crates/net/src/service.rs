@@ -18,12 +18,19 @@ use bytes::Bytes;
 use skein_env::BoxFuture;
 use tokio::time::Instant;
 
-use crate::{BodyReader, BytesPermit, RequestHead, Response};
+use crate::{BodyReader, BytesPermit, RemotePeer, RequestHead, Response};
 
 /// Serves connections.
 pub trait Service: Send + Sync + 'static {
     /// Starts to serve a connection.
     fn open(&self, info: ConnectionInfo) -> Box<dyn Session>;
+
+    /// Starts to serve a connection of another node of the cluster, which has proved to be one; see
+    /// [`crate::Acceptor::run_behind`]. The session is dropped when the connection has ended.
+    fn open_peer(&self, info: ConnectionInfo, peer: RemotePeer) -> Box<dyn Session> {
+        let _ = peer;
+        self.open(info)
+    }
 }
 
 /// Who is connected, and where.
