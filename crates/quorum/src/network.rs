@@ -38,14 +38,14 @@ use crate::wire::{
 
 /// How long a member may take over entries, which it flushes before it answers.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
-/// Entries are given so much more time as they need at this speed.
+/// Entries, and an image that is to be installed, are given so much more time as they need at this
+/// speed.
 const BYTES_PER_MILLI_MIN: usize = 8 * 1024;
 /// Bytes of an image that travel together.
 const SNAPSHOT_PIECE_BYTES: usize = 512 * 1024;
-/// How long a member may take over a piece.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it may take to read the whole image and to flush it.
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a member may take over a piece. It is short: a piece that a cut has swallowed keeps a
+/// member without entries for so long.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Waits before a member that cannot be reached is tried again: the first, doubled up to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(320));
 
@@ -160,10 +160,9 @@ impl Peer {
                 offset: start as u64,
                 bytes: image[start..end].to_vec(),
             };
-            let timeout = match end == image.len() {
-                true => INSTALL_TIMEOUT,
-                false => PIECE_TIMEOUT,
-            };
+            // With the last piece the member reads the whole image and flushes it.
+            let installed = if end == image.len() { end } else { 0 };
+            let timeout = PIECE_TIMEOUT + time_for(installed);
             let piece = wire::encode(&piece);
             match self.ask(RPCTypes::InstallSnapshot, piece, timeout).await? {
                 SnapshotTaken::Ended(vote) => return Ok(SnapshotResponse::new(vote)),
@@ -178,6 +177,10 @@ impl Peer {
             }
         }
     }
+}
+
+fn time_for(bytes: usize) -> Duration {
+    Duration::from_millis((bytes / BYTES_PER_MILLI_MIN) as u64)
 }
 
 type SentSnapshot = Result<SnapshotResponse<TypeConfig>, RPCError<TypeConfig>>;
@@ -195,7 +198,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let length = append.as_ref().map_or(0, Bytes::len);
         let timeout = match self.is_heartbeat {
             true => option.hard_ttl(),
-            false => APPEND_TIMEOUT + Duration::from_millis((length / BYTES_PER_MILLI_MIN) as u64),
+            false => APPEND_TIMEOUT + time_for(length),
         };
         let answer: Appended = self.ask(RPCTypes::AppendEntries, append, timeout).await?;
         Ok(answer.0)

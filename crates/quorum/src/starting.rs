@@ -384,6 +384,7 @@ impl Starting {
                 }
             }
             tokio::select! {
+                biased;
                 changed = images.changed() => changed.map_err(|_| ended())?,
                 () = tokio::time::sleep(FOUND_INTERVAL) => {}
             }
@@ -404,5 +405,28 @@ impl Starting {
             .map(|founding| founding.cluster_id);
         tracing::info!(cluster_id = ?cluster_id, "this node belongs to a cluster");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skein_config::BrokerConfig;
+
+    #[test]
+    fn the_order_of_the_peer_list_means_nothing_and_a_double_is_refused() {
+        let list = |peers: &[&str]| {
+            let mut config = BrokerConfig::default();
+            let peers = peers.iter().map(|peer| peer.parse().unwrap());
+            Arc::make_mut(&mut config.node).cluster_peers = peers.collect();
+            peer_list(&QuorumOptions {
+                directory: PathBuf::new(),
+                config: Arc::new(config),
+                features: Vec::new(),
+            })
+        };
+        assert_eq!(list(&["b:1", "a:2", "a:1"]).unwrap(), ["a:1", "a:2", "b:1"]);
+        let error = list(&["a:1", "b:1", "a:1"]).unwrap_err();
+        assert!(matches!(error, QuorumError::PeerTwice { address } if address == "a:1"));
     }
 }

@@ -5,10 +5,13 @@
 //! Invariants:
 //! - memory grows by what has arrived, never by what a head promises, and one snapshot arrives at a
 //!   time;
+//! - a snapshot that is installed already does not travel again: its sender may have given up
+//!   waiting for the answer;
 //! - a piece that does not continue what is there is not taken: the sender hears where to go on.
 //!
 //! Source: the Raft paper, section 7.
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::storage::{Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use skein_metadata::SNAPSHOT_MAX_BYTES;
@@ -16,7 +19,7 @@ use skein_metadata::SNAPSHOT_MAX_BYTES;
 use super::member::stopped;
 use crate::frozen::{SnapshotHead, snapshot_head_of};
 use crate::node::RaftHandle;
-use crate::types::{RaftVote, raft_log_id};
+use crate::types::{RaftVote, log_id, raft_log_id};
 use crate::wire::{PeerRefusal, RefusalReason, SnapshotPiece, SnapshotTaken};
 
 /// The snapshot that is arriving.
@@ -46,6 +49,9 @@ impl IncomingSnapshots {
         piece: SnapshotPiece,
         raft: &RaftHandle,
     ) -> Result<SnapshotTaken, PeerRefusal> {
+        if let Some(vote) = vote_if_applied(&piece, raft) {
+            return Ok(SnapshotTaken::Ended(vote));
+        }
         match self.add(piece)? {
             Progress::Continue(offset) => Ok(SnapshotTaken::Continue(offset)),
             Progress::Complete(vote, head, image) => {
@@ -106,6 +112,15 @@ impl IncomingSnapshots {
         let image = incoming.take().map(|whole| whole.image).unwrap_or_default();
         Ok(Progress::Complete(piece.vote, head, image))
     }
+}
+
+/// This member's vote, if it has applied all that the snapshot holds.
+fn vote_if_applied(piece: &SnapshotPiece, raft: &RaftHandle) -> Option<RaftVote> {
+    let (head, _) = snapshot_head_of(&piece.head).ok()?;
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let applied = metrics.last_applied.as_ref().map(log_id);
+    (applied.is_some() && applied >= head.last_log_id).then_some(metrics.vote)
 }
 
 #[cfg(test)]
