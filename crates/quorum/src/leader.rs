@@ -24,12 +24,8 @@ pub struct ActiveController {
     pub address: String,
 }
 
-/// Follows Raft until it ends or `stop` says so.
-pub(crate) async fn follow(
-    raft: RaftHandle,
-    controller: watch::Sender<Option<ActiveController>>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Follows Raft until it ends.
+pub(crate) async fn follow(raft: RaftHandle, controller: watch::Sender<Option<ActiveController>>) {
     let mut metrics = raft.server_metrics();
     let mut ticks = true;
     loop {
@@ -54,10 +50,8 @@ pub(crate) async fn follow(
             ticks = !is_alone;
             raft.runtime_config().tick(ticks);
         }
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => return,
-            changed = metrics.changed() => if changed.is_err() { return },
+        if metrics.changed().await.is_err() {
+            return;
         }
     }
 }

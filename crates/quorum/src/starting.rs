@@ -291,11 +291,17 @@ impl Starting {
             directory: self.directory.clone(),
             raft_id,
             requests: queue,
-            stop: stopped.clone(),
+            stop: stopped,
         };
-        let following = leader::follow(node.raft.clone(), controller, stopped.clone());
-        self.spawn("quorum leader", following, &stopped);
-        let proposing = Box::pin(within(self.env.clone(), proposer.run()));
+        // tokio wakes those who wait for one watch in any order: so it is one behind the other.
+        let (ended, has_ended) = watch::channel(false);
+        let following = leader::follow(node.raft.clone(), controller);
+        self.spawn("quorum leader", following, &has_ended);
+        let proposing = async move {
+            proposer.run().await;
+            ended.send_replace(true);
+        };
+        let proposing = Box::pin(within(self.env.clone(), proposing));
         let _task = self.env.spawn.spawn(Lane::Control, "controller", proposing);
         let inner = Inner {
             env: self.env.clone(),
