@@ -2,31 +2,33 @@
 //!
 //! Input: requests to the controller. Output: their answers, and the image after each change.
 //!
-//! Invariants: [`Controller::start`] returns when the cluster is founded, this node leads, and the
-//! image has all that was ever acknowledged; after [`Controller::shutdown`] the directory is free.
+//! Invariants: [`Controller::start`] returns when the cluster is founded and this node's image says
+//! so (`starting.rs`); after [`Controller::shutdown`] the directory is free.
 //!
 //! Source: own design.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use skein_config::BrokerConfig;
-use skein_controller::{Call, FoundCluster, Refusal, Request};
-use skein_env::{Env, Lane};
+use skein_controller::{Call, Refusal, Request};
+use skein_env::Env;
 use skein_metadata::{Image, LogId, Record};
 use skein_types::{ClusterId, ErrorCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::QuorumError;
-use crate::identity::Identity;
-use crate::node::{self, Node, Opened, RaftHandle};
-use crate::proposer::{Proposer, REQUESTS_QUEUED_MAX, Waiting};
-use crate::runtime::{on_control_lane, within};
+use crate::answers::{PeerAnswers, Role};
+use crate::leader::ActiveController;
+use crate::node::RaftHandle;
+use crate::proposer::Waiting;
+use crate::runtime::on_control_lane;
 use crate::state_machine::Published;
+use crate::transport::PeerTransport;
 use crate::types::log_id;
+use crate::{QuorumError, starting};
 
 /// How long [`Controller::shutdown`] waits for the last writes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,30 +74,78 @@ pub struct QuorumStatus {
     pub voters: Vec<u64>,
 }
 
+/// The way to the other members, and from them to this one.
+#[derive(Clone)]
+pub struct QuorumPeers {
+    /// How this node's requests reach the others.
+    pub transport: Arc<dyn PeerTransport>,
+    /// What answers the requests of others; it must be reachable at this node's entry of the peer
+    /// list before [`Controller::start_with_peers`] is called.
+    pub answers: PeerAnswers,
+    /// Where a node that founds a cluster of its own will be reached by those who join later. With
+    /// a peer list the node finds its entry by itself.
+    pub address: String,
+}
+
 /// A member of the quorum. Cheap to clone; all clones are the same member.
 #[derive(Clone)]
 pub struct Controller {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    env: Env,
-    raft: RaftHandle,
-    raft_id: u64,
-    cluster_id: ClusterId,
-    published: Published,
-    requests: mpsc::Sender<Waiting>,
-    stop: watch::Sender<bool>,
-    closed: Mutex<Option<oneshot::Receiver<()>>>,
+pub(crate) struct Inner {
+    pub(crate) env: Env,
+    pub(crate) raft: RaftHandle,
+    pub(crate) raft_id: u64,
+    pub(crate) cluster_id: ClusterId,
+    pub(crate) published: Published,
+    pub(crate) requests: mpsc::Sender<Waiting>,
+    pub(crate) active: watch::Receiver<Option<ActiveController>>,
+    pub(crate) answers: PeerAnswers,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) closed: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// Whoever lets the last handle go without a word does not want the member any more either.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if self.closed.get_mut().is_some() {
+            self.answers.set_role(Role::Nobody);
+        } // else it was stopped, and the answers may be those of the next start by now
+    }
 }
 
 impl Controller {
-    /// Opens `metadata.log.dir`, founds a cluster if it is empty, and leads.
+    /// Opens `metadata.log.dir`, founds a cluster of its own if it is empty, and leads: when this
+    /// returns, the image has all that was ever acknowledged.
     ///
     /// # Errors
-    /// [`QuorumError`]: the directory is in use, was damaged, or the disk fails.
+    /// [`QuorumError`]: the directory is in use, was damaged, or the disk fails; there is a peer
+    /// list.
     pub async fn start(env: Env, options: QuorumOptions) -> Result<Self, QuorumError> {
-        Self::start_or_found(env, options, None).await
+        let peers = options.config.node.cluster_peers.len();
+        if peers > 0 {
+            return Err(QuorumError::Peers { count: peers });
+        }
+        starting::run(env, options, None, None).await
+    }
+
+    /// [`Controller::start`] as one of the nodes of `cluster.peers`; with an empty list as a
+    /// cluster of its own, which others may join. Returns when the cluster is founded and this
+    /// node has that in its image, whoever leads; as long as that takes,
+    /// [`PeerAnswers::formation_status`] says why. Who does not want to wait any longer drops the
+    /// future.
+    ///
+    /// # Errors
+    /// [`QuorumError`]: the directory is in use, was damaged, or the disk fails; the peer list
+    /// names a node twice.
+    pub async fn start_with_peers(
+        env: Env,
+        options: QuorumOptions,
+        peers: QuorumPeers,
+    ) -> Result<Self, QuorumError> {
+        starting::run(env, options, None, Some(peers)).await
     }
 
     /// Founds a cluster that begins with `image` in an empty `metadata.log.dir`, and leads. A crash
@@ -109,22 +159,11 @@ impl Controller {
         options: QuorumOptions,
         image: FoundingImage,
     ) -> Result<Self, QuorumError> {
-        Self::start_or_found(env, options, Some(image)).await
-    }
-
-    async fn start_or_found(
-        env: Env,
-        options: QuorumOptions,
-        image: Option<FoundingImage>,
-    ) -> Result<Self, QuorumError> {
         let peers = options.config.node.cluster_peers.len();
         if peers > 0 {
             return Err(QuorumError::Peers { count: peers });
         }
-        let starting = start(env.clone(), options, image);
-        on_control_lane(&env, "quorum start", starting)
-            .await
-            .unwrap_or_else(|| Err(QuorumError::stopped("the node was ended")))
+        starting::run(env, options, Some(image), None).await
     }
 
     /// Has a request decided. The answer comes after its records are in this node's image.
@@ -188,6 +227,18 @@ impl Controller {
         self.inner.raft.is_leader()
     }
 
+    /// The present controller, as far as this node knows: where requests are to be forwarded.
+    #[must_use]
+    pub fn leader(&self) -> Option<ActiveController> {
+        self.inner.active.borrow().clone()
+    }
+
+    /// The present controller, whenever it changes.
+    #[must_use]
+    pub fn watch_leader(&self) -> watch::Receiver<Option<ActiveController>> {
+        self.inner.active.clone()
+    }
+
     /// The quorum as this node sees it.
     #[must_use]
     pub fn status(&self) -> QuorumStatus {
@@ -207,21 +258,9 @@ impl Controller {
     /// Waits until the quorum stops on this node by itself: a disk failed, or metadata do not fit.
     /// The node must not go on then. Does not return while all is well.
     pub async fn failed(&self) -> QuorumError {
-        let mut metrics = self.inner.raft.metrics();
-        let ended = || QuorumError::stopped("Raft has ended");
-        // Raft's metrics change all the time: whoever waits here is woken by the failure alone.
-        let watching = async move {
-            loop {
-                if let Err(fatal) = &metrics.borrow_watched().running_state {
-                    return QuorumError::stopped(fatal);
-                }
-                if metrics.changed().await.is_err() {
-                    return ended();
-                }
-            }
-        };
+        let watching = raft_failure(self.inner.raft.clone());
         let failure = on_control_lane(&self.inner.env, "quorum failure", watching).await;
-        failure.unwrap_or_else(ended)
+        failure.unwrap_or_else(|| QuorumError::stopped("Raft has ended"))
     }
 
     /// Makes a snapshot now, after which the log before it is purged.
@@ -244,6 +283,7 @@ impl Controller {
     pub async fn shutdown(&self) -> Result<(), QuorumError> {
         // Nobody may listen any more.
         self.inner.stop.send_replace(true);
+        self.inner.answers.set_role(Role::Nobody);
         let Some(closed) = self.inner.closed.lock().take() else {
             return Ok(()); // somebody else has stopped it
         };
@@ -262,132 +302,17 @@ impl Controller {
     }
 }
 
-async fn start(
-    env: Env,
-    options: QuorumOptions,
-    image: Option<FoundingImage>,
-) -> Result<Controller, QuorumError> {
-    let QuorumOptions {
-        directory,
-        config,
-        features,
-    } = options;
-    let opened = open(&env, &directory, image.as_ref()).await?;
-    let Some(founding) = opened.identity.founding.clone() else {
-        let path = directory.join(crate::IDENTITY_FILE);
-        return Err(QuorumError::lost(&path, "without a cluster"));
-    };
-    let Node {
-        raft,
-        store,
-        published,
-        identity,
-        closed,
-    } = node::start(&env, opened).await?;
-    let (requests, queue) = mpsc::channel(REQUESTS_QUEUED_MAX);
-    let (stop, stopped) = watch::channel(false);
-    let proposer = Proposer {
-        env: env.clone(),
-        raft: raft.clone(),
-        store,
-        published: published.clone(),
-        config,
-        directory: directory.clone(),
-        raft_id: identity.raft_id,
-        requests: queue,
-        stop: stopped,
-    };
-    let task = Box::pin(within(env.clone(), proposer.run()));
-    let _task = env.spawn.spawn(Lane::Control, "controller", task);
-    let inner = Inner {
-        env,
-        raft,
-        raft_id: identity.raft_id,
-        cluster_id: founding.cluster_id,
-        published,
-        requests,
-        stop,
-        closed: Mutex::new(Some(closed)),
-    };
-    let controller = Controller {
-        inner: Arc::new(inner),
-    };
-    let records = image.map(|image| image.records).unwrap_or_default();
-    match found(&controller, identity, directory, features, records).await {
-        Ok(()) => Ok(controller),
-        Err(error) => {
-            // The first error is the one to tell.
-            let _ = controller.shutdown().await;
-            Err(error)
+/// Waits until Raft stops by itself.
+pub(crate) async fn raft_failure(raft: RaftHandle) -> QuorumError {
+    // Raft's metrics change all the time: whoever waits here is woken by the failure alone.
+    let mut metrics = raft.metrics();
+    drop(raft);
+    loop {
+        if let Err(fatal) = &metrics.borrow_watched().running_state {
+            return QuorumError::stopped(fatal);
+        }
+        if metrics.changed().await.is_err() {
+            return QuorumError::stopped("Raft has ended");
         }
     }
-}
-
-/// Opens the directory; without an identity it gets that of `image`, or a new one.
-async fn open(
-    env: &Env,
-    directory: &Path,
-    image: Option<&FoundingImage>,
-) -> Result<Opened, QuorumError> {
-    let ids = image.map(|image| (image.raft_id, image.cluster_id));
-    let opening = {
-        let (env, directory) = (env.clone(), directory.to_path_buf());
-        move || {
-            node::open(&env, &directory, || match ids {
-                Some((raft_id, cluster_id)) => Identity::found_as(raft_id, cluster_id),
-                None => Identity::found_alone(&*env.rng),
-            })
-        }
-    };
-    let opened = env
-        .offload_on(Lane::Control, "open quorum", opening)
-        .await
-        .ok_or_else(|| QuorumError::stopped("the node was ended"))??;
-    if ids.is_some_and(|(raft_id, _)| raft_id != opened.identity.raft_id) {
-        let path = directory.join(crate::IDENTITY_FILE);
-        return Err(QuorumError::lost(&path, "another node's"));
-    }
-    Ok(opened)
-}
-
-/// Founds the cluster if it is not founded, and marks the identity initialised once that is
-/// durable.
-async fn found(
-    controller: &Controller,
-    identity: Identity,
-    directory: PathBuf,
-    features: Vec<(String, i16)>,
-    records: Vec<Record>,
-) -> Result<(), QuorumError> {
-    let expected = controller.cluster_id();
-    let request = FoundCluster {
-        cluster_id: expected,
-        features,
-        records,
-    };
-    let cluster_id = controller
-        .propose(request)
-        .await
-        .map_err(QuorumError::stopped)?;
-    if cluster_id != expected {
-        let path = directory.join(crate::IDENTITY_FILE);
-        let reason = format!("of cluster {expected}, but the log is of {cluster_id}");
-        return Err(QuorumError::lost(&path, reason));
-    }
-    if !identity.initialised {
-        let identity = Identity {
-            initialised: true,
-            ..identity
-        };
-        let disk = Arc::clone(&controller.inner.env.disk);
-        let write = move || identity.write(&*disk, &directory);
-        controller
-            .inner
-            .env
-            .offload_on(Lane::Control, "initialised", write)
-            .await
-            .ok_or_else(|| QuorumError::stopped("the node was ended"))??;
-        tracing::info!(%cluster_id, "founded a cluster");
-    }
-    Ok(())
 }

@@ -48,11 +48,17 @@ pub enum QuorumError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A peer list, which this version does not serve yet.
-    #[error("cluster.peers names {count} peers, but this version serves one node: leave it empty")]
+    /// A peer list, and no way to the peers.
+    #[error("cluster.peers names {count} peers, which only a running node reaches: leave it empty")]
     Peers {
         /// How many.
         count: usize,
+    },
+    /// The peer list names a node twice.
+    #[error("cluster.peers names {address} twice")]
+    PeerTwice {
+        /// Its address.
+        address: String,
     },
     /// Raft stopped or did not start.
     #[error("the metadata quorum has stopped: {reason}")]

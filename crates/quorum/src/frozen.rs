@@ -76,7 +76,7 @@ struct FileHeadV0 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct VoteV0 {
+pub(crate) struct VoteV0 {
     term: u64,
     voted_for: u64,
     committed: bool,
@@ -170,28 +170,17 @@ pub(crate) fn read_file_head(envelope: &Envelope<'_>) -> Result<Option<LogId>, E
 }
 
 pub(crate) fn vote_bytes(vote: &RaftVote) -> Result<Vec<u8>, EnvelopeError> {
-    let (term, voted_for) = (vote.leader_id.term, vote.leader_id.voted_for);
     let mut bytes = Vec::new();
-    let vote = VoteV0 {
-        term,
-        voted_for,
-        committed: vote.committed,
-    };
-    envelope::write(VOTE, 0, &vote, SMALL_PAYLOAD_MAX, &mut bytes)?;
+    envelope::write(VOTE, 0, &VoteV0::from(vote), SMALL_PAYLOAD_MAX, &mut bytes)?;
     Ok(bytes)
 }
 
 pub(crate) fn vote_of(bytes: &[u8]) -> Result<RaftVote, EnvelopeError> {
     let envelope = only_envelope(bytes)?;
-    let vote: VoteV0 = match (envelope.kind, envelope.version) {
-        (VOTE, 0) => envelope.decode()?,
-        _ => return Err(envelope.unknown()),
-    };
-    Ok(if vote.committed {
-        RaftVote::new_committed(vote.term, vote.voted_for)
-    } else {
-        RaftVote::new(vote.term, vote.voted_for)
-    })
+    match (envelope.kind, envelope.version) {
+        (VOTE, 0) => envelope.decode::<VoteV0>().map(RaftVote::from),
+        _ => Err(envelope.unknown()),
+    }
 }
 
 pub(crate) fn snapshot_head_bytes(head: &SnapshotHead) -> Result<Vec<u8>, EnvelopeError> {
@@ -238,6 +227,27 @@ pub(crate) fn only_envelope(bytes: &[u8]) -> Result<Envelope<'_>, EnvelopeError>
         Ok(envelope)
     } else {
         Err(envelope.malformed("bytes behind it"))
+    }
+}
+
+impl From<&RaftVote> for VoteV0 {
+    fn from(vote: &RaftVote) -> Self {
+        let (term, voted_for) = (vote.leader_id.term, vote.leader_id.voted_for);
+        Self {
+            term,
+            voted_for,
+            committed: vote.committed,
+        }
+    }
+}
+
+impl From<VoteV0> for RaftVote {
+    fn from(vote: VoteV0) -> Self {
+        if vote.committed {
+            Self::new_committed(vote.term, vote.voted_for)
+        } else {
+            Self::new(vote.term, vote.voted_for)
+        }
     }
 }
 

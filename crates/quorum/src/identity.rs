@@ -1,17 +1,21 @@
 //! Who this node is in the quorum, for ever.
 //!
 //! ```text
-//!  (no file) ──draw Raft id, found──► founding
-//!                                        └──vote, log and first entries flushed──► initialised
+//!  (no file) ──draw Raft id──► new ──founding record, or a cluster to join──► founding
+//!      │                                                                         ▲   │
+//!      └── no peers: both at once ───────────────────────────────────────────────┘   │
+//!  retired: a new Raft id, joins ◄── vote or log lost ── initialised ◄───────────────┘
+//!                                                  vote, log and first entries flushed
 //! ```
 //!
 //! Input: the file `identity` in `metadata.log.dir`. Output: the node's Raft id and what it has
 //! founded or joined.
 //!
 //! Invariants:
-//! - the identity is flushed before the node answers anybody, and its Raft id never changes;
+//! - the identity is flushed before the node answers anybody;
 //! - an identity marked initialised whose vote or log is missing or corrupt never initialises again
-//!   ([`Identity::check`]): the node may have given votes and acknowledgements that it forgot;
+//!   ([`Identity::check`]): the node may have given votes and acknowledgements that it forgot. It
+//!   stays away, or comes back as somebody else ([`Identity::retired`]);
 //! - a node accepts one founding record in its life.
 //!
 //! Source: own design; Raft's rule that a vote given is never forgotten.
@@ -44,8 +48,31 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Founding {
     pub(crate) cluster_id: ClusterId,
-    /// Raft ids and addresses of the founders.
+    /// Raft ids and addresses of the founders, sorted by address; empty where others founded it
+    /// and this node joins.
     pub(crate) members: Vec<(u64, String)>,
+}
+
+impl Founding {
+    /// A cluster that others have founded.
+    pub(crate) fn joined(cluster_id: ClusterId) -> Self {
+        let members = Vec::new();
+        Self {
+            cluster_id,
+            members,
+        }
+    }
+
+    /// Whether it is a founding record: who joins holds none.
+    pub(crate) fn is_record(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Where the record says that this member is reached.
+    pub(crate) fn address_of(&self, raft_id: u64) -> Option<&str> {
+        let member = self.members.iter().find(|(id, _)| *id == raft_id)?;
+        Some(&member.1)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,17 +97,24 @@ struct IdentityV1 {
 }
 
 impl Identity {
-    /// A new node that founds a cluster of its own.
-    pub(crate) fn found_alone(rng: &dyn Rng) -> Self {
-        let raft_id = rng.next_u64().max(1);
-        let mut cluster_id = [0; 16];
-        rng.fill(&mut cluster_id);
-        Self::found_as(raft_id, Uuid::from_random(cluster_id).into())
+    /// A new node that will hear from its peers what it belongs to.
+    pub(crate) fn new(rng: &dyn Rng) -> Self {
+        Self {
+            raft_id: rng.next_u64().max(1),
+            initialised: false,
+            founding: None,
+        }
+    }
+
+    /// A new node that founds a cluster of its own; `address` is where others will reach it.
+    pub(crate) fn found_alone(rng: &dyn Rng, address: String) -> Self {
+        let Self { raft_id, .. } = Self::new(rng);
+        Self::found_as(raft_id, new_cluster_id(rng), address)
     }
 
     /// A new node that founds this cluster.
-    pub(crate) fn found_as(raft_id: u64, cluster_id: ClusterId) -> Self {
-        let members = vec![(raft_id, String::new())];
+    pub(crate) fn found_as(raft_id: u64, cluster_id: ClusterId, address: String) -> Self {
+        let members = vec![(raft_id, address)];
         Self {
             raft_id,
             initialised: false,
@@ -88,6 +122,16 @@ impl Identity {
                 cluster_id,
                 members,
             }),
+        }
+    }
+
+    /// Who this node becomes when its votes or entries are lost: somebody new, who joins the same
+    /// cluster.
+    pub(crate) fn retired(&self, rng: &dyn Rng) -> Self {
+        let cluster_id = self.founding.as_ref().map(|founding| founding.cluster_id);
+        Self {
+            founding: cluster_id.map(Founding::joined),
+            ..Self::new(rng)
         }
     }
 
@@ -173,6 +217,13 @@ impl Identity {
     }
 }
 
+/// An id for a new cluster.
+pub(crate) fn new_cluster_id(rng: &dyn Rng) -> ClusterId {
+    let mut cluster_id = [0; 16];
+    rng.fill(&mut cluster_id);
+    Uuid::from_random(cluster_id).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,7 +253,7 @@ mod tests {
     #[test]
     fn identity_v1() {
         let cluster_id = "MkU3OEVBNTcwNTJENDM2Qk".parse().unwrap();
-        let identity = Identity::found_as(7, cluster_id);
+        let identity = Identity::found_as(7, cluster_id, String::new());
         let bytes = identity.to_bytes().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let golden: String = "cd00010050000000 \

@@ -7,6 +7,10 @@
 //!  propose ─► proposer ─► Batch (skein-controller) ─► openraft ─► LogStore ─► log files, vote file
 //!                ▲                                        │
 //!                └────────────── image ◄── StateMachine ◄─┘ ─► snapshot file
+//!
+//!  other members ─► PeerAnswers ─┬─ before: formation, what do we belong to
+//!                                └─ then: openraft, and who joins
+//!  openraft, formation ─► PeerTransport ─► other members
 //! ```
 //!
 //! Invariants:
@@ -14,30 +18,45 @@
 //!   (`small_file.rs`);
 //! - an entry takes effect only on the decision it was based on (`skein_metadata::Image::apply`),
 //!   and one batch of decisions is in flight (`proposer.rs`);
-//! - an identity that took part in a cluster never founds another (`identity.rs`);
-//! - what is on the disk has one frozen struct per type and version (`frozen.rs`).
+//! - an identity that took part in a cluster never founds another (`identity.rs`), and two nodes
+//!   with the same peer list never found two (`formation.rs`);
+//! - what is on the disk, or goes to another member, has one frozen struct per type and version
+//!   (`frozen.rs`, `wire.rs`).
 //!
 //! Architecture invariant: nobody outside of this crate names openraft; all files go through
 //! `skein_env::Disk`, all tasks through `skein_env::Spawn`.
 //!
 //! Source: the Raft paper and Ongaro's thesis; openraft 0.10.
 
+mod answers;
 mod controller;
 mod error;
+mod formation;
+mod forming;
 mod frozen;
 mod identity;
+mod joining;
+mod leader;
 mod log_files;
 mod log_store;
+mod membership;
 mod network;
 mod node;
 mod proposer;
 mod runtime;
 mod small_file;
 mod snapshot_file;
+mod starting;
 mod state_machine;
+mod transport;
 mod types;
+mod wire;
 
-pub use controller::{Controller, FoundingImage, QuorumOptions, QuorumStatus};
+pub use answers::PeerAnswers;
+pub use controller::{Controller, FoundingImage, QuorumOptions, QuorumPeers, QuorumStatus};
 pub use error::QuorumError;
+pub use formation::{FormationStatus, Obstacle};
 pub use identity::IDENTITY_FILE;
+pub use leader::ActiveController;
 pub use skein_controller::{Call, Refusal, Request, Response};
+pub use transport::{PEER_MESSAGE_MAX_BYTES, PeerTransport};

@@ -30,7 +30,7 @@ use crate::{QuorumError, frozen, small_file};
 
 mod recovery;
 
-pub(crate) use recovery::{Recovered, recover};
+pub(crate) use recovery::{Recovered, log_file_names, recover};
 
 /// Name of the file with the vote.
 pub(crate) const VOTE_FILE: &str = "vote";

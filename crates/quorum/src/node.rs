@@ -1,17 +1,18 @@
 //! Bringing a member of the quorum up.
 //!
 //! ```text
-//!  lock ─► identity ─► log, vote, snapshot ─► Raft ─► (found) ─► leader ─► first entry
-//!                                                                               └─► initialised
+//!  lock ─► identity ─► log, vote, snapshot ─► (formation) ─► Raft ─► (initialise)
 //! ```
 //!
-//! Input: `metadata.log.dir`, empty or as a former process left it. Output: a running Raft with the
-//! image of all that was acknowledged.
+//! Input: `metadata.log.dir`, empty or as a former process left it. Output: a running Raft; its
+//! image has what is known to be committed, so a node alone has to lead first.
 //!
 //! Invariants:
 //! - each step can be repeated: a crash anywhere leaves a directory from which the next start goes
 //!   on;
 //! - one process per directory (the lock lives as long as the log's files);
+//! - a founder initialises with the members of its record and nothing else, and has log and vote on
+//!   the disk when [`start`] returns;
 //! - a node alone does not wait for an election timeout: it asks for its own vote at once.
 //!
 //! Source: own design; openraft's `initialize`.
@@ -22,18 +23,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, Raft, SnapshotPolicy};
 use skein_env::{Disk, Env, LockGuard};
 use skein_metadata::LogId;
 use skein_storage::create_directory;
 use tokio::sync::oneshot;
 
-use crate::identity::Identity;
-use crate::log_files::{Recovered, VOTE_FILE, recover};
+use crate::identity::{Founding, Identity};
+use crate::log_files::{Recovered, VOTE_FILE, log_file_names, recover};
 use crate::log_store::LogStore;
-use crate::network::NoPeers;
+use crate::network::Peers;
 use crate::snapshot_file::{SNAPSHOT_FILE, SnapshotFile, StoredSnapshot};
 use crate::state_machine::{Published, StateMachine};
+use crate::transport::PeerTransport;
 use crate::types::{PeerNode, RaftVote, TypeConfig};
 use crate::{QuorumError, frozen, small_file};
 
@@ -52,8 +55,10 @@ const QUORUM_LOSS_PROBE_INTERVAL_MS: u64 = 300;
 const SNAPSHOT_LOG_ENTRIES: u64 = 10_000;
 /// Entries that stay behind a snapshot, for members that are a little late.
 const KEPT_LOG_ENTRIES: u64 = 128;
-/// Until a node alone leads; it takes a few flushes.
-const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Until log and vote of a founder are flushed.
+const INITIALISE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Voters that a cluster has at most.
+pub(crate) const VOTERS_MAX: usize = 5;
 
 /// A member that is up.
 pub(crate) struct Node {
@@ -74,53 +79,137 @@ pub(crate) struct Opened {
     pub(crate) snapshot_file: SnapshotFile,
 }
 
+/// What is to be done where a node that took part in a cluster has lost its votes or entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenLost {
+    /// A person has to look: there is nobody who would have copies.
+    Refuse,
+    /// It joins its cluster again, as somebody else.
+    Retire,
+}
+
 /// Opens the directory; makes what is missing if nothing ever was there, with an identity of
-/// `found`. Blocks.
+/// `new`. Blocks.
 pub(crate) fn open(
     env: &Env,
     directory: &Path,
-    found: impl FnOnce() -> Identity,
+    when_lost: WhenLost,
+    new: impl FnOnce() -> Identity,
 ) -> Result<Opened, QuorumError> {
     let disk = &env.disk;
     create_directory(&**disk, directory)?;
     let lock = lock(&**disk, directory)?;
     let identity = Identity::read(&**disk, directory)?;
-    let mut recovered = recover(Arc::clone(disk), directory)?;
-    let vote = read_vote(&**disk, directory)?;
-    let snapshot_file = SnapshotFile::new(Arc::clone(disk), directory);
-    let snapshot = snapshot_file.read()?;
-    let begun = recovered.files.is_begun();
-    let identity = match identity {
-        Some(identity) => {
-            let has_entries = begun && (snapshot.is_some() || !recovered.entries.is_empty());
-            identity.check(directory, vote.is_some(), has_entries)?;
-            identity
-        }
-        None if begun || vote.is_some() || snapshot.is_some() => {
-            return Err(QuorumError::lost(
-                &directory.join(crate::IDENTITY_FILE),
-                "missing",
-            ));
-        }
-        None => {
-            let identity = found();
+    let found = Found::read(disk, directory).and_then(|found| {
+        found.check(directory, identity.as_ref())?;
+        Ok(found)
+    });
+    let (mut found, identity) = match (found, identity) {
+        (Ok(found), Some(identity)) => (found, identity),
+        (Ok(found), None) => {
+            let identity = new();
             identity.write(&**disk, directory)?;
-            identity
+            (found, identity)
         }
+        (Err(error @ QuorumError::Lost { .. }), Some(identity))
+            if when_lost == WhenLost::Retire && identity.founding.is_some() =>
+        {
+            tracing::error!(%error, "this node joins its cluster again as a new member");
+            let identity = retire(&**disk, directory, &identity.retired(&*env.rng))?;
+            (Found::read(disk, directory)?, identity)
+        }
+        (Err(error), _) => return Err(error),
     };
-    check_snapshot(directory, recovered.purged, snapshot.as_ref())?;
-    recovered.files.hold(lock);
+    found.recovered.files.hold(lock);
     Ok(Opened {
         identity,
-        recovered,
-        vote,
-        snapshot,
-        snapshot_file,
+        recovered: found.recovered,
+        vote: found.vote,
+        snapshot: found.snapshot,
+        snapshot_file: found.snapshot_file,
     })
 }
 
-/// Starts Raft on what the directory held, and leads.
-pub(crate) async fn start(env: &Env, opened: Opened) -> Result<Node, QuorumError> {
+/// What lies beside the identity.
+struct Found {
+    recovered: Recovered,
+    vote: Option<RaftVote>,
+    snapshot: Option<StoredSnapshot>,
+    snapshot_file: SnapshotFile,
+}
+
+impl Found {
+    fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Self, QuorumError> {
+        let recovered = recover(Arc::clone(disk), directory)?;
+        let vote = read_vote(&**disk, directory)?;
+        let snapshot_file = SnapshotFile::new(Arc::clone(disk), directory);
+        let snapshot = snapshot_file.read()?;
+        Ok(Self {
+            recovered,
+            vote,
+            snapshot,
+            snapshot_file,
+        })
+    }
+
+    /// Checks that all is there that the identity, or what else is there, speaks of.
+    fn check(&self, directory: &Path, identity: Option<&Identity>) -> Result<(), QuorumError> {
+        let begun = self.recovered.files.is_begun();
+        match identity {
+            Some(identity) => {
+                let has_state = self.snapshot.is_some() || !self.recovered.entries.is_empty();
+                identity.check(directory, self.vote.is_some(), begun && has_state)?;
+            }
+            None if begun || self.vote.is_some() || self.snapshot.is_some() => {
+                let path = directory.join(crate::IDENTITY_FILE);
+                return Err(QuorumError::lost(&path, "missing"));
+            }
+            None => {}
+        }
+        check_snapshot(directory, self.recovered.purged, self.snapshot.as_ref())
+    }
+}
+
+/// Takes away what is left of a former member, and writes who the node is now. The vote goes first:
+/// without it a crash in between ends here again.
+fn retire(disk: &dyn Disk, directory: &Path, new: &Identity) -> Result<Identity, QuorumError> {
+    let remove = |name: &str| match disk.remove_file(&directory.join(name)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(QuorumError::io("remove", &directory.join(name), source))
+        }
+        _ => Ok(()),
+    };
+    let sync = || {
+        disk.sync_directory(directory)
+            .map_err(|source| QuorumError::io("flush", directory, source))
+    };
+    remove(VOTE_FILE)?;
+    sync()?;
+    remove(SNAPSHOT_FILE)?;
+    for name in log_file_names(disk, directory)? {
+        remove(&name)?;
+    }
+    sync()?;
+    new.write(disk, directory)?;
+    Ok(new.clone())
+}
+
+/// The voters that a cluster begins with: all founders, or as many as there may be. The others
+/// join.
+fn first_voters(founding: &Founding) -> BTreeMap<u64, PeerNode> {
+    let members = founding.members.iter().take(VOTERS_MAX);
+    let node = |address: &String| PeerNode {
+        address: address.clone(),
+    };
+    members.map(|(id, address)| (*id, node(address))).collect()
+}
+
+/// Starts Raft on what the directory held.
+pub(crate) async fn start(
+    env: &Env,
+    opened: Opened,
+    transport: Option<Arc<dyn PeerTransport>>,
+) -> Result<Node, QuorumError> {
     let Opened {
         identity,
         recovered,
@@ -138,40 +227,12 @@ pub(crate) async fn start(env: &Env, opened: Opened) -> Result<Node, QuorumError
     let state_machine = StateMachine::new(env.clone(), snapshot_file, snapshot);
     let published = state_machine.published();
     let config = Arc::new(config()?);
-    let raft = Raft::new(
-        identity.raft_id,
-        config,
-        NoPeers,
-        store.clone(),
-        state_machine,
-    )
-    .await
-    .map_err(QuorumError::stopped)?;
-    if raft.is_initialized().await.map_err(QuorumError::stopped)? {
-        raft.trigger()
-            .elect(false)
-            .await
-            .map_err(QuorumError::stopped)?;
-    } else {
-        let founders = identity
-            .founding
-            .iter()
-            .flat_map(|founding| founding.members.clone());
-        let members: BTreeMap<u64, PeerNode> = founders
-            .map(|(id, address)| (id, PeerNode { address }))
-            .collect();
-        // This also asks for the first vote.
-        raft.initialize(members)
-            .await
-            .map_err(QuorumError::stopped)?;
-    }
-    raft.wait(Some(LEAD_TIMEOUT))
-        .state(ServerState::Leader, "a node alone leads")
+    let raft_id = identity.raft_id;
+    let network = Peers { raft_id, transport };
+    let raft = Raft::new(raft_id, config, network, store.clone(), state_machine)
         .await
         .map_err(QuorumError::stopped)?;
-    // It has nobody to send heartbeats to or to stand against, and its leadership does not end. The
-    // clock would wake it a hundred times a second for nothing.
-    raft.runtime_config().tick(false);
+    begin(&raft, &identity).await?;
     Ok(Node {
         raft,
         store,
@@ -179,6 +240,43 @@ pub(crate) async fn start(env: &Env, opened: Opened) -> Result<Node, QuorumError
         identity,
         closed,
     })
+}
+
+/// Has a founder initialise, and a node alone ask for its own vote. Others hear from a leader, or
+/// stand for election after a while.
+async fn begin(raft: &RaftHandle, identity: &Identity) -> Result<(), QuorumError> {
+    if raft.is_initialized().await.map_err(QuorumError::stopped)? {
+        if is_alone(raft) {
+            let elected = raft.trigger().elect(false).await;
+            elected.map_err(QuorumError::stopped)?;
+        }
+        return Ok(());
+    }
+    let voters = identity.founding.as_ref().map(first_voters);
+    let Some(voters) = voters.filter(|voters| voters.contains_key(&identity.raft_id)) else {
+        return Ok(());
+    };
+    // This also asks for the first vote. Raft tells of a vote when it is on the disk, and the first
+    // entry is there before it.
+    raft.initialize(voters)
+        .await
+        .map_err(QuorumError::stopped)?;
+    raft.wait(Some(INITIALISE_TIMEOUT))
+        .metrics(
+            |metrics| metrics.vote.leader_id.term > 0,
+            "the first vote is flushed",
+        )
+        .await
+        .map_err(QuorumError::stopped)?;
+    Ok(())
+}
+
+/// Whether the quorum is this node and nobody else.
+pub(crate) fn is_alone(raft: &RaftHandle) -> bool {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    let mut voters = metrics.membership_config.membership().voter_ids();
+    voters.next() == Some(metrics.id) && voters.next().is_none()
 }
 
 fn config() -> Result<Config, QuorumError> {

@@ -11,9 +11,12 @@
 //! Invariants:
 //! - nothing is decided before an entry of this leader's own term is applied: only then the image
 //!   has all that was acknowledged before ([`Proposer::activate`]);
-//! - one batch is in flight: the next is decided on the image that it led to;
+//! - one batch is in flight: the next is decided on the image that it led to. Where leadership ends
+//!   under a batch its fate is unknown, and who asked is told so at once; should it be in the log
+//!   all the same, its base keeps what is decided later from deciding anything twice;
 //! - a request is answered after its records are applied and published on this node;
-//! - sessions start anew with each term, and a broker whose heartbeat waits is not fenced.
+//! - sessions start anew with each term, and when a controller that heard from no majority hears
+//!   from one again; a broker whose heartbeat waits is not fenced.
 //!
 //! Source: own design; the Raft paper, section 8 (a leader commits a blank entry first).
 
@@ -22,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use skein_config::BrokerConfig;
@@ -54,6 +58,13 @@ const RECORDS_PER_TURN: usize = 1_000;
 const DECISIONS_PER_BATCH_MAX: u32 = 8;
 /// How long requests wait for this node to become the active controller.
 const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// A controller that has heard from no majority for so long is none: another may be elected. Raft's
+/// own lease is far shorter; a slow moment shall not end a tenure.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How often leadership is looked at while something waits for it.
+const LEADERSHIP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a batch may take to be committed and applied.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of records after which a snapshot is made, however few the entries.
 const SNAPSHOT_LOG_BYTES: u64 = 32 * 1024 * 1024;
 /// Room that the device must have for requests that make more of something.
@@ -160,10 +171,16 @@ impl Proposer {
         if tenure.as_ref().is_some_and(|tenure| tenure.term == term) {
             return Ok(());
         }
+        *tenure = None;
         let mut images = self.published.subscribe();
         let is_active = |image: &Arc<Image>| image.last_applied().is_some_and(|id| id.term == term);
-        let active = tokio::time::timeout(ACTIVATION_TIMEOUT, images.wait_for(is_active)).await;
-        let Ok(Ok(image)) = active.map(|result| result.map(|image| Arc::clone(&image))) else {
+        let active = tokio::select! {
+            biased;
+            active = images.wait_for(is_active) => active.ok().map(|image| Arc::clone(&image)),
+            () = self.leadership_lost(term) => None,
+            () = tokio::time::sleep(ACTIVATION_TIMEOUT) => None,
+        };
+        let Some(image) = active else {
             let message = "the controller is not active yet";
             return Err(Refusal::new(ErrorCode::NotController, message));
         };
@@ -175,13 +192,31 @@ impl Proposer {
         Ok(())
     }
 
-    /// The term in which this node leads.
+    /// The term in which this node leads, as far as a majority has told it lately.
     fn leading_term(&self) -> Option<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let vote = metrics.vote;
         let leads = metrics.state.is_leader() && vote.committed;
-        (leads && vote.leader_id.voted_for == self.raft_id).then_some(vote.leader_id.term)
+        let is_own = vote.leader_id.voted_for == self.raft_id;
+        let needs_others = metrics
+            .membership_config
+            .voter_ids()
+            .any(|id| id != self.raft_id);
+        // Without a first word the term has just begun.
+        let heard = metrics
+            .last_quorum_acked
+            .as_ref()
+            .map(|heard| heard.elapsed());
+        let is_cut_off = needs_others && heard.is_some_and(|ago| ago > QUORUM_SILENCE_MAX);
+        (leads && is_own && !is_cut_off).then_some(vote.leader_id.term)
+    }
+
+    /// Ends when this node does not lead in `term` any more.
+    async fn leadership_lost(&self, term: u64) {
+        while self.leading_term() == Some(term) {
+            tokio::time::sleep(LEADERSHIP_CHECK_INTERVAL).await;
+        }
     }
 
     /// Takes what has arrived meanwhile; a heartbeat in it is a sign of life, though its turn comes
@@ -235,7 +270,7 @@ impl Proposer {
             if batch.len() > RECORDS_PER_TURN {
                 self.env.spawn.yield_now().await;
             }
-            match self.propose(batch).await {
+            match self.propose(batch, tenure.term).await {
                 Verdict::Stale => {}
                 // One of them is too large; the others shall not suffer for it.
                 Verdict::TooLarge(_) if answers.len() > 1 => requests_max = 1,
@@ -295,7 +330,7 @@ impl Proposer {
         answers
     }
 
-    async fn propose(&self, batch: Batch) -> Verdict {
+    async fn propose(&self, batch: Batch, term: u64) -> Verdict {
         let Some(entry) = batch.into_entry() else {
             return Verdict::Applied;
         };
@@ -311,7 +346,13 @@ impl Proposer {
         {
             return Verdict::Refused(refusal);
         }
-        match self.raft.client_write(proposal).await {
+        let written = tokio::select! {
+            biased;
+            written = self.raft.client_write(proposal) => written,
+            () = self.leadership_lost(term) => return Verdict::Refused(unknown_fate()),
+            () = tokio::time::sleep(COMMIT_TIMEOUT) => return Verdict::Refused(unknown_fate()),
+        };
+        match written {
             Ok(response) => match response.data {
                 Outcome::Applied => Verdict::Applied,
                 Outcome::StaleBase(_) => Verdict::Stale,
@@ -331,6 +372,11 @@ impl Proposer {
             _ => Ok(()),
         }
     }
+}
+
+fn unknown_fate() -> Refusal {
+    let message = "no majority answers; whether it was decided is not known";
+    Refusal::new(ErrorCode::NotController, message)
 }
 
 fn refusal_of(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Refusal {

@@ -20,7 +20,7 @@ use openraft::async_runtime::AsyncRuntime;
 use openraft_rt_tokio::{
     TokioInstant, TokioMpsc, TokioMutex, TokioOneshot, TokioRuntime, TokioWatch,
 };
-use skein_env::{Env, Lane};
+use skein_env::{Env, Lane, TaskHandle};
 use tokio::sync::oneshot;
 
 tokio::task_local! {
@@ -46,6 +46,29 @@ pub(crate) async fn on_control_lane<T: Send + 'static>(
     });
     let _task = env.spawn.spawn(Lane::Control, name, Box::pin(task));
     done.await.ok()
+}
+
+/// [`on_control_lane`], but the task ends when nobody waits for it any more.
+pub(crate) async fn on_control_lane_while_awaited<T: Send + 'static>(
+    env: &Env,
+    name: &'static str,
+    future: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (result, done) = oneshot::channel();
+    let task = within(env.clone(), async move {
+        // The caller may have gone at this very moment: what it gets is dropped then.
+        let _ = result.send(future.await);
+    });
+    let _task = AbortOnDrop(env.spawn.spawn(Lane::Control, name, Box::pin(task)));
+    done.await.ok()
+}
+
+struct AbortOnDrop(Box<dyn TaskHandle>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// See the module.

@@ -111,6 +111,15 @@ fn numbers(disk: &dyn Disk, directory: &Path) -> Result<Vec<u64>, QuorumError> {
     Ok(numbers)
 }
 
+/// The names of the files.
+pub(crate) fn log_file_names(
+    disk: &dyn Disk,
+    directory: &Path,
+) -> Result<Vec<String>, QuorumError> {
+    let numbers = numbers(disk, directory)?.into_iter();
+    Ok(numbers.map(|number| format!("{number:020}.log")).collect())
+}
+
 struct Recovery<'a> {
     disk: &'a dyn Disk,
     directory: &'a Path,

@@ -1,0 +1,57 @@
+//! Who the controller is, as this node knows it; and whether Raft's clock must tick here.
+//!
+//! Input: what Raft says of vote, leader and members. Output: a watch for who forwards requests,
+//! and the clock.
+//!
+//! Invariant: a node alone has nobody to send heartbeats to or to stand against, and its leadership
+//! does not end: its clock stands still, or it would wake it a hundred times a second for nothing.
+//!
+//! Source: own design.
+
+use openraft::async_runtime::watch::WatchReceiver;
+use tokio::sync::watch;
+
+use crate::node::RaftHandle;
+
+/// The controller of a term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveController {
+    /// The term in which it leads.
+    pub term: u64,
+    /// Its Raft id.
+    pub raft_id: u64,
+    /// Its peer listener, as the members know it.
+    pub address: String,
+}
+
+/// Follows Raft until it ends.
+pub(crate) async fn follow(raft: RaftHandle, controller: watch::Sender<Option<ActiveController>>) {
+    let mut metrics = raft.server_metrics();
+    let mut ticks = true;
+    loop {
+        let (active, is_alone) = {
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let node = |id: u64| membership.get_node(&id).cloned();
+            let active = metrics.current_leader.map(|raft_id| ActiveController {
+                term: metrics.vote.leader_id.term,
+                raft_id,
+                address: node(raft_id).unwrap_or_default().address,
+            });
+            let is_alone = membership.nodes().all(|(id, _)| *id == metrics.id);
+            (active, is_alone && metrics.state.is_leader())
+        };
+        controller.send_if_modified(|told| {
+            let is_new = *told != active;
+            *told = active;
+            is_new
+        });
+        if ticks == is_alone {
+            ticks = !is_alone;
+            raft.runtime_config().tick(ticks);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
