@@ -14,12 +14,14 @@
 //!
 //! Where to read: [`replica`](Replica) holds the transition table, `append.rs` the path of a
 //! produce, `high_watermark.rs` what "committed" means, `isr_change.rs` how a leader gets another
-//! ISR, `follower.rs` how a replica follows, `published.rs` what a reader may see.
+//! ISR, `follower.rs` how a replica follows, `fetcher.rs` how it is fed, `published.rs` what a
+//! reader may see.
 
 mod append;
 mod effect;
 mod event;
 mod fetch;
+mod fetcher;
 mod follower;
 mod high_watermark;
 mod isr;
@@ -39,6 +41,10 @@ pub use event::{
     WriteFailure,
 };
 pub use fetch::{DropReason, FetchPosition, FetchedBatch, FetchedBatches, TruncatedLog};
+pub use fetcher::{
+    FetchAnswer, FetchOrder, FetchPlan, FetchedPartition, Fetcher, FetcherSettings,
+    PartitionAnswer, PlannedPartition,
+};
 pub use isr_change::{IsrAnswer, IsrDecision, IsrMember, IsrProposal};
 pub use published::{FetchIsolation, PublishedOffsets, PublishedRole};
 pub use refusal::Refusal;
