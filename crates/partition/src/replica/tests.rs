@@ -7,6 +7,7 @@
 //! ```
 
 mod append;
+mod cluster;
 mod following;
 mod isr;
 mod leadership;
