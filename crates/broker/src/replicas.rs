@@ -355,6 +355,7 @@ fn followed_config_of(
     FollowedConfig {
         topic: TopicConfig::new(broker, &overrides),
         transaction: Arc::clone(&broker.transaction),
+        replication: Arc::clone(&broker.replica),
     }
 }
 

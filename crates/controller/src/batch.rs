@@ -18,8 +18,8 @@ use skein_types::{ErrorCode, Millis, TopicName};
 
 use crate::request::{Request, Response};
 use crate::{
-    RandomBits, Refusal, Sessions, alter_configs, brokers, create_partitions, create_topics,
-    delete_topics, elect_leaders, features, producer_ids, replicas_offline, request,
+    RandomBits, Refusal, Sessions, alter_configs, alter_partition, brokers, create_partitions,
+    create_topics, delete_topics, elect_leaders, features, producer_ids, replicas_offline, request,
 };
 
 /// All that a decision depends on beside the image and the request.
@@ -67,6 +67,7 @@ pub fn decide(
         Request::Heartbeat(heartbeat) => brokers::heartbeat(image, heartbeat, context),
         Request::FenceBrokers(fence) => Ok(brokers::fence(image, fence, context)),
         Request::ReplicasOffline(failed) => replicas_offline::decide(image, failed, context),
+        Request::AlterPartition(alter) => alter_partition::decide(image, alter, context),
         Request::CreateTopics(create) => create_topics::decide(image, create, context),
         Request::DeleteTopics(delete) => delete_topics::decide(image, delete, context),
         Request::CreatePartitions(create) => create_partitions::decide(image, create, context),

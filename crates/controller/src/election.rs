@@ -8,6 +8,7 @@
 //! registered, other disk    leaves            leaves                  leaves
 //! its storage failed        leaves            leaves                  ISR ∪ ELR if both are empty
 //! may lead again            joins if elected  leaves if elected       empty once there is a leader
+//! the leader says so        joins, leaves     joins if ISR < min ISR  -
 //! ```
 //!
 //! Input: a partition and what happens to its brokers. Output: the partition as it is from then on.
@@ -62,6 +63,8 @@ pub(crate) struct Change<'a> {
     next: Partition,
     rules: Rules,
     new_leader: bool,
+    /// The leader has asked for it.
+    altered: bool,
 }
 
 impl Rules {
@@ -83,6 +86,7 @@ impl<'a> Change<'a> {
             next: partition.clone(),
             rules,
             new_leader: false,
+            altered: false,
         }
     }
 
@@ -124,6 +128,19 @@ impl<'a> Change<'a> {
     pub(crate) fn register(&mut self, broker: BrokerId, departure: Departure) {
         self.next.offline.retain(|id| *id != broker);
         self.leave(broker, departure);
+    }
+
+    /// The leader has another ISR. Who leaves it has all below the high watermark: the leader
+    /// counts a member until it sees that it is none.
+    pub(crate) fn alter(&mut self, isr: Vec<BrokerId>, recovery_state: LeaderRecoveryState) {
+        let next = &mut self.next;
+        let left = next.isr.iter().filter(|id| !isr.contains(id));
+        next.elr = sorted(next.elr.iter().chain(left).copied());
+        next.elr.retain(|id| !isr.contains(id));
+        next.isr = isr;
+        next.leader_recovery_state = recovery_state;
+        self.altered = true;
+        self.settle();
     }
 
     /// Gives a partition without a leader one, if somebody may lead.
@@ -189,9 +206,12 @@ impl<'a> Change<'a> {
             former,
             mut next,
             new_leader,
+            altered,
             ..
         } = self;
-        if next == *former && !new_leader {
+        // An alteration that changes nothing still ends the partition epoch, so that no earlier
+        // attempt of the leader, late on its way, takes effect behind it.
+        if next == *former && !new_leader && !altered {
             return None;
         }
         next.partition_epoch = PartitionEpoch(former.partition_epoch.get() + 1);

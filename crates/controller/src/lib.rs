@@ -17,6 +17,7 @@
 //! `ConfigurationControlManager`.
 
 mod alter_configs;
+mod alter_partition;
 mod assignment;
 mod batch;
 mod brokers;
@@ -38,6 +39,10 @@ mod testing;
 
 pub use alter_configs::{
     AlterConfigs, AlterConfigsResult, ConfigChange, KeyAlteration, ResourceChange, named_twice,
+};
+pub use alter_partition::{
+    ALTERATIONS_PER_REQUEST_MAX, AlterPartition, AlterPartitionResult, AlteredPartition,
+    PartitionAlteration, ProposedMember,
 };
 pub use batch::{Batch, Context, Decision, decide};
 pub use brokers::{

@@ -11,10 +11,10 @@ use skein_metadata::Record;
 use skein_types::{ClusterId, ErrorCode};
 
 use crate::{
-    AllocateProducerIds, AlterConfigs, AlterConfigsResult, BrokerRegistered, CreatePartitions,
-    CreatePartitionsResult, CreateTopics, CreateTopicsResult, DeleteTopics, DeleteTopicsResult,
-    ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat, HeartbeatAnswer, ProducerIdBlock,
-    Refusal, RegisterBroker, ReplicasOffline, UpdateFeatures,
+    AllocateProducerIds, AlterConfigs, AlterConfigsResult, AlterPartition, AlterPartitionResult,
+    BrokerRegistered, CreatePartitions, CreatePartitionsResult, CreateTopics, CreateTopicsResult,
+    DeleteTopics, DeleteTopicsResult, ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat,
+    HeartbeatAnswer, ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline, UpdateFeatures,
 };
 
 /// The first decision of a cluster.
@@ -89,6 +89,8 @@ requests! {
     FenceBrokers -> ();
     /// Takes replicas out whose storage has failed.
     ReplicasOffline -> ();
+    /// Changes the ISR of partitions that a broker leads.
+    AlterPartition -> Vec<AlterPartitionResult>;
     /// Creates topics.
     CreateTopics -> Vec<CreateTopicsResult>;
     /// Deletes topics.

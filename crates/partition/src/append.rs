@@ -206,6 +206,10 @@ impl Replica {
             "a group is written as a whole"
         );
         self.log_end_offset = end;
+        if let Some(group) = self.fetched.take() {
+            self.fetched_written(group, effects);
+            return;
+        }
         // The view first: nobody may hear of an offset that no reader sees yet.
         self.settle(effects);
         let refusal = self.leader().err();
@@ -231,6 +235,10 @@ impl Replica {
             self.is_writing(),
             "nothing was ordered, but failed: {failure:?}"
         );
+        if let Some(group) = self.fetched.take() {
+            self.fetched_write_failed(group, is_cut_back, effects);
+            return;
+        }
         for undo in self
             .group
             .members
@@ -294,10 +302,8 @@ impl Group {
     }
 
     /// Asserts what one look at its ends can show.
-    pub(crate) fn check(&self, log_end_offset: Offset, reserved_end_offset: Offset) {
+    pub(crate) fn check(&self, log_end_offset: Offset) {
         assert!(self.members.len() <= MAX_GROUP_BATCHES);
-        assert!(log_end_offset <= reserved_end_offset);
-        assert_eq!(self.is_empty(), log_end_offset == reserved_end_offset);
         if let Some(first) = self.members.first() {
             assert_eq!(
                 first.produce.base_offset, log_end_offset,

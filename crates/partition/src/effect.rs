@@ -5,12 +5,15 @@
 //! Invariant, held by `Replica::settle` and the scenarios: within one step a view is published
 //! before an acknowledgement that it makes true, so that whoever hears of an offset can read it.
 
-use skein_types::{LeaderEpoch, Millis, Offset};
+use skein_record::AbortedTxn;
+use skein_types::{BrokerId, LeaderEpoch, Millis, Offset};
 
-use crate::{OfflineReason, PublishedOffsets, Refusal, Ticket};
+use crate::{
+    DropReason, FetchPosition, IsrProposal, OfflineReason, PublishedOffsets, Refusal, Ticket,
+};
 
 /// An order to the runtime.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
     /// Write the ticket's batch at the end of the log, after those ordered before it.
     ///
@@ -52,8 +55,8 @@ pub enum Effect {
     /// [`Event::LogStartOffsetMoved`](crate::Event::LogStartOffsetMoved) with the ticket, or
     /// [`Event::LogStartMoveFailed`](crate::Event::LogStartMoveFailed).
     MoveLogStart {
-        /// The `DeleteRecords` that asks for it.
-        ticket: Ticket,
+        /// The `DeleteRecords` that asks for it; `None` where the leader's log starts later.
+        ticket: Option<Ticket>,
         /// The first offset to keep.
         log_start_offset: Offset,
     },
@@ -63,6 +66,57 @@ pub enum Effect {
         ticket: Ticket,
         /// The low watermark, or why nothing was deleted.
         result: Result<Offset, Refusal>,
+    },
+    /// Ask the controller for another ISR, then say
+    /// [`Event::IsrProposalAnswered`](crate::Event::IsrProposalAnswered): once, whatever happens.
+    ProposeIsr(IsrProposal),
+    /// Write the batches of [`Event::BatchesFetched`](crate::Event::BatchesFetched) at the end of
+    /// the log, as they are. Answered like `Write`.
+    WriteFetched {
+        /// Whose batches.
+        ticket: Ticket,
+    },
+    /// Forget the batches of [`Event::BatchesFetched`](crate::Event::BatchesFetched).
+    DropFetched {
+        /// Whose batches.
+        ticket: Ticket,
+        /// Why they are not written.
+        reason: DropReason,
+    },
+    /// Markers of the last write have aborted this transaction: put it into the transaction index.
+    NoteAborted(AbortedTxn),
+    /// Fetch from here.
+    FetchFrom(FetchPosition),
+    /// Fetch from here, but not at once: the leader's answer could not be used.
+    FetchLater(FetchPosition),
+    /// Cut off everything from `end` on, durably, then say
+    /// [`Event::Truncated`](crate::Event::Truncated).
+    Truncate {
+        /// The first offset to go.
+        end: Offset,
+    },
+    /// Drop everything and go on, empty, at `offset`, then say
+    /// [`Event::Truncated`](crate::Event::Truncated).
+    RestartLog {
+        /// The log's new start and end.
+        offset: Offset,
+    },
+    /// Log and count that these records, of which this replica knew that they were committed, are
+    /// cut off: the leader was elected without having them.
+    ReportCommittedLost {
+        /// The first of them.
+        start: Offset,
+        /// Behind the last of them.
+        end: Offset,
+    },
+    /// Tell the leader what is on this replica's disk.
+    ReportFlushed {
+        /// The leader,
+        leader: BrokerId,
+        /// in this epoch.
+        leader_epoch: LeaderEpoch,
+        /// The end of what is on disk.
+        end: Offset,
     },
     /// Tell the controller that this replica is lost until its storage is repaired.
     ReplicaOffline {

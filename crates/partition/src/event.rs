@@ -6,11 +6,11 @@
 //! Invariant, checked by `Replica::step` through [`Replica::accepts`](crate::Replica::accepts):
 //! what assigns offsets or ends the right to do so does not step under a write in flight.
 
-use skein_record::BatchHeader;
-use skein_types::{BrokerId, ErrorCode, LeaderEpoch, Millis, Offset, PartitionEpoch};
+use skein_record::{BatchHeader, EpochEndOffset};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Millis, Offset, PartitionEpoch};
 pub use skein_types::{Now, Ticket};
 
-use crate::ReplicaSettings;
+use crate::{FetchPosition, FetchedBatches, IsrAnswer, ReplicaSettings, TruncatedLog};
 
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,23 +59,41 @@ pub enum Event {
         leader_epoch: LeaderEpoch,
     },
     /// A follower fetched.
-    FollowerFetched {
-        /// The follower.
-        broker_id: BrokerId,
-        /// The leader epoch of its fetch.
-        leader_epoch: LeaderEpoch,
-        /// Where it fetched from: the end of its log.
-        fetch_offset: Offset,
-    },
+    FollowerFetched(FollowerFetch),
     /// A follower told what it has on disk.
-    FollowerFlushed {
-        /// The follower.
-        broker_id: BrokerId,
-        /// The leader epoch that it follows.
+    FollowerFlushed(FollowerFlush),
+    /// The controller answered [`Effect::ProposeIsr`](crate::Effect::ProposeIsr), or nobody did.
+    IsrProposalAnswered(IsrAnswer),
+    /// The metadata image names another replica the leader, in a new leader epoch.
+    BecameFollower {
+        /// Who leads. Never this replica.
+        leader: BrokerId,
+        /// How many leaders there were before it.
         leader_epoch: LeaderEpoch,
-        /// The end of what it has on disk.
-        end: Offset,
     },
+    /// The leader answered a fetch with batches, or with none and news of its offsets.
+    ///
+    /// With batches it is answered by one `WriteFetched` or `DropFetched`.
+    BatchesFetched(FetchedBatches),
+    /// The leader answered a fetch with the point up to which the two logs may agree.
+    LogsDiverged {
+        /// From where was fetched.
+        position: FetchPosition,
+        /// The largest epoch of the leader's log that is not above the one fetched from, and its
+        /// end there.
+        end: EpochEndOffset,
+    },
+    /// The leader's log does not have the offset that was fetched from.
+    FetchedOutOfRange {
+        /// From where was fetched.
+        position: FetchPosition,
+        /// The first offset of the leader's log, asked for since.
+        leader_log_start_offset: Offset,
+        /// Its end, asked for since.
+        leader_log_end_offset: Offset,
+    },
+    /// `Truncate` or `RestartLog` is done. If it fails, say `StorageFailed`.
+    Truncated(TruncatedLog),
     /// The topic's or the broker's configuration changed.
     SettingsChanged(ReplicaSettings),
     /// Somebody wants the records below an offset gone.
@@ -87,15 +105,16 @@ pub enum Event {
     },
     /// The log starts later: by `MoveLogStart`, or by retention.
     LogStartOffsetMoved {
-        /// The `DeleteRecords` that asked for it; `None` for retention.
+        /// The `DeleteRecords` that asked for it; `None` for retention, or where the leader's log
+        /// starts later.
         ticket: Option<Ticket>,
         /// The first offset that is left. At most the high watermark.
         log_start_offset: Offset,
     },
     /// `MoveLogStart` failed: the log starts where it did.
     LogStartMoveFailed {
-        /// The `DeleteRecords` that asked for it.
-        ticket: Ticket,
+        /// The `DeleteRecords` that asked for it, as in the order.
+        ticket: Option<Ticket>,
     },
     /// Time passed: [`Replica::next_deadline`](crate::Replica::next_deadline) did, or a long while.
     TimePassed,
@@ -109,17 +128,26 @@ pub enum Event {
 impl Event {
     /// Whether the event must wait in the runtime's queue while a write is in flight.
     ///
-    /// Those wait which assign offsets or change who may. The others step at any time.
+    /// Those wait which assign offsets, change who may, or cut the log. The others step at any
+    /// time.
     #[must_use]
     pub const fn waits_while_writing(&self) -> bool {
         match self {
-            Self::ProduceReceived { .. } | Self::BecameLeader(_) | Self::Resigned { .. } => true,
+            Self::ProduceReceived { .. }
+            | Self::BecameLeader(_)
+            | Self::BecameFollower { .. }
+            | Self::Resigned { .. }
+            | Self::BatchesFetched(_)
+            | Self::LogsDiverged { .. }
+            | Self::FetchedOutOfRange { .. } => true,
             Self::Written { .. }
             | Self::WriteFailed { .. }
+            | Self::Truncated(_)
             | Self::Flushed { .. }
             | Self::PartitionChanged(_)
-            | Self::FollowerFetched { .. }
-            | Self::FollowerFlushed { .. }
+            | Self::FollowerFetched(_)
+            | Self::FollowerFlushed(_)
+            | Self::IsrProposalAnswered(_)
             | Self::SettingsChanged(_)
             | Self::DeleteRecordsReceived { .. }
             | Self::LogStartOffsetMoved { .. }
@@ -141,6 +169,35 @@ pub struct Registration {
     pub replicas: Vec<BrokerId>,
     /// The in-sync replicas, this one among them.
     pub isr: Vec<BrokerId>,
+}
+
+/// A follower's fetch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerFetch {
+    /// The follower.
+    pub broker_id: BrokerId,
+    /// Under which registration; [`BrokerEpoch::NONE`] where it does not say: then it never joins
+    /// the ISR.
+    pub broker_epoch: BrokerEpoch,
+    /// The leader epoch of its fetch.
+    pub leader_epoch: LeaderEpoch,
+    /// Where it fetched from: the end of its log.
+    pub fetch_offset: Offset,
+    /// The epoch of the last batch before that; [`LeaderEpoch::NONE`] if it has none.
+    pub last_fetched_epoch: LeaderEpoch,
+}
+
+/// What a follower has on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerFlush {
+    /// The follower.
+    pub broker_id: BrokerId,
+    /// Under which registration.
+    pub broker_epoch: BrokerEpoch,
+    /// The leader epoch that it follows.
+    pub leader_epoch: LeaderEpoch,
+    /// The end of what it has on disk.
+    pub end: Offset,
 }
 
 /// When a produce is answered.
@@ -191,6 +248,8 @@ pub enum OfflineReason {
     ReadFailed,
     /// The swap of compacted segments ended half-way: the next opening of the log finishes it.
     CompactionFailed,
+    /// The log could not be cut where it parts from the leader's.
+    TruncationFailed,
     /// The log is corrupt below the recovery point.
     LogCorrupt,
     /// The log has batches of a later leader epoch than the metadata knows.
@@ -208,6 +267,7 @@ impl OfflineReason {
             | Self::DirectoryFailed
             | Self::ReadFailed
             | Self::CompactionFailed
+            | Self::TruncationFailed
             | Self::LogCorrupt => {
                 "the error logged before this one says which file, and what helps"
             }

@@ -19,11 +19,10 @@
 
 use std::num::NonZeroU32;
 
-use skein_config::Durability;
 use skein_types::Offset;
 
 use crate::Refusal;
-use crate::isr::Followers;
+use crate::isr::{Followers, Measure};
 
 /// Whether the ISR is large enough to commit anything.
 ///
@@ -50,36 +49,54 @@ pub(crate) fn check_min_isr(
 pub(crate) fn committed_end(
     leader_end: Offset,
     followers: &Followers,
-    durability: Durability,
+    measure: Measure,
     min_insync_replicas: NonZeroU32,
 ) -> Option<Offset> {
     check_min_isr(followers, min_insync_replicas).ok()?;
     followers
-        .replicated_ends(durability)
+        .replicated_ends(measure)
         .try_fold(leader_end, |smallest, end| Some(smallest.min(end?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skein_types::BrokerId;
+    use crate::{FollowerFetch, FollowerFlush};
+    use skein_config::Durability;
+    use skein_types::{BrokerEpoch, BrokerId, LeaderEpoch, Millis};
 
     fn followers(replicas: &[i32], isr: &[i32], ends: &[(i32, i64)]) -> Followers {
         let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
-        let mut followers = Followers::new(BrokerId(1), &ids(replicas), &ids(isr));
+        let mut followers = Followers::new(BrokerId(1), &ids(replicas), &ids(isr), Millis(0));
         for &(broker_id, end) in ends {
-            followers.note_fetched(BrokerId(broker_id), Offset(end));
+            fetch(&mut followers, broker_id, end);
         }
         followers
     }
 
-    fn committed(followers: &Followers, durability: Durability, min_isr: u32) -> Option<Offset> {
-        committed_end(
-            Offset(100),
-            followers,
+    fn measure(durability: Durability) -> Measure {
+        Measure {
+            now: Millis(0),
+            leader_end: Offset(100),
             durability,
-            NonZeroU32::new(min_isr).unwrap(),
-        )
+            lag_time_max_ms: Millis(10_000),
+        }
+    }
+
+    fn fetch(followers: &mut Followers, broker_id: i32, end: i64) {
+        let fetch = FollowerFetch {
+            broker_id: BrokerId(broker_id),
+            broker_epoch: BrokerEpoch::NONE,
+            leader_epoch: LeaderEpoch(0),
+            fetch_offset: Offset(end),
+            last_fetched_epoch: LeaderEpoch::NONE,
+        };
+        followers.note_fetched(&fetch, true, measure(Durability::Replicated));
+    }
+
+    fn committed(followers: &Followers, durability: Durability, min_isr: u32) -> Option<Offset> {
+        let min_isr = NonZeroU32::new(min_isr).unwrap();
+        committed_end(Offset(100), followers, measure(durability), min_isr)
     }
 
     #[test]
@@ -129,15 +146,21 @@ mod tests {
             None,
             "nothing is told yet"
         );
-        two.note_flushed(BrokerId(2), Offset(50));
+        let flush = FollowerFlush {
+            broker_id: BrokerId(2),
+            broker_epoch: BrokerEpoch::NONE,
+            leader_epoch: LeaderEpoch(0),
+            end: Offset(50),
+        };
+        two.note_flushed(&flush, measure(Durability::Flushed));
         assert_eq!(committed(&two, Durability::Flushed, 2), Some(Offset(50)));
-        two.note_fetched(BrokerId(2), Offset(40));
+        fetch(&mut two, 2, 40);
         assert_eq!(
             committed(&two, Durability::Flushed, 2),
             Some(Offset(40)),
             "it truncated"
         );
-        two.note_fetched(BrokerId(2), Offset(60));
+        fetch(&mut two, 2, 60);
         assert_eq!(
             committed(&two, Durability::Flushed, 2),
             Some(Offset(40)),
@@ -149,19 +172,24 @@ mod tests {
     fn a_changed_registration_keeps_what_is_known_of_those_who_stay() {
         let mut three = followers(&[1, 2, 3], &[1, 2, 3], &[(2, 80), (3, 60)]);
         let replicas = [BrokerId(1), BrokerId(2), BrokerId(4)];
-        three.register(BrokerId(1), &replicas, &[BrokerId(1), BrokerId(2)]);
+        three.register(
+            BrokerId(1),
+            &replicas,
+            &[BrokerId(1), BrokerId(2)],
+            Millis(0),
+        );
         three.check();
         assert_eq!(
             committed(&three, Durability::Replicated, 2),
             Some(Offset(80))
         );
-        three.note_fetched(BrokerId(3), Offset(1));
+        fetch(&mut three, 3, 1);
         assert_eq!(
             committed(&three, Durability::Replicated, 2),
             Some(Offset(80)),
             "a stranger"
         );
-        three.register(BrokerId(1), &replicas, &replicas);
+        three.register(BrokerId(1), &replicas, &replicas, Millis(0));
         assert_eq!(
             committed(&three, Durability::Replicated, 2),
             None,

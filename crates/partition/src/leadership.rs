@@ -8,11 +8,12 @@
 //!
 //! See KIP-101 (leader epoch), KIP-497 (partition epoch).
 
-use skein_types::{BrokerId, LeaderEpoch, Offset};
+use skein_types::LeaderEpoch;
 
 use crate::isr::Followers;
+use crate::isr_change::IsrChanges;
 use crate::replica::{Leader, Replica, Role};
-use crate::{Effect, OfflineReason, Refusal, Registration};
+use crate::{Effect, FollowerFetch, FollowerFlush, OfflineReason, Refusal, Registration};
 
 impl Replica {
     pub(crate) fn became_leader(&mut self, registration: &Registration, effects: &mut Vec<Effect>) {
@@ -37,7 +38,8 @@ impl Replica {
         self.role = Role::Leader(Leader {
             leader_epoch_start_offset: self.log_end_offset,
             partition_epoch,
-            followers: Followers::new(self.broker_id, replicas, isr),
+            followers: Followers::new(self.broker_id, replicas, isr, self.now),
+            isr_changes: IsrChanges::default(),
         });
         self.settle(effects);
     }
@@ -53,7 +55,7 @@ impl Replica {
             ref replicas,
             ref isr,
         } = registration;
-        let broker_id = self.broker_id;
+        let (broker_id, now) = (self.broker_id, self.now);
         let Some(leader) = self.leader_in(leader_epoch) else {
             return;
         };
@@ -61,40 +63,31 @@ impl Replica {
             return;
         }
         leader.partition_epoch = partition_epoch;
-        leader.followers.register(broker_id, replicas, isr);
+        leader.followers.register(broker_id, replicas, isr, now);
+        leader.isr_changes.resolve();
         self.settle(effects);
+        self.propose_isr(None, effects);
     }
 
-    pub(crate) fn follower_fetched(
-        &mut self,
-        broker_id: BrokerId,
-        leader_epoch: LeaderEpoch,
-        fetch_offset: Offset,
-        effects: &mut Vec<Effect>,
-    ) {
-        let log_end_offset = self.log_end_offset;
-        let Some(leader) = self.leader_in(leader_epoch) else {
+    pub(crate) fn follower_fetched(&mut self, fetch: &FollowerFetch, effects: &mut Vec<Effect>) {
+        let is_same_log = self.is_same_log(fetch);
+        let measure = self.measure();
+        let Some(leader) = self.leader_in(fetch.leader_epoch) else {
             return;
         };
-        // Past the end it was told OFFSET_OUT_OF_RANGE, and will truncate.
-        if fetch_offset <= log_end_offset {
-            leader.followers.note_fetched(broker_id, fetch_offset);
-            self.settle(effects);
-        }
+        leader.followers.note_fetched(fetch, is_same_log, measure);
+        self.settle(effects);
+        self.propose_isr(Some(fetch.broker_id), effects);
     }
 
-    pub(crate) fn follower_flushed(
-        &mut self,
-        broker_id: BrokerId,
-        leader_epoch: LeaderEpoch,
-        end: Offset,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(leader) = self.leader_in(leader_epoch) else {
+    pub(crate) fn follower_flushed(&mut self, flush: &FollowerFlush, effects: &mut Vec<Effect>) {
+        let measure = self.measure();
+        let Some(leader) = self.leader_in(flush.leader_epoch) else {
             return;
         };
-        leader.followers.note_flushed(broker_id, end);
+        leader.followers.note_flushed(flush, measure);
         self.settle(effects);
+        self.propose_isr(Some(flush.broker_id), effects);
     }
 
     pub(crate) fn resigned(&mut self, leader_epoch: LeaderEpoch, effects: &mut Vec<Effect>) {
@@ -102,7 +95,7 @@ impl Replica {
             return;
         }
         self.leader_epoch = leader_epoch;
-        if let Role::Leader(_) = self.role {
+        if let Role::Leader(_) | Role::Follower(_) = self.role {
             self.role = Role::Unassigned;
             self.publish(effects);
             self.waiting.refuse_all(Refusal::NotLeader, effects);
@@ -112,6 +105,9 @@ impl Replica {
     /// Gives the replica up until its storage is repaired. A write in flight is still to be
     /// answered.
     pub(crate) fn go_offline(&mut self, reason: OfflineReason, effects: &mut Vec<Effect>) {
+        if let OfflineReason::TruncationFailed = reason {
+            self.truncation_failed(effects);
+        }
         if let Role::Offline = self.role {
             return;
         }
@@ -122,10 +118,25 @@ impl Replica {
     }
 
     /// The leader's part, if the replica leads in this epoch.
-    fn leader_in(&mut self, leader_epoch: LeaderEpoch) -> Option<&mut Leader> {
+    pub(crate) fn leader_in(&mut self, leader_epoch: LeaderEpoch) -> Option<&mut Leader> {
         match &mut self.role {
             Role::Leader(leader) if leader_epoch == self.leader_epoch => Some(leader),
-            Role::Leader(_) | Role::Unassigned | Role::Offline => None,
+            Role::Leader(_) | Role::Follower(_) | Role::Unassigned | Role::Offline => None,
         }
+    }
+
+    /// Whether all that the follower has is in this log. Else it was told OFFSET_OUT_OF_RANGE or
+    /// where the logs part, and will truncate.
+    fn is_same_log(&self, fetch: &FollowerFetch) -> bool {
+        let FollowerFetch {
+            fetch_offset,
+            last_fetched_epoch,
+            ..
+        } = *fetch;
+        let offsets = self.published();
+        let diverges =
+            || offsets.diverging_epoch(&self.leader_epochs, fetch_offset, last_fetched_epoch);
+        (self.log_start_offset..=self.log_end_offset).contains(&fetch_offset)
+            && diverges() == Ok(None)
     }
 }

@@ -31,7 +31,7 @@ impl Replica {
             // Also where the start has passed it: that may be the work of retention, which a crash
             // may undo.
             Ok(log_start_offset) => Effect::MoveLogStart {
-                ticket,
+                ticket: Some(ticket),
                 log_start_offset,
             },
             Err(refusal) => Effect::AnswerDeleteRecords {
@@ -52,6 +52,22 @@ impl Replica {
             return Err(Refusal::OffsetOutOfRange);
         }
         Ok(target)
+    }
+
+    pub(crate) fn log_start_move_failed(
+        &mut self,
+        ticket: Option<Ticket>,
+        effects: &mut Vec<Effect>,
+    ) {
+        match (ticket, &mut self.role) {
+            (Some(ticket), _) => effects.push(Effect::AnswerDeleteRecords {
+                ticket,
+                result: Err(Refusal::WriteFailed),
+            }),
+            // The leader's next answer asks again.
+            (None, Role::Follower(follower)) => follower.log_start_move_failed(),
+            (None, Role::Leader(_) | Role::Unassigned | Role::Offline) => {}
+        }
     }
 
     pub(crate) fn log_start_offset_moved(
@@ -76,7 +92,7 @@ impl Replica {
         if let Some(ticket) = ticket {
             let result = match self.role {
                 Role::Offline => Err(Refusal::Offline),
-                Role::Leader(_) | Role::Unassigned => Ok(self.log_start_offset),
+                Role::Leader(_) | Role::Follower(_) | Role::Unassigned => Ok(self.log_start_offset),
             };
             effects.push(Effect::AnswerDeleteRecords { ticket, result });
         }

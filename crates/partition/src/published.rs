@@ -49,6 +49,11 @@ pub enum PublishedRole {
         /// which began here: the log's end when the replica was elected.
         leader_epoch_start_offset: Offset,
     },
+    /// It follows the leader of this epoch.
+    Follower {
+        /// The leader's.
+        leader_epoch: LeaderEpoch,
+    },
     /// Its storage has failed.
     Offline,
 }
@@ -93,7 +98,9 @@ impl PublishedOffsets {
                 leader_epoch,
                 leader_epoch_start_offset,
             } => (leader_epoch, leader_epoch_start_offset),
-            PublishedRole::Unassigned => return Err(Refusal::NotLeader),
+            PublishedRole::Unassigned | PublishedRole::Follower { .. } => {
+                return Err(Refusal::NotLeader);
+            }
             PublishedRole::Offline => return Err(Refusal::Offline),
         };
         if current_leader_epoch == LeaderEpoch::NONE || current_leader_epoch == leader_epoch {

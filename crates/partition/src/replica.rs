@@ -4,33 +4,41 @@
 //! they are to be carried out.
 //!
 //! ```text
-//!  event                  Unassigned       Leader                                  Offline
-//!  ─────────────────────  ───────────────  ──────────────────────────────────────  ─────────────
-//!  ProduceReceived        refuse           reserve, Write │ refuse │ duplicate     refuse
-//!  Written                bug              log end moves, settle, ack or wait      note, refuse
-//!  WriteFailed            bug              undo, refuse; not cut back ─►Offline    undo, refuse
-//!  Flushed                note             note, settle                            note
-//!  BecameLeader           as leader        newer epoch ─►Leader, settle;           ignore
-//!                                          behind the log's ─►Offline
-//!  PartitionChanged       ignore           newer partition epoch: take, settle     ignore
-//!  FollowerFetched        ignore           this epoch: note, settle                ignore
-//!  FollowerFlushed        ignore           this epoch: note, settle                ignore
-//!  SettingsChanged        take             take, settle                            take
-//!  DeleteRecordsReceived  refuse           MoveLogStart │ answer                   refuse
-//!  LogStartOffsetMoved    move, answer     move, settle, answer                    move, refuse
-//!  LogStartMoveFailed     refuse           refuse                                  refuse
-//!  TimePassed             expire           time out waiting, expire                expire
-//!  Resigned               note epoch       newer or same epoch ─►Unassigned        note epoch
-//!  StorageFailed          ─►Offline        ─►Offline                               ignore
+//!  event                  Unassigned    Leader                         Follower           Offline
+//!  ─────────────────────  ────────────  ─────────────────────────────  ─────────────────  ───────
+//!  ProduceReceived        refuse        reserve, Write │ refuse, dup.  refuse             refuse
+//!  Written                bug           end moves, settle, ack / wait  settle, FetchFrom  note
+//!  WriteFailed            bug           undo, refuse; ─►Offline if the file could not be cut back
+//!  Flushed                note          note, settle                   note, report       note
+//!  BecameLeader           ─►Leader      newer epoch ─►Leader, settle   as Leader          ignore
+//!  BecameFollower         ─►Follower    newer epoch ─►Follower         as Leader          ignore
+//!  PartitionChanged       ignore        newer: take, settle, propose   ignore             ignore
+//!  FollowerFetched        ignore        this epoch: note, settle, pr.  ignore             ignore
+//!  FollowerFlushed        ignore        this epoch: note, settle, pr.  ignore             ignore
+//!  IsrProposalAnswered    ignore        take │ revert │ retry; settle  ignore             ignore
+//!  BatchesFetched         drop          drop                           WriteFetched       drop
+//!  LogsDiverged           ignore        ignore                         Truncate           ignore
+//!  FetchedOutOfRange      ignore        ignore                         Restart │ Truncate ignore
+//!  Truncated              bug           bug                            note, FetchFrom    note
+//!  SettingsChanged        take          take, settle                   take, settle       take
+//!  DeleteRecordsReceived  refuse        MoveLogStart │ answer          refuse             refuse
+//!  LogStartOffsetMoved    move, answer  move, settle, answer           move, settle       move
+//!  LogStartMoveFailed     refuse        refuse                         note               refuse
+//!  TimePassed             expire        time out, expire, propose      expire             expire
+//!  Resigned               note epoch    newer or same ─►Unassigned     as Leader          ignore
+//!  StorageFailed          ─►Offline     ─►Offline                      ─►Offline          ignore
 //!
 //!  settle       advance the high watermark, publish the view, release or refuse waiting produces,
 //!               ask for a flush
+//!  propose      ask the controller for another ISR, if one is due
+//!  ─►Leader, ─►Follower  ─►Offline where the epoch is behind that of the log's last batch
+//!  ─►Unassigned, ─►Follower  refuse waiting produces
 //!  ─►Offline    refuse waiting produces, tell the controller; a write in flight is still answered
-//!  ─►Unassigned refuse waiting produces
 //! ```
 //!
-//! Across the roles runs the cycle of a write, *Idle* or *Writing*: the first `Write` begins it,
-//! `Written` or `WriteFailed` ends it, and [`Replica::accepts`] tells what may step between.
+//! Across the roles runs the cycle of a write, *Idle* or *Writing*: the first `Write`, or a
+//! `WriteFetched`, begins it, `Written` or `WriteFailed` ends it; so do the orders to cut the log,
+//! and `Truncated`. [`Replica::accepts`] tells what may step between.
 //!
 //! ```text
 //!  log start       last stable    high watermark     log end        reserved end
@@ -42,7 +50,7 @@
 //! - the offsets stand in the order drawn above;
 //! - an offset is reserved only while a write is to come, and given again only after that write
 //!   failed;
-//! - the high watermark never decreases;
+//! - the high watermark never decreases, unless a follower's log is cut below it;
 //! - produces wait only at a leader, and only for what is written and not committed;
 //! - what readers see is what is true.
 //!
@@ -55,8 +63,11 @@ use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerId, LeaderEpoch, Millis, Offset, PartitionEpoch};
 
 use crate::append::{Group, Produce};
+use crate::follower::{FetchedGroup, Follower};
 use crate::high_watermark::{check_min_isr, committed_end};
 use crate::isr::Followers;
+use crate::isr_change::IsrChanges;
+use crate::truncation::Truncation;
 use crate::waiting::WaitingProduces;
 use crate::{
     Effect, Event, MAX_GROUP_BATCHES, Now, PublishedOffsets, PublishedRole, Refusal,
@@ -71,6 +82,8 @@ pub struct Replica {
     pub(crate) role: Role,
     /// The latest that the metadata has named, whoever leads in it.
     pub(crate) leader_epoch: LeaderEpoch,
+    /// The time of this step, on the monotonic clock.
+    pub(crate) now: Millis,
 
     pub(crate) log_start_offset: Offset,
     pub(crate) high_watermark: Offset,
@@ -87,6 +100,10 @@ pub struct Replica {
     pub(crate) leader_epochs: LeaderEpochs,
     /// The produces that the next completion answers for.
     pub(crate) group: Group,
+    /// The fetched batches that the next completion answers for.
+    pub(crate) fetched: Option<FetchedGroup>,
+    /// The cut of the log that is to come.
+    pub(crate) truncation: Option<Truncation>,
     pub(crate) waiting: WaitingProduces,
     published: PublishedOffsets,
 }
@@ -113,6 +130,7 @@ pub struct RecoveredLog {
 pub(crate) enum Role {
     Unassigned,
     Leader(Leader),
+    Follower(Follower),
     Offline,
 }
 
@@ -122,6 +140,7 @@ pub(crate) struct Leader {
     pub(crate) leader_epoch_start_offset: Offset,
     pub(crate) partition_epoch: PartitionEpoch,
     pub(crate) followers: Followers,
+    pub(crate) isr_changes: IsrChanges,
 }
 
 impl Replica {
@@ -145,6 +164,7 @@ impl Replica {
             settings,
             role: Role::Unassigned,
             leader_epoch: LeaderEpoch::NONE,
+            now: Millis(0),
             log_start_offset,
             high_watermark,
             flushed_end_offset: log.flushed_end_offset.min(log_end_offset),
@@ -155,6 +175,8 @@ impl Replica {
             producers_checked_at: None,
             leader_epochs: log.leader_epochs,
             group: Group::default(),
+            fetched: None,
+            truncation: None,
             waiting: WaitingProduces::default(),
             published: PublishedOffsets {
                 role: PublishedRole::Unassigned,
@@ -176,6 +198,7 @@ impl Replica {
     /// When [`Replica::accepts`] is false for the event, and when an invariant is broken.
     pub fn step(&mut self, event: Event, now: Now, effects: &mut Vec<Effect>) {
         assert!(self.accepts(&event), "{event:?} must wait for the write");
+        self.now = now.monotonic;
         match event {
             Event::ProduceReceived {
                 ticket,
@@ -205,21 +228,22 @@ impl Replica {
             Event::PartitionChanged(registration) => {
                 self.partition_changed(&registration, effects);
             }
+            Event::BecameFollower {
+                leader,
+                leader_epoch,
+            } => self.became_follower(leader, leader_epoch, effects),
             Event::Resigned { leader_epoch } => self.resigned(leader_epoch, effects),
-            Event::FollowerFetched {
-                broker_id,
-                leader_epoch,
-                fetch_offset,
-            } => {
-                self.follower_fetched(broker_id, leader_epoch, fetch_offset, effects);
-            }
-            Event::FollowerFlushed {
-                broker_id,
-                leader_epoch,
-                end,
-            } => {
-                self.follower_flushed(broker_id, leader_epoch, end, effects);
-            }
+            Event::FollowerFetched(fetch) => self.follower_fetched(&fetch, effects),
+            Event::FollowerFlushed(flush) => self.follower_flushed(&flush, effects),
+            Event::IsrProposalAnswered(answer) => self.isr_proposal_answered(&answer, effects),
+            Event::BatchesFetched(fetched) => self.batches_fetched(fetched, effects),
+            Event::LogsDiverged { position, end } => self.logs_diverged(&position, end, effects),
+            Event::FetchedOutOfRange {
+                position,
+                leader_log_start_offset: start,
+                leader_log_end_offset: end,
+            } => self.fetched_out_of_range(&position, start, end, effects),
+            Event::Truncated(log) => self.truncated(log, effects),
             Event::SettingsChanged(settings) => {
                 self.settings = settings;
                 self.settle(effects);
@@ -236,10 +260,7 @@ impl Replica {
             } => {
                 self.log_start_offset_moved(ticket, log_start_offset, effects);
             }
-            Event::LogStartMoveFailed { ticket } => {
-                let result = Err(Refusal::WriteFailed);
-                effects.push(Effect::AnswerDeleteRecords { ticket, result });
-            }
+            Event::LogStartMoveFailed { ticket } => self.log_start_move_failed(ticket, effects),
             Event::TimePassed => self.time_passed(now, effects),
             Event::StorageFailed { reason } => self.go_offline(reason, effects),
         }
@@ -254,15 +275,23 @@ impl Replica {
     #[must_use]
     pub fn accepts(&self, event: &Event) -> bool {
         match event {
-            Event::ProduceReceived { .. } => self.group.len() < MAX_GROUP_BATCHES,
-            event => !(event.waits_while_writing() && self.is_writing()),
+            Event::ProduceReceived { .. } => {
+                let is_following = self.fetched.is_some() || self.truncation.is_some();
+                !is_following && self.group.len() < MAX_GROUP_BATCHES
+            }
+            event => !(event.waits_while_writing() && self.is_busy()),
         }
     }
 
-    /// Whether a `Write` is ordered and not answered.
+    /// Whether a `Write` or `WriteFetched` is ordered and not answered.
     #[must_use]
     pub fn is_writing(&self) -> bool {
-        !self.group.is_empty()
+        !self.group.is_empty() || self.fetched.is_some()
+    }
+
+    /// Whether anything is ordered of the log and not answered.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_writing() || self.truncation.is_some()
     }
 
     /// What readers see, as of the last `PublishView`.
@@ -281,13 +310,23 @@ impl Replica {
         self.published
     }
 
-    /// When `TimePassed` is due for a waiting produce, on the monotonic clock; it may come out
-    /// early.
+    /// When `TimePassed` is due for a waiting produce, a follower that lags, or a proposal that
+    /// rests, on the monotonic clock; it may come out early.
     ///
     /// Producers expire with any `TimePassed` too, but are not looked at with each.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.waiting.earliest_deadline()
+        let produces = self.waiting.earliest_deadline();
+        let Role::Leader(leader) = &self.role else {
+            return produces;
+        };
+        let measure = self.measure();
+        let isr = match leader.isr_changes.is_open() {
+            true => leader.isr_changes.next_attempt(),
+            false => leader.followers.next_lag(measure),
+        };
+        let join_wait_end = leader.followers.next_join_wait_end(measure);
+        [produces, isr, join_wait_end].into_iter().flatten().min()
     }
 
     /// The producer states at the log's end, for a snapshot; `None` while writing, when they are
@@ -314,7 +353,7 @@ impl Replica {
     pub(crate) fn leader(&self) -> Result<&Leader, Refusal> {
         match &self.role {
             Role::Leader(leader) => Ok(leader),
-            Role::Unassigned => Err(Refusal::NotLeader),
+            Role::Unassigned | Role::Follower(_) => Err(Refusal::NotLeader),
             Role::Offline => Err(Refusal::Offline),
         }
     }
@@ -325,7 +364,10 @@ impl Replica {
         self.publish(effects);
         self.waiting
             .release(self.high_watermark, self.log_start_offset, effects);
-        let Ok(leader) = self.leader() else { return };
+        let Ok(leader) = self.leader() else {
+            self.settle_follower(effects);
+            return;
+        };
         if let Err(Refusal::NotEnoughReplicas {
             in_sync,
             min_insync_replicas,
@@ -341,26 +383,13 @@ impl Replica {
     }
 
     fn advance_high_watermark(&mut self) {
-        let Role::Leader(leader) = &self.role else {
-            return;
+        let end = match &self.role {
+            Role::Leader(leader) => self.committed_end(leader),
+            Role::Follower(follower) => {
+                Some(follower.leader_high_watermark().min(self.log_end_offset))
+            }
+            Role::Unassigned | Role::Offline => None,
         };
-        let ReplicaSettings {
-            durability,
-            min_insync_replicas,
-            ..
-        } = self.settings;
-        let leader_end = match durability {
-            Durability::Replicated => self.log_end_offset,
-            #[cfg(feature = "mutations")]
-            Durability::Flushed if mutation::has(Mutation::AckBeforeFlush) => self.log_end_offset,
-            Durability::Flushed => self.flushed_end_offset,
-        };
-        let end = committed_end(
-            leader_end,
-            &leader.followers,
-            durability,
-            min_insync_replicas,
-        );
         if let Some(end) = end
             && end > self.high_watermark
         {
@@ -369,16 +398,29 @@ impl Replica {
         }
     }
 
+    fn committed_end(&self, leader: &Leader) -> Option<Offset> {
+        let measure = self.measure();
+        let leader_end = match measure.durability {
+            Durability::Replicated => self.log_end_offset,
+            #[cfg(feature = "mutations")]
+            Durability::Flushed if mutation::has(Mutation::AckBeforeFlush) => self.log_end_offset,
+            Durability::Flushed => self.flushed_end_offset,
+        };
+        let min_insync_replicas = self.settings.min_insync_replicas;
+        committed_end(leader_end, &leader.followers, measure, min_insync_replicas)
+    }
+
     pub(crate) fn publish(&mut self, effects: &mut Vec<Effect>) {
         let offsets = self.current_offsets();
         if offsets != self.published {
-            assert!(self.published.high_watermark <= offsets.high_watermark);
+            let is_cut = offsets.high_watermark == offsets.log_end_offset;
+            assert!(self.published.high_watermark <= offsets.high_watermark || is_cut);
             self.published = offsets;
             effects.push(Effect::PublishView(offsets));
         }
     }
 
-    fn request_flush(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn request_flush(&mut self, effects: &mut Vec<Effect>) {
         let end = self.log_end_offset;
         let is_due = self.settings.durability == Durability::Flushed
             && self.flushed_end_offset < end
@@ -393,11 +435,15 @@ impl Replica {
         // A flush may take along a write of which nobody knows yet whether it stays.
         let end = end.min(self.log_end_offset);
         self.flushed_end_offset = self.flushed_end_offset.max(end);
+        self.report_flushed(effects);
         self.settle(effects);
     }
 
     fn time_passed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.waiting.time_out(now.monotonic, effects);
+        // Who was about to join the ISR is not waited for for ever.
+        self.settle(effects);
+        self.propose_isr(None, effects);
         let now = now.time_of_day;
         let interval = self.settings.producer_id_expiration_check_interval_ms;
         let last = self.producers_checked_at;
@@ -418,6 +464,9 @@ impl Replica {
             role: match &self.role {
                 Role::Unassigned => PublishedRole::Unassigned,
                 Role::Offline => PublishedRole::Offline,
+                Role::Follower(_) => PublishedRole::Follower {
+                    leader_epoch: self.leader_epoch,
+                },
                 Role::Leader(leader) => PublishedRole::Leader {
                     leader_epoch: self.leader_epoch,
                     leader_epoch_start_offset: leader.leader_epoch_start_offset,
@@ -438,11 +487,16 @@ impl Replica {
         assert_eq!(self.published, self.current_offsets());
         assert!(self.flushed_end_offset <= self.log_end_offset);
         assert!(self.producers.map_end_offset() <= self.reserved_end_offset);
-        self.group
-            .check(self.log_end_offset, self.reserved_end_offset);
+        assert!(self.log_end_offset <= self.reserved_end_offset);
+        let is_reserved = self.log_end_offset < self.reserved_end_offset;
+        assert_eq!(self.is_writing(), is_reserved);
+        assert!(self.group.is_empty() || self.fetched.is_none());
+        assert!(self.truncation.is_none() || !self.is_writing());
+        self.group.check(self.log_end_offset);
         self.waiting.check(self.high_watermark, self.log_end_offset);
         if let Role::Leader(leader) = &self.role {
             leader.followers.check();
+            assert!(leader.isr_changes.is_open() || !leader.followers.is_changing());
             assert!(leader.leader_epoch_start_offset <= self.log_end_offset);
             assert_eq!(self.log_epoch(), self.leader_epoch);
         } else {

@@ -21,6 +21,16 @@ pub const MAX_GROUP_BATCHES: usize = 1_024;
 /// At the bound the next one is refused before it is appended; about a megabyte is queued then.
 pub const MAX_WAITING_PRODUCES: usize = 16_384;
 
+/// How long a follower that was caught up a moment ago is waited for, because it is about to join
+/// the ISR: without that, one that is a round trip behind a busy leader never would.
+pub const JOIN_WAIT_MAX_MS: Millis = Millis(500);
+
+/// How long a proposal of another ISR rests before it is made again when nobody answered it.
+pub const ISR_RETRY_BACKOFF_MS: Millis = Millis(50);
+
+/// How long a follower is not proposed again that the controller did not let into the ISR.
+pub const INELIGIBLE_BACKOFF_MS: Millis = Millis(1_000);
+
 /// The settings of one replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplicaSettings {
@@ -32,6 +42,8 @@ pub struct ReplicaSettings {
     pub timestamp_type: TimestampType,
     /// Whether `DeleteRecords` is allowed: `cleanup.policy` is not `compact` alone.
     pub delete_records: bool,
+    /// `replica.lag.time.max.ms`: a follower that was not caught up for so long leaves the ISR.
+    pub replica_lag_time_max_ms: Millis,
     /// `producer.id.expiration.ms`: a producer silent for so long is forgotten.
     pub producer_id_expiration_ms: Millis,
     /// `producer.id.expiration.check.interval.ms`: how often that is looked at.

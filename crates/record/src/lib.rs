@@ -51,7 +51,7 @@ pub use header::{
 pub use leader_epochs::{CheckpointError, EpochEndOffset, EpochEntry, LeaderEpochs};
 pub use producer_states::{
     AppendOrigin, BATCHES_TO_RETAIN, BatchMetadata, CompletedTxn, ProducerState, ProducerStates,
-    SnapshotError, Undo, Verdict,
+    SnapshotError, TxnEnd, Undo, Verdict,
 };
 pub use record::{Headers, Record, RecordHeader, Records};
 pub use repack::repack;

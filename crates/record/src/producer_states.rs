@@ -75,6 +75,42 @@ pub enum Verdict {
     Rejected(ErrorCode),
 }
 
+/// What a producer's control batch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxnEnd {
+    /// How the transaction ended.
+    pub marker: EndTxnMarker,
+    /// When, in ms since 1970.
+    pub timestamp: Millis,
+}
+
+impl TxnEnd {
+    /// The end of a transaction in `batch`; `None` if it is a batch of data, or compaction has
+    /// emptied it.
+    ///
+    /// # Errors
+    /// Those of [`BatchView::records`] and of the record, and where that is no end of a
+    /// transaction.
+    pub fn read(batch: &BatchView<'_>) -> Result<Option<Self>, BatchError> {
+        let header = batch.header();
+        if !header.attributes.is_control() || !header.has_producer_id() {
+            return Ok(None);
+        }
+        let records = batch.records(CONTROL_BATCH_MAX_BYTES)?;
+        let Some(record) = records.iter().next().transpose()? else {
+            return Ok(None);
+        };
+        let marker = EndTxnMarker::parse(&record).ok_or(BatchError::Record {
+            index: 0,
+            reason: "a producer's control record is no end of a transaction",
+        })?;
+        Ok(Some(Self {
+            marker,
+            timestamp: record.timestamp,
+        }))
+    }
+}
+
 /// A transaction that a marker has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompletedTxn {
@@ -287,25 +323,30 @@ impl ProducerStates {
                 expected: self.map_end_offset.0,
             });
         }
-        if !header.attributes.is_control() || !header.has_producer_id() {
-            return Ok((self.reserve(header, header.base_offset), None));
-        }
-        let records = batch.records(CONTROL_BATCH_MAX_BYTES)?;
-        let Some(record) = records.iter().next().transpose()? else {
-            return Ok((self.reserve(header, header.base_offset), None));
+        Ok(self.take_in(header, TxnEnd::read(batch)?))
+    }
+
+    /// Takes in a batch of the log whose marker, if it is a producer's control batch, was read with
+    /// [`TxnEnd::read`].
+    ///
+    /// # Panics
+    /// As [`ProducerStates::reserve`].
+    pub fn take_in(
+        &mut self,
+        header: &BatchHeader,
+        end: Option<TxnEnd>,
+    ) -> (Undo, Option<CompletedTxn>) {
+        let Some(end) = end else {
+            return (self.reserve(header, header.base_offset), None);
         };
-        let marker = EndTxnMarker::parse(&record).ok_or(BatchError::Record {
-            index: 0,
-            reason: "a producer's control record is no end of a transaction",
-        })?;
         // A batch that ends a transaction holds this one record: its first and last offset are one.
-        Ok(self.reserve_marker(
+        self.reserve_marker(
             header.producer_id,
             header.producer_epoch,
-            marker,
+            end.marker,
             header.last_offset(),
-            record.timestamp,
-        ))
+            end.timestamp,
+        )
     }
 
     /// Takes a reservation back, because its write has failed.

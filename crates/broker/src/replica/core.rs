@@ -15,7 +15,8 @@
 //! - every ticket of the state machine has a reply until it is answered;
 //! - once the log was taken, nothing waits: every input is refused at once.
 //!
-//! What an input is stands in `input.rs`; a step and its effects in `stepping.rs`, writes in
+//! What an input is stands in `input.rs`; a step and its effects in `stepping.rs`, those of a
+//! follower in `following.rs`, writes in
 //! `writing.rs`, other work with the log in `log_access.rs`, time-outs in `timer.rs`.
 //!
 //! Source: the two-phase append of `skein_partition`.
@@ -42,6 +43,7 @@ use super::{Replica, ReplicaView};
 use crate::handoff::Work;
 use crate::node::ReplicaBasis;
 
+mod following;
 mod input;
 mod log_access;
 mod stepping;
@@ -196,7 +198,9 @@ impl Core {
         if let Input::Produce(produce) = input {
             let refusal = match self.machine.published().role {
                 PublishedRole::Offline => Refusal::Offline,
-                PublishedRole::Leader { .. } | PublishedRole::Unassigned => Refusal::NotLeader,
+                PublishedRole::Leader { .. }
+                | PublishedRole::Follower { .. }
+                | PublishedRole::Unassigned => Refusal::NotLeader,
             };
             step.answers.push((produce.reply, Err(refusal)));
         }

@@ -10,7 +10,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use skein_config::{CompressionType, TimestampType, TopicConfig, TransactionConfig};
+use skein_config::{CompressionType, ReplicaConfig, TimestampType, TopicConfig, TransactionConfig};
 use skein_partition::ReplicaSettings;
 use skein_record::{Codec, Compression, ProducePolicy};
 use skein_storage::CompactionSettings;
@@ -22,6 +22,8 @@ pub(crate) struct FollowedConfig {
     pub(crate) topic: TopicConfig,
     /// The broker's, of producers.
     pub(crate) transaction: Arc<TransactionConfig>,
+    /// The broker's, of replication.
+    pub(crate) replication: Arc<ReplicaConfig>,
 }
 
 /// What batches must be like.
@@ -66,6 +68,7 @@ pub(crate) fn replica_settings(config: &FollowedConfig) -> ReplicaSettings {
     let FollowedConfig {
         topic: config,
         transaction,
+        replication,
     } = config;
     let min_insync_replicas = config.min_insync_replicas.unwrap_or(1);
     ReplicaSettings {
@@ -74,6 +77,7 @@ pub(crate) fn replica_settings(config: &FollowedConfig) -> ReplicaSettings {
         durability: config.durability,
         timestamp_type: config.message_timestamp_type,
         delete_records: config.cleanup_policy.delete,
+        replica_lag_time_max_ms: replication.lag_time_max_ms,
         producer_id_expiration_ms: transaction.producer_id_expiration_ms,
         producer_id_expiration_check_interval_ms: transaction
             .producer_id_expiration_check_interval_ms,

@@ -7,6 +7,9 @@
 //! ```
 
 mod append;
+mod cluster;
+mod following;
+mod isr;
 mod leadership;
 mod log_start;
 mod model;
@@ -15,16 +18,19 @@ use std::num::NonZeroU32;
 
 use skein_config::TimestampType;
 use skein_record::{Attributes, BatchHeader, Codec};
-use skein_types::{ProducerEpoch, ProducerId, Sequence};
+use skein_types::{BrokerEpoch, ProducerEpoch, ProducerId, Sequence};
 
 use super::*;
-use crate::{Acks, Registration, Ticket, WriteFailure};
+use crate::{
+    Acks, FetchPosition, FollowerFetch, IsrMember, IsrProposal, Registration, Ticket, WriteFailure,
+};
 
 pub(super) const SETTINGS: ReplicaSettings = ReplicaSettings {
     min_insync_replicas: NonZeroU32::MIN,
     durability: Durability::Replicated,
     timestamp_type: TimestampType::CreateTime,
     delete_records: true,
+    replica_lag_time_max_ms: Millis(10_000),
     producer_id_expiration_ms: Millis(86_400_000),
     producer_id_expiration_check_interval_ms: Millis(600_000),
 };
@@ -125,7 +131,8 @@ fn show(effect: &Effect) -> String {
             ticket,
             log_start_offset,
         } => {
-            format!("start {} {log_start_offset}", ticket.0)
+            let ticket = ticket.map_or("leader's".to_owned(), |ticket| ticket.0.to_string());
+            format!("start {ticket} {log_start_offset}")
         }
         Effect::AnswerDeleteRecords {
             ticket,
@@ -134,7 +141,44 @@ fn show(effect: &Effect) -> String {
             format!("deleted {} {low_watermark}", ticket.0)
         }
         Effect::ReplicaOffline { reason } => format!("offline {reason:?}"),
+        Effect::ProposeIsr(proposal) => show_proposal(proposal),
+        Effect::WriteFetched { ticket } => format!("write fetched {}", ticket.0),
+        Effect::DropFetched { ticket, reason } => format!("drop {} {reason:?}", ticket.0),
+        Effect::NoteAborted(txn) => format!("aborted {}..{}", txn.first_offset, txn.last_offset),
+        Effect::FetchFrom(position) => format!("fetch {}", show_position(position)),
+        Effect::FetchLater(position) => format!("fetch later {}", show_position(position)),
+        Effect::Truncate { end } => format!("truncate {end}"),
+        Effect::RestartLog { offset } => format!("restart {offset}"),
+        Effect::ReportCommittedLost { start, end } => format!("lost {start}..{end}"),
+        Effect::ReportFlushed { end, .. } => format!("report flushed {end}"),
     }
+}
+
+fn show_proposal(proposal: &IsrProposal) -> String {
+    let member = |member: &IsrMember| match member.broker_epoch {
+        BrokerEpoch::NONE => member.broker_id.to_string(),
+        epoch => format!("{}@{epoch}", member.broker_id),
+    };
+    let isr: Vec<_> = proposal.isr.iter().map(member).collect();
+    let IsrProposal {
+        attempt,
+        partition_epoch,
+        ..
+    } = proposal;
+    format!(
+        "propose #{attempt} on {partition_epoch} [{}]",
+        isr.join(" ")
+    )
+}
+
+fn show_position(position: &FetchPosition) -> String {
+    let FetchPosition {
+        leader_epoch,
+        fetch_offset,
+        last_fetched_epoch,
+        ..
+    } = position;
+    format!("e{leader_epoch} {fetch_offset} after e{last_fetched_epoch}")
 }
 
 fn show_time(time: Millis) -> String {
@@ -149,6 +193,7 @@ fn show_view(offsets: &PublishedOffsets) -> String {
     let role = match offsets.role {
         PublishedRole::Unassigned => "unassigned".to_owned(),
         PublishedRole::Offline => "offline".to_owned(),
+        PublishedRole::Follower { leader_epoch } => format!("follows e{leader_epoch}"),
         PublishedRole::Leader { leader_epoch, .. } => format!("e{leader_epoch}"),
     };
     let PublishedOffsets {
@@ -272,11 +317,17 @@ pub(super) fn isr_changed(partition_epoch: i32, replicas: &[i32], isr: &[i32]) -
 }
 
 pub(super) fn fetched(broker_id: i32, fetch_offset: i64) -> Event {
-    Event::FollowerFetched {
+    fetched_in(1, broker_id, fetch_offset)
+}
+
+pub(super) fn fetched_in(leader_epoch: i32, broker_id: i32, fetch_offset: i64) -> Event {
+    Event::FollowerFetched(FollowerFetch {
         broker_id: BrokerId(broker_id),
-        leader_epoch: LeaderEpoch(1),
+        broker_epoch: BrokerEpoch::NONE,
+        leader_epoch: LeaderEpoch(leader_epoch),
         fetch_offset: Offset(fetch_offset),
-    }
+        last_fetched_epoch: LeaderEpoch::NONE,
+    })
 }
 
 pub(super) fn min_isr(min_insync_replicas: u32) -> ReplicaSettings {

@@ -153,6 +153,16 @@ impl Core {
                 let offline = &self.basis.offline_replicas;
                 offline.report(*topic_id, name.partition);
             }
+            effect @ (Effect::ProposeIsr(_)
+            | Effect::WriteFetched { .. }
+            | Effect::DropFetched { .. }
+            | Effect::NoteAborted(_)
+            | Effect::FetchFrom(_)
+            | Effect::FetchLater(_)
+            | Effect::Truncate { .. }
+            | Effect::RestartLog { .. }
+            | Effect::ReportCommittedLost { .. }
+            | Effect::ReportFlushed { .. }) => self.carry_out_following(effect, step),
         }
     }
 
@@ -180,11 +190,11 @@ impl Core {
     }
 }
 
-fn move_log_start(ticket: Ticket, log_start_offset: Offset) -> Errand {
+fn move_log_start(ticket: Option<Ticket>, log_start_offset: Offset) -> Errand {
     Box::new(move |log| {
         Some(match log.advance_log_start(log_start_offset) {
             Ok(()) => Event::LogStartOffsetMoved {
-                ticket: Some(ticket),
+                ticket,
                 log_start_offset,
             },
             Err(error) => {

@@ -3,7 +3,7 @@
 use skein_record::{EndTxnMarker, EpochEndOffset, TxnResult};
 
 use super::*;
-use crate::FetchIsolation;
+use crate::{FetchIsolation, FollowerFlush};
 
 const FLUSHED: ReplicaSettings = ReplicaSettings {
     durability: Durability::Flushed,
@@ -104,17 +104,8 @@ fn old_news_changes_nothing() {
     );
     s.check(fetched(2, 2), "");
     s.check(fetched(9, 1), "");
-    for leader_epoch in [LeaderEpoch(0), LeaderEpoch(2)] {
-        let broker_id = BrokerId(2);
-        let fetch_offset = Offset(1);
-        s.check(
-            Event::FollowerFetched {
-                broker_id,
-                leader_epoch,
-                fetch_offset,
-            },
-            "",
-        );
+    for leader_epoch in [0, 2] {
+        s.check(fetched_in(leader_epoch, 2, 1), "");
     }
     s.check(fetched(2, 1), "view e1 0/1/1/1, ack 1 @0");
 }
@@ -149,15 +140,7 @@ fn an_elected_leader_knows_its_followers_by_their_fetches_in_its_epoch_only() {
         "epochs, view e2 0/0/0/1",
     );
     s.check(fetched(2, 1), "");
-    let (broker_id, leader_epoch, fetch_offset) = (BrokerId(2), LeaderEpoch(2), Offset(1));
-    s.check(
-        Event::FollowerFetched {
-            broker_id,
-            leader_epoch,
-            fetch_offset,
-        },
-        "view e2 0/1/1/1, ack 1 @0",
-    );
+    s.check(fetched_in(2, 2, 1), "view e2 0/1/1/1, ack 1 @0");
 }
 
 #[test]
@@ -229,10 +212,13 @@ fn flushed_durability_waits_for_the_disks_of_followers() {
     s.check(written(2), "view e1 0/0/0/2, flush 2");
     s.check(flushed(2), "");
     s.check(fetched(2, 2), "");
-    let follower_flushed = |leader_epoch| Event::FollowerFlushed {
-        broker_id: BrokerId(2),
-        leader_epoch: LeaderEpoch(leader_epoch),
-        end: Offset(2),
+    let follower_flushed = |leader_epoch| {
+        Event::FollowerFlushed(FollowerFlush {
+            broker_id: BrokerId(2),
+            broker_epoch: BrokerEpoch::NONE,
+            leader_epoch: LeaderEpoch(leader_epoch),
+            end: Offset(2),
+        })
     };
     s.check(follower_flushed(0), "");
     s.check(follower_flushed(1), "view e1 0/2/2/2, ack 1 @0");

@@ -32,7 +32,9 @@ fn readers_see_the_new_start_only_when_it_would_survive() {
     let mut s = ten_records();
     s.check(delete_records(1, Some(5)), "start 1 5");
     s.check(
-        Event::LogStartMoveFailed { ticket: Ticket(1) },
+        Event::LogStartMoveFailed {
+            ticket: Some(Ticket(1)),
+        },
         "refuse 1 KAFKA_STORAGE_ERROR",
     );
     s.check(delete_records(2, Some(5)), "start 2 5");

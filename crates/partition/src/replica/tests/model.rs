@@ -16,8 +16,13 @@ use proptest::prelude::*;
 use skein_types::ErrorCode;
 
 use super::*;
-use crate::AckOk;
+use crate::{AckOk, FollowerFlush};
 
+/// No member ever lags: this model's ISR changes only as it says itself.
+const SETTINGS: ReplicaSettings = ReplicaSettings {
+    replica_lag_time_max_ms: Millis(i64::MAX),
+    ..super::SETTINGS
+};
 const REPLICAS: [i32; 3] = [1, 2, 3];
 const TIMEOUT_MS: i64 = 1_000;
 
@@ -223,7 +228,10 @@ impl Model {
                 min_isr: min_insync_replicas,
                 is_flushed,
             } => {
-                self.settings = min_isr(min_insync_replicas);
+                self.settings = ReplicaSettings {
+                    replica_lag_time_max_ms: SETTINGS.replica_lag_time_max_ms,
+                    ..min_isr(min_insync_replicas)
+                };
                 if is_flushed {
                     self.settings.durability = Durability::Flushed;
                 }
@@ -349,22 +357,21 @@ impl Model {
         let end = (self.end() - behind).max(0);
         let flushed = (end - unflushed).max(0);
         let known = self.followers.get_mut(&follower).unwrap();
-        known.end = Some(end);
+        // One that is behind the log's start must begin anew there: it has nothing.
+        let counts = end >= self.log_start;
+        known.end = counts.then_some(end);
+        known.flushed = known.flushed.filter(|_| counts);
         known.flushed = known.flushed.map(|flushed| flushed.min(end));
         let (broker_id, leader_epoch) = (BrokerId(follower), LeaderEpoch(self.leader_epoch));
-        let fetch_offset = Offset(end);
-        self.settle(Event::FollowerFetched {
-            broker_id,
-            leader_epoch,
-            fetch_offset,
-        });
+        self.settle(fetched_in(self.leader_epoch, follower, end));
         self.followers.get_mut(&follower).unwrap().flushed = Some(flushed);
         let end = Offset(flushed);
-        self.settle(Event::FollowerFlushed {
+        self.settle(Event::FollowerFlushed(FollowerFlush {
             broker_id,
+            broker_epoch: BrokerEpoch::NONE,
             leader_epoch,
             end,
-        });
+        }));
     }
 
     fn time_passed(&mut self) {
