@@ -29,6 +29,7 @@ use super::found::Found;
 use super::leftovers::{self, Listing};
 use super::names::PREPARED;
 use super::recovery::{self, Recovered};
+use super::refusal;
 use super::segment::Home;
 use super::segment_list::SegmentList;
 use super::segment_times::{self, Claims, TimesFile};
@@ -114,17 +115,24 @@ impl Log {
         if let Some(topic_id) = topic_id {
             check_or_write_topic_id(&**home.disk(), &home.path, topic_id)?;
         }
+        let refused = refusal::read(&**home.disk(), &home.path)?;
         let opening = Opening {
-            home,
+            home: Arc::clone(&home),
             config,
             now,
             ticket,
+            refused,
         };
-        if listing.segments.is_empty() {
+        let opened = if listing.segments.is_empty() {
             opening.create()
         } else {
             opening.load(listing, is_clean)
+        }?;
+        if refused.is_some() {
+            refusal::lift(&home, opened.log.recovery_point)?;
         }
+        directory.settle_recovery_point(partition);
+        Ok(opened)
     }
 
     /// Ends the log's use: everything is written and flushed, with a snapshot of the producers, so
@@ -182,6 +190,8 @@ struct Opening {
     config: LogConfig,
     now: Millis,
     ticket: u64,
+    /// Up to where the log was whole when it was refused, if it was.
+    refused: Option<Offset>,
 }
 
 impl Opening {
@@ -190,8 +200,8 @@ impl Opening {
         let start = self
             .checkpointed(CheckpointFile::LogStartOffset)
             .unwrap_or(Offset::ZERO);
-        let recovery_point = self.checkpointed(CheckpointFile::RecoveryPoint);
-        if recovery_point.is_some_and(|recovery_point| recovery_point > start) {
+        if let Some(recovery_point) = self.recovery_point().filter(|point| *point > start) {
+            refusal::write(&self.home, recovery_point)?;
             return Err(StorageError::corrupt(
                 &self.home.path,
                 0,
@@ -232,7 +242,7 @@ impl Opening {
             .unwrap_or(Offset::ZERO);
         let or_first = |checkpointed: Option<Offset>| checkpointed.unwrap_or(first).max(first);
         let start = or_first(self.checkpointed(CheckpointFile::LogStartOffset));
-        let checkpointed = self.checkpointed(CheckpointFile::RecoveryPoint);
+        let checkpointed = self.recovery_point();
         let recovery_point = or_first(checkpointed);
         if !is_clean && recovery_point > checkpointed.unwrap_or(Offset::ZERO) {
             // What retention took out may come back with a power cut, empty if it was not flushed:
@@ -240,6 +250,7 @@ impl Opening {
             atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
         }
         let high_watermark = self.checkpointed(CheckpointFile::HighWatermark);
+        let (directory, partition) = (&self.home.directory, &self.home.partition);
         let recovered = recovery::recover(
             &self.home,
             &self.config,
@@ -247,6 +258,7 @@ impl Opening {
             recovery::Start {
                 is_clean,
                 checkpointed,
+                is_lost: checkpointed.is_none() && directory.is_recovery_point_lost(partition),
                 recovery_point,
                 cleaned_end: self
                     .checkpointed(CheckpointFile::Cleaner)
@@ -357,6 +369,12 @@ impl Opening {
         rebuild.finish(&mut log, &aborted)?;
         log.is_snapshot_due = replayed.snapshot_offset < log.active.base_offset;
         Ok((log, replayed.producers))
+    }
+
+    /// Up to where the log is known to have been flushed.
+    fn recovery_point(&self) -> Option<Offset> {
+        self.checkpointed(CheckpointFile::RecoveryPoint)
+            .max(self.refused)
     }
 
     fn checkpointed(&self, file: CheckpointFile) -> Option<Offset> {
