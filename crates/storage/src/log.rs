@@ -55,6 +55,7 @@ mod index_check;
 pub mod inspect;
 mod leftovers;
 mod lookup;
+mod missing;
 mod names;
 mod open;
 mod recovery;

@@ -15,6 +15,7 @@
 //! Source: `LogLoader.load`, `UnifiedLog.rebuildProducerState` of Kafka 4.1.1.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use skein_record::{LeaderEpochs, ProducerStates};
@@ -27,6 +28,7 @@ use super::active::ActiveSegment;
 use super::flush::{CallHelper, FlushState, OpenIndexes};
 use super::found::Found;
 use super::leftovers::{self, Listing};
+use super::missing;
 use super::names::PREPARED;
 use super::recovery::{self, Recovered};
 use super::refusal;
@@ -70,6 +72,8 @@ pub struct Recovery {
     /// The high watermark as last checkpointed, if the log ends before it: records are gone that
     /// were committed. A power cut may do that to a log that is not flushed before it is committed.
     pub lost_up_to: Option<Offset>,
+    /// Offsets of segments whose files are missing between others. They were told.
+    pub missing: Vec<Range<Offset>>,
 }
 
 /// A torn or corrupt tail that was cut off. It had not been flushed.
@@ -276,7 +280,9 @@ impl Opening {
         };
         let now = self.now;
         let with_aborted = listing.with_aborted;
-        let (mut log, mut producers) = self.restore(recovered, start, known_end, &with_aborted)?;
+        let (mut log, mut producers, missing) =
+            self.restore(recovered, start, known_end, &with_aborted)?;
+        recovery.missing = missing;
         if start > log.log_end_offset {
             let (partition, end) = (&log.home.partition, log.log_end_offset);
             tracing::warn!(%partition, %start, %end, "all records are gone; the log begins anew");
@@ -328,19 +334,20 @@ impl Opening {
         start: Offset,
         known_end: Offset,
         with_aborted: &BTreeSet<Offset>,
-    ) -> Result<(Log, ProducerStates), StorageError> {
+    ) -> Result<(Log, ProducerStates, Vec<Range<Offset>>), StorageError> {
         let home = Arc::clone(&self.home);
         let (end, was_clean) = (recovered.log_end_offset, recovered.report.was_clean);
         let snapshots = snapshots::prune(&home, Offset(i64::MIN), end)?;
         let (scanned, first_marker) = (recovered.report.scanned_segments, recovered.first_marker);
         let known_epochs = epochs::read(&**home.disk(), &home)?;
-        let times_file = segment_times::read(
+        let (times_file, missing) = segment_times::read(
             &home,
             &recovered.sealed,
             recovered.active.base_offset,
             known_epochs.as_ref(),
             known_end.min(end),
         )?;
+        missing::tell(&home, &missing);
         let start = start.min(end);
         let mut log = self.build(recovered, start, known_end.min(end), LeaderEpochs::new());
         log.times_file = times_file;
@@ -368,7 +375,7 @@ impl Opening {
         let aborted = replay.aborted_in(rebuild.from()..end)?;
         rebuild.finish(&mut log, &aborted)?;
         log.is_snapshot_due = replayed.snapshot_offset < log.active.base_offset;
-        Ok((log, replayed.producers))
+        Ok((log, replayed.producers, missing))
     }
 
     /// Up to where the log is known to have been flushed.
