@@ -24,6 +24,8 @@ mod names_and_offsets;
 mod produce;
 #[path = "raw/resources.rs"]
 mod resources;
+#[path = "raw/unusual.rs"]
+mod unusual;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;

@@ -112,13 +112,13 @@ impl Groups {
         }
     }
 
-    /// Counts what could not be loaded: `loaded` says how a load has ended.
-    fn on_load(&self, shared: &Shared, partition: PartitionIndex, loaded: bool) {
+    /// Counts the partitions whose groups wait here because they could not be loaded.
+    fn count_unloaded(&self, shared: &Shared, partition: PartitionIndex, is_unloaded: bool) {
         let mut unloaded = self.unloaded.lock();
-        if loaded {
-            unloaded.remove(&partition);
-        } else {
+        if is_unloaded {
             unloaded.insert(partition);
+        } else {
+            unloaded.remove(&partition);
         }
         let count = i64::try_from(unloaded.len()).unwrap_or(i64::MAX);
         shared.metrics.unloaded_group_partitions.set(count);
@@ -139,7 +139,10 @@ impl Groups {
         let known = self.coordinators.lock().get(&partition).cloned();
         if known.is_some_and(|known| Arc::ptr_eq(&known, former)) {
             // None begins where this node leads no more; one that cannot is begun by who asks.
-            let _ = self.coordinator(shared, partition).await;
+            if let Err(ErrorCode::NotCoordinator) = self.coordinator(shared, partition).await {
+                // Its groups wait for another node, if they do.
+                self.count_unloaded(shared, partition, false);
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! Invariants:
 //! - whoever asks here costs little: [`LIMITS`] bounds the connections, the bytes and the life of
 //!   each; a connection has one request;
+//! - who has not sent the head of a request takes no place of one who has (`heads.rs`);
 //! - nothing that is told is a secret, and nothing can be changed: there are only GET and HEAD;
 //! - the server ends within [`STOP_MAX`] of the node's stop.
 //!
@@ -33,10 +34,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Sleep;
 
+use self::heads::{Arrived, Heads};
 use crate::node::Shared;
+
+mod heads;
 
 /// What is allowed on the listener.
 const LIMITS: Limits = Limits {
+    heads: 64,
+    head_time: Duration::from_secs(2),
     connections: 32,
     request_bytes: 16 * 1024,
     life: Duration::from_secs(10),
@@ -64,11 +70,15 @@ struct Pages {
 
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Open at one time; others wait in the kernel's queue.
+    /// Connections that have not sent the head of their request; the oldest makes room.
+    heads: usize,
+    /// How long that may take.
+    head_time: Duration,
+    /// Connections that are answered at one time; others wait, at last in the kernel's queue.
     connections: usize,
     /// Bytes received on one connection.
     request_bytes: usize,
-    /// Life of a connection.
+    /// Life of a connection whose request's head has come.
     life: Duration,
 }
 
@@ -121,6 +131,8 @@ async fn serve_pages(
     let acceptor = Acceptor {
         listener,
         limits,
+        heads: Heads::new(limits),
+        retry: None,
         places,
     };
     let server = axum::serve(acceptor, router).with_graceful_shutdown(stopped(stop.clone()));
@@ -168,6 +180,9 @@ async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
 struct Acceptor {
     listener: Box<dyn Listener>,
     limits: Limits,
+    heads: Heads,
+    /// After an accept that failed.
+    retry: Option<Pin<Box<Sleep>>>,
     places: Arc<Semaphore>,
 }
 
@@ -181,19 +196,43 @@ impl axum::serve::Listener for Acceptor {
             // Nobody closes the semaphore.
             Err(_) => std::future::pending().await,
         };
-        loop {
-            match poll_fn(|context| self.listener.poll_accept(context)).await {
-                Ok((stream, peer)) => return (Io::new(stream, self.limits, place), peer),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept on http.listener");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            }
-        }
+        let arrived = poll_fn(|context| {
+            self.poll_accept(context);
+            self.heads.poll_next(context)
+        });
+        let Arrived {
+            stream,
+            peer,
+            received,
+        } = arrived.await;
+        (Io::new(stream, received, self.limits, place), peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_address()
+    }
+}
+
+impl Acceptor {
+    /// Takes connections from the kernel, as many at a time as may wait.
+    fn poll_accept(&mut self, context: &mut Context<'_>) {
+        for _ in 0..self.limits.heads {
+            if let Some(retry) = &mut self.retry {
+                if retry.as_mut().poll(context).is_pending() {
+                    return;
+                }
+                self.retry = None;
+            }
+            match self.listener.poll_accept(context) {
+                Poll::Pending => return,
+                Poll::Ready(Ok((stream, peer))) => self.heads.push(stream, peer),
+                Poll::Ready(Err(error)) => {
+                    tracing::warn!(%error, "cannot accept on http.listener");
+                    self.retry = Some(Box::pin(tokio::time::sleep(ACCEPT_RETRY)));
+                }
+            }
+        }
+        context.waker().wake_by_ref();
     }
 }
 
@@ -209,11 +248,16 @@ struct Io {
 }
 
 impl Io {
-    fn new(stream: Box<dyn Stream>, limits: Limits, place: OwnedSemaphorePermit) -> Self {
+    fn new(
+        stream: Box<dyn Stream>,
+        received: BytesMut,
+        limits: Limits,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             stream,
-            received: BytesMut::new(),
-            left: limits.request_bytes,
+            left: limits.request_bytes.saturating_sub(received.len()),
+            received,
             end_of_life: Box::pin(tokio::time::sleep(limits.life)),
             _place: place,
         }

@@ -78,6 +78,10 @@ pub(crate) struct Metrics {
     pub(crate) fetches_hot: Counter,
     /// Fetches that went to the offload pool.
     pub(crate) fetches_cold: Counter,
+    /// Batches that fetches have looked up by an offset.
+    pub(crate) fetch_lookups: Counter,
+    /// Bytes of logs that these lookups walked over.
+    pub(crate) fetch_scanned_bytes: Counter,
     /// Compactions that came forward.
     pub(crate) compactions: Counter,
     /// Logs that are being compacted.
@@ -123,6 +127,8 @@ impl Metrics {
             flush_seconds: Histogram::default(),
             fetches_hot: Counter::default(),
             fetches_cold: Counter::default(),
+            fetch_lookups: Counter::default(),
+            fetch_scanned_bytes: Counter::default(),
             compactions: Counter::default(),
             compactions_running: Gauge::default(),
             compaction_io_bytes: Counter::default(),
@@ -220,6 +226,15 @@ impl Metrics {
         registry.register("fetches_hot", "Fetches read from the page cache", hot);
         let cold = self.fetches_cold.clone();
         registry.register("fetches_cold", "Fetches read by the offload pool", cold);
+        let lookups = self.fetch_lookups.clone();
+        let help = "Batches that fetches have looked up by an offset";
+        registry.register("fetch_lookups", help, lookups);
+        let bytes = self.fetch_scanned_bytes.clone();
+        registry.register(
+            "fetch_scanned_bytes",
+            "Bytes of logs that lookups of fetches walked over",
+            bytes,
+        );
         let waiting = self.fetches_waiting.clone();
         registry.register("fetches_waiting", "Fetches that wait for data", waiting);
         let reencoded = self.batches_reencoded.clone();

@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) rewrites: Semaphore,
     /// Wakes those who wait to remove files, again and again while the log directory is full.
     pub(crate) room_wanted: Notify,
+    /// Has old segments deleted before their time to look at them has come.
+    pub(crate) retention_wanted: Notify,
     /// Compacts logs.
     pub(crate) cleaner: Cleaner,
     /// Name of the next fetch that waits.

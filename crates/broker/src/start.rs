@@ -502,6 +502,7 @@ fn share(
         sealed_flusher: Arc::clone(&basis.sealed_flusher),
         rewrites: Semaphore::new(REWRITES_MAX),
         room_wanted: Notify::new(),
+        retention_wanted: Notify::new(),
         cleaner: Cleaner::default(),
         next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),

@@ -10,8 +10,9 @@
 //!   offline   on failure              tell the controller of replicas whose storage has failed
 //!   directory once, if it fails       take all its replicas offline
 //!   open      once                    open every log that nobody has asked for yet
-//!   space     every second            fill the reserves; make room in a full directory, or take
-//!                                     records again
+//!   space     every second            fill the reserves; take records again; ask for room in a
+//!                                     full directory
+//!   room      on request              delete old segments, and do not wait to remove their files
 //!   flush     on request              a round of parallel flushes
 //!   sealed    when many have gathered flush sealed segments, log by log
 //!   retain    retention.check         delete old segments
@@ -61,6 +62,9 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// still opens them. (`file.delete.delay.ms` is for the same, and for who copies the directory.)
 const REMOVE_DELAY_MIN: Duration = Duration::from_secs(1);
 
+/// Logs whose old segments are deleted at the same time.
+const RETAINERS: usize = 4;
+
 /// Starts all of them.
 pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let log = &shared.config.log;
@@ -76,6 +80,7 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     spawn(shared, stop, "load", Groups::load_all(Arc::clone(shared)));
     let space = every(shared, SPACE_INTERVAL, look_for_space);
     spawn(shared, stop, "space", space);
+    spawn(shared, stop, "room", make_room(Arc::clone(shared)));
     spawn(shared, stop, "flush", flush(Arc::clone(shared)));
     spawn(shared, stop, "sealed", flush_sealed(Arc::clone(shared)));
     spawn(shared, stop, "rooms", rooms::watch(Arc::clone(shared)));
@@ -192,7 +197,16 @@ async fn look_for_space(shared: Arc<Shared>) {
     shared.env.offload("space", look).await;
     if shared.directory.state() == DirectoryState::Full {
         shared.room_wanted.notify_waiters();
-        retain(shared).await;
+        // Not awaited: the next look is due in a second, however long a deletion takes.
+        shared.retention_wanted.notify_one();
+    }
+}
+
+/// Looks at retention when room is wanted.
+async fn make_room(shared: Arc<Shared>) {
+    loop {
+        shared.retention_wanted.notified().await;
+        retain(Arc::clone(&shared)).await;
     }
 }
 
@@ -312,10 +326,31 @@ fn flush_failed(log: &mut Log, error: &StorageError) -> Event {
     }
 }
 
-/// Deletes old segments, log by log, until nothing is too old.
+/// Deletes old segments until nothing is too old, of a few logs at a time: one whose deletions take
+/// long does not keep the others from theirs.
 async fn retain(shared: Arc<Shared>) {
-    for replica in shared.replicas.open_replicas() {
-        while retain_one_turn(&shared, &replica).await {}
+    let replicas = Arc::new(Mutex::new(shared.replicas.open_replicas().into_iter()));
+    let retainers: Vec<_> = (0..RETAINERS)
+        .map(|_| {
+            let (sender, done) = oneshot::channel::<()>();
+            let (task_shared, replicas) = (Arc::clone(&shared), Arc::clone(&replicas));
+            let task = async move {
+                loop {
+                    let Some(replica) = replicas.lock().next() else {
+                        break;
+                    };
+                    while retain_one_turn(&task_shared, &replica).await {}
+                }
+                drop(sender);
+            };
+            let spawn = &shared.env.spawn;
+            spawn.spawn(Lane::Data, "retainer", Box::pin(task));
+            done
+        })
+        .collect();
+    for done in retainers {
+        // It ends without a word.
+        let _ = done.await;
     }
 }
 

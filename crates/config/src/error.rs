@@ -54,8 +54,8 @@ pub enum ConfigError {
     /// A key of Kafka's that Skein does without.
     #[error("{origin}{key:?} is a key of Kafka that Skein does without: {reason}")]
     NotSkeins {
-        /// The key.
-        key: &'static str,
+        /// As it was written, cut to a sensible length.
+        key: String,
         /// What to do instead.
         reason: &'static str,
         /// Where it was written.

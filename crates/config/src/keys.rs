@@ -139,9 +139,11 @@ fn unknown(
     origin: &Origin,
 ) -> ConfigError {
     let origin = origin.clone();
-    match absent::KEYS.iter().find(|(absent, _)| *absent == name) {
-        Some((key, reason)) => ConfigError::NotSkeins {
-            key,
+    let by_name = absent::KEYS.iter().find(|(absent, _)| *absent == name);
+    let mut prefixes = absent::PREFIXES.iter();
+    match by_name.or_else(|| prefixes.find(|(prefix, _)| name.starts_with(prefix))) {
+        Some((_, reason)) => ConfigError::NotSkeins {
+            key: quoted(name),
             reason,
             origin,
         },

@@ -133,6 +133,7 @@ fn alter(
     request: &ResourceChange,
     config: &BrokerConfig,
 ) -> Result<Vec<Record>, Refusal> {
+    let request = &*of_broker(request);
     let changes = match &request.change {
         ConfigChange::Keys(changes) => Cow::Borrowed(changes),
         ConfigChange::Whole(configs) => Cow::Owned(whole::alterations(image, request, configs)),
@@ -167,6 +168,19 @@ fn alter(
                 request.resource_type
             ),
         ),
+    }
+}
+
+/// The request with the name that the broker's resource has: "01" is broker 1. (Kafka takes such a
+/// name too, and keeps the settings under it, where no broker looks for its own.)
+fn of_broker(request: &ResourceChange) -> Cow<'_, ResourceChange> {
+    let kind = ResourceType::from_code(request.resource_type);
+    match request.name.parse().map(BrokerId) {
+        Ok(id) if kind == Some(ResourceType::Broker) => Cow::Owned(ResourceChange {
+            name: id.to_string(),
+            ..request.clone()
+        }),
+        _ => Cow::Borrowed(request),
     }
 }
 
@@ -224,8 +238,7 @@ fn alter_brokers(
     config: &BrokerConfig,
 ) -> Result<Vec<Record>, Refusal> {
     if !resource.name.is_empty() {
-        let id = resource.name.parse().map(BrokerId).ok();
-        let Some(id) = id.filter(|id| id.to_string() == resource.name) else {
+        let Ok(id) = resource.name.parse().map(BrokerId) else {
             let message = format!("{:?} is no broker id", resource.name);
             return refuse(ErrorCode::InvalidRequest, message);
         };

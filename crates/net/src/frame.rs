@@ -62,9 +62,6 @@ pub enum FrameError {
     /// More was asked for than the body of the frame has left.
     #[error("the request does not end within its frame")]
     Body,
-    /// The client id is not UTF-8.
-    #[error("the client id is not UTF-8")]
-    ClientId,
 }
 
 /// Checks the length prefix.
@@ -116,9 +113,10 @@ pub(crate) fn parse_head(
             let Some(text) = bytes.get(FIXED_BYTES..end) else {
                 return Ok(HeadProgress::Needs(end));
             };
-            let text = std::str::from_utf8(text).map_err(|_| FrameError::ClientId)?;
-            if last_client_id.as_deref() != Some(text) {
-                *last_client_id = Some(Arc::from(text));
+            // What is not UTF-8 is replaced, as in all strings of a request.
+            let text = String::from_utf8_lossy(text);
+            if last_client_id.as_deref() != Some(&*text) {
+                *last_client_id = Some(Arc::from(&*text));
             }
             last_client_id.clone()
         }
@@ -258,13 +256,20 @@ mod tests {
     }
 
     #[test]
-    fn a_client_id_of_negative_length_or_foreign_bytes_is_refused() {
+    fn a_client_id_of_negative_length_is_refused() {
         let mut bytes = head_bytes(None, &[]);
         bytes[9] = 0xfe;
         assert_eq!(parse(&bytes, 1), Err(FrameError::Header));
+    }
+
+    #[test]
+    fn foreign_bytes_in_a_client_id_are_replaced() {
         let mut bytes = head_bytes(Some("ab"), &[]);
         bytes[FIXED_BYTES] = 0xff;
-        assert_eq!(parse(&bytes, 1), Err(FrameError::ClientId));
+        let Ok(HeadProgress::Done(head, _)) = parse(&bytes, 1) else {
+            panic!()
+        };
+        assert_eq!(head.client_id.as_deref(), Some("\u{fffd}b"));
     }
 
     proptest! {

@@ -239,10 +239,11 @@ impl Decoder<'_> {
         value.ok_or_else(|| self.error(Malformed::Null))
     }
 
-    /// A string, or null.
+    /// A string, or null. What is not UTF-8 in it becomes U+FFFD, as where Java reads it: a name
+    /// that nobody else has is no reason to end a connection.
     ///
     /// # Errors
-    /// The frame ends too early, or the string is too long or not UTF-8.
+    /// The frame ends too early, or the string is too long.
     pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<Str>, DecodeError> {
         let length = if flexible {
             self.length(true)?
@@ -259,9 +260,15 @@ impl Decoder<'_> {
             return Err(self.error(Malformed::StringTooLong(length)));
         }
         let bytes = self.slice(length)?;
-        Str::try_from(bytes)
-            .map(Some)
-            .map_err(|_| self.error(Malformed::NotUtf8))
+        if let Ok(string) = Str::try_from(bytes.clone()) {
+            return Ok(Some(string));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        // A replaced byte has grown to three; the string must fit into an answer.
+        if text.len() > STRING_MAX_BYTES {
+            return Err(self.error(Malformed::StringTooLong(text.len())));
+        }
+        Ok(Some(Str::from(text.into_owned())))
     }
 
     /// A string.
@@ -489,11 +496,15 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_utf8_and_not_too_long() {
-        assert_eq!(
-            decode(&[2, 0xff], |d| d.string(true)),
-            Err(Malformed::NotUtf8)
-        );
+    fn strings_are_made_utf8_and_are_not_too_long() {
+        let replaced = decode(&[4, b'a', 0xff, b'b'], |d| d.string(true));
+        assert_eq!(replaced, Ok(Str::from_static("a\u{fffd}b")));
+        // Replaced, it does not fit into an answer any more.
+        let half = STRING_MAX_BYTES / 2;
+        let mut bytes = i16::try_from(half).unwrap().to_be_bytes().to_vec();
+        bytes.resize(2 + half, 0xff);
+        let grown = decode(bytes.leak(), |d| d.string(false));
+        assert_eq!(grown, Err(Malformed::StringTooLong(3 * half)));
         let too_long = decode(&[0x81, 0x80, 0x02], |d| d.string(true));
         assert_eq!(
             too_long,

@@ -46,9 +46,6 @@ pub enum Malformed {
     /// A string above [`STRING_MAX_BYTES`](crate::STRING_MAX_BYTES).
     #[error("a string of {0} bytes")]
     StringTooLong(usize),
-    /// A string that is not UTF-8.
-    #[error("a string that is not UTF-8")]
-    NotUtf8,
     /// A variable-length integer above 32 bits.
     #[error("a variable-length integer of more than 32 bits")]
     VarintTooLong,

@@ -9,6 +9,7 @@
 //! | 204 | vote | `vote` |
 //! | 205 | identity | `identity` |
 //! | 206 | head of a snapshot | `snapshot` |
+//! | 207 | end at a clean stop | `closed` |
 //!
 //! Input and output: our values and their envelopes.
 //!
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use skein_metadata::envelope::{self, Envelope, HEADER_BYTES, TRAILER_BYTES};
 use skein_metadata::{ENTRY_MAX_BYTES, EnvelopeError, LogId, LogIdV0};
 
+use crate::log_files::Closed;
 use crate::types::{
     PeerNode, Proposal, RaftEntryOf, RaftMembership, RaftStoredMembership, RaftVote, log_id,
     log_id_of, raft_log_id,
@@ -37,6 +39,7 @@ pub(crate) const FILE_HEAD: u16 = 203;
 pub(crate) const VOTE: u16 = 204;
 pub(crate) const IDENTITY: u16 = 205;
 pub(crate) const SNAPSHOT_HEAD: u16 = 206;
+pub(crate) const CLOSED: u16 = 207;
 
 /// Largest payload of a frame of the log: an entry with what stands around it.
 pub(crate) const FRAME_PAYLOAD_MAX: usize = ENTRY_MAX_BYTES + 1024;
@@ -88,6 +91,12 @@ struct SnapshotHeadV0 {
     membership_log_id: Option<LogIdV0>,
     members: MembersV0,
     image_bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClosedV0 {
+    number: u64,
+    end: u64,
 }
 
 /// What stands before the image in a snapshot file.
@@ -179,6 +188,25 @@ pub(crate) fn vote_of(bytes: &[u8]) -> Result<RaftVote, EnvelopeError> {
     let envelope = only_envelope(bytes)?;
     match (envelope.kind, envelope.version) {
         (VOTE, 0) => envelope.decode::<VoteV0>().map(RaftVote::from),
+        _ => Err(envelope.unknown()),
+    }
+}
+
+pub(crate) fn closed_bytes(closed: Closed) -> Result<Vec<u8>, EnvelopeError> {
+    let Closed { number, end } = closed;
+    let mut bytes = Vec::new();
+    let closed = ClosedV0 { number, end };
+    envelope::write(CLOSED, 0, &closed, SMALL_PAYLOAD_MAX, &mut bytes)?;
+    Ok(bytes)
+}
+
+pub(crate) fn closed_of(bytes: &[u8]) -> Result<Closed, EnvelopeError> {
+    let envelope = only_envelope(bytes)?;
+    match (envelope.kind, envelope.version) {
+        (CLOSED, 0) => {
+            let ClosedV0 { number, end } = envelope.decode()?;
+            Ok(Closed { number, end })
+        }
         _ => Err(envelope.unknown()),
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  00000000000000000007.log: head(previous entry) entry entry ...  numbered as they are made
 //!  00000000000000000008.log: head(previous entry) entry entry ...  the last takes the appends
+//!  closed: where the last one ended at a clean stop                gone before the next write
 //! ```
 //!
 //! Input: entries, cuts, purges, in the order in which Raft asks for them. Output: the same,
@@ -28,8 +29,10 @@ use skein_storage::segment_file::SegmentFile;
 use crate::types::{RaftEntryOf, RaftVote, log_id_of};
 use crate::{QuorumError, frozen, small_file};
 
+mod closed;
 mod recovery;
 
+pub(crate) use closed::Closed;
 pub(crate) use recovery::{Recovered, log_file_names, recover};
 
 /// Name of the file with the vote.
@@ -48,12 +51,15 @@ pub(crate) struct LogFiles {
     last: Option<LogId>,
     /// Whether a new file's name is not flushed yet.
     names_unflushed: bool,
+    /// Whether a clean stop has told where the log ends.
+    is_closed: bool,
     failed: bool,
     _lock: Option<Box<dyn LockGuard>>,
 }
 
 /// One of them.
 struct LogFile {
+    number: u64,
     file: SegmentFile,
     /// Index of its first entry, there or to come.
     first_index: u64,
@@ -110,6 +116,18 @@ impl LogFiles {
         })
     }
 
+    /// Ends the use of the files, and tells the next process where they end.
+    pub(crate) fn close(mut self) -> Result<(), QuorumError> {
+        self.guarded(|files| {
+            files.flush_unguarded()?;
+            let Some(last) = files.files.last() else {
+                return Ok(());
+            };
+            let (number, end) = (last.number, last.file.end());
+            Closed { number, end }.write(&*files.disk, &files.directory)
+        })
+    }
+
     fn guarded(
         &mut self,
         call: impl FnOnce(&mut Self) -> Result<(), QuorumError>,
@@ -118,9 +136,18 @@ impl LogFiles {
             let path = self.directory.clone();
             return Err(QuorumError::Storage(StorageError::Broken { path }));
         }
-        let result = call(self);
+        let result = self.begin_use().and_then(|()| call(self));
         self.failed = result.is_err();
         result
+    }
+
+    /// From here on the log need not end where it did.
+    fn begin_use(&mut self) -> Result<(), QuorumError> {
+        if self.is_closed {
+            remove_file(&*self.disk, &self.directory, &closed::path(&self.directory))?;
+            self.is_closed = false;
+        }
+        Ok(())
     }
 
     fn append_unguarded(&mut self, entries: &[RaftEntryOf]) -> Result<(), QuorumError> {
@@ -172,7 +199,8 @@ impl LogFiles {
     /// Begins a file for the entries from `first_index` on, which follow `previous`.
     fn begin_file(&mut self, previous: Option<LogId>, first_index: u64) -> Result<(), QuorumError> {
         self.flush_unguarded()?;
-        let path = self.directory.join(format!("{:020}.log", self.next_number));
+        let number = self.next_number;
+        let path = path_of(&self.directory, number);
         let mut file = SegmentFile::create(&*self.disk, &path)?;
         self.next_number += 1;
         self.names_unflushed = true;
@@ -181,6 +209,7 @@ impl LogFiles {
         file.append(&[IoSlice::new(&head)])
             .map_err(|error| error.cause)?;
         self.files.push(LogFile {
+            number,
             file,
             first_index,
             starts: Vec::new(),
@@ -229,6 +258,11 @@ impl LogFiles {
     fn oversized(&self, error: &EnvelopeError) -> QuorumError {
         QuorumError::lost(&self.directory, error.to_string())
     }
+}
+
+/// The path of the file `number`.
+fn path_of(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:020}.log"))
 }
 
 /// Removes a file of the directory, durably.

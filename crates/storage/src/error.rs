@@ -180,7 +180,8 @@ impl StorageError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => REMEDY_LOST,
             Self::Io { .. } => "check the device (dmesg, smartctl); replace it, then start again",
             Self::ShortWrite { .. } | Self::Full { .. } => REMEDY_FULL,
-            Self::Corrupt { .. } | Self::Broken { .. } => REMEDY_LOST,
+            Self::Corrupt { .. } => REMEDY_CORRUPT,
+            Self::Broken { .. } => REMEDY_LOST,
             Self::Format { .. } => {
                 "use the version of skein that wrote the file, or another log.dirs"
             }
@@ -206,6 +207,10 @@ impl StorageError {
 }
 
 const REMEDY_FULL: &str = "make room on the device: shorten retention, delete topics, or grow it";
+const REMEDY_CORRUPT: &str = "restore the partition from its other replicas, or from a backup \
+    (skein log verify tells what is damaged). To give up what lies behind the damage instead: stop \
+    the node, remove refused-recovery-point in the partition's directory, lower its line in \
+    recovery-point-offset-checkpoint to the last good offset, and start again";
 const REMEDY_LOST: &str = "restore the partition from its other replicas, or from a backup";
 /// "Too many open files", of the process and of the system; std has no kind for them.
 const EMFILE: i32 = 24;

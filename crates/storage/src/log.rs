@@ -10,6 +10,7 @@
 //!   00000000000000001200.txnindex                   the transactions whose abort lies there
 //!   00000000000000001207.snapshot                   producer states at that offset
 //!   leader-epoch-checkpoint   partition.metadata   segment-timestamps
+//!   refused-recovery-point                          only of a log that does not open
 //!
 //!   log start        recovery point            log end
 //!   ├────────────────┼─────────────────────────┤
@@ -54,9 +55,11 @@ mod index_check;
 pub mod inspect;
 mod leftovers;
 mod lookup;
+mod missing;
 mod names;
 mod open;
 mod recovery;
+mod refusal;
 mod retention;
 mod roll;
 mod segment;

@@ -46,6 +46,7 @@ mod condition;
 mod file_cache;
 mod meta_properties;
 mod partition_metadata;
+mod recovery_points;
 
 pub(crate) use checkpoint::{Checkpoint, read as read_checkpoint};
 pub use clean_shutdown::CleanShutdown;
@@ -57,6 +58,7 @@ pub use meta_properties::{META_PROPERTIES, MetaProperties};
 pub(crate) use partition_metadata::{
     check_or_write as check_or_write_topic_id, read as read_topic_id,
 };
+use recovery_points::{RECOVERY_POINTS, RecoveryPoints};
 
 const LOCK: &str = ".lock";
 const RESERVE: &str = ".reserve";
@@ -109,7 +111,7 @@ pub struct LogDirectory {
     condition: Arc<Condition>,
     /// Reserves on other devices.
     others: Mutex<Vec<Arc<Reserve>>>,
-    recovery_points: Checkpoint,
+    recovery_points: RecoveryPoints,
     high_watermarks: Checkpoint,
     log_start_offsets: Checkpoint,
     cleaner_offsets: Checkpoint,
@@ -162,6 +164,9 @@ impl LogDirectory {
         create_directory(&*disk, path)?;
         let lock = lock(&*disk, path)?;
         let checkpoint = |name| Checkpoint::open(&*disk, path.join(name));
+        let recovery_points = RecoveryPoints::open(&*disk, path.join(RECOVERY_POINTS), || {
+            Ok(list(&*disk, path)?.0)
+        })?;
         let clean_shutdown = clean_shutdown::read(&*disk, path)?;
         let reserve = Reserve::new(Arc::clone(&disk), path.join(RESERVE));
         let condition = Arc::new(Condition::default());
@@ -170,7 +175,7 @@ impl LogDirectory {
             path: path.to_path_buf(),
             condition,
             others: Mutex::default(),
-            recovery_points: checkpoint("recovery-point-offset-checkpoint")?,
+            recovery_points,
             high_watermarks: checkpoint("replication-offset-checkpoint")?,
             log_start_offsets: checkpoint("log-start-offset-checkpoint")?,
             cleaner_offsets: checkpoint("cleaner-offset-checkpoint")?,
@@ -283,27 +288,7 @@ impl LogDirectory {
     /// # Errors
     /// What the disk says.
     pub fn list(&self) -> Result<(Vec<TopicPartition>, Vec<DeletedDirectory>), StorageError> {
-        let entries = self
-            .disk
-            .read_directory(&self.path)
-            .map_err(|source| StorageError::io("list", &self.path, source))?;
-        let (mut partitions, mut deleted) = (Vec::new(), Vec::new());
-        for (name, kind) in entries {
-            let Some(name) = name.to_str().filter(|_| kind == EntryKind::Directory) else {
-                continue;
-            };
-            if name.ends_with(DELETE_SUFFIX) {
-                deleted.push(DeletedDirectory {
-                    path: self.path.join(name),
-                });
-            } else if let Some(partition) = parse_partition(name) {
-                partitions.push(partition);
-            } else {
-                // The metadata log lives here by default; what else does is not ours to judge.
-                tracing::debug!(path = %self.path.join(name).display(), "not a partition");
-            }
-        }
-        Ok((partitions, deleted))
+        list(&*self.disk, &self.path)
     }
 
     /// The topic id that the partition's directory was made for.
@@ -317,7 +302,10 @@ impl LogDirectory {
     /// The partition's offset in a checkpoint, as last written.
     #[must_use]
     pub fn checkpointed(&self, file: CheckpointFile, partition: &TopicPartition) -> Option<Offset> {
-        self.checkpoint(file).get(partition)
+        match self.checkpoint(file) {
+            Some(checkpoint) => checkpoint.get(partition),
+            None => self.recovery_points.get(partition),
+        }
     }
 
     /// Writes offsets into a checkpoint, durably; partitions that are not named keep theirs.
@@ -334,7 +322,7 @@ impl LogDirectory {
         let changes = offsets
             .iter()
             .map(|(partition, offset)| (partition.clone(), Some(*offset)));
-        self.checkpoint(file).update(&*self.small_disk, changes)
+        self.update(file, changes)
     }
 
     /// How many logs were deleted in this run. Who collects offsets for a checkpoint asks first,
@@ -366,7 +354,7 @@ impl LogDirectory {
             .iter()
             .filter(|(partition, _)| is_there(partition))
             .map(|(partition, offset)| (partition.clone(), Some(*offset)));
-        self.checkpoint(file).update(&*self.small_disk, changes)
+        self.update(file, changes)
     }
 
     /// Ends the run: every log has been closed with [`crate::Log::close`], every checkpoint
@@ -397,14 +385,17 @@ impl LogDirectory {
     /// # Errors
     /// What the disk says.
     pub fn forget(&self, partitions: &[TopicPartition]) -> Result<(), StorageError> {
-        for checkpoint in [
-            &self.recovery_points,
-            &self.high_watermarks,
-            &self.log_start_offsets,
-            &self.cleaner_offsets,
+        for partition in partitions {
+            self.recovery_points.settle(partition);
+        }
+        for file in [
+            CheckpointFile::RecoveryPoint,
+            CheckpointFile::HighWatermark,
+            CheckpointFile::LogStartOffset,
+            CheckpointFile::Cleaner,
         ] {
             let changes = partitions.iter().map(|partition| (partition.clone(), None));
-            checkpoint.update(&*self.small_disk, changes)?;
+            self.update(file, changes)?;
         }
         Ok(())
     }
@@ -480,6 +471,17 @@ impl LogDirectory {
         }
     }
 
+    /// Whether the partition's log was there before this run and its recovery point was not, so
+    /// that nobody knows what of it was flushed.
+    pub(crate) fn is_recovery_point_lost(&self, partition: &TopicPartition) -> bool {
+        self.recovery_points.is_lost(partition)
+    }
+
+    /// The partition's log was opened, or refused in writing: its recovery point is lost no more.
+    pub(crate) fn settle_recovery_point(&self, partition: &TopicPartition) {
+        self.recovery_points.settle(partition);
+    }
+
     /// Begins the use of a partition's log. Returns whether its files are as a clean end left them.
     pub(crate) fn begin_log(&self, partition: &TopicPartition) -> Result<bool, StorageError> {
         self.begin_use()?;
@@ -514,8 +516,7 @@ impl LogDirectory {
         partition: &TopicPartition,
         offset: Offset,
     ) -> Result<(), StorageError> {
-        self.checkpoint(file)
-            .update(&*self.small_disk, [(partition.clone(), Some(offset))])
+        self.update(file, [(partition.clone(), Some(offset))])
     }
 
     /// Notes a new partition directory; its name is durable after [`LogDirectory::sync_created`] of
@@ -547,12 +548,24 @@ impl LogDirectory {
         Ok(())
     }
 
-    fn checkpoint(&self, file: CheckpointFile) -> &Checkpoint {
+    fn update(
+        &self,
+        file: CheckpointFile,
+        changes: impl IntoIterator<Item = (TopicPartition, Option<Offset>)>,
+    ) -> Result<(), StorageError> {
+        match self.checkpoint(file) {
+            Some(checkpoint) => checkpoint.update(&*self.small_disk, changes),
+            None => self.recovery_points.update(&*self.small_disk, changes),
+        }
+    }
+
+    /// The file, if it is one of those that nobody misses.
+    fn checkpoint(&self, file: CheckpointFile) -> Option<&Checkpoint> {
         match file {
-            CheckpointFile::RecoveryPoint => &self.recovery_points,
-            CheckpointFile::HighWatermark => &self.high_watermarks,
-            CheckpointFile::LogStartOffset => &self.log_start_offsets,
-            CheckpointFile::Cleaner => &self.cleaner_offsets,
+            CheckpointFile::RecoveryPoint => None,
+            CheckpointFile::HighWatermark => Some(&self.high_watermarks),
+            CheckpointFile::LogStartOffset => Some(&self.log_start_offsets),
+            CheckpointFile::Cleaner => Some(&self.cleaner_offsets),
         }
     }
 }
@@ -567,6 +580,34 @@ pub fn lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn LockGuard>, StorageE
         io::ErrorKind::WouldBlock => StorageError::Locked { path },
         _ => StorageError::io("lock", &path, source),
     })
+}
+
+/// The partitions that have a directory in the log directory at `path`, and the directories there
+/// that wait to be removed.
+fn list(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<(Vec<TopicPartition>, Vec<DeletedDirectory>), StorageError> {
+    let entries = disk
+        .read_directory(path)
+        .map_err(|source| StorageError::io("list", path, source))?;
+    let (mut partitions, mut deleted) = (Vec::new(), Vec::new());
+    for (name, kind) in entries {
+        let Some(name) = name.to_str().filter(|_| kind == EntryKind::Directory) else {
+            continue;
+        };
+        if name.ends_with(DELETE_SUFFIX) {
+            deleted.push(DeletedDirectory {
+                path: path.join(name),
+            });
+        } else if let Some(partition) = parse_partition(name) {
+            partitions.push(partition);
+        } else {
+            // The metadata log lives here by default; what else does is not ours to judge.
+            tracing::debug!(path = %path.join(name).display(), "not a partition");
+        }
+    }
+    Ok((partitions, deleted))
 }
 
 /// The partition whose directory is called `name`.

@@ -52,6 +52,11 @@ const APPEND_RETRY: Duration = Duration::from_secs(1);
 /// How long the shard's own appends may wait to be committed: those who ask wait less.
 const APPEND_TIMEOUT: Millis = Millis(i32::MAX as i64);
 
+/// What an operator can do about records that cannot be read.
+const UNREADABLE_REMEDY: &str = "mend the file that skein log verify names, or restore it from a \
+    backup with the node stopped: the load is tried again by itself; until then the clients of \
+    these groups wait (SkeinGroupsNotLoaded in OPERATIONS.md)";
+
 /// See the head of this file.
 pub(super) struct Coordinator {
     replica: Arc<Replica>,
@@ -324,7 +329,8 @@ impl Coordinator {
 
     fn loaded(&self, shared: &Shared, loaded: Result<(Shard, Offset), String>) {
         let partition = self.replica.name.partition;
-        shared.groups.on_load(shared, partition, loaded.is_ok());
+        let is_unloaded = loaded.is_err();
+        shared.groups.count_unloaded(shared, partition, is_unloaded);
         let state = &mut *self.state.lock();
         let mut effects = Vec::new();
         match loaded {
@@ -347,7 +353,12 @@ impl Coordinator {
             }
             Err(error) => {
                 let partition = &self.replica.name;
-                tracing::error!(%partition, %error, "cannot load the groups of a partition");
+                tracing::error!(
+                    %partition,
+                    %error,
+                    remedy = UNREADABLE_REMEDY,
+                    "cannot load the groups of a partition"
+                );
                 state.failed_at = Some(Instant::now());
                 end(state, Resignation::AppendFailed, &mut effects);
             }

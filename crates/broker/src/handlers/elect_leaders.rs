@@ -39,6 +39,10 @@ async fn elect(
     shared: &Arc<Shared>,
     request: &ElectLeadersRequest,
 ) -> Result<Vec<ElectLeadersResult>, Refusal> {
+    // As in Kafka, before the type is looked at.
+    if request.topic_partitions.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
     // Version 0 knows the preferred election only, which is number 0.
     let Some(election_type) = ElectionType::from_code(request.election_type) else {
         let message = format!("there is no election type {}", request.election_type);

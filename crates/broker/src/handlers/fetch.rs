@@ -192,6 +192,9 @@ impl Fetch {
     }
 
     fn encode(&self, results: Results) -> Option<Response> {
+        let metrics = &self.shared.metrics;
+        metrics.fetch_lookups.inc_by(results.lookups);
+        metrics.fetch_scanned_bytes.inc_by(results.scanned_bytes);
         let mut records: Vec<Pieces> = Vec::new();
         let mut responses: Vec<FetchableTopicResponse> = Vec::new();
         for (source, found) in self.sources.iter().zip(results.partitions) {

@@ -3,7 +3,9 @@
 //! Input: group ids. Output: for each the leader of its partition of `__consumer_offsets`, which is
 //! made if it is not there.
 //!
-//! Invariant: a broker that is fenced is nobody's coordinator.
+//! Invariants:
+//! - a broker that is fenced is nobody's coordinator;
+//! - who asks for a kind of coordinator that there is not fails at once, and is told why.
 //!
 //! Source: KIP-699 (several keys); `KafkaApis.getCoordinator` of Kafka 4.1.1.
 
@@ -23,9 +25,17 @@ use crate::router::Context;
 /// The kinds of coordinators.
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 /// The first version that asks for several.
 const SEVERAL_VERSION: i16 = 4;
+
+/// The first version that knows share groups (KIP-932).
+const SHARE_VERSION: i16 = 6;
+
+/// What a client of transactions is told. See [`refuse_transactions`].
+const NO_TRANSACTIONS: &str = "this cluster serves no transactions: unset transactional.id";
+const NO_SHARE_GROUPS: &str = "this cluster serves no share groups";
 
 /// Says who it is.
 pub(crate) async fn handle(
@@ -33,25 +43,26 @@ pub(crate) async fn handle(
     context: &Context,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
+    let version = context.head.api_version;
     let result = match request.key_type {
-        GROUP => ensure_topic(shared).await,
-        // No broker coordinates transactions; a client that waits for one finds it here later.
-        TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
-        _ => Err(ErrorCode::InvalidRequest),
+        GROUP => ensure_topic(shared).await.map_err(of_code),
+        TRANSACTION => Err(refuse_transactions()),
+        SHARE if version >= SHARE_VERSION => Err((ErrorCode::InvalidRequest, NO_SHARE_GROUPS)),
+        _ => Err(of_code(ErrorCode::InvalidRequest)),
     };
     let image = shared.image();
     let listener = &context.connection.listener;
     let find = |key: &Str| {
-        let found = result.and_then(|()| find(&image, listener, key));
-        found.unwrap_or_else(|code| Coordinator {
+        let found = result.and_then(|()| find(&image, listener, key).map_err(of_code));
+        found.unwrap_or_else(|(code, message)| Coordinator {
             node_id: BrokerId::NONE.get(),
             port: -1,
             error_code: code.code(),
-            error_message: Some(Str::from_static(code.name())),
+            error_message: Some(Str::from_static(message)),
             ..Coordinator::default()
         })
     };
-    if context.head.api_version >= SEVERAL_VERSION {
+    if version >= SEVERAL_VERSION {
         let coordinators = request.coordinator_keys.iter().map(|key| Coordinator {
             key: key.clone(),
             ..find(key)
@@ -70,6 +81,21 @@ pub(crate) async fn handle(
         port: found.port,
         ..FindCoordinatorResponse::default()
     }
+}
+
+/// No broker coordinates transactions. A code that passes would have every transactional producer
+/// wait for its time-out. This one ends it at once: the Java client, librdkafka and franz-go take
+/// it for final, and librdkafka takes no other one of this API so but the one of the cluster's
+/// authorisation; it prints the message too.
+fn refuse_transactions() -> (ErrorCode, &'static str) {
+    (
+        ErrorCode::TransactionalIdAuthorizationFailed,
+        NO_TRANSACTIONS,
+    )
+}
+
+fn of_code(code: ErrorCode) -> (ErrorCode, &'static str) {
+    (code, code.name())
 }
 
 fn find(image: &Image, listener: &str, key: &str) -> Result<Coordinator, ErrorCode> {

@@ -61,8 +61,8 @@ fn check(request: &InitProducerIdRequest, timeout_max: Millis) -> Result<(), Err
     if timeout <= Millis(0) || timeout > timeout_max {
         return Err(ErrorCode::InvalidTransactionTimeout);
     }
-    // No broker coordinates transactions; a client that waits for one finds it here later.
-    Err(ErrorCode::CoordinatorNotAvailable)
+    // No broker coordinates transactions. `find_coordinator.rs` says why it is this code.
+    Err(ErrorCode::TransactionalIdAuthorizationFailed)
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
                 Some("tx"),
                 timeout_ms,
                 (4000, 3),
-                Err(ErrorCode::CoordinatorNotAvailable),
+                Err(ErrorCode::TransactionalIdAuthorizationFailed),
             );
         }
     }

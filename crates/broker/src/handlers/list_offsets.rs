@@ -64,8 +64,10 @@ pub(crate) async fn handle(
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
     let isolation = match request.isolation_level {
-        1 => FetchIsolation::LastStableOffset,
-        _ => FetchIsolation::HighWatermark,
+        0 => Ok(FetchIsolation::HighWatermark),
+        1 => Ok(FetchIsolation::LastStableOffset),
+        // What Kafka makes of a number that it does not know.
+        _ => Err(ErrorCode::UnknownServerError),
     };
     let twice = duplicates(request.topics.iter().flat_map(|topic| {
         let indexes = topic.partitions.iter().map(|asked| asked.partition_index);
@@ -76,13 +78,14 @@ pub(crate) async fn handle(
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             let index = PartitionIndex(asked.partition_index);
-            let found = if twice.contains(&(topic.name.clone(), asked.partition_index)) {
-                Err(ErrorCode::InvalidRequest)
-            } else {
-                match shared.replicas.by_name(&topic.name, index).await {
+            let is_twice = twice.contains(&(topic.name.clone(), asked.partition_index));
+            let found = match isolation {
+                Err(code) => Err(code),
+                Ok(_) if is_twice => Err(ErrorCode::InvalidRequest),
+                Ok(isolation) => match shared.replicas.by_name(&topic.name, index).await {
                     Ok(replica) => answer(shared, context, &replica, asked, isolation).await,
                     Err(code) => Err(code),
-                }
+                },
             };
             partitions.push(to_response(context, asked, found));
         }

@@ -115,21 +115,58 @@ async fn a_node_that_does_not_serve_lives_and_says_why_it_is_not_ready() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed_and_until_then_nobody_has_its_place() {
+async fn a_connection_without_a_head_is_closed_and_takes_nobodys_place() {
     let limits = Limits {
         connections: 1,
-        // Of the next connection, too: it is to be answered meanwhile.
-        life: Duration::from_secs(1),
+        head_time: Duration::from_secs(1),
+        // Who is answered must not be taken for who is not.
+        life: SOON,
         ..LIMITS
     };
     let server = Server::start(Ok(()), limits);
     let begun = Instant::now();
-    let mut silent = server.connect().await;
-    let next = async { (server.get("/healthz").await, begun.elapsed()) };
-    let (told, (next, waited)) = tokio::join!(receive(&mut silent), next);
-    assert_eq!(told, "");
-    assert!(waited >= limits.life, "{waited:?}");
+    let mut slow = Vec::new();
+    for part in [
+        "",
+        "GET /healthz",
+        "GET /healthz HTTP/1.1\r\nHost: skein\r\n",
+    ] {
+        let mut stream = server.connect().await;
+        send(&mut stream, part).await.unwrap();
+        slow.push(stream);
+    }
+    let next = server.get("/healthz").await;
     assert!(next.starts_with("HTTP/1.1 200 OK\r\n"), "{next}");
+    assert!(begun.elapsed() < limits.head_time, "it has waited for them");
+    for stream in &mut slow {
+        assert_eq!(receive(stream).await, "");
+    }
+    assert!(begun.elapsed() >= limits.head_time);
+}
+
+#[tokio::test]
+async fn of_too_many_connections_without_a_head_the_oldest_goes() {
+    let limits = Limits {
+        heads: 3,
+        head_time: SOON,
+        ..LIMITS
+    };
+    let server = Server::start(Ok(()), limits);
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut stream = server.connect().await;
+        send(&mut stream, "GET /healthz HTTP/1.1\r\n")
+            .await
+            .unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(receive(&mut slow[0]).await, "");
+    let next = server.get("/healthz").await;
+    assert!(next.starts_with("HTTP/1.1 200 OK\r\n"), "{next}");
+    // The last one is still waited for.
+    send(&mut slow[3], "Host: skein\r\n\r\n").await.unwrap();
+    let last = receive(&mut slow[3]).await;
+    assert!(last.starts_with("HTTP/1.1 200 OK\r\n"), "{last}");
 }
 
 #[tokio::test]

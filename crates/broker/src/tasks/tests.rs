@@ -152,3 +152,44 @@ fn on_a_full_disk_deleted_files_go_soon_and_not_at_once() {
         }
     });
 }
+
+/// A node with topics of a few old segments each; how long it takes to delete those of all, where
+/// each call of the disk takes a while.
+fn deletion_of(topics: usize) -> Duration {
+    let took = Arc::new(Mutex::new(Duration::ZERO));
+    let told = Arc::clone(&took);
+    with_node(5, &[], async move |world, node| {
+        let old = [("segment.bytes", "1048576"), ("retention.ms", "1000")];
+        for number in 0..topics {
+            let topic = format!("topic-{number}");
+            node.create(&topic, &old).await;
+            for _ in 0..4 {
+                node.produce(&topic, batch(1, &[7; 900_000])).await.unwrap();
+            }
+        }
+        let shared = Arc::clone(node.shared());
+        // Until they are too old.
+        sleep(3 * SOON).await;
+        world.disk(HOST).set_speed(speed(SOON / 10, SOON / 10));
+        let begun = Instant::now();
+        retain(Arc::clone(&shared)).await;
+        *told.lock() = begun.elapsed();
+        world
+            .disk(HOST)
+            .set_speed(speed(Duration::ZERO, Duration::ZERO));
+        for replica in shared.replicas.open_replicas() {
+            if replica.name.topic.as_str().starts_with("topic-") {
+                assert!(replica.view().log.segment_count() < 4);
+            }
+        }
+    });
+    let took = took.lock();
+    *took
+}
+
+#[test]
+fn a_log_whose_deletions_take_long_keeps_no_other_from_its_own() {
+    let (one, four) = (deletion_of(1), deletion_of(4));
+    assert!(one > Duration::ZERO, "it costs nothing");
+    assert!(four < one * 2, "{four:?} for four, {one:?} for one");
+}

@@ -10,7 +10,14 @@ const PEERS: &str = "the nodes of a cluster find one another by cluster.peers";
 const QUORUM_TIMES: &str = "the quorum's timing is fixed; remove it";
 const NO_PLUGINS: &str = "there are no plug-ins; remove it";
 const PEER_LISTENER: &str = "the nodes talk to one another over peer.listener";
+const NO_SHARE_GROUPS: &str = "share groups are not served; remove it";
 const HTTP_METRICS: &str = "metrics are served at /metrics on http.listener; remove it";
+
+/// Beginnings of keys, all of which are Kafka's and none of them Skein's.
+pub(super) const PREFIXES: &[(&str, &str)] = &[
+    ("group.share.", NO_SHARE_GROUPS),
+    ("share.coordinator.", NO_SHARE_GROUPS),
+];
 
 pub(super) const KEYS: &[(&str, &str)] = &[
     ("alter.config.policy.class.name", NO_PLUGINS),

@@ -95,6 +95,10 @@ fn a_key_that_skein_does_without_is_not_one_of_its_own() {
         assert!(broker(name).is_none() && topic(name).is_none(), "{name}");
         assert!(!reason.is_empty());
     }
+    for (prefix, reason) in absent::PREFIXES {
+        assert!(all().all(|key| !key.name.starts_with(prefix)), "{prefix}");
+        assert!(!reason.is_empty());
+    }
 }
 
 #[test]
@@ -113,6 +117,15 @@ fn a_stranger_is_told_what_was_probably_meant() {
         ask("broker.id"),
         r#"--set: "broker.id" is a key of Kafka that Skein does without: use node.id"#
     );
+    for name in ["share.coordinator.threads", "group.share.max.size"] {
+        assert_eq!(
+            ask(name),
+            format!(
+                "--set: {name:?} is a key of Kafka that Skein does without: share groups are not \
+                 served; remove it"
+            )
+        );
+    }
     assert_eq!(
         ask("retention.ms"),
         "--set: \"retention.ms\" can't be set here: it belongs to a topic; \"log.retention.ms\" is \

@@ -111,6 +111,20 @@ fn vote_v0() {
 }
 
 #[test]
+fn closed_v0() {
+    let closed = Closed {
+        number: 2,
+        end: 300,
+    };
+    let bytes = closed_bytes(closed).unwrap();
+    assert_golden(
+        &bytes,
+        "cf00000010000000 02000000000000002c01000000000000 28c544d7",
+    );
+    assert_eq!(closed_of(&bytes).unwrap(), closed);
+}
+
+#[test]
 fn snapshot_head_v0() {
     let membership = RaftStoredMembership::new(Some(raft_log_id(id(1, 1))), membership());
     let head = SnapshotHead {
@@ -141,13 +155,14 @@ fn snapshot_head_v0() {
 proptest! {
     #[test]
     fn arbitrary_payloads_do_not_panic(
-        kind in 199_u16..208,
+        kind in 199_u16..209,
         payload in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..200),
     ) {
         let envelope = Envelope { kind, version: 0, payload: &payload };
         let _ = read_entry(&envelope);
         let _ = read_file_head(&envelope);
         let _ = vote_of(&payload);
+        let _ = closed_of(&payload);
         let _ = snapshot_head_of(&payload);
     }
 }

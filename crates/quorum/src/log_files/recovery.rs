@@ -7,6 +7,7 @@
 //! - only what was never flushed is cut off. Each entry says up to where its file was flushed when
 //!   it was written: if there is one behind the bad bytes that knows them flushed, they are
 //!   corrupt, not torn, and the node stops;
+//! - after a clean stop nothing is cut: the log must reach to where it was closed (`closed.rs`);
 //! - entries follow each other without a gap, within a file and from file to file;
 //! - what was read is on the disk before anybody relies on it: after `kill -9` it may be in memory
 //!   only, and after a failed flush a second one would not write it. So the end of the last file,
@@ -24,7 +25,7 @@ use skein_metadata::envelope::{self, HEADER_BYTES};
 use skein_metadata::{EnvelopeError, LogId};
 use skein_storage::segment_file::{Frames, Head, SegmentFile};
 
-use super::{LogFile, LogFiles, remove_file, sync_directory};
+use super::{Closed, LogFile, LogFiles, path_of, remove_file, sync_directory};
 use crate::QuorumError;
 use crate::frozen::{self, BLANK, FILE_HEAD, FRAME_PAYLOAD_MAX};
 use crate::types::{RaftEntryOf, log_id_of};
@@ -54,9 +55,14 @@ pub(crate) struct Cut {
 /// Reads the log in `directory`.
 pub(crate) fn recover(disk: Arc<dyn Disk>, directory: &Path) -> Result<Recovered, QuorumError> {
     let numbers = numbers(&*disk, directory)?;
+    let closed = Closed::read(&*disk, directory)?;
+    if let Some(closed) = closed {
+        closed.check_last(directory, numbers.last().copied())?;
+    }
     let mut recovery = Recovery {
         disk: &*disk,
         directory,
+        closed,
         files: Vec::new(),
         entries: VecDeque::new(),
         purged: None,
@@ -64,8 +70,7 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, directory: &Path) -> Result<Recovered
         cut: None,
     };
     for (position, number) in numbers.iter().enumerate() {
-        let path = directory.join(format!("{number:020}.log"));
-        recovery.read(&path, position + 1 == numbers.len())?;
+        recovery.read(*number, position + 1 == numbers.len())?;
     }
     sync_directory(&*disk, directory)?;
     let Recovery {
@@ -83,6 +88,7 @@ pub(crate) fn recover(disk: Arc<dyn Disk>, directory: &Path) -> Result<Recovered
         next_number: numbers.last().map_or(0, |number| number + 1),
         last,
         names_unflushed: false,
+        is_closed: closed.is_some(),
         failed: false,
         _lock: None,
     };
@@ -123,6 +129,7 @@ pub(crate) fn log_file_names(
 struct Recovery<'a> {
     disk: &'a dyn Disk,
     directory: &'a Path,
+    closed: Option<Closed>,
     files: Vec<LogFile>,
     entries: VecDeque<RaftEntryOf>,
     purged: Option<LogId>,
@@ -131,7 +138,8 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn read(&mut self, path: &Path, is_last: bool) -> Result<(), QuorumError> {
+    fn read(&mut self, number: u64, is_last: bool) -> Result<(), QuorumError> {
+        let path = &path_of(self.directory, number);
         let mut file = SegmentFile::open(self.disk, path)?;
         let mut reader = Reader {
             previous: None,
@@ -146,6 +154,9 @@ impl Recovery<'_> {
                 path,
                 format!("corrupt at byte {}: {reason}", scan.end),
             ));
+        }
+        if let Some(closed) = self.closed {
+            closed.check(path, number, scan.end)?;
         }
         if let Some(reason) = scan.fault {
             if !is_last || knows_flushed(&file, scan.end)? {
@@ -183,6 +194,7 @@ impl Recovery<'_> {
             |first| log_id_of(first).index,
         );
         self.files.push(LogFile {
+            number,
             file,
             first_index,
             starts: reader.starts,

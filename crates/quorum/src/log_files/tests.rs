@@ -48,6 +48,8 @@ enum Step {
     Truncate(prop::sample::Index),
     Purge(prop::sample::Index),
     Reopen,
+    /// A clean stop, and the next start.
+    Close,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -57,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<prop::sample::Index>().prop_map(Step::Truncate),
         1 => any::<prop::sample::Index>().prop_map(Step::Purge),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Close),
     ]
 }
 
@@ -204,6 +207,12 @@ impl<'a> Subject<'a> {
             }
             Step::Purge(_) => {}
             Step::Reopen => return self.open(),
+            Step::Close => {
+                if let Some(files) = self.files.take() {
+                    files.close()?;
+                }
+                return self.open();
+            }
         }
         self.model = self.next.clone();
         Ok(())
@@ -389,4 +398,55 @@ fn after_a_failure_nothing_is_taken() {
     world.disk("a").heal();
     assert!(files.append(&[entry(0, 2)]).is_err());
     assert!(files.flush().is_err());
+}
+
+/// What was taken from the end looks like a tear, but there was no crash.
+#[test]
+fn after_a_clean_stop_a_log_that_ends_early_is_refused_at_every_start() {
+    let world = SimWorld::new(1);
+    let files = filled(&world, 3);
+    let path = files.files[0].file.path().to_path_buf();
+    let end = files.files[0].file.end();
+    files.close().unwrap();
+    let disk = world.node("a").disk;
+    let file = disk.open(&path, OpenMode::ReadWrite).unwrap();
+    let mut bytes = vec![0; usize::try_from(end).unwrap()];
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+    for length in (0..end).rev() {
+        file.set_length(length).unwrap();
+        for _ in 0..2 {
+            let error = reopen(&world).err().unwrap();
+            assert!(matches!(error, QuorumError::Lost { .. }), "{error}");
+            assert!(error.to_string().contains("clean stop"), "{error}");
+            assert_eq!(file.length().unwrap(), length, "it was cut");
+        }
+    }
+    disk.remove_file(&path).unwrap();
+    let error = reopen(&world).err().unwrap().to_string();
+    assert!(error.contains("missing"), "{error}");
+    // Restored, it opens.
+    let file = disk.open(&path, OpenMode::CreateOrTruncate).unwrap();
+    file.write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+    assert_eq!(reopen(&world).unwrap().entries.len(), 6);
+}
+
+#[test]
+fn a_log_that_was_written_since_a_clean_stop_may_have_a_torn_end() {
+    let world = SimWorld::new(1);
+    filled(&world, 3).close().unwrap();
+    // An opening that writes nothing keeps the end in mind.
+    drop(reopen(&world).unwrap());
+    let mut recovered = reopen(&world).unwrap();
+    assert!(recovered.files.is_closed);
+    recovered.files.append(&[entry(0, 6)]).unwrap();
+    recovered.files.flush().unwrap();
+    let path = recovered.files.files[0].file.path().to_path_buf();
+    let start = recovered.files.files[0].starts[6];
+    drop(recovered);
+    let disk = world.node("a").disk;
+    let file = disk.open(&path, OpenMode::ReadWrite).unwrap();
+    file.set_length(start + 3).unwrap();
+    let recovered = reopen(&world).unwrap();
+    assert_eq!(recovered.cut.map(|cut| cut.end), Some(start));
+    assert_eq!(recovered.entries.len(), 6);
 }

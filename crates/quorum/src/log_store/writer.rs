@@ -1,7 +1,7 @@
 //! The one that writes the log.
 //!
 //! Input: writes, in the order of the queue. Output: their effects on disk, then their
-//! acknowledgements.
+//! acknowledgements; and when nobody can write any more, where the log ends.
 //!
 //! Invariants: one turn at a time is on a thread that may block, so Raft never waits for the disk
 //! unless it asks to; within a turn consecutive appends share one flush, and every other write
@@ -96,6 +96,15 @@ impl Writer {
                     Outcome::Done(done, result) => drop(done.send(result)),
                 }
             }
+        }
+        let close = move || files.close();
+        let closed = self
+            .env
+            .offload_on(Lane::Control, "quorum log", close)
+            .await;
+        if let Some(Err(error)) = closed {
+            // What was acknowledged is flushed; the next start takes it for a crash.
+            tracing::warn!(%error, "the metadata log was not closed in order");
         }
     }
 }

@@ -15,6 +15,7 @@
 //! Source: `LogLoader.load`, `UnifiedLog.rebuildProducerState` of Kafka 4.1.1.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use skein_record::{LeaderEpochs, ProducerStates};
@@ -27,8 +28,10 @@ use super::active::ActiveSegment;
 use super::flush::{CallHelper, FlushState, OpenIndexes};
 use super::found::Found;
 use super::leftovers::{self, Listing};
+use super::missing;
 use super::names::PREPARED;
 use super::recovery::{self, Recovered};
+use super::refusal;
 use super::segment::Home;
 use super::segment_list::SegmentList;
 use super::segment_times::{self, Claims, TimesFile};
@@ -69,6 +72,8 @@ pub struct Recovery {
     /// The high watermark as last checkpointed, if the log ends before it: records are gone that
     /// were committed. A power cut may do that to a log that is not flushed before it is committed.
     pub lost_up_to: Option<Offset>,
+    /// Offsets of segments whose files are missing between others. They were told.
+    pub missing: Vec<Range<Offset>>,
 }
 
 /// A torn or corrupt tail that was cut off. It had not been flushed.
@@ -114,17 +119,24 @@ impl Log {
         if let Some(topic_id) = topic_id {
             check_or_write_topic_id(&**home.disk(), &home.path, topic_id)?;
         }
+        let refused = refusal::read(&**home.disk(), &home.path)?;
         let opening = Opening {
-            home,
+            home: Arc::clone(&home),
             config,
             now,
             ticket,
+            refused,
         };
-        if listing.segments.is_empty() {
+        let opened = if listing.segments.is_empty() {
             opening.create()
         } else {
             opening.load(listing, is_clean)
+        }?;
+        if refused.is_some() {
+            refusal::lift(&home, opened.log.recovery_point)?;
         }
+        directory.settle_recovery_point(partition);
+        Ok(opened)
     }
 
     /// Ends the log's use: everything is written and flushed, with a snapshot of the producers, so
@@ -182,6 +194,8 @@ struct Opening {
     config: LogConfig,
     now: Millis,
     ticket: u64,
+    /// Up to where the log was whole when it was refused, if it was.
+    refused: Option<Offset>,
 }
 
 impl Opening {
@@ -190,8 +204,8 @@ impl Opening {
         let start = self
             .checkpointed(CheckpointFile::LogStartOffset)
             .unwrap_or(Offset::ZERO);
-        let recovery_point = self.checkpointed(CheckpointFile::RecoveryPoint);
-        if recovery_point.is_some_and(|recovery_point| recovery_point > start) {
+        if let Some(recovery_point) = self.recovery_point().filter(|point| *point > start) {
+            refusal::write(&self.home, recovery_point)?;
             return Err(StorageError::corrupt(
                 &self.home.path,
                 0,
@@ -232,7 +246,7 @@ impl Opening {
             .unwrap_or(Offset::ZERO);
         let or_first = |checkpointed: Option<Offset>| checkpointed.unwrap_or(first).max(first);
         let start = or_first(self.checkpointed(CheckpointFile::LogStartOffset));
-        let checkpointed = self.checkpointed(CheckpointFile::RecoveryPoint);
+        let checkpointed = self.recovery_point();
         let recovery_point = or_first(checkpointed);
         if !is_clean && recovery_point > checkpointed.unwrap_or(Offset::ZERO) {
             // What retention took out may come back with a power cut, empty if it was not flushed:
@@ -240,6 +254,7 @@ impl Opening {
             atomic_file::sync_directory(&**self.home.disk(), &self.home.path)?;
         }
         let high_watermark = self.checkpointed(CheckpointFile::HighWatermark);
+        let (directory, partition) = (&self.home.directory, &self.home.partition);
         let recovered = recovery::recover(
             &self.home,
             &self.config,
@@ -247,6 +262,7 @@ impl Opening {
             recovery::Start {
                 is_clean,
                 checkpointed,
+                is_lost: checkpointed.is_none() && directory.is_recovery_point_lost(partition),
                 recovery_point,
                 cleaned_end: self
                     .checkpointed(CheckpointFile::Cleaner)
@@ -264,7 +280,9 @@ impl Opening {
         };
         let now = self.now;
         let with_aborted = listing.with_aborted;
-        let (mut log, mut producers) = self.restore(recovered, start, known_end, &with_aborted)?;
+        let (mut log, mut producers, missing) =
+            self.restore(recovered, start, known_end, &with_aborted)?;
+        recovery.missing = missing;
         if start > log.log_end_offset {
             let (partition, end) = (&log.home.partition, log.log_end_offset);
             tracing::warn!(%partition, %start, %end, "all records are gone; the log begins anew");
@@ -316,19 +334,20 @@ impl Opening {
         start: Offset,
         known_end: Offset,
         with_aborted: &BTreeSet<Offset>,
-    ) -> Result<(Log, ProducerStates), StorageError> {
+    ) -> Result<(Log, ProducerStates, Vec<Range<Offset>>), StorageError> {
         let home = Arc::clone(&self.home);
         let (end, was_clean) = (recovered.log_end_offset, recovered.report.was_clean);
         let snapshots = snapshots::prune(&home, Offset(i64::MIN), end)?;
         let (scanned, first_marker) = (recovered.report.scanned_segments, recovered.first_marker);
         let known_epochs = epochs::read(&**home.disk(), &home)?;
-        let times_file = segment_times::read(
+        let (times_file, missing) = segment_times::read(
             &home,
             &recovered.sealed,
             recovered.active.base_offset,
             known_epochs.as_ref(),
             known_end.min(end),
         )?;
+        missing::tell(&home, &missing);
         let start = start.min(end);
         let mut log = self.build(recovered, start, known_end.min(end), LeaderEpochs::new());
         log.times_file = times_file;
@@ -356,7 +375,13 @@ impl Opening {
         let aborted = replay.aborted_in(rebuild.from()..end)?;
         rebuild.finish(&mut log, &aborted)?;
         log.is_snapshot_due = replayed.snapshot_offset < log.active.base_offset;
-        Ok((log, replayed.producers))
+        Ok((log, replayed.producers, missing))
+    }
+
+    /// Up to where the log is known to have been flushed.
+    fn recovery_point(&self) -> Option<Offset> {
+        self.checkpointed(CheckpointFile::RecoveryPoint)
+            .max(self.refused)
     }
 
     fn checkpointed(&self, file: CheckpointFile) -> Option<Offset> {

@@ -14,6 +14,9 @@
 //! Invariants:
 //! - nothing below the recovery point is cut: bad bytes there are an error, and a cut above it, of
 //!   zeros too, asks the batch before it for its checksum first (`is_spoilt_below`);
+//! - where the recovery point is lost, nothing is cut that has something whole behind it, and after
+//!   a clean stop nothing at all (`check_lost`);
+//! - a log that is refused for this is refused at the next start too (`refusal.rs`);
 //! - above it the log ends at the last whole batch before the first bad byte, and offsets have no
 //!   gap;
 //! - a gap is no fault where compaction may have made it: inside of a segment in a topic that is
@@ -52,6 +55,8 @@ pub(super) struct Start {
     pub(super) is_clean: bool,
     /// The recovery point as it was found, if it was.
     pub(super) checkpointed: Option<Offset>,
+    /// Whether there was one, which nobody knows any more.
+    pub(super) is_lost: bool,
     /// Everything below is known to be on the disk.
     pub(super) recovery_point: Offset,
     /// Up to where the log was compacted, by a policy that may not be its own any more.
@@ -115,6 +120,7 @@ pub(super) fn recover(
 mod anchor;
 mod reopen;
 mod scan;
+mod witness;
 
 use scan::Scanned;
 
@@ -150,6 +156,7 @@ impl Run<'_> {
             self.check_recovery_point(&scanned, fault, next)?;
             scanned.drop_room()?;
             if let Some((position, reason)) = fault {
+                self.check_lost(number, &scanned, position, reason)?;
                 report.cut = Some(self.cut(number, &scanned, position, reason)?);
                 break self.active(base_offset, scanned, position)?;
             }

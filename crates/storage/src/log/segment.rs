@@ -87,6 +87,8 @@ pub(crate) struct SealedSegment {
     claimed: OnceLock<TimestampOffset>,
     /// Its transaction index, if there is one (`aborted.rs`).
     pub(super) aborted: OnceLock<Arc<Slot<IndexView<AbortedTxn>>>>,
+    /// Whether somebody was told that records are missing behind it.
+    pub(super) is_gap_told: AtomicBool,
     /// Whether the log was cut in this segment.
     pub(super) is_cut: AtomicBool,
     pub(super) pinned: OnceLock<Pinned>,
@@ -160,6 +162,7 @@ impl SealedSegment {
             max_timestamp: OnceLock::new(),
             claimed: OnceLock::new(),
             aborted: OnceLock::new(),
+            is_gap_told: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             pinned: OnceLock::new(),
         }

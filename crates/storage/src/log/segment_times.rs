@@ -30,6 +30,7 @@
 //!
 //! Source: none.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,8 +40,10 @@ use skein_record::{LeaderEpochs, crc32c};
 use skein_types::{LeaderEpoch, Millis, Offset};
 
 use super::Log;
+use super::missing;
 use super::segment::{Home, SealedSegment};
 use super::segment_index::TimestampOffset;
+use crate::log_directory::CheckpointFile;
 use crate::{StorageError, atomic_file};
 
 /// The name of the file.
@@ -169,7 +172,8 @@ pub fn decode(content: &[u8]) -> (Vec<SegmentTimestamp>, bool) {
 }
 
 /// Hands the `sealed` segments of a log that is being opened what its file claims of them. Beyond
-/// `known_end` nothing is believed, as nothing is known of its epochs.
+/// `known_end` nothing is believed, as nothing is known of its epochs. Also returns the offsets of
+/// segments that it tells of and that are missing between others.
 ///
 /// # Errors
 /// What the disk says where a file that must go does not.
@@ -179,16 +183,17 @@ pub(super) fn read(
     active: Offset,
     epochs: Option<&LeaderEpochs>,
     known_end: Offset,
-) -> Result<TimesFile, StorageError> {
+) -> Result<(TimesFile, Vec<Range<Offset>>), StorageError> {
     let path = home.segment_times_path();
     let content = atomic_file::read(&**home.disk(), &path).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "reading time indexes instead");
         Some(Vec::new())
     });
     let Some(content) = content else {
-        return Ok(TimesFile::default());
+        return Ok((TimesFile::default(), Vec::new()));
     };
     let (entries, is_whole) = decode(&content);
+    let missing = missing_of(home, &entries, sealed, active);
     let last = entries.last().map(|last| last.base_offset);
     let mut rest = entries.iter().peekable();
     let mut are_all_taken = true;
@@ -211,15 +216,31 @@ pub(super) fn read(
         // It could be believed later, of a segment that has come to the same size again.
         remove(home)?;
         atomic_file::sync_directory(&**home.disk(), &home.path)?;
-        return Ok(TimesFile::default());
+        return Ok((TimesFile::default(), missing));
     }
     let written = Written {
         entries: entries.len(),
         last: last.unwrap_or(Offset(i64::MIN)),
     };
-    Ok(TimesFile {
-        written: are_all_taken.then_some(written),
-    })
+    let written = are_all_taken.then_some(written);
+    Ok((TimesFile { written }, missing))
+}
+
+/// The offsets of segments that are in the file, and not in the directory.
+fn missing_of(
+    home: &Home,
+    entries: &[SegmentTimestamp],
+    sealed: &[Arc<SealedSegment>],
+    active: Offset,
+) -> Vec<Range<Offset>> {
+    let were: Vec<Offset> = entries.iter().map(|entry| entry.base_offset).collect();
+    let there = sealed.iter().map(|segment| segment.base_offset);
+    let there: Vec<Offset> = there.chain([active]).collect();
+    let cleaned_end = home
+        .directory
+        .checkpointed(CheckpointFile::Cleaner, &home.partition)
+        .unwrap_or(Offset::ZERO);
+    missing::between(&were, &there, cleaned_end)
 }
 
 /// Removes the file; the caller makes that durable.

@@ -25,6 +25,7 @@ use skein_types::Offset;
 
 use super::index::{IndexView, OffsetEntry, TimeEntry};
 use super::lookup::{SegmentRef, walk_range};
+use super::missing;
 use super::names::FileKind;
 use super::segment::Home;
 use super::segment_index::TimestampOffset;
@@ -134,13 +135,16 @@ impl LogView {
             return Ok(None);
         }
         // More than one segment is looked at only where compaction has left nothing at the end of
-        // one.
+        // one, or the next one's file is missing.
         for number in self.segment_number(offset)..=self.sealed.len() {
             if self.base_offset(number) >= up_to {
                 break;
             }
             let segment = self.segment(number)?;
             let Some(first) = segment.find_batch(offset)? else {
+                if let Some(sealed) = &segment.sealed {
+                    missing::tell_read(sealed, offset);
+                }
                 continue;
             };
             if first.header.last_offset() >= up_to {

@@ -11,7 +11,8 @@
 //!
 //! Invariants:
 //! - a checkpoint is replaced as a whole and durably (`atomic_file`);
-//! - each is safe when stale or missing, so a garbled one is reported and read as missing;
+//! - each is safe when stale or missing, so a garbled one is reported and read as missing (what a
+//!   missing recovery point means, `recovery_points.rs` knows);
 //! - a partition that is not open keeps its entry when others are written.
 //!
 //! Source: `org.apache.kafka.storage.internals.checkpoint.OffsetCheckpointFile`.
@@ -32,14 +33,21 @@ const VERSION: &str = "0";
 /// The offsets of one checkpoint file.
 pub(crate) struct Checkpoint {
     path: PathBuf,
-    offsets: Mutex<BTreeMap<TopicPartition, Offset>>,
+    was_whole: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    offsets: BTreeMap<TopicPartition, Offset>,
+    /// Whether they are not those of the file.
+    is_ahead: bool,
 }
 
 impl Checkpoint {
     /// Reads the file at `path`; a missing or garbled one is empty.
     pub(crate) fn open(disk: &dyn Disk, path: PathBuf) -> Result<Self, StorageError> {
         let offsets = match read(disk, &path) {
-            Ok(offsets) => offsets.unwrap_or_default(),
+            Ok(offsets) => offsets,
             Err(StorageError::Format { path, line, reason }) => {
                 tracing::warn!(
                     path = %path.display(),
@@ -47,19 +55,33 @@ impl Checkpoint {
                     reason,
                     "ignoring a garbled checkpoint; it will be rebuilt"
                 );
-                BTreeMap::new()
+                None
             }
             Err(error) => return Err(error),
         };
         Ok(Self {
             path,
-            offsets: Mutex::new(offsets),
+            was_whole: offsets.is_some(),
+            state: Mutex::new(State {
+                offsets: offsets.unwrap_or_default(),
+                is_ahead: false,
+            }),
         })
     }
 
-    /// The partition's offset as last written.
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file was there and could be read.
+    pub(crate) fn was_whole(&self) -> bool {
+        self.was_whole
+    }
+
+    /// The partition's offset as last written, or remembered.
     pub(crate) fn get(&self, partition: &TopicPartition) -> Option<Offset> {
-        self.offsets.lock().get(partition).copied()
+        self.state.lock().offsets.get(partition).copied()
     }
 
     /// Changes entries (`None` removes one) and writes the file, unless nothing changes.
@@ -69,20 +91,46 @@ impl Checkpoint {
         changes: impl IntoIterator<Item = (TopicPartition, Option<Offset>)>,
     ) -> Result<(), StorageError> {
         // The lock is held over the write, so that the file never goes back to an older state.
-        let mut offsets = self.offsets.lock();
-        let mut changed = offsets.clone();
-        for (partition, offset) in changes {
-            match offset {
-                Some(offset) => changed.insert(partition, offset),
-                None => changed.remove(&partition),
-            };
-        }
-        if changed == *offsets {
+        let mut state = self.state.lock();
+        let mut changed = state.offsets.clone();
+        apply(&mut changed, changes);
+        if changed == state.offsets && !state.is_ahead {
             return Ok(());
         }
         atomic_file::replace(disk, &self.path, encode(&changed).as_bytes())?;
-        *offsets = changed;
+        *state = State {
+            offsets: changed,
+            is_ahead: false,
+        };
         Ok(())
+    }
+
+    /// Changes entries in this process only; the next [`Checkpoint::update`] writes them too.
+    pub(crate) fn remember(
+        &self,
+        changes: impl IntoIterator<Item = (TopicPartition, Option<Offset>)>,
+    ) {
+        let mut state = self.state.lock();
+        apply(&mut state.offsets, changes);
+        state.is_ahead = true;
+    }
+
+    /// Writes the file as it is.
+    pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), StorageError> {
+        self.state.lock().is_ahead = true;
+        self.update(disk, [])
+    }
+}
+
+fn apply(
+    offsets: &mut BTreeMap<TopicPartition, Offset>,
+    changes: impl IntoIterator<Item = (TopicPartition, Option<Offset>)>,
+) {
+    for (partition, offset) in changes {
+        match offset {
+            Some(offset) => offsets.insert(partition, offset),
+            None => offsets.remove(&partition),
+        };
     }
 }
 

@@ -145,11 +145,8 @@ fn what_was_collected_before_a_deletion_is_not_written_after_it() {
     let directory = open(temporary.path()).unwrap();
     let (gone, other) = (partition("a", 0), partition("a", 1));
     std::fs::create_dir(temporary.path().join("a-0")).unwrap();
-    let recovery_point = |partition| {
-        directory
-            .checkpoint(CheckpointFile::RecoveryPoint)
-            .get(partition)
-    };
+    let recovery_point =
+        |partition| directory.checkpointed(CheckpointFile::RecoveryPoint, partition);
 
     let deletions = directory.deletions();
     let collected = BTreeMap::from([(gone.clone(), Offset(7)), (other.clone(), Offset(8))]);

@@ -66,13 +66,7 @@ impl Broker {
     pub(crate) fn start(system: System, parent: &Path) -> Outcome<(Self, Duration)> {
         let asked = Instant::now();
         let node = Node::prepare_in(parent, system, SETTINGS);
-        let log = File::create(node.directory().join("node.log"))?;
-        let mut command = command(&node);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let process = Guarded::spawn(&mut command)?;
+        let process = spawn(&node)?;
         let broker = Self { process, node };
         let batch = Batch::of([FIRST_VALUE]).encode();
         while !broker.takes_first(&batch) {
@@ -178,6 +172,28 @@ impl Broker {
         outcome.map_err(|error| format!("{error}{}", self.node.log_tail()).into())
     }
 
+    /// Kills the node.
+    pub(crate) fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+
+    /// Starts the node, which was killed, on what it has left; it may not serve yet.
+    pub(crate) fn start_again(&mut self) -> Outcome<()> {
+        self.process = spawn(&self.node)?;
+        Ok(())
+    }
+
+    /// The metrics of a Skein node.
+    pub(crate) fn metrics(&self) -> Outcome<String> {
+        Ok(self.node.get("/metrics")?)
+    }
+
+    /// One of them, without labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        self.node.metric(name)
+    }
+
     /// Stops the node as an operator does.
     pub(crate) fn stop(mut self) -> Outcome<()> {
         self.process.signal(Signal::TERM);
@@ -214,6 +230,19 @@ impl Broker {
         }
         Ok(false)
     }
+}
+
+fn spawn(node: &Node) -> Outcome<Guarded> {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(node.directory().join("node.log"))?;
+    let mut command = command(node);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(Guarded::spawn(&mut command)?)
 }
 
 fn command(node: &Node) -> Command {

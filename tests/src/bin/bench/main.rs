@@ -34,17 +34,21 @@ use skein_tests::{Node, System, toolchain};
 use crate::metrics::Results;
 use crate::run::{Part, Plan};
 
+mod backlog;
 mod broker;
 mod charts;
 mod compaction;
 mod connections;
 mod floor;
+mod flushed;
 mod groups;
 mod load;
 mod loader;
 mod machine;
 mod metrics;
 mod process;
+mod readers;
+mod recovery;
 mod run;
 mod segments;
 mod side;
@@ -89,8 +93,8 @@ struct Options {
     /// Only these, separated by commas.
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Part>,
-    /// Everything but what is measured on nodes of its own (segments, compaction, connections,
-    /// groups): more than twice as long.
+    /// Everything but what is measured on nodes of its own (from segments on): more than twice as
+    /// long.
     #[arg(long, conflicts_with = "only")]
     full: bool,
     /// Only this system.
@@ -114,6 +118,11 @@ impl Options {
         } else {
             (5, 1.0, 4, 4_000, 10_000, 10_000)
         };
+        let (backlog, readers) = if self.quick {
+            (100_000, 100)
+        } else {
+            (100_000_000, 1_000)
+        };
         let parts = match (self.full, self.only.is_empty()) {
             (true, _) => Part::full(),
             (false, true) => Part::DEFAULT.to_vec(),
@@ -132,6 +141,8 @@ impl Options {
             latency_records,
             segments,
             members,
+            backlog,
+            readers,
             directory,
         }
     }

@@ -43,6 +43,126 @@ pub(crate) enum Metric {
     ConnectionMemory,
     ConnectionThreads,
     Groups(OfGroups),
+    Recovery(OfRecovery),
+    Backlog(OfBacklog),
+    Flushed(OfFlushed),
+    Readers(OfReaders),
+}
+
+/// What is measured of a node that was killed with a filled log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfRecovery {
+    First,
+    All,
+    Cpu,
+    ColdFirst,
+    ColdAll,
+    ColdCpu,
+}
+
+impl OfRecovery {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, SkeinAtMost};
+        match self {
+            Self::First => (
+                "killed with a filled log: first produce",
+                "ms",
+                SkeinAtMost(2e3),
+            ),
+            Self::All => ("  all 16 partitions take records", "ms", None),
+            Self::Cpu => ("  broker CPU until then", "s", None),
+            Self::ColdFirst => ("  without the page cache: first produce", "ms", None),
+            Self::ColdAll => ("    all 16 partitions take records", "ms", None),
+            Self::ColdCpu => ("    broker CPU until then", "s", None),
+        }
+    }
+}
+
+/// What is measured of a backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfBacklog {
+    Produce,
+    ProduceBehind,
+    ProduceRatio,
+    Lookup,
+    LookupBehind,
+    Scanned,
+    ScannedBehind,
+    ScannedRatio,
+}
+
+impl OfBacklog {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, SkeinAtMost};
+        match self {
+            Self::Produce => ("produce 1 KiB to an empty log, broker CPU", "s/GiB", None),
+            Self::ProduceBehind => ("  behind the backlog", "s/GiB", None),
+            Self::ProduceRatio => ("  behind it / empty", "×", SkeinAtMost(1.05)),
+            Self::Lookup => ("a lookup in a small log, broker CPU", "µs", None),
+            Self::LookupBehind => ("  in the backlog", "µs", None),
+            Self::Scanned => ("bytes scanned by a lookup in a small log", "B", None),
+            Self::ScannedBehind => ("  in the backlog", "B", None),
+            Self::ScannedRatio => ("  in it / in a small one", "×", SkeinAtMost(1.05)),
+        }
+    }
+}
+
+/// What is measured of records that are flushed before they are acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfFlushed {
+    Replicated,
+    Flushed,
+    Disk,
+    Needed,
+}
+
+impl OfFlushed {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, SkeinAtMost};
+        match self {
+            Self::Replicated => ("64 producers, one record at a time", "records/s", None),
+            Self::Flushed => (
+                "  each flushed (Kafka: flush.messages=1)",
+                "records/s",
+                None,
+            ),
+            Self::Disk => ("  what the disk sustains in groups", "records/s", None),
+            Self::Needed => (
+                "  the lesser of 60 % of the first and 80 % of the disk / flushed",
+                "×",
+                SkeinAtMost(1.0),
+            ),
+        }
+    }
+}
+
+/// What is measured of a writer beside many readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfReaders {
+    MeanAlone,
+    MeanMeanwhile,
+    P99Alone,
+    P99Meanwhile,
+    P99Ratio,
+    SideAlone,
+    SideMeanwhile,
+    Idle,
+}
+
+impl OfReaders {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, SkeinAtMost};
+        match self {
+            Self::MeanAlone => ("an append under the lock, mean", "µs", None),
+            Self::MeanMeanwhile => ("  beside 1,000 readers", "µs", None),
+            Self::P99Alone => ("  p99", "µs", None),
+            Self::P99Meanwhile => ("    beside 1,000 readers", "µs", None),
+            Self::P99Ratio => ("    beside them / alone", "×", SkeinAtMost(1.1)),
+            Self::SideAlone => ("small requests beside the writer, p99", "ms", None),
+            Self::SideMeanwhile => ("  and 1,000 readers", "ms", None),
+            Self::Idle => ("  processors that were idle then", "", None),
+        }
+    }
 }
 
 /// What is measured of a compaction.
@@ -298,6 +418,10 @@ impl Metric {
             ),
             Self::ConnectionThreads => ("  threads for all of them", "", SkeinAtMost(0.0)),
             Self::Groups(what) => what.definition(),
+            Self::Recovery(what) => what.definition(),
+            Self::Backlog(what) => what.definition(),
+            Self::Flushed(what) => what.definition(),
+            Self::Readers(what) => what.definition(),
             Self::Segments(what, Where::Wide) => what.definition(),
             Self::Segments(what, Where::Deep) => {
                 let (_, unit, bar) = what.definition();

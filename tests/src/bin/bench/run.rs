@@ -21,7 +21,10 @@ use crate::metrics::{
 };
 use crate::process::float;
 use crate::segments::{self, Shape};
-use crate::{Outcome, compaction, connections, floor, groups, machine, side, statistics, table};
+use crate::{
+    Outcome, backlog, compaction, connections, floor, flushed, groups, machine, readers, recovery,
+    side, statistics, table,
+};
 
 /// How long a node has been alone when its idle memory is taken.
 pub(crate) const IDLE: Duration = Duration::from_secs(1);
@@ -88,6 +91,14 @@ pub(crate) enum Part {
     Connections,
     /// Heartbeats, rebalances, commits, a start with many of them; only if it is named.
     Groups,
+    /// From kill -9 with a filled log to serving; only if it is named.
+    Recovery,
+    /// Produces and lookups behind 10⁸ small records; only if it is named: it takes minutes.
+    Backlog,
+    /// Records that are flushed before they are acknowledged, by 64 producers; only if it is named.
+    Flushed,
+    /// The time of an append beside 1,000 readers; only if it is named.
+    Readers,
 }
 
 /// What to measure, and how much of it.
@@ -109,6 +120,10 @@ pub(crate) struct Plan {
     pub(crate) segments: u32,
     /// That live in groups at once; and idle connections.
     pub(crate) members: u32,
+    /// Small records of a backlog.
+    pub(crate) backlog: u64,
+    /// That read at once.
+    pub(crate) readers: u32,
     /// Below which all data goes.
     pub(crate) directory: PathBuf,
 }
@@ -124,11 +139,15 @@ impl Part {
         Self::Latency,
     ];
     /// What takes minutes for each pair, and nodes of its own: only if it is named.
-    const APART: [Self; 4] = [
+    const APART: [Self; 8] = [
         Self::Segments,
         Self::Compaction,
         Self::Connections,
         Self::Groups,
+        Self::Recovery,
+        Self::Backlog,
+        Self::Flushed,
+        Self::Readers,
     ];
 
     /// Everything else.
@@ -230,6 +249,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     if plan.wants(Part::Groups) {
         run.groups()?;
     }
+    run.apart(Part::Recovery, Run::recovery)?;
+    run.apart(Part::Backlog, Run::backlog)?;
+    run.apart(Part::Flushed, Run::flushed)?;
+    run.apart(Part::Readers, Run::readers)?;
     Ok(run.results)
 }
 
@@ -331,6 +354,59 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What has a node of its own for each pair, which makes its data anew: none warms up.
+    fn apart(
+        &mut self,
+        part: Part,
+        measure: impl Fn(&mut Self, System) -> Outcome<()>,
+    ) -> Outcome<()> {
+        if !self.plan.wants(part) {
+            return Ok(());
+        }
+        for pair in 1..=self.plan.pairs {
+            self.pair = pair;
+            for system in self.plan.systems.clone() {
+                measure(self, system)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn recovery(&mut self, system: System) -> Outcome<()> {
+        let plan = self.plan;
+        let size = (plan.bytes, plan.least_batch_bytes());
+        recovery::measure(system, &plan.directory, size, |what, value| {
+            self.add(Metric::Recovery(what), system, value);
+        })
+    }
+
+    fn backlog(&mut self, system: System) -> Outcome<()> {
+        let plan = self.plan;
+        let size = backlog::Size {
+            records: plan.backlog,
+            bytes: plan.bytes,
+            batch_bytes: plan.least_batch_bytes(),
+        };
+        backlog::measure(system, &plan.directory, size, |what, value| {
+            self.add(Metric::Backlog(what), system, value);
+        })
+    }
+
+    fn flushed(&mut self, system: System) -> Outcome<()> {
+        let plan = self.plan;
+        flushed::measure(system, &plan.directory, plan.side, |what, value| {
+            self.add(Metric::Flushed(what), system, value);
+        })
+    }
+
+    fn readers(&mut self, system: System) -> Outcome<()> {
+        let plan = self.plan;
+        let load = (plan.readers, plan.side);
+        readers::measure(system, &plan.directory, load, |what, value| {
+            self.add(Metric::Readers(what), system, value);
+        })
     }
 
     fn loads(&mut self) -> Outcome<()> {
@@ -616,6 +692,8 @@ mod tests {
             latency_records: 1,
             segments: 1,
             members: 1,
+            backlog: 1,
+            readers: 1,
             directory: PathBuf::new(),
         };
         assert_eq!(plan.touched_bytes(), 8 << 30);

@@ -54,6 +54,9 @@ pub(super) struct Results {
     pub(super) bytes: usize,
     /// An error, or a log that diverges.
     pub(super) is_urgent: bool,
+    /// Batches that were looked up, and the bytes of logs that were walked over to find them.
+    pub(super) lookups: u64,
+    pub(super) scanned_bytes: u64,
 }
 
 /// How a partition could be read.
@@ -150,6 +153,8 @@ impl Reader {
                 },
             };
             let records = range.as_ref().map_or(0, |range| range.records);
+            results.lookups += u64::from(range.is_some());
+            results.scanned_bytes += range.as_ref().map_or(0, |range| range.scanned_bytes);
             let pieces = range.into_iter().map(to_send).map(Part::File).collect();
             results.push(data, pieces, records);
         }

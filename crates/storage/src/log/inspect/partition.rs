@@ -15,6 +15,7 @@ use skein_types::{Offset, TopicId, TopicPartition};
 
 use crate::atomic_file;
 use crate::log::names::{self, FileKind, Name};
+use crate::log::refusal;
 use crate::log::segment_times::SEGMENT_TIMESTAMPS;
 use crate::log_directory::{META_PROPERTIES, parse_partition, read_clean_shutdown, read_topic_id};
 use crate::{Severity, StorageError};
@@ -165,8 +166,13 @@ impl PartitionFiles {
             }
         }
         let [recovery_point, high_watermark, log_start, compacted_to] = found;
+        let refused = match refusal::read(disk, &self.directory) {
+            Ok(refused) => refused,
+            Err(error) if error.severity() != Severity::Directory => None,
+            Err(error) => return Err(error),
+        };
         Ok(Offsets {
-            recovery_point,
+            recovery_point: recovery_point.max(refused),
             high_watermark,
             log_start,
             compacted_to,

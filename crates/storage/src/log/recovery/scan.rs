@@ -15,10 +15,11 @@ use skein_record::{BatchHeader, BatchView, HEADER_BYTES};
 use skein_types::mutation::{self, Mutation};
 use skein_types::{Millis, Offset};
 
-use super::{Run, Start};
+use super::{Run, Start, witness};
 use crate::log::batches::{BatchWalk, Visited};
 use crate::log::found::FoundPart;
 use crate::log::names::FileKind;
+use crate::log::refusal;
 use crate::log::segment_index::SegmentIndexer;
 use crate::segment_file::SegmentFile;
 use crate::{StorageError, atomic_file};
@@ -194,6 +195,45 @@ impl Run<'_> {
         if mutation::has(Mutation::CorruptionCut) {
             return Ok(());
         }
+        self.refuse(recovery_point, scanned, position, reason)
+    }
+
+    /// Where nobody knows what was flushed, the fault is the end that a crash tore only if the log
+    /// was in use, and nothing whole lies behind it.
+    pub(super) fn check_lost(
+        &self,
+        number: usize,
+        scanned: &Scanned,
+        position: u64,
+        reason: &'static str,
+    ) -> Result<(), StorageError> {
+        if !self.start.is_lost {
+            return Ok(());
+        }
+        let later = self.bases[number + 1..].last();
+        let witness = match later {
+            Some((base_offset, _)) => Some(*base_offset),
+            None if self.start.is_clean => Some(scanned.end_offset),
+            None => witness::batch_behind(&scanned.file, position, scanned.end_offset)?,
+        };
+        match witness {
+            Some(end) => {
+                let behind_fault = Offset(scanned.end_offset.0 + 1);
+                self.refuse(end.max(behind_fault), scanned, position, reason)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves the log as it is, also at the next start: it was whole up to `recovery_point`.
+    fn refuse(
+        &self,
+        recovery_point: Offset,
+        scanned: &Scanned,
+        position: u64,
+        reason: &'static str,
+    ) -> Result<(), StorageError> {
+        refusal::write(self.home, recovery_point)?;
         Err(StorageError::corrupt(scanned.file.path(), position, reason))
     }
 

@@ -7,9 +7,10 @@
 //! Source: none.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::log::names::PREPARED;
+use crate::log::names::{FileKind, PREPARED};
 
 /// Writes the recovery point as the broker does from time to time.
 pub(super) fn checkpoint(log: &Log) {
@@ -84,6 +85,7 @@ fn a_clean_shutdown_scans_nothing_and_counts_once() {
             walked_bytes: 0,
             cut: None,
             lost_up_to: None,
+            missing: Vec::new(),
         }
     );
     assert_eq!(opened.producers, {
@@ -638,4 +640,52 @@ fn leftovers_of_interrupted_steps_are_finished_or_removed() {
     assert!(!names.iter().any(|name| name == "x"));
     assert_eq!(fixture.names(".log").len(), names.len() - 1);
     log.view().check_indexes().unwrap();
+}
+
+/// A log of several segments, closed, without the file of the second.
+fn without_the_second_segment(fixture: &Fixture, cleaned_end: Offset) -> (i64, i64) {
+    let mut log = fixture.log(small());
+    let batches: Vec<Vec<u8>> = (0..60).map(|base| batch_at(base, 1, 100, 1)).collect();
+    log.append_all(&batches);
+    assert!(log.segment_count() > 3);
+    let cleaned = BTreeMap::from([(orders(), cleaned_end)]);
+    let file = CheckpointFile::Cleaner;
+    log.home.directory.write_checkpoint(file, &cleaned).unwrap();
+    let missing = &log.sealed[1];
+    let (start, end) = (missing.base_offset.0, missing.end_offset.0);
+    let path = missing.path(FileKind::Log);
+    shut_down(log, &batches);
+    std::fs::remove_file(path).unwrap();
+    (start, end)
+}
+
+#[test]
+fn an_opening_tells_of_a_segment_that_is_missing_between_others() {
+    let fixture = fixture();
+    let (start, end) = without_the_second_segment(&fixture, Offset(0));
+    for _ in 0..2 {
+        let opened = fixture.open(small());
+        assert_eq!(opened.recovery.missing, [Offset(start)..Offset(end)]);
+        let there: Vec<i64> = (0..60).filter(|at| !(start..end).contains(at)).collect();
+        assert_eq!(offsets(&opened.log.view(), 0, 60), there);
+    }
+}
+
+#[test]
+fn a_read_tells_once_of_a_gap_that_no_compaction_left() {
+    for (cleaned_end, is_told) in [(0, true), (60, false)] {
+        let fixture = fixture();
+        let (start, _) = without_the_second_segment(&fixture, Offset(cleaned_end));
+        // Whoever has lost segments may have lost this file too.
+        std::fs::remove_file(fixture.path("segment-timestamps")).unwrap();
+        let opened = fixture.open(small());
+        assert_eq!(opened.recovery.missing, []);
+        let view = opened.log.view();
+        let first = &view.sealed[0];
+        view.read(Offset(0), 700, Offset(60), true).unwrap();
+        assert!(!first.is_gap_told.load(Ordering::Relaxed));
+        view.read(Offset(start), 700, Offset(60), true).unwrap();
+        assert_eq!(first.is_gap_told.load(Ordering::Relaxed), is_told);
+        assert!(!missing::tell_read(first, Offset(start)));
+    }
 }

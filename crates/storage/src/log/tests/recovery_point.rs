@@ -215,3 +215,160 @@ fn gaps_below_the_recovery_point_are_no_fault() {
         assert_eq!(offsets(&opened.log.view(), 0, flushed + 1), kept);
     }
 }
+
+const CHECKPOINT: &str = "recovery-point-offset-checkpoint";
+
+impl Fixture {
+    fn checkpoint_path(&self) -> PathBuf {
+        self.temporary.path().join(CHECKPOINT)
+    }
+
+    /// The log does not open, and its file stays what it is.
+    #[track_caller]
+    fn refuses(&self) {
+        let path = self.path("00000000000000000000.log");
+        let before = std::fs::read(&path).unwrap();
+        let opened = self.try_open(LogConfig::default());
+        assert!(
+            matches!(opened, Err(StorageError::Corrupt { .. })),
+            "{opened:?}"
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), before, "the file changed");
+    }
+
+    /// Turns a byte in the batch of the record `offset` over, all batches being of one size.
+    fn damage(&self, offset: i64) {
+        let path = self.path("00000000000000000000.log");
+        let size = batch_at(0, 1, 100, 1).len();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[usize::try_from(offset).unwrap() * size + 16] ^= 0xff;
+        std::fs::write(&path, &bytes).unwrap();
+    }
+
+    /// Another log of the directory is checkpointed, as by a node that runs on.
+    fn checkpoint_another(&self, directory: &LogDirectory) {
+        let other = TopicPartition {
+            topic: TopicName::new("others").unwrap(),
+            partition: PartitionIndex(0),
+        };
+        let offsets = BTreeMap::from([(other, Offset(7))]);
+        let file = CheckpointFile::RecoveryPoint;
+        directory.write_checkpoint(file, &offsets).unwrap();
+    }
+}
+
+#[test]
+fn a_log_that_was_refused_once_is_refused_for_as_long_as_it_is_damaged() {
+    let fixture = fixture();
+    drop(half_flushed(&fixture));
+    let good = std::fs::read(fixture.path("00000000000000000000.log")).unwrap();
+    fixture.damage(30);
+    fixture.refuses();
+    // Removed, made anew without it, garbled.
+    std::fs::remove_file(fixture.checkpoint_path()).unwrap();
+    fixture.refuses();
+    for content in ["0\n0\n", "0\n1\nothers 0 5\n", "garbage", ""] {
+        std::fs::write(fixture.checkpoint_path(), content).unwrap();
+        fixture.refuses();
+        fixture.refuses();
+    }
+    fixture.checkpoint_another(&fixture.directory());
+    fixture.refuses();
+    // Restored, it opens, and the note of the refusal is gone.
+    std::fs::write(fixture.path("00000000000000000000.log"), good).unwrap();
+    let opened = fixture.open(LogConfig::default());
+    assert_eq!(opened.recovery.cut, None);
+    assert_eq!(opened.log.log_end_offset(), Offset(FLUSHED + 10));
+    assert_eq!(opened.log.recovery_point(), Offset(FLUSHED));
+    assert!(!fixture.path("refused-recovery-point").exists());
+    drop(opened);
+    let checkpoint = std::fs::read_to_string(fixture.checkpoint_path()).unwrap();
+    assert!(checkpoint.contains("orders 0 60\n"), "{checkpoint}");
+}
+
+#[test]
+fn an_operator_may_give_up_what_lies_behind_the_damage() {
+    let fixture = fixture();
+    drop(half_flushed(&fixture));
+    fixture.damage(30);
+    fixture.refuses();
+    std::fs::remove_file(fixture.path("refused-recovery-point")).unwrap();
+    std::fs::write(fixture.checkpoint_path(), "0\n1\norders 0 30\n").unwrap();
+    let opened = fixture.open(LogConfig::default());
+    assert_eq!(opened.log.log_end_offset(), Offset(30));
+}
+
+/// The checkpoint is gone before anybody has seen the damage.
+#[test]
+fn without_recovery_points_no_batch_is_cut_that_has_a_whole_one_behind_it() {
+    for content in [None, Some("garbage")] {
+        for damaged in [0, 30, FLUSHED - 1, FLUSHED + 8] {
+            let fixture = fixture();
+            drop(half_flushed(&fixture));
+            match content {
+                None => std::fs::remove_file(fixture.checkpoint_path()).unwrap(),
+                Some(content) => std::fs::write(fixture.checkpoint_path(), content).unwrap(),
+            }
+            fixture.damage(damaged);
+            let directory = fixture.directory();
+            // Before the log is looked at: a file without it would say that it was never flushed.
+            fixture.checkpoint_another(&directory);
+            drop(directory);
+            fixture.refuses();
+            // Its own note tells of it from now on.
+            fixture.checkpoint_another(&fixture.directory());
+            let checkpoint = std::fs::read_to_string(fixture.checkpoint_path());
+            assert!(!checkpoint.unwrap_or_default().contains("orders"));
+            fixture.refuses();
+        }
+    }
+}
+
+#[test]
+fn without_recovery_points_damage_before_another_segment_is_not_cut() {
+    let fixture = fixture();
+    let mut log = fixture.log(small());
+    log.fill_to(60, 1, 100);
+    assert!(log.segment_count() > 2);
+    drop(log);
+    std::fs::remove_file(fixture.checkpoint_path()).unwrap();
+    let path = fixture.path("00000000000000000000.log");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    for _ in 0..2 {
+        let names = fixture.names(".log");
+        let opened = fixture.try_open(small());
+        assert!(matches!(opened, Err(StorageError::Corrupt { .. })));
+        assert_eq!(fixture.names(".log"), names);
+    }
+}
+
+#[test]
+fn without_recovery_points_a_torn_end_is_cut_and_a_whole_log_opens() {
+    let size = batch_at(0, 1, 100, 1).len() as u64;
+    for torn in [0, size / 2, size - 1] {
+        let fixture = fixture();
+        drop(half_flushed(&fixture));
+        std::fs::remove_file(fixture.checkpoint_path()).unwrap();
+        let path = fixture.path("00000000000000000000.log");
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(69 * size + torn).unwrap();
+        let opened = fixture.open(LogConfig::default());
+        assert_eq!(opened.log.log_end_offset(), Offset(69));
+        assert_eq!(opened.recovery.cut.is_some(), torn > 0);
+    }
+}
+
+#[test]
+fn without_recovery_points_nothing_is_cut_after_a_clean_stop() {
+    let fixture = fixture();
+    let mut log = fixture.log(LogConfig::default());
+    let batches: Vec<Vec<u8>> = (0..FLUSHED).map(|base| batch_at(base, 1, 100, 1)).collect();
+    log.append_all(&batches);
+    shut_down(log, &batches);
+    std::fs::remove_file(fixture.checkpoint_path()).unwrap();
+    fixture.damage(FLUSHED - 1);
+    for _ in 0..3 {
+        fixture.refuses();
+    }
+}

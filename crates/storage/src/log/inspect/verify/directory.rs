@@ -21,7 +21,8 @@ use crate::log_directory::MetaProperties;
 /// What to do about each of [`CHECKPOINTS`] that is garbage: a start reads it as missing.
 const REMEDIES_GARBLED: [&str; CHECKPOINTS.len()] = [
     "nothing: the next start of the node writes it anew; after an unclean stop it scans all of \
-     every log first, which costs time, and cuts off what is damaged there; check the device",
+     every log first, which costs time, and cuts off a damaged end with nothing whole behind it; \
+     check the device",
     "nothing: the next start of the node writes it anew; readers of a partition wait until its \
      replicas have told how far they are; check the device",
     "restore the file from a backup, or delete the records once more (DeleteRecords): from the \
