@@ -101,6 +101,8 @@ pub(crate) struct Inner {
     pub(crate) published: Published,
     pub(crate) requests: mpsc::Sender<Waiting>,
     pub(crate) active: watch::Receiver<Option<ActiveController>>,
+    /// Why Raft has stopped by itself.
+    pub(crate) failure: watch::Receiver<Option<String>>,
     pub(crate) answers: PeerAnswers,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) closed: Mutex<Option<oneshot::Receiver<()>>>,
@@ -215,6 +217,16 @@ impl Controller {
         self.inner.raft_id
     }
 
+    /// Where the other members reach this one; `None` in a cluster of one that nobody can join.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let node = membership.get_node(&self.inner.raft_id)?;
+        (!node.address.is_empty()).then(|| node.address.clone())
+    }
+
     /// The cluster's id.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
@@ -258,9 +270,7 @@ impl Controller {
     /// Waits until the quorum stops on this node by itself: a disk failed, or metadata do not fit.
     /// The node must not go on then. Does not return while all is well.
     pub async fn failed(&self) -> QuorumError {
-        let watching = raft_failure(self.inner.raft.clone());
-        let failure = on_control_lane(&self.inner.env, "quorum failure", watching).await;
-        failure.unwrap_or_else(|| QuorumError::stopped("Raft has ended"))
+        raft_failure(self.inner.failure.clone()).await
     }
 
     /// Makes a snapshot now, after which the log before it is purged.
@@ -302,17 +312,10 @@ impl Controller {
     }
 }
 
-/// Waits until Raft stops by itself.
-pub(crate) async fn raft_failure(raft: RaftHandle) -> QuorumError {
-    // Raft's metrics change all the time: whoever waits here is woken by the failure alone.
-    let mut metrics = raft.metrics();
-    drop(raft);
-    loop {
-        if let Err(fatal) = &metrics.borrow_watched().running_state {
-            return QuorumError::stopped(fatal);
-        }
-        if metrics.changed().await.is_err() {
-            return QuorumError::stopped("Raft has ended");
-        }
+/// Waits until Raft stops by itself, or has been stopped.
+pub(crate) async fn raft_failure(mut failure: watch::Receiver<Option<String>>) -> QuorumError {
+    match failure.wait_for(Option::is_some).await {
+        Ok(reason) => QuorumError::stopped(reason.as_deref().unwrap_or_default()),
+        Err(_) => QuorumError::stopped("Raft has ended"),
     }
 }

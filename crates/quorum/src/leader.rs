@@ -1,7 +1,7 @@
 //! Who the controller is, as this node knows it; and whether Raft's clock must tick here.
 //!
-//! Input: what Raft says of vote, leader and members. Output: a watch for who forwards requests,
-//! and the clock.
+//! Input: what Raft says of vote, leader and members. Output: a watch for who forwards requests, one
+//! for who must hear that Raft has failed, and the clock.
 //!
 //! Invariant: a node alone has nobody to send heartbeats to or to stand against, and its leadership
 //! does not end: its clock stands still, or it would wake it a hundred times a second for nothing.
@@ -24,13 +24,24 @@ pub struct ActiveController {
     pub address: String,
 }
 
-/// Follows Raft until it ends.
-pub(crate) async fn follow(raft: RaftHandle, controller: watch::Sender<Option<ActiveController>>) {
-    let mut metrics = raft.server_metrics();
+/// Follows Raft until it ends, or fails: then it tells `failure` why.
+///
+/// This is the only one who waits for these metrics: of several tokio wakes any one first, and no
+/// run would be like another. (openraft itself waits for its `server_metrics`.)
+pub(crate) async fn follow(
+    raft: RaftHandle,
+    controller: watch::Sender<Option<ActiveController>>,
+    failure: watch::Sender<Option<String>>,
+) {
+    let mut metrics = raft.metrics();
     let mut ticks = true;
     loop {
         let (active, is_alone) = {
             let metrics = metrics.borrow_watched();
+            if let Err(fatal) = &metrics.running_state {
+                failure.send_replace(Some(fatal.to_string()));
+                return;
+            }
             let membership = metrics.membership_config.membership();
             let node = |id: u64| membership.get_node(&id).cloned();
             let active = metrics.current_leader.map(|raft_id| ActiveController {

@@ -281,6 +281,7 @@ impl Starting {
     ) -> Controller {
         let (requests, queue) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let (controller, active) = watch::channel(None);
+        let (failed, failure) = watch::channel(None);
         let raft_id = node.identity.raft_id;
         let proposer = Proposer {
             env: self.env.clone(),
@@ -295,7 +296,7 @@ impl Starting {
         };
         // tokio wakes those who wait for one watch in any order: so it is one behind the other.
         let (ended, has_ended) = watch::channel(false);
-        let following = leader::follow(node.raft.clone(), controller);
+        let following = leader::follow(node.raft.clone(), controller, failed);
         self.spawn("quorum leader", following, &has_ended);
         let proposing = async move {
             proposer.run().await;
@@ -311,6 +312,7 @@ impl Starting {
             published: node.published,
             requests,
             active,
+            failure,
             answers,
             stop,
             closed: Mutex::new(Some(node.closed)),
@@ -353,7 +355,7 @@ impl Starting {
         let cluster_id = tokio::select! {
             biased;
             founded = founding => founded?,
-            error = raft_failure(raft.clone()) => return Err(error),
+            error = raft_failure(controller.inner.failure.clone()) => return Err(error),
             () = lead_timeout => return Err(QuorumError::stopped("a node alone does not lead")),
         };
         if cluster_id != own.cluster_id {
