@@ -135,7 +135,13 @@ mod tests {
             .iter()
             .filter(|key| key.is_for_peers())
             .collect();
-        let expected = [ApiKey::PeerHandshake, ApiKey::PeerProof, ApiKey::QuorumRpc];
+        let expected = [
+            ApiKey::PeerHandshake,
+            ApiKey::PeerProof,
+            ApiKey::QuorumRpc,
+            ApiKey::ReplicasOffline,
+            ApiKey::ReplicasFlushed,
+        ];
         assert!(ours.into_iter().eq(&expected));
         // Kafka's newest API of 4.1 is 92; what nodes take from Kafka is not ours.
         assert!(

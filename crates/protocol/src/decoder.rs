@@ -260,15 +260,12 @@ impl Decoder<'_> {
             return Err(self.error(Malformed::StringTooLong(length)));
         }
         let bytes = self.slice(length)?;
-        if let Ok(string) = Str::try_from(bytes.clone()) {
-            return Ok(Some(string));
-        }
-        let text = String::from_utf8_lossy(&bytes);
+        let text = Str::from_utf8_lossy(bytes);
         // A replaced byte has grown to three; the string must fit into an answer.
         if text.len() > STRING_MAX_BYTES {
             return Err(self.error(Malformed::StringTooLong(text.len())));
         }
-        Ok(Some(Str::from(text.into_owned())))
+        Ok(Some(text))
     }
 
     /// A string.

@@ -28,6 +28,15 @@ impl Str {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
+    /// The text that these bytes are; what is not UTF-8 in it becomes U+FFFD.
+    pub(crate) fn from_utf8_lossy(bytes: Bytes) -> Self {
+        match std::str::from_utf8(&bytes) {
+            // Not even a clone of them: the first one of some would take memory.
+            Ok(_) => Self(bytes),
+            Err(_) => Self::from(String::from_utf8_lossy(&bytes).into_owned()),
+        }
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
