@@ -87,8 +87,14 @@ enum Stop {
     Failed(CompactionError),
 }
 
-impl<E: Into<CompactionError>> From<E> for Stop {
-    fn from(error: E) -> Self {
+impl From<CompactionError> for Stop {
+    fn from(error: CompactionError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<StorageError> for Stop {
+    fn from(error: StorageError) -> Self {
         Self::Failed(error.into())
     }
 }

@@ -1,7 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz` on `http.listener`, for monitoring and supervisors.
 //!
 //! Input: HTTP/1.1 requests. Output: what the node counts, as OpenMetrics text; whether it lives;
-//! whether it serves.
+//! whether it serves. All three are answered from the node's beginning on.
 //!
 //! Invariants:
 //! - whoever asks here costs little: [`LIMITS`] bounds the connections, the bytes and the life of
@@ -35,7 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Sleep;
 
 use self::heads::{Arrived, Heads};
-use crate::node::Shared;
+use crate::progress::Progress;
 
 mod heads;
 
@@ -63,7 +63,8 @@ type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What is told.
 #[derive(Clone)]
 struct Pages {
-    metrics: Arc<dyn Fn() -> Later<String> + Send + Sync>,
+    /// The metrics, or why there are none yet.
+    metrics: Arc<dyn Fn() -> Later<Result<String, String>> + Send + Sync>,
     /// Whether the node serves, or why not.
     readiness: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
@@ -84,35 +85,27 @@ struct Limits {
 
 /// Serves until the node stops.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    progress: Arc<Progress>,
     listener: Box<dyn Listener>,
     stop: watch::Receiver<bool>,
 ) {
     let pages = Pages {
         metrics: {
-            let shared = Arc::clone(&shared);
-            Arc::new(move || {
-                let shared = Arc::clone(&shared);
-                Box::pin(async move {
-                    shared.groups.lag().refresh(&shared).await;
-                    shared.metrics.encode()
-                })
-            })
+            let progress = Arc::clone(&progress);
+            Arc::new(move || Box::pin(metrics_of(Arc::clone(&progress))))
         },
-        readiness: Arc::new(move || readiness(&shared)),
+        readiness: Arc::new(move || progress.readiness()),
     };
     serve_pages(pages, listener, LIMITS, stop).await;
 }
 
-/// A broker serves when the cluster says that it may lead.
-fn readiness(shared: &Shared) -> Result<(), String> {
-    let broker_id = shared.identity.broker_id;
-    match shared.image().broker(broker_id) {
-        None => Err(format!("broker {broker_id} is not registered")),
-        Some(broker) if broker.stopping => Err(format!("broker {broker_id} is stopping")),
-        Some(broker) if broker.fenced => Err(format!("broker {broker_id} is fenced")),
-        Some(_) => Ok(()),
-    }
+async fn metrics_of(progress: Arc<Progress>) -> Result<String, String> {
+    let Some(shared) = progress.broker() else {
+        let missing = progress.readiness().err().unwrap_or_default();
+        return Err(format!("no metrics yet: {missing}"));
+    };
+    shared.groups.lag().refresh(&shared).await;
+    Ok(shared.metrics.encode())
 }
 
 async fn serve_pages(
@@ -160,8 +153,11 @@ async fn close(mut response: Response) -> Response {
     response
 }
 
-async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPEN_METRICS)], (pages.metrics)().await)
+async fn metrics(State(pages): State<Pages>) -> Response {
+    match (pages.metrics)().await {
+        Ok(text) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(reason) => unavailable(&reason).into_response(),
+    }
 }
 
 async fn healthz() -> &'static str {
@@ -169,11 +165,14 @@ async fn healthz() -> &'static str {
 }
 
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
-    let (status, text) = match (pages.readiness)() {
+    match (pages.readiness)() {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    };
-    (status, text)
+        Err(reason) => unavailable(&reason),
+    }
+}
+
+fn unavailable(reason: &str) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"))
 }
 
 /// The node's listener as `axum` takes it.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Architecture invariants:
-//! - the only `match` on an API key is in `router.rs`;
+//! - the only `match` on an API key is in `router.rs`, and for peers in `peers/service.rs`;
 //! - handlers read the image and the replicas' views, and take no lock that a writer holds;
 //! - all I/O, time of day, randomness and tasks come from the `Env`, so that a simulation runs this
 //!   code as it is;
@@ -33,9 +33,13 @@ mod http;
 mod metrics;
 mod node;
 mod offline_replicas;
+mod peers;
 mod producer_ids;
+mod progress;
+mod registration;
 mod replica;
 mod replicas;
+mod replication;
 mod rooms;
 mod router;
 mod session;

@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicU64;
 use skein_config::BrokerConfig;
 use skein_env::Env;
 use skein_metadata::Image;
-use skein_net::{AcceptLimits, Budget, BufferPool, Counters};
+use skein_net::{AcceptLimits, Budget, BufferPool, Counters, PeerLinks};
 use skein_quorum::Controller;
 use skein_storage::LogDirectory;
 use skein_types::{BrokerEpoch, BrokerId, Millis};
@@ -35,8 +35,10 @@ use crate::flusher::Flusher;
 use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::offline_replicas::OfflineReplicas;
+use crate::peers::ControllerLink;
 use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
+use crate::replication::Replication;
 use crate::rooms::Rooms;
 
 /// A node's parts.
@@ -51,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// Where decisions are made, and where the image comes from.
     pub(crate) controller: Controller,
+    /// The way to the other nodes; `None` in a cluster of one.
+    pub(crate) peer_links: Option<PeerLinks>,
+    /// The way to the controller, wherever it is.
+    pub(crate) controller_link: ControllerLink,
     /// The log directory.
     pub(crate) directory: Arc<LogDirectory>,
     /// The partitions on this node.
@@ -73,8 +79,10 @@ pub(crate) struct Shared {
     pub(crate) cleaner: Cleaner,
     /// Name of the next fetch that waits.
     pub(crate) next_fetch_wait: AtomicU64,
-    /// Incremental fetch sessions.
+    /// Incremental fetch sessions of clients.
     pub(crate) fetch_sessions: FetchSessions,
+    /// Those of followers, which clients must not push out.
+    pub(crate) follower_sessions: FetchSessions,
     /// Blocks of producer ids.
     pub(crate) producer_ids: ProducerIds,
     /// Receive buffers.
@@ -112,6 +120,8 @@ pub(crate) struct ReplicaBasis {
     pub(crate) rooms: Rooms,
     /// Tells the controller of replicas whose storage has failed.
     pub(crate) offline_replicas: Arc<OfflineReplicas>,
+    /// Carries out what replicas order of the rest of the cluster.
+    pub(crate) replication: Replication,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
 }

@@ -25,6 +25,9 @@ use crate::node::Shared;
 /// What the controller did not take is told again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long one attempt to tell it takes.
+const ASK_MAX: Duration = Duration::from_secs(5);
+
 /// The failures of which the controller does not know yet.
 #[derive(Default)]
 pub(crate) struct OfflineReplicas {
@@ -67,7 +70,7 @@ pub(crate) async fn tell(shared: Arc<Shared>) {
             broker_epoch: shared.identity.broker_epoch,
             partitions: partitions.clone(),
         };
-        match shared.controller.propose(request).await {
+        match shared.controller_link.ask(request, ASK_MAX).await {
             Ok(()) => offline.remove(&partitions),
             // Another process is this broker: it finds out for itself what its storage has.
             Err(refusal) if refusal.code == ErrorCode::StaleBrokerEpoch => return,

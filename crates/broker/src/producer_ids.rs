@@ -9,11 +9,16 @@
 //!
 //! Source: KIP-730.
 
+use std::time::Duration;
+
 use skein_controller::{AllocateProducerIds, ProducerIdBlock};
 use skein_types::{ErrorCode, ProducerId};
 use tokio::sync::Mutex;
 
 use crate::node::Shared;
+
+/// How long a producer waits for the controller before it is told to ask again.
+const ASK_MAX: Duration = Duration::from_secs(5);
 
 /// What is left of the current block.
 #[derive(Default)]
@@ -44,7 +49,8 @@ async fn allocate(shared: &Shared) -> Result<ProducerIdBlock, ErrorCode> {
         broker_epoch: shared.identity.broker_epoch,
     };
     // Whatever stands in the way, the producer asks again.
-    shared.controller.propose(request).await.map_err(|refusal| {
+    let asked = shared.controller_link.ask(request, ASK_MAX).await;
+    asked.map_err(|refusal| {
         tracing::warn!(%refusal, "no producer ids from the controller");
         ErrorCode::CoordinatorLoadInProgress
     })

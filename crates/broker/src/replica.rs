@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use skein_config::RedactedOffsets;
 use skein_net::BytesPermit;
-use skein_partition::{Acks, Event, PublishedRole, Refusal};
+use skein_partition::{Acks, Event, FetchedBatches, FetchedPartition, PublishedRole, Refusal};
 use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerState, ProducerStates};
 use skein_storage::{CompactionSettings, Log, LogConfig};
 use skein_types::{Millis, Offset, ProducerId, TopicId, TopicPartition};
@@ -53,6 +53,7 @@ use crate::fetch_waits::FetchWaits;
 use crate::handoff::{Handoff, Submitted};
 use crate::metrics::TopicCounts;
 use crate::node::ReplicaBasis;
+use crate::replication::FetchedGroup;
 
 /// One replica of one partition, open.
 pub(crate) struct Replica {
@@ -237,6 +238,16 @@ impl Replica {
     /// Steps the state machine.
     pub(crate) fn step(self: &Arc<Self>, event: Event) {
         self.submit(Input::Event(event));
+    }
+
+    /// Takes what was fetched for it, as soon as no write is in flight.
+    pub(crate) fn take_fetched(self: &Arc<Self>, fetched: FetchedBatches, group: FetchedGroup) {
+        self.submit(Input::Fetched(fetched, group));
+    }
+
+    /// Its partition, as the nodes of a cluster name it to each other.
+    pub(crate) fn partition_id(&self) -> FetchedPartition {
+        (self.topic_id, self.name.partition)
     }
 
     /// Ends this node's leadership: another leads, the topic is deleted, or the node stops.

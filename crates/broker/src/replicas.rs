@@ -26,6 +26,7 @@ use papaya::Guard;
 use parking_lot::Mutex;
 use skein_config::{BrokerConfig, TopicConfig};
 use skein_metadata::{ConfigResource, Image, ResourceType, Topic, TopicChange};
+use skein_partition::FetchedPartition;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, PartitionIndex, TopicId, TopicName};
@@ -137,6 +138,13 @@ impl Replicas {
             Some(replica) => Ok(Arc::clone(replica)),
             None => place.open(&self.shared()?).await,
         }
+    }
+
+    /// The replica of a partition, if its log is open.
+    pub(crate) fn open_by_id(&self, partition: FetchedPartition) -> Option<Arc<Replica>> {
+        let (topic, index) = partition;
+        let hosted = self.by_id.pin().get(&topic).cloned()?;
+        hosted.place(index)?.open_replica().cloned()
     }
 
     /// All replicas whose logs are open.
@@ -253,6 +261,9 @@ impl Replicas {
             .collect();
         if before.is_some() && new.is_empty() {
             return;
+        }
+        for place in &new {
+            place.begin_to_follow(shared);
         }
         let hosted = Arc::new(HostedTopic {
             id: topic.id,

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use crate::burst::Burst;
 use crate::handlers;
 use crate::node::Shared;
+use crate::peers::forward;
 use crate::session::ClientConnection;
 
 /// Records of one partition in a response: mostly one range of a file.
@@ -56,6 +57,11 @@ pub(crate) async fn route(
         ($handler:ident) => {
             answer(shared, &context, &bytes, handlers::$handler::handle).await
         };
+    }
+    if forward::is_for_controller(api)
+        && let Some(started) = forward::forward(shared, &context, &bytes).await
+    {
+        return started;
     }
     match api {
         ApiKey::Fetch => handlers::fetch::start(shared, &context, &bytes).await,

@@ -3,14 +3,17 @@
 //! Input: a configuration, a world. Output: a node that serves, until it is stopped (`stop.rs`).
 //!
 //! ```text
-//!   lock log.dirs ─► bind listeners ─► quorum: image ─► register ─► own registration in the image
-//!        ─► directories of deleted topics go ─► accept clients ─► background tasks
+//!   lock log.dirs ─► bind listeners ─► HTTP, accept peers ─► quorum: image ─► register
+//!        ─► own registration in the image ─► directories of deleted topics go ─► accept clients
+//!        ─► background tasks
 //! ```
 //!
 //! Invariants:
 //! - nothing is served before the node's own registration is in its image;
 //! - listeners are bound before the registration, which tells their addresses, and accept after it:
-//!   a client that comes early waits in the backlog.
+//!   a client that comes early waits in the backlog;
+//! - peers are answered from the beginning: nodes that look for their cluster ask each other; so
+//!   is whoever asks over HTTP what is missing (`progress.rs`).
 //!
 //! Source: KIP-631 (registration), KIP-966 (clean shutdown).
 
@@ -20,16 +23,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use skein_config::{Address, BrokerConfig, Listener as ListenerConfig};
-use skein_controller::{DiskState, Heartbeat, Refusal, RegisterBroker, SUPPORTED_FEATURES};
+use skein_config::{Address, BrokerConfig, ClusterSecret, Listener as ListenerConfig};
+use skein_controller::{Refusal, SUPPORTED_FEATURES};
 use skein_env::{Disk, Env, Lane, ListenOptions, Listener};
 use skein_metadata::Endpoint;
-use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters};
+use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters, PeerLinks};
 use skein_quorum::{Controller, QuorumError, QuorumOptions};
 use skein_storage::{
     CacheLimits, LogDirectory, MetaProperties, Reserve, StorageError, create_directory,
 };
-use skein_types::{BrokerEpoch, ClusterId, ErrorCode, Uuid};
+use skein_types::ClusterId;
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
@@ -41,18 +44,25 @@ use crate::flusher::REWRITES_MAX;
 use crate::groups::Groups;
 use crate::metrics::{Metrics, Queues};
 use crate::node::{Identity, ReplicaBasis, Shared};
+use crate::peers::{ControllerLink, PeerSide, peer_endpoint};
 use crate::producer_ids::ProducerIds;
+use crate::progress::Progress;
+use crate::registration::{register, spawn_heartbeats};
 use crate::replicas::{Replicas, remove_left_behind};
+use crate::replication::Replication;
 use crate::rooms::Rooms;
 use crate::session::ClientService;
 use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
-use crate::{accept_limits, http, stop, tasks};
+use crate::{accept_limits, http, replication, stop, tasks};
 
 /// The spare file in `metadata.log.dir`.
 const METADATA_RESERVE: &str = "reserve";
 
 /// A connection that stalls within a request is closed after this time.
 const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Fetch sessions of followers: a few of each of very many nodes.
+const FOLLOWER_SESSIONS_MAX: usize = 10_000;
 
 /// Connections that are never idle for too long (`connections.max.idle.ms=-1`) wait this long.
 const IDLE_FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -133,42 +143,51 @@ struct Bound {
 }
 
 impl Broker {
-    /// Starts a node.
+    /// Starts a node; `secret` is what `cluster.secret.file` holds, for a cluster of several.
     ///
     /// # Errors
     /// [`StartError`], whose text says what to do.
-    pub async fn start(env: Env, config: Arc<BrokerConfig>) -> Result<Self, StartError> {
+    pub async fn start(
+        env: Env,
+        config: Arc<BrokerConfig>,
+        secret: Option<ClusterSecret>,
+    ) -> Result<Self, StartError> {
         let directory = open_directory(&env, &config).await?;
         let bound = bind_all(&env, &config)?;
-        let http_listener = match &config.network.http_listener {
-            Some(address) => {
-                let options = ListenOptions::default();
-                Some(listen(&env, address, "http.listener", &options)?)
-            }
-            None => None,
+        let (stop, stopped) = watch::channel(false);
+        let progress = Arc::new(Progress::default());
+        let http_address = begin_http(&env, &config, &progress, &stopped)?;
+        let peers = match config.node.cluster_peers.is_empty() {
+            true => None,
+            false => Some(begin_peers(&env, &config, secret.as_ref(), &stopped)?),
         };
-        // A new cluster starts with all that this version has.
-        let features = SUPPORTED_FEATURES
-            .iter()
-            .map(|feature| (feature.name.to_owned(), feature.max_level))
-            .collect();
-        let options = QuorumOptions {
-            directory: config.node.metadata_log_dir.clone(),
-            config: Arc::clone(&config),
-            features,
-        };
-        let metadata_disk = keep_reserves(&env, &config, &directory).await?;
-        let quorum_env = Env {
-            disk: metadata_disk,
-            ..env.clone()
-        };
-        let controller = Controller::start(quorum_env, options).await?;
-        let identity = register(&env, &config, &controller, &directory, &bound).await?;
+        if let Some(peers) = &peers {
+            progress.finds_its_cluster(peers.formation_status());
+        }
+        let controller = start_quorum(&env, &config, &directory, peers.as_ref()).await?;
+        let links = peers.as_ref().map(|peers| peers.links.clone());
+        let link = ControllerLink::new(controller.clone(), links.clone());
+        if let Some(peers) = &peers {
+            peers.service.has_controller(controller.clone());
+        }
+        let endpoints = endpoints(&controller, &bound);
+        let registering = register(
+            &env,
+            &config,
+            &controller,
+            &link,
+            &directory,
+            endpoints,
+            &progress,
+        );
+        let identity = registering.await?;
         claim_directory(&config, &directory, &controller, identity)?;
-        let shared = share(env, config, controller, directory, identity);
+        let shared = share(env, config, (controller, link, links), directory, identity);
         // Before a log can be opened.
         remove_left_behind(&shared).await;
-        let (stop, stopped) = watch::channel(false);
+        if let Some(peers) = &peers {
+            peers.service.is_broker(Arc::clone(&shared));
+        }
         shared.groups.begin(&stopped);
         let addresses = bound
             .iter()
@@ -177,12 +196,9 @@ impl Broker {
         for bound in bound {
             accept(&shared, bound, &stopped);
         }
-        let http_address = http_listener.as_ref().and_then(|l| l.local_address().ok());
-        if let Some(listener) = http_listener {
-            let serve = http::serve(Arc::clone(&shared), listener, stopped.clone());
-            shared.env.spawn.spawn(Lane::Data, "http", Box::pin(serve));
-        }
+        progress.is_broker(&shared);
         tasks::start(&shared, &stopped);
+        replication::start(&shared, &stopped);
         spawn_heartbeats(&shared, stopped);
         Ok(Self {
             shared,
@@ -334,6 +350,71 @@ fn bind_all(env: &Env, config: &BrokerConfig) -> Result<Vec<Bound>, StartError> 
         .collect()
 }
 
+/// Answers over HTTP from here on: a node without its cluster says what is missing.
+fn begin_http(
+    env: &Env,
+    config: &BrokerConfig,
+    progress: &Arc<Progress>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Option<SocketAddr>, StartError> {
+    let Some(address) = &config.network.http_listener else {
+        return Ok(None);
+    };
+    let listener = listen(env, address, "http.listener", &ListenOptions::default())?;
+    let bound = listener.local_address().ok();
+    let serve = http::serve(Arc::clone(progress), listener, stopped.clone());
+    env.spawn.spawn(Lane::Data, "http", Box::pin(serve));
+    Ok(bound)
+}
+
+/// Serves the other nodes of the cluster, and is able to ask them.
+fn begin_peers(
+    env: &Env,
+    config: &BrokerConfig,
+    secret: Option<&ClusterSecret>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<PeerSide, StartError> {
+    let address = &config.network.peer_listener;
+    let listener = listen(env, address, "peer.listener", &ListenOptions::default())?;
+    Ok(PeerSide::begin(env, address, secret, listener, stopped))
+}
+
+/// Brings the metadata quorum up on this node, which belongs to a cluster then.
+async fn start_quorum(
+    env: &Env,
+    config: &Arc<BrokerConfig>,
+    directory: &Arc<LogDirectory>,
+    peers: Option<&PeerSide>,
+) -> Result<Controller, StartError> {
+    // A new cluster starts with all that this version has.
+    let features = SUPPORTED_FEATURES
+        .iter()
+        .map(|feature| (feature.name.to_owned(), feature.max_level))
+        .collect();
+    let options = QuorumOptions {
+        directory: config.node.metadata_log_dir.clone(),
+        config: Arc::clone(config),
+        features,
+    };
+    let env = Env {
+        disk: keep_reserves(env, config, directory).await?,
+        ..env.clone()
+    };
+    let controller = match peers {
+        Some(peers) => Controller::start_with_peers(env, options, peers.of_quorum()).await?,
+        None => Controller::start(env, options).await?,
+    };
+    Ok(controller)
+}
+
+/// Where clients reach this broker and, in a cluster of several, its peers.
+fn endpoints(controller: &Controller, bound: &[Bound]) -> Vec<Endpoint> {
+    let of_peers = controller
+        .address()
+        .and_then(|address| peer_endpoint(&address));
+    bound.iter().map(Bound::endpoint).chain(of_peers).collect()
+}
+
 fn listen(
     env: &Env,
     address: &Address,
@@ -359,45 +440,6 @@ fn listen(
             key,
             source,
         })
-}
-
-/// Registers this broker, and waits for the answer: its registration is in the image then.
-async fn register(
-    env: &Env,
-    config: &BrokerConfig,
-    controller: &Controller,
-    directory: &LogDirectory,
-    bound: &[Bound],
-) -> Result<Identity, StartError> {
-    let mut incarnation = [0; 16];
-    env.rng.fill(&mut incarnation);
-    let raft_id = controller.raft_id();
-    let image = controller.image();
-    let former = image.brokers().find(|broker| broker.raft_id == raft_id);
-    let former_epoch = former.map_or(BrokerEpoch::NONE, |broker| broker.epoch);
-    let marker = directory.clean_shutdown().map(|marker| marker.broker_epoch);
-    let is_clean = marker == Some(former_epoch);
-    let endpoints = bound.iter().map(Bound::endpoint).collect();
-    let request = RegisterBroker {
-        broker_id: config.node.node_id.or(former.map(|broker| broker.id)),
-        cluster_id: Some(controller.cluster_id()),
-        incarnation: Uuid::from_random(incarnation),
-        raft_id,
-        endpoints,
-        rack: config.node.rack.clone(),
-        previous_epoch: former_epoch,
-        disk: if is_clean {
-            DiskState::Clean
-        } else {
-            DiskState::Unclean
-        },
-        ready: true,
-    };
-    let registered = controller.propose(request).await?;
-    Ok(Identity {
-        broker_id: registered.broker_id,
-        broker_epoch: registered.broker_epoch,
-    })
 }
 
 impl Bound {
@@ -455,7 +497,7 @@ fn claim_directory(
 fn share(
     env: Env,
     config: Arc<BrokerConfig>,
-    controller: Controller,
+    (controller, controller_link, peer_links): (Controller, ControllerLink, Option<PeerLinks>),
     directory: Arc<LogDirectory>,
     identity: Identity,
 ) -> Arc<Shared> {
@@ -489,11 +531,14 @@ fn share(
         sealed_flusher,
         rooms: Rooms::default(),
         offline_replicas: Arc::default(),
+        replication: Replication::default(),
         metrics: Arc::new(metrics),
     });
     Arc::new_cyclic(|shared| Shared {
         identity,
         controller,
+        controller_link,
+        peer_links,
         directory,
         replicas: Replicas::new(shared.clone()),
         groups,
@@ -506,6 +551,7 @@ fn share(
         cleaner: Cleaner::default(),
         next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),
+        follower_sessions: FetchSessions::new(FOLLOWER_SESSIONS_MAX),
         producer_ids: ProducerIds::default(),
         pool: Arc::new(BufferPool::new()),
         metrics: Arc::clone(&basis.metrics),
@@ -548,45 +594,4 @@ fn accept(shared: &Arc<Shared>, bound: Bound, stopped: &watch::Receiver<bool>) {
         "acceptor",
         Box::pin(acceptor.run(bound.listener)),
     );
-}
-
-/// Tells the controller that this broker lives, on the lane where no data traffic is.
-fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let interval = shared.config.replica.heartbeat_interval_ms.get();
-    let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(1).max(1));
-    let controller = shared.controller.clone();
-    let Identity {
-        broker_id,
-        broker_epoch,
-    } = shared.identity;
-    let heartbeats = async move {
-        // A refusal is told once, not with each heartbeat until it ends.
-        let mut refused: Option<ErrorCode> = None;
-        loop {
-            let applied_index = controller.image().last_applied().map_or(0, |id| id.index);
-            let heartbeat = Heartbeat {
-                broker_id,
-                broker_epoch,
-                applied_index,
-                want_fence: false,
-                want_shut_down: false,
-            };
-            let refusal = controller.propose(heartbeat).await.err();
-            if let Some(refusal) = &refusal
-                && refused != Some(refusal.code)
-            {
-                tracing::warn!(%refusal, "the controller refuses heartbeats");
-            }
-            refused = refusal.map(|refusal| refusal.code);
-            tokio::select! {
-                biased;
-                _ = stopped.wait_for(|stop| *stop) => return,
-                () = tokio::time::sleep(interval) => {}
-            }
-        }
-    };
-    shared
-        .env
-        .spawn
-        .spawn(Lane::Control, "heartbeats", Box::pin(heartbeats));
 }

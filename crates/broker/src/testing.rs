@@ -7,10 +7,12 @@
 //!
 //! Source: none.
 
+pub(crate) mod cluster;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use skein_config::{BrokerConfig, Layers};
+use skein_config::{BrokerConfig, ClusterSecret, Layers, SecretFile};
 use skein_controller::{
     AlterConfigs, ConfigChange, CreateTopics, DeleteTopics, KeyAlteration, NewTopic,
     ResourceChange, TopicReference,
@@ -34,6 +36,9 @@ use crate::session::ClientConnection;
 /// The simulated machine.
 pub(crate) const HOST: &str = "node";
 
+/// Where the peers of a simulated cluster listen.
+const PEER_PORT: u16 = 9192;
+
 /// Where its logs are.
 pub(crate) const LOG_DIR: &str = "/data";
 
@@ -49,7 +54,27 @@ const TIMEOUT: Millis = Millis(30_000);
 
 /// A configuration of the simulated machine.
 pub(crate) fn config(world: &SimWorld, settings: &[&str]) -> Arc<BrokerConfig> {
-    let address = world.address(HOST);
+    Arc::new(layers(world, HOST, settings).build().unwrap().0)
+}
+
+/// A configuration of one of the `hosts` of a cluster.
+pub(crate) fn cluster_config(
+    world: &SimWorld,
+    host: &str,
+    hosts: &[&str],
+    settings: &[&str],
+) -> Arc<BrokerConfig> {
+    let peer = |host: &&str| format!("{}:{PEER_PORT}", world.address(host));
+    let peers: Vec<String> = hosts.iter().map(peer).collect();
+    let layers = layers(world, host, settings)
+        .set(&format!("peer.listener={}", peer(&host)))
+        .set(&format!("cluster.peers={}", peers.join(",")))
+        .set("cluster.secret.file=/secret");
+    Arc::new(layers.build().unwrap().0)
+}
+
+fn layers(world: &SimWorld, host: &str, settings: &[&str]) -> Layers {
+    let address = world.address(host);
     let mut layers = Layers::new()
         .set(&format!("listeners=PLAINTEXT://{address}:9092"))
         .set(&format!("log.dirs={LOG_DIR}"))
@@ -58,7 +83,7 @@ pub(crate) fn config(world: &SimWorld, settings: &[&str]) -> Arc<BrokerConfig> {
     for setting in settings {
         layers = layers.set(setting);
     }
-    Arc::new(layers.build().unwrap().0)
+    layers
 }
 
 /// Runs `test` on a node in a world of its own.
@@ -88,7 +113,14 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(env: Env, config: &Arc<BrokerConfig>) -> Self {
-        let broker = Broker::start(env, Arc::clone(config)).await.unwrap();
+        let secret = config.node.cluster_secret_file.as_ref().map(|path| {
+            let bytes = b"sixteen bytes or more".to_vec();
+            let file = SecretFile { bytes, mode: 0o600 };
+            ClusterSecret::from_file(path, Ok(file)).unwrap()
+        });
+        let broker = Broker::start(env, Arc::clone(config), secret)
+            .await
+            .unwrap();
         Self { broker }
     }
 

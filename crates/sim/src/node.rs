@@ -265,7 +265,7 @@ async fn process(
 ) {
     // The node hears until all that is here has ended.
     let tell = |report| drop(reports.send(report));
-    let broker = match Broker::start(env, config).await {
+    let broker = match Broker::start(env, config, None).await {
         Ok(broker) => broker,
         Err(error) => return tell(Report::Failed(error.to_string())),
     };

@@ -9,19 +9,20 @@
 //! `GroupCoordinatorService.groupMetadataTopicConfigs` of Kafka 4.1.1.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use skein_controller::{CreateTopics, NewTopic};
 use skein_metadata::Image;
+use skein_protocol::Str;
+use skein_protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
 use skein_types::{ErrorCode, PartitionIndex};
 
+use crate::handlers::create_topics;
 use crate::node::Shared;
 
 /// Its name.
 pub(crate) const TOPIC: &str = "__consumer_offsets";
 
 /// How long a client waits for the topic to be made; it asks again after that.
-const CREATE_MAX: Duration = Duration::from_secs(10);
+const CREATE_MAX_MS: i32 = 10_000;
 
 /// The partition of a group's records; `None` if there is no such topic.
 pub(crate) fn partition_of(image: &Image, group_id: &str) -> Option<PartitionIndex> {
@@ -52,32 +53,26 @@ pub(crate) async fn ensure_topic(shared: &Arc<Shared>) -> Result<(), ErrorCode> 
         ("compression.type", "producer".to_owned()),
         ("segment.bytes", config.topic_segment_bytes.to_string()),
     ];
-    let create = CreateTopics {
-        topics: vec![NewTopic {
-            name: TOPIC.to_owned(),
-            num_partitions: i32::try_from(config.topic_num_partitions).unwrap_or(i32::MAX),
-            replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
-            assignments: Vec::new(),
-            configs: configs
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), Some(value)))
-                .collect(),
-        }],
-        validate_only: false,
+    let topic = CreatableTopic {
+        name: Str::from_static(TOPIC),
+        num_partitions: i32::try_from(config.topic_num_partitions).unwrap_or(i32::MAX),
+        replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
+        configs: configs
+            .into_iter()
+            .map(|(name, value)| CreatableTopicConfig {
+                name: Str::from_static(name),
+                value: Some(Str::from(value)),
+            })
+            .collect(),
+        ..Default::default()
     };
-    let call = shared.controller.propose(create);
-    let refusal = match tokio::time::timeout(CREATE_MAX, call).await {
-        Ok(Ok(results)) => results.into_iter().find_map(|topic| topic.result.err()),
-        Ok(Err(refusal)) => Some(refusal),
-        Err(_) => None,
-    };
+    let made = create_topics::make(shared, vec![topic], CREATE_MAX_MS).await;
     // Whoever made it: what was created is in this node's image by now.
     if shared.image().topic_by_name(TOPIC).is_some() {
         return Ok(());
     }
-    match refusal {
-        Some(refusal) => tracing::warn!(%refusal, "cannot create {TOPIC}"),
-        None => tracing::warn!("no decision to create {TOPIC} yet"),
+    if let Err(refusal) = made {
+        tracing::warn!(%refusal, "cannot create {TOPIC}");
     }
     Err(ErrorCode::CoordinatorNotAvailable)
 }

@@ -26,6 +26,7 @@ use skein_types::{BrokerId, ErrorCode, PartitionIndex};
 
 use super::describe_configs::{broker_config, facts};
 use crate::node::Shared;
+use crate::peers::forward;
 use crate::router::Context;
 
 /// The name under which Kafka keeps its own metadata: nobody may have a topic of that name.
@@ -37,6 +38,41 @@ pub(crate) async fn handle(
     _context: &Context,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
+    decide(shared, request).await
+}
+
+/// Makes topics of which this node has need, by whichever node is the controller.
+///
+/// # Errors
+/// Why the first of those that were not made was not.
+pub(crate) async fn make(
+    shared: &Arc<Shared>,
+    topics: Vec<CreatableTopic>,
+    timeout_ms: i32,
+) -> Result<(), Refusal> {
+    let request = CreateTopicsRequest {
+        topics,
+        timeout_ms,
+        validate_only: false,
+    };
+    let response = match forward::ask(shared, &request).await {
+        Some(answered) => answered?,
+        None => decide(shared, request).await,
+    };
+    let refused = response
+        .topics
+        .into_iter()
+        .find(|topic| topic.error_code != 0);
+    refused.map_or(Ok(()), |topic| {
+        let code = ErrorCode::from_code(topic.error_code);
+        let message = topic
+            .error_message
+            .map(|message| message.as_str().to_owned());
+        Err(Refusal::new(code, message.unwrap_or_default()))
+    })
+}
+
+async fn decide(shared: &Arc<Shared>, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let (asked, refused) = sort_out(&request.topics);
     let mut topics = Vec::with_capacity(asked.len() + refused.len());
     if !asked.is_empty() {
@@ -178,11 +214,21 @@ fn refuse(name: Str, refusal: &Refusal) -> CreatableTopicResult {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use skein_config::ConfigSource;
     use skein_types::TopicId;
 
     use super::*;
+
+    /// A topic of one partition on one broker.
+    pub(crate) fn topic_of_one(name: &str) -> CreatableTopic {
+        CreatableTopic {
+            name: Str::from(name.to_owned()),
+            num_partitions: 1,
+            replication_factor: 1,
+            ..Default::default()
+        }
+    }
 
     fn topic(name: &'static str) -> CreatableTopic {
         CreatableTopic {

@@ -11,10 +11,10 @@
 //! ```
 //!
 //! Invariants:
-//! - nothing is read past the high watermark, or past the last stable offset for `read_committed`;
-//! - a redacted record is returned to nobody (`fetch/redact.rs`). Whoever comes by a listener of
-//!   clients is a client, whatever replica id the request names: no field of it widens what is
-//!   read;
+//! - no client reads past the high watermark, or past the last stable offset for `read_committed`;
+//! - a redacted record is returned to no client (`fetch/redact.rs`). Whoever comes by a listener of
+//!   clients is one, whatever replica id the request names: no field of it widens what is read. A
+//!   follower comes by the peer listener, and reads all there is;
 //! - at least one batch is returned if there is one, however small the limits;
 //! - a fetch that waits is registered before it looks for the last time, so that no write is missed
 //!   (`fetch_waits.rs`);
@@ -35,15 +35,16 @@ use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use skein_net::{Part, Response, Started};
+use skein_partition::{Event, FollowerFetch};
 use skein_protocol::messages::fetch::{
     FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
 };
 use skein_protocol::{ApiKey, Records};
-use skein_types::{ErrorCode, PartitionIndex};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex};
 use tokio::time::Instant;
 
 use self::read::{Found, Reader, Results};
-use crate::fetch_sessions::{SessionFetch, Wanted};
+use crate::fetch_sessions::{FetchSessions, SessionFetch, Wanted};
 use crate::fetch_wait::FetchWaiter;
 use crate::node::Shared;
 use crate::replica::Replica;
@@ -76,23 +77,51 @@ struct Fetch {
     sources: Vec<Source>,
 }
 
-/// Starts a fetch: returns when it is answered, or registered.
+/// Starts a client's fetch: returns when it is answered, or registered.
 pub(crate) async fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes) -> Started {
     let request = match router::decode::<FetchRequest>(context, bytes) {
         Ok(request) => request,
         Err(reason) => return Started::Close { reason },
     };
+    let reader = Reader::of_client(&request, shared.config.network.fetch_max_bytes);
+    begin(shared, context, &request, reader, &shared.fetch_sessions).await
+}
+
+/// Starts the fetch of another node that follows partitions of this one.
+pub(crate) async fn start_of_follower(
+    shared: &Arc<Shared>,
+    context: &Context,
+    bytes: &Bytes,
+) -> Started {
+    let request = match router::decode::<FetchRequest>(context, bytes) {
+        Ok(request) => request,
+        Err(reason) => return Started::Close { reason },
+    };
+    let reader = Reader::of_follower(&request);
+    let sessions = &shared.follower_sessions;
+    begin(shared, context, &request, reader, sessions).await
+}
+
+async fn begin(
+    shared: &Arc<Shared>,
+    context: &Context,
+    request: &FetchRequest,
+    reader: Reader,
+    sessions: &FetchSessions,
+) -> Started {
     let version = context.head.api_version;
-    let session = match shared
-        .fetch_sessions
-        .open(&request, version, shared.env.rng.next_u64())
-    {
+    let session = match sessions.open(request, version, shared.env.rng.next_u64()) {
         Ok(session) => session,
         Err(code) => return refuse(context, code),
     };
     let mut sources = Vec::with_capacity(session.wanted.len());
     for wanted in &session.wanted {
         let replica = find(shared, wanted, version).await;
+        if let Ok(replica) = &replica
+            && reader.is_follower()
+        {
+            replica.step(followed(request, wanted));
+        }
         sources.push(Source {
             wanted: wanted.clone(),
             replica,
@@ -103,7 +132,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes
         shared: Arc::clone(shared),
         context: context.clone(),
         session,
-        reader: Reader::new(&request, shared.config.network.fetch_max_bytes),
+        reader,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
         deadline: Instant::now() + max_wait.min(MAX_WAIT_MAX),
         sources,
@@ -116,6 +145,18 @@ pub(crate) async fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes
         }
         _ => Started::Later(Box::pin(fetch.wait())),
     }
+}
+
+/// What the leader learns of a follower by its fetch.
+fn followed(request: &FetchRequest, wanted: &Wanted) -> Event {
+    let fetch = &wanted.fetch;
+    Event::FollowerFetched(FollowerFetch {
+        broker_id: BrokerId(request.replica_state.replica_id),
+        broker_epoch: BrokerEpoch(request.replica_state.replica_epoch),
+        leader_epoch: LeaderEpoch(fetch.current_leader_epoch),
+        fetch_offset: Offset(fetch.fetch_offset),
+        last_fetched_epoch: LeaderEpoch(fetch.last_fetched_epoch),
+    })
 }
 
 async fn find(

@@ -69,6 +69,24 @@ pub(crate) async fn handle(
         // What Kafka makes of a number that it does not know.
         _ => Err(ErrorCode::UnknownServerError),
     };
+    answer_all(shared, context, request, isolation).await
+}
+
+/// Answers a follower, whose log may be as long as this node's.
+pub(crate) async fn handle_of_follower(
+    shared: &Arc<Shared>,
+    context: &Context,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
+    answer_all(shared, context, request, Ok(FetchIsolation::LogEnd)).await
+}
+
+async fn answer_all(
+    shared: &Arc<Shared>,
+    context: &Context,
+    request: ListOffsetsRequest,
+    isolation: Result<FetchIsolation, ErrorCode>,
+) -> ListOffsetsResponse {
     let twice = duplicates(request.topics.iter().flat_map(|topic| {
         let indexes = topic.partitions.iter().map(|asked| asked.partition_index);
         indexes.map(|index| (topic.name.clone(), index))

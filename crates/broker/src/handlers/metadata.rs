@@ -12,16 +12,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skein_controller::{CreateTopics, NewTopic};
 use skein_metadata::{Image, Partition, Topic};
 use skein_protocol::Str;
+use skein_protocol::messages::create_topics::CreatableTopic;
 use skein_protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicName};
 
-use super::create_topics::{CLUSTER_METADATA_TOPIC, call_within};
+use super::create_topics::{self, CLUSTER_METADATA_TOPIC};
 use crate::groups::TOPIC as OFFSETS_TOPIC;
 use crate::node::Shared;
 use crate::router::Context;
@@ -227,23 +227,18 @@ async fn create_missing(shared: &Arc<Shared>, request: &MetadataRequest) {
     let topics: Vec<_> = asked
         .filter(|name| *name != CLUSTER_METADATA_TOPIC && TopicName::new(name).is_ok())
         .filter(|name| image.topic_by_name(name).is_none())
-        .map(|name| NewTopic {
-            name: name.to_owned(),
+        .map(|name| CreatableTopic {
+            name: Str::from(name.to_owned()),
             num_partitions: -1,
             replication_factor: -1,
-            assignments: Vec::new(),
-            configs: Vec::new(),
+            ..Default::default()
         })
         .collect();
     if topics.is_empty() {
         return;
     }
     // Whatever stands in the way, the client asks again: the topic is unknown until then.
-    let create = CreateTopics {
-        topics,
-        validate_only: false,
-    };
-    if let Err(refusal) = call_within(shared, CREATE_MAX_MS, create).await {
+    if let Err(refusal) = create_topics::make(shared, topics, CREATE_MAX_MS).await {
         tracing::info!(%refusal, "could not create a topic that a client asked for");
     }
 }

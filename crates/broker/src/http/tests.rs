@@ -23,8 +23,10 @@ impl Server {
         let net = RealNet::new(Handle::current());
         let listener = net.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let port = listener.local_address().unwrap().port();
+        let missing = readiness.clone().err();
+        let metrics = missing.map_or(Ok("# EOF\n".to_owned()), Err);
         let pages = Pages {
-            metrics: Arc::new(|| Box::pin(async { "# EOF\n".to_owned() })),
+            metrics: Arc::new(move || Box::pin(std::future::ready(metrics.clone()))),
             readiness: Arc::new(move || readiness.clone()),
         };
         let (stop, stopped) = watch::channel(false);
@@ -106,6 +108,9 @@ async fn a_node_that_does_not_serve_lives_and_says_why_it_is_not_ready() {
         "{readyz}"
     );
     assert!(readyz.ends_with("\r\n\r\nbroker 1 is fenced\n"), "{readyz}");
+    // A page without metrics would say that all is zero.
+    let metrics = server.get("/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 503 "), "{metrics}");
     assert!(
         server
             .get("/healthz")

@@ -29,7 +29,7 @@ use skein_net::BytesPermit;
 use skein_partition::{Effect, Event, PublishedRole, Refusal, Ticket};
 use skein_record::{BatchBuf, LeaderEpochs};
 use skein_storage::{Log, LogView};
-use skein_types::Offset;
+use skein_types::{BrokerId, LeaderEpoch, Offset};
 use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -42,6 +42,7 @@ use super::reply::{AckResult, ReplySender};
 use super::{Replica, ReplicaView};
 use crate::handoff::Work;
 use crate::node::ReplicaBasis;
+use crate::replication::FetchedGroup;
 
 mod following;
 mod input;
@@ -72,6 +73,10 @@ pub(super) struct Core {
     group: Group,
     /// The batch of the produce that is being stepped.
     arriving: Option<(BatchBuf, BytesPermit)>,
+    /// The batches of the leader's answer that is being stepped.
+    fetched: Option<FetchedGroup>,
+    /// Whom the replica follows, and in which epoch.
+    followed: (LeaderEpoch, BrokerId),
     replies: Slab<ReplySender>,
     delete_replies: Slab<oneshot::Sender<Result<Offset, Refusal>>>,
     /// Inputs that wait for the log.
@@ -156,6 +161,8 @@ impl Core {
             effects: Vec::new(),
             group: Group::default(),
             arriving: None,
+            fetched: None,
+            followed: (LeaderEpoch::NONE, BrokerId::NONE),
             replies: Slab::new(),
             delete_replies: Slab::new(),
             held: VecDeque::new(),
@@ -170,7 +177,11 @@ impl Core {
     /// Whether `input` must wait for the log, or behind others that do.
     fn must_wait(&self, input: &Input) -> bool {
         let needs_log = match input {
-            Input::Produce(_) | Input::Task(_) | Input::Errand(_) | Input::TakeLog { .. } => true,
+            Input::Produce(_)
+            | Input::Fetched(..)
+            | Input::Task(_)
+            | Input::Errand(_)
+            | Input::TakeLog { .. } => true,
             Input::Event(event) => event.waits_while_writing(),
             Input::Completed(_)
             | Input::Returned(..)
@@ -209,6 +220,7 @@ impl Core {
     fn apply(&mut self, input: Input, step: &mut Step<'_>) {
         match input {
             Input::Produce(produce) => self.produce(produce, step),
+            Input::Fetched(fetched, group) => self.fetched(fetched, group, step),
             Input::Event(event) => self.event(event, step),
             Input::Task(task) => self.task(task, step),
             Input::Errand(errand) => self.errand(errand, step),

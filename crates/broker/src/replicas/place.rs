@@ -103,16 +103,40 @@ impl Place {
     }
 
     /// Takes what a newer image says.
-    pub(super) fn follow(&self, shared: &Shared, partition: &Arc<Partition>) {
+    pub(super) fn follow(self: &Arc<Self>, shared: &Shared, partition: &Arc<Partition>) {
         let mut registration = self.registration.lock();
         if Arc::ptr_eq(&registration, partition) {
             return;
         }
         *registration = Arc::clone(partition);
         drop(registration);
-        if let Some(replica) = self.replica.get() {
-            assign(replica, partition, shared.identity.broker_id);
+        match self.replica.get() {
+            Some(replica) => assign(shared, replica, partition),
+            None => self.begin_to_follow(shared),
         }
+    }
+
+    /// Opens the log in the background if another node leads and this one holds a replica: who
+    /// leads waits for it.
+    pub(super) fn begin_to_follow(self: &Arc<Self>, shared: &Shared) {
+        let registration = Arc::clone(&self.registration.lock());
+        let (leader, own) = (registration.leader, shared.identity.broker_id);
+        let follows = leader != BrokerId::NONE && leader != own;
+        if !follows || !registration.replicas.contains(&own) || registration.is_offline(own) {
+            return;
+        }
+        let Ok(task_shared) = shared.replicas.shared() else {
+            return;
+        };
+        let place = Arc::clone(self);
+        let task = async move {
+            // A failure was logged, and shows in the metrics.
+            let _ = place.open_once(&task_shared).await;
+        };
+        let _task = shared
+            .env
+            .spawn
+            .spawn(Lane::Data, "open-log", Box::pin(task));
     }
 
     /// Opens the log, unless this node does not lead the partition.
@@ -165,7 +189,7 @@ impl Place {
                 *state = State::Open;
                 let own = shared.identity.broker_id;
                 let known = Arc::clone(&self.registration.lock());
-                assign(&replica, &known, own);
+                assign(shared, &replica, &known);
                 let replica = shared.replicas.with_config(shared, self, |followed| {
                     if followed != config {
                         replica.configure(&followed);
@@ -177,7 +201,7 @@ impl Place {
                 // Who follows an image from here on sees the replica; what came before it does not.
                 let registration = Arc::clone(&self.registration.lock());
                 if !Arc::ptr_eq(&known, &registration) {
-                    assign(&replica, &registration, own);
+                    assign(shared, &replica, &registration);
                 }
                 Ok(replica)
             }
@@ -276,13 +300,27 @@ impl Place {
 }
 
 /// Tells a replica what the image says of its partition. What it knows already it ignores.
-fn assign(replica: &Arc<Replica>, partition: &Partition, broker_id: BrokerId) {
-    if partition.leader != broker_id {
-        replica.step(Event::Resigned {
-            leader_epoch: partition.leader_epoch,
+fn assign(shared: &Shared, replica: &Arc<Replica>, partition: &Partition) {
+    let own = shared.identity.broker_id;
+    let fetchers = &shared.basis.replication.fetchers;
+    let (leader, leader_epoch) = (partition.leader, partition.leader_epoch);
+    if leader != own {
+        let id = replica.partition_id();
+        let leader =
+            (leader != BrokerId::NONE && partition.replicas.contains(&own)).then_some(leader);
+        fetchers.stop_others(leader, id);
+        let Some(leader) = leader else {
+            replica.step(Event::Resigned { leader_epoch });
+            return;
+        };
+        replica.step(Event::BecameFollower {
+            leader,
+            leader_epoch,
         });
+        fetchers.set_in_sync(leader, id, partition.isr.contains(&own));
         return;
     }
+    fetchers.stop_others(None, replica.partition_id());
     let registration = Registration {
         leader_epoch: partition.leader_epoch,
         partition_epoch: partition.partition_epoch,

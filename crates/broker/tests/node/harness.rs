@@ -84,7 +84,7 @@ impl Node {
             layers = layers.set(setting);
         }
         let config: Arc<BrokerConfig> = Arc::new(layers.build().unwrap().0);
-        let broker = world.block_on(Broker::start(hook(world.env()), config));
+        let broker = world.block_on(Broker::start(hook(world.env()), config, None));
         let broker = broker.unwrap();
         Self {
             world,

@@ -91,7 +91,7 @@ impl Results {
 }
 
 impl Reader {
-    pub(super) fn new(request: &FetchRequest, fetch_max_bytes: u32) -> Self {
+    pub(super) fn of_client(request: &FetchRequest, fetch_max_bytes: u32) -> Self {
         let asked = usize::try_from(request.max_bytes).unwrap_or(0);
         let isolation = match request.isolation_level {
             1 => FetchIsolation::LastStableOffset,
@@ -101,6 +101,18 @@ impl Reader {
             max_bytes: asked.min(fetch_max_bytes as usize),
             isolation,
         }
+    }
+
+    pub(super) fn of_follower(request: &FetchRequest) -> Self {
+        Self {
+            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0),
+            isolation: FetchIsolation::LogEnd,
+        }
+    }
+
+    /// Whether it reads what is not committed yet, to have it too.
+    pub(super) fn is_follower(&self) -> bool {
+        self.isolation == FetchIsolation::LogEnd
     }
 
     /// Reads what is in memory; `None` if the disk is needed.
@@ -216,6 +228,7 @@ impl Reader {
         }
         let redacted = replica
             .redacted()
+            .filter(|_| !self.is_follower())
             .filter(|redacted| !redacted.within(range.base_offset..end).is_empty());
         if may_block {
             // A failure shows when the range is sent; there it closes the connection.

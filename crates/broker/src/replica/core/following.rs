@@ -1,7 +1,7 @@
 //! What the state machine of a follower orders.
 //!
-//! Input: effects. Output: a log that is cut, or begun anew, and its tables; what was lost by that,
-//! in the node's log.
+//! Input: what was fetched; effects. Output: batches in the log, one that is cut, or begun anew, and
+//! its tables; orders to the tasks of `replication.rs`; what was lost, in the node's log.
 //!
 //! Invariants:
 //! - a log is cut on the offload pool, because that waits for the disk; everything that needs the
@@ -10,11 +10,12 @@
 //!
 //! Source: KIP-101; the truncation of `skein_storage`.
 
-use skein_partition::{Effect, Event, OfflineReason, TruncatedLog};
+use skein_partition::{DropReason, Effect, Event, FetchedBatches, OfflineReason, TruncatedLog};
 use skein_storage::{Log, StorageError, Truncated};
 
 use super::input::{Errand, Input};
 use super::{Core, Step};
+use crate::replication::FetchedGroup;
 
 impl Core {
     pub(super) fn carry_out_following(&mut self, effect: Effect, step: &mut Step<'_>) {
@@ -37,8 +38,70 @@ impl Core {
                     "committed records are cut off: the leader was elected without having them"
                 );
             }
-            // No replica of this node follows yet.
+            Effect::WriteFetched { .. } => {
+                if let Some(group) = self.fetched.take() {
+                    self.group.push_fetched(group.batches);
+                }
+            }
+            Effect::DropFetched { reason, .. } => {
+                self.fetched = None;
+                if reason == DropReason::OutOfOrder {
+                    let partition = &step.replica.name;
+                    tracing::error!(%partition, "a leader sent batches that do not follow the log");
+                }
+            }
+            Effect::FetchFrom(position) => {
+                let fetchers = &self.basis.replication.fetchers;
+                fetchers.follow(self.followed.1, step.replica.partition_id(), position);
+            }
+            Effect::FetchLater(position) => {
+                let fetchers = &self.basis.replication.fetchers;
+                fetchers.follow_later(self.followed.1, step.replica.partition_id(), position);
+            }
+            Effect::ProposeIsr(proposal) => {
+                let proposals = &self.basis.replication.isr_proposals;
+                proposals.propose(step.replica, proposal);
+            }
+            Effect::ReportFlushed {
+                leader,
+                leader_epoch,
+                end,
+            } => {
+                let reports = &self.basis.replication.flush_reports;
+                reports.report(leader, step.replica.partition_id(), (leader_epoch, end));
+            }
+            // The others are every replica's (`stepping.rs`).
             _ => {}
+        }
+    }
+
+    /// Takes what was fetched: the batches wait here for the state machine's order.
+    pub(super) fn fetched(
+        &mut self,
+        fetched: FetchedBatches,
+        group: FetchedGroup,
+        step: &mut Step<'_>,
+    ) {
+        self.write_group(step);
+        if self.log.is_none() {
+            self.held.push_front(Input::Fetched(fetched, group));
+            return;
+        }
+        self.fetched = Some(group);
+        self.step(Event::BatchesFetched(fetched), step);
+        self.fetched = None;
+    }
+
+    /// Remembers whom to fetch from; an older word than the last one is ignored, as by the state
+    /// machine.
+    pub(super) fn note_leader(&mut self, event: &Event) {
+        if let Event::BecameFollower {
+            leader,
+            leader_epoch,
+        } = event
+            && *leader_epoch > self.followed.0
+        {
+            self.followed = (*leader_epoch, *leader);
         }
     }
 

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use skein_net::BytesPermit;
-use skein_partition::{Acks, Event, Refusal};
+use skein_partition::{Acks, Event, FetchedBatches, Refusal};
 use skein_record::{BatchBuf, ProducerStates};
 use skein_storage::Log;
 use skein_types::{Millis, Offset, TopicId, TopicPartition};
@@ -22,6 +22,7 @@ use crate::metrics::TopicCounts;
 use crate::replica::ReplicaView;
 use crate::replica::reply::ReplySender;
 use crate::replica::settings::FollowedConfig;
+use crate::replication::FetchedGroup;
 
 /// A replica whose log has just been opened.
 pub(crate) struct Opened {
@@ -43,6 +44,8 @@ pub(crate) type Errand = Box<dyn FnOnce(&mut Log) -> Option<Event> + Send>;
 /// What the writer takes.
 pub(crate) enum Input {
     Produce(Produce),
+    /// What a leader has answered, with the bytes of its batches.
+    Fetched(FetchedBatches, FetchedGroup),
     Event(Event),
     Task(LogTask),
     Errand(Errand),

@@ -73,6 +73,7 @@ impl Core {
     }
 
     pub(super) fn event(&mut self, event: Event, step: &mut Step<'_>) {
+        self.note_leader(&event);
         if event.waits_while_writing() && !self.group.is_empty() {
             self.write_group(step);
             if self.log.is_none() {

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use skein_env::Lane;
 use skein_net::BytesPermit;
 use skein_partition::{Event, Ticket, WriteFailure};
@@ -37,9 +38,16 @@ use crate::replica::Replica;
 pub(super) struct Group {
     /// Those of the batches, and those of duplicates which have the fate of a batch in the group.
     pub(super) tickets: Vec<Ticket>,
-    batches: Vec<BatchBuf>,
+    batches: Vec<Batch>,
     permits: Vec<BytesPermit>,
     pub(super) bytes: usize,
+}
+
+/// A batch on its way into the log.
+enum Batch {
+    Produced(BatchBuf),
+    /// As the leader has it, with the number of its records.
+    Fetched(Bytes, u64),
 }
 
 /// A write, and the log that it has taken along.
@@ -104,7 +112,7 @@ impl Core {
                 metrics.writes.inc();
                 metrics.batches_appended.inc_by(group.batches.len() as u64);
                 metrics.appended_bytes.inc_by(outcome.bytes);
-                let records = group.batches.iter().map(records).sum();
+                let records = group.batches.iter().map(Batch::records).sum();
                 step.replica.counts.written(outcome.bytes, records);
                 Event::Written {
                     end: outcome.log_end_offset,
@@ -195,8 +203,20 @@ impl Core {
     }
 }
 
-fn records(batch: &BatchBuf) -> u64 {
-    u64::try_from(batch.header().records_count).unwrap_or(0)
+impl Batch {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Produced(batch) => batch.as_slice(),
+            Self::Fetched(bytes, _) => bytes,
+        }
+    }
+
+    fn records(&self) -> u64 {
+        match self {
+            Self::Produced(batch) => u64::try_from(batch.header().records_count).unwrap_or(0),
+            Self::Fetched(_, records) => *records,
+        }
+    }
 }
 
 /// Makes the next segment's file, so that no append waits for it.
@@ -213,7 +233,7 @@ impl Writing {
     fn run(&mut self, basis: &ReplicaBasis) {
         let started = Instant::now();
         let batches: SmallVec<[&[u8]; 8]> =
-            self.group.batches.iter().map(BatchBuf::as_slice).collect();
+            self.group.batches.iter().map(Batch::as_slice).collect();
         self.result = Some(append_all(&mut self.log, &batches, basis.env.clock.now()));
         basis.metrics.write_seconds.observe(started.elapsed());
     }
@@ -298,7 +318,15 @@ impl Group {
     pub(super) fn push(&mut self, ticket: Ticket, batch: BatchBuf, permit: BytesPermit) {
         self.bytes += batch.as_slice().len();
         self.tickets.push(ticket);
-        self.batches.push(batch);
+        self.batches.push(Batch::Produced(batch));
         self.permits.push(permit);
+    }
+
+    /// Batches that nobody waits for here.
+    pub(super) fn push_fetched(&mut self, batches: Vec<(Bytes, u64)>) {
+        for (bytes, records) in batches {
+            self.bytes += bytes.len();
+            self.batches.push(Batch::Fetched(bytes, records));
+        }
     }
 }
