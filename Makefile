@@ -17,6 +17,9 @@ DATA        ?= .build/data
 LISTEN      ?= 127.0.0.1:9092
 ARGS        ?=
 
+# cluster: where the data and logs of the three nodes go; ARGS is for all of them.
+CLUSTER     ?= .build/cluster
+
 # sim: how many seeds, from which one on; or one SEED, with ARGS=--trace to see all of it, or
 # ARGS=--shrink to see what its failure needs. ARGS=--coverage tells what the node did under which
 # fault. `make test` runs the few of TEST_SEEDS.
@@ -53,6 +56,10 @@ build: ## Build the skein command, optimised, at target/release/skein.
 run: build ## Start a node for clients at 127.0.0.1:9092, with its data in .build/data.
 	mkdir -p $(DATA)
 	exec $(SKEIN) serve --set listeners=PLAINTEXT://$(LISTEN) --set log.dirs=$(DATA) $(ARGS)
+
+.PHONY: cluster
+cluster: build ## Start three nodes that are one cluster, with their data in .build/cluster.
+	exec config/cluster.sh $(SKEIN) $(CLUSTER) $(ARGS)
 
 .PHONY: test
 test: build loom ## Run all tests: units, loom, real clients, a short simulation.

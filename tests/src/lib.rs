@@ -23,6 +23,7 @@
 )]
 
 pub mod client;
+pub mod cluster;
 pub mod compacted;
 pub mod guardian;
 pub mod node;
@@ -30,6 +31,7 @@ pub mod program;
 pub mod toolchain;
 pub mod wire;
 
+pub use cluster::Cluster;
 pub use node::{Node, Settings, System, bytes_in_logs};
 
 /// Declares, for each named function, one test per system: `kafka::name` and `skein::name`.

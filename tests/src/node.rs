@@ -149,6 +149,17 @@ impl Node {
     ///
     /// When it doesn't come up, with the end of its log.
     pub fn start_again(&mut self) {
+        self.launch();
+        self.wait_until_serving();
+    }
+
+    /// As [`Node::start_again`], without the wait: one of several nodes serves when they have found
+    /// each other.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such program.
+    pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the node runs already");
         let log = fs::File::options()
             .create(true)
@@ -163,10 +174,19 @@ impl Node {
             .stderr(log);
         let process = Guarded::spawn(&mut command)
             .unwrap_or_else(|error| panic!("can't start {:?}: {error}", self.system));
+        self.process = Some(process);
+    }
+
+    /// Waits until the node, which was launched, serves.
+    ///
+    /// # Panics
+    ///
+    /// When it doesn't, with the end of its log.
+    pub fn wait_until_serving(&self) {
         let started = Instant::now();
         while !wire::serves(self.ports.client) {
             assert!(
-                !process.has_ended(),
+                self.is_alive(),
                 "{:?} ended instead of serving: {}",
                 self.system,
                 self.log_tail()
@@ -187,7 +207,6 @@ impl Node {
         {
             std::thread::sleep(READY_POLL_INTERVAL);
         }
-        self.process = Some(process);
     }
 
     /// The command that serves, as a user types it.

@@ -11,10 +11,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 mod batch;
+mod cluster;
 mod groups;
 mod requests;
 
 pub use batch::{Batch, Record, crc32c};
+pub use cluster::SeenCluster;
 pub use groups::{Joined, Member};
 pub use requests::{FetchLimits, Fetched, Produced, TopicId};
 
@@ -76,6 +78,7 @@ pub mod error {
     pub const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
     pub const UNKNOWN_MEMBER_ID: i16 = 25;
     pub const REBALANCE_IN_PROGRESS: i16 = 27;
+    pub const CLUSTER_AUTHORIZATION_FAILED: i16 = 31;
     pub const INVALID_TIMESTAMP: i16 = 32;
     pub const UNSUPPORTED_VERSION: i16 = 35;
     pub const TOPIC_ALREADY_EXISTS: i16 = 36;

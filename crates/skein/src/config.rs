@@ -20,6 +20,7 @@ use skein_types::{BrokerId, TopicName};
 use crate::arguments::{ClusterArguments, pair};
 use crate::failure::Failure;
 use crate::output::{self, Table, count};
+use crate::secret;
 use crate::serve::{read_file, variables};
 use crate::session::{Session, with_client};
 use crate::topic::topic_name;
@@ -59,8 +60,9 @@ Examples:
   skein config check server.properties --set log.dirs=/var/lib/skein --environment
   skein config check server.properties --json | jq -r '.errors[]'
 
-The exit code is 2 if a node would not start with it. Nothing but the file is looked at: whether a
-directory can be written or a port is free shows when a node starts.";
+The exit code is 2 if a node would not start with it. Nothing is looked at but the file, and the one
+that cluster.secret.file names in it: whether a directory can be written or a port is free shows
+when a node starts.";
 
 const DOC_EXAMPLES: &str = "\
 Examples:
@@ -318,9 +320,11 @@ fn run_check(check: &Check, json: bool) -> Result<(), Failure> {
         layers = layers.set(option);
     }
     let (errors, warnings): (Vec<_>, Vec<_>) = match layers.build() {
-        Ok((_, warnings)) => {
+        Ok((config, warnings)) => {
+            let error = secret::of_cluster(&config).err();
             let warnings = warnings.iter().map(ToString::to_string);
-            (Vec::new(), warnings.collect())
+            let errors = error.iter().map(ToString::to_string);
+            (errors.collect(), warnings.collect())
         }
         Err(errors) => {
             let errors = errors.0.iter().map(ToString::to_string);

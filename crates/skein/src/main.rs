@@ -24,6 +24,7 @@ mod output;
 mod produce;
 mod record;
 mod reminder;
+mod secret;
 mod serve;
 mod session;
 mod stop;

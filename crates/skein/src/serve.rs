@@ -1,7 +1,7 @@
 //! `skein serve`: runs a node.
 //!
-//! Input: a configuration file, `--set` options, the environment; SIGTERM or SIGINT. Output: a
-//! node; logs on standard error; an exit code.
+//! Input: a configuration file, `--set` options, the environment, the cluster's secret; SIGTERM or
+//! SIGINT. Output: a node; logs on standard error; an exit code.
 //!
 //! Invariant: after SIGTERM or SIGINT the node stops cleanly, and the process ends also if a disk
 //! hangs.
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use skein_broker::Broker;
-use skein_config::{BrokerConfig, Layers};
+use skein_config::{BrokerConfig, ClusterSecret, ConfigErrors, Layers};
 use skein_env::real::{
     RealDisk, RealOptions, RealWorld, raise_descriptor_limit, termination_signal,
 };
@@ -22,6 +22,7 @@ use skein_env::{Disk, Env, OpenMode};
 
 use crate::failure::Failure;
 use crate::logs::{self, LogFormat};
+use crate::secret;
 
 /// How long the process waits for threads in the end; the logs are closed by then.
 const SHUTDOWN: Duration = Duration::from_millis(500);
@@ -32,8 +33,9 @@ const LOG_VARIABLE: &str = "RUST_LOG";
 /// The variable that sets the format of log lines. It is no key of the configuration, which is read
 /// when the first lines may have been written.
 const LOG_FORMAT_VARIABLE: &str = "SKEIN_LOG_FORMAT";
-/// What is logged if nobody says: openraft tells each step at info.
-const LOG_LEVEL: &str = "info,openraft=warn";
+/// What is logged if nobody says: openraft tells each step at info, and at warn each heartbeat that
+/// a dead node does not answer, twenty a second. That it is fenced `skein_quorum` tells once.
+const LOG_LEVEL: &str = "info,openraft=error";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,6 +76,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let level = level.map_or(LOG_LEVEL, String::as_str);
     let loggers = logs::start(level, log_format(arguments)?)?;
     let config = configuration(arguments)?;
+    let secret = secret::of_cluster(&config).map_err(|error| wrong(&ConfigErrors(vec![error])))?;
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -89,7 +92,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         loggers,
         ..world.env()
     };
-    let result = world.block_on(serve(env, Arc::new(config)));
+    let result = world.block_on(serve(env, Arc::new(config), secret));
     if !world.shutdown(SHUTDOWN) {
         tracing::warn!("a thread still waits for its disk; ending without it");
     }
@@ -127,17 +130,19 @@ fn configuration(arguments: &ServeArguments) -> Result<BrokerConfig, Failure> {
     for option in &arguments.set {
         layers = layers.set(option);
     }
-    let (config, warnings) = layers.build().map_err(|errors| {
-        let errors: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
-        Failure::wrong(format!(
-            "the configuration is wrong:\n  {}",
-            errors.join("\n  ")
-        ))
-    })?;
+    let (config, warnings) = layers.build().map_err(|errors| wrong(&errors))?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+fn wrong(errors: &ConfigErrors) -> Failure {
+    let errors: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
+    Failure::wrong(format!(
+        "the configuration is wrong:\n  {}",
+        errors.join("\n  ")
+    ))
 }
 
 /// The bytes of a configuration file.
@@ -161,12 +166,16 @@ pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn serve(env: Env, config: Arc<BrokerConfig>) -> Result<(), Failure> {
+async fn serve(
+    env: Env,
+    config: Arc<BrokerConfig>,
+    secret: Option<ClusterSecret>,
+) -> Result<(), Failure> {
     // Before the start, so that a signal during it is not the end without a stop.
     let signal = termination_signal();
     tokio::pin!(signal);
     let log_dir = config.node.log_dir.display().to_string();
-    let start = Broker::start(env, Arc::clone(&config));
+    let start = Broker::start(env, Arc::clone(&config), secret);
     let broker = tokio::select! {
         biased;
         broker = start => broker.map_err(|error| Failure::failed(error.to_string()))?,

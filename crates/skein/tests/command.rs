@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -492,6 +493,29 @@ fn configuration_is_changed_checked_and_explained() {
     let (code, _, errors) = skein(&["config", "doc", "segment.bites"]);
     assert_eq!(code, Some(2));
     assert!(errors.contains("\"segment.bytes\""), "{errors}");
+}
+
+#[test]
+fn a_file_without_a_secret_is_refused_by_serve_and_by_config_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("server.properties");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "").unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "too short\n").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let option = format!("cluster.secret.file={}", secret.display());
+    for command in [
+        &["config", "check", path, "--set", &option][..],
+        &["serve", "--set", &option],
+    ] {
+        let (code, text, errors) = skein(command);
+        assert_eq!(code, Some(2), "{text}{errors}");
+        assert!(
+            format!("{text}{errors}").contains("it has 9 bytes, and a secret has 16 to 4096"),
+            "{text}{errors}"
+        );
+    }
 }
 
 #[test]

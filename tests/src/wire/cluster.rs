@@ -1,0 +1,64 @@
+//! What a node says of its cluster: its id, its brokers, its controller.
+//!
+//! Input: a connection. Output: the interesting fields of Metadata and DescribeQuorum.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::{Connection, Frame, api, error};
+
+/// The topic under which Kafka describes its quorum.
+const METADATA_LOG: &str = "__cluster_metadata";
+
+/// A cluster as one of its nodes sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenCluster {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The brokers that are not fenced, with the ports where they say clients reach them.
+    pub brokers: BTreeMap<i32, i32>,
+}
+
+impl Connection {
+    /// The cluster by Metadata, version 2.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn cluster(&mut self) -> io::Result<SeenCluster> {
+        const NO_TOPICS: i32 = 0;
+        let mut answer = self.call(api::METADATA, 2, &Frame::new().i32(NO_TOPICS))?;
+        let mut brokers = BTreeMap::new();
+        for _ in 0..answer.i32() {
+            let id = answer.i32();
+            answer.string();
+            brokers.insert(id, answer.i32());
+            answer.string();
+        }
+        Ok(SeenCluster {
+            cluster_id: answer.string().unwrap_or_default(),
+            brokers,
+        })
+    }
+
+    /// The broker id of the controller by DescribeQuorum, version 0, if this node knows one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn controller(&mut self) -> io::Result<Option<i32>> {
+        let body = Frame::new().uvarint(0).compact_length(1);
+        let body = body.compact_string(METADATA_LOG).compact_length(1);
+        let body = body.i32(0).uvarint(0).uvarint(0).uvarint(0);
+        let mut answer = self.call(api::DESCRIBE_QUORUM, 0, &body)?;
+        answer.tags();
+        assert_eq!(answer.i16(), error::NONE);
+        assert_eq!(answer.compact_length(), 1, "topics");
+        answer.compact_string();
+        assert_eq!(answer.compact_length(), 1, "partitions");
+        answer.i32();
+        assert_eq!(answer.i16(), error::NONE);
+        let leader = answer.i32();
+        Ok((leader >= 0).then_some(leader))
+    }
+}
