@@ -31,9 +31,9 @@ SEED        ?=
 # The simulator needs a runtime that takes its random numbers from a seed; so it has a build of its
 # own. The bugs on purpose are in it too, switched off: one build serves `sim` and `mutations`.
 SIM_TARGET  := $(TARGET)/sim
-SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" \
-               $(CARGO) run $(CARGO_FLAGS) --profile sim --package skein-sim --features mutations \
-               --target-dir $(SIM_TARGET) --
+SIM_FLAGS    = $(CARGO_FLAGS) --profile sim --package skein-sim --features mutations \
+               --target-dir $(SIM_TARGET)
+SIM_RUN      = RUSTFLAGS="--cfg tokio_unstable" $(CARGO) run $(SIM_FLAGS) --
 
 # Loom replaces the locks and atomics under test with its own; tokio would follow, so the files
 # under test have a workspace of their own.
@@ -62,10 +62,21 @@ cluster: build ## Start three nodes that are one cluster, with their data in .bu
 	exec config/cluster.sh $(SKEIN) $(CLUSTER) $(ARGS)
 
 .PHONY: test
-test: build loom ## Run all tests: units, loom, real clients, a short simulation.
+test: ## Run all tests: units, loom, real clients, a short simulation.
+	# Two at a time: an optimised program is linked in one piece, by one processor alone.
+	$(MAKE) --jobs=2 build test-programs simulator
+	$(MAKE) loom
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED) --coverage
 	$(SIM_RUN) --mutations
+
+.PHONY: test-programs
+test-programs:
+	$(CARGO) test $(CARGO_FLAGS) --workspace --no-run
+
+.PHONY: simulator
+simulator:
+	RUSTFLAGS="--cfg tokio_unstable" $(CARGO) build $(SIM_FLAGS)
 
 .PHONY: verify
 verify: ## Check format, lints and tidiness. It changes no file and says what to do.
