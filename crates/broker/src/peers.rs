@@ -16,6 +16,7 @@
 
 mod controller_calls;
 mod controller_link;
+pub(crate) mod deaths;
 pub(crate) mod forward;
 mod service;
 mod side;

@@ -22,6 +22,7 @@ use skein_env::Lane;
 use tokio::sync::watch;
 
 use crate::node::Shared;
+use crate::peers::deaths;
 
 mod deliver;
 mod fetchers;
@@ -58,6 +59,8 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     begin(Lane::Data, "fetchers", Box::pin(fetching));
     let proposing = isr_proposals::run(Arc::clone(shared));
     begin(Lane::Control, "isr-proposals", Box::pin(proposing));
+    let watching = deaths::watch(Arc::clone(shared));
+    begin(Lane::Control, "deaths", Box::pin(watching));
     let reporting = flush_reports::run(Arc::clone(shared));
     begin(Lane::Data, "flush-reports", Box::pin(reporting));
 }

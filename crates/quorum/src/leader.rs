@@ -1,7 +1,7 @@
 //! Who the controller is, as this node knows it; and whether Raft's clock must tick here.
 //!
-//! Input: what Raft says of vote, leader and members. Output: a watch for who forwards requests, one
-//! for who must hear that Raft has failed, and the clock.
+//! Input: what Raft says of vote, leader and members. Output: a watch for who forwards requests,
+//! one for who must hear that Raft has failed, and the clock.
 //!
 //! Invariant: a node alone has nobody to send heartbeats to or to stand against, and its leadership
 //! does not end: its clock stands still, or it would wake it a hundred times a second for nothing.

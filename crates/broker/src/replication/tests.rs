@@ -120,8 +120,17 @@ fn a_dead_leader_is_replaced_and_what_was_acknowledged_is_there() {
         let mut nodes: Vec<_> = nodes.into_iter().map(Some).collect();
         kill(world, &mut nodes, dead);
         let mut alive: Vec<_> = nodes.into_iter().flatten().collect();
+        let begun = tokio::time::Instant::now();
         let leader = leader_of(&alive).await;
+        // A dead process is found out long before its session ends.
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            begun.elapsed()
+        );
         until(|| !isr(&alive[leader]).contains(&dead_id)).await;
+        // The high watermark is there when the followers have said how far they are.
+        until(|| records(&alive[leader]).len() >= before.len()).await;
         assert_eq!(records(&alive[leader])[..before.len()], before[..]);
         alive[leader]
             .produce(TOPIC, batch(1, b"after"))

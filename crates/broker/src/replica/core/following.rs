@@ -1,7 +1,7 @@
 //! What the state machine of a follower orders.
 //!
-//! Input: what was fetched; effects. Output: batches in the log, one that is cut, or begun anew, and
-//! its tables; orders to the tasks of `replication.rs`; what was lost, in the node's log.
+//! Input: what was fetched; effects. Output: batches in the log; a log that is cut, or begun anew,
+//! and its tables; orders to the tasks of `replication.rs`; what was lost, in the node's log.
 //!
 //! Invariants:
 //! - a log is cut on the offload pool, because that waits for the disk; everything that needs the
