@@ -56,6 +56,8 @@ func client(options ...kgo.Opt) *kgo.Client {
 		kgo.SeedBrokers(Bootstrap()),
 		kgo.MetadataMinAge(20 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		// Kafka's coordinators take seconds to begin, on a machine that is busy.
+		kgo.RequestRetries(100),
 		// A topic may be served a moment after it was made.
 		kgo.UnknownTopicRetries(100),
 	}
