@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::node::Shared;
 use crate::peers::deaths;
+use crate::tasks::spawn_on;
 
 mod deliver;
 mod fetchers;
@@ -44,25 +45,14 @@ pub(crate) struct Replication {
 
 /// Starts to carry out orders, until the node stops.
 pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
-    let begin = |lane, name, work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-        let mut stop = stop.clone();
-        let task = async move {
-            tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => {}
-                () = work => {}
-            }
-        };
-        let _task = shared.env.spawn.spawn(lane, name, Box::pin(task));
-    };
     let fetching = fetchers::run(Arc::clone(shared), stop.clone());
-    begin(Lane::Data, "fetchers", Box::pin(fetching));
-    let proposing = isr_proposals::run(Arc::clone(shared));
-    begin(Lane::Control, "isr-proposals", Box::pin(proposing));
-    let watching = deaths::watch(Arc::clone(shared));
-    begin(Lane::Control, "deaths", Box::pin(watching));
+    spawn_on(Lane::Data, shared, stop, "fetchers", fetching);
     let reporting = flush_reports::run(Arc::clone(shared));
-    begin(Lane::Data, "flush-reports", Box::pin(reporting));
+    spawn_on(Lane::Data, shared, stop, "flush-reports", reporting);
+    let proposing = isr_proposals::run(Arc::clone(shared));
+    spawn_on(Lane::Control, shared, stop, "isr-proposals", proposing);
+    let watching = deaths::watch(Arc::clone(shared));
+    spawn_on(Lane::Control, shared, stop, "deaths", watching);
 }
 
 #[cfg(test)]

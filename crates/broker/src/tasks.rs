@@ -126,6 +126,17 @@ fn spawn(
     name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
 ) {
+    spawn_on(Lane::Data, shared, stop, name, task);
+}
+
+/// Runs `task` until it ends or the node stops.
+pub(crate) fn spawn_on(
+    lane: Lane,
+    shared: &Shared,
+    stop: &watch::Receiver<bool>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
     let mut stop = stop.clone();
     let task = async move {
         tokio::select! {
@@ -134,7 +145,7 @@ fn spawn(
             () = task => {}
         }
     };
-    shared.env.spawn.spawn(Lane::Data, name, Box::pin(task));
+    shared.env.spawn.spawn(lane, name, Box::pin(task));
 }
 
 /// Runs `work` every `interval`, counted from the end of the last one.

@@ -170,6 +170,18 @@ pub enum FetchOrder {
     },
 }
 
+impl FetchOrder {
+    /// Whose order it is.
+    #[must_use]
+    pub const fn partition(&self) -> FetchedPartition {
+        match self {
+            Self::Append { partition, .. }
+            | Self::Truncate { partition, .. }
+            | Self::AskRange { partition, .. } => *partition,
+        }
+    }
+}
+
 impl Fetcher {
     /// A fetcher without partitions.
     #[must_use]

@@ -11,17 +11,12 @@
 use std::collections::BTreeMap;
 
 use skein_controller::{
-    AllocateProducerIds, AlterPartition, AlterPartitionResult, AlteredPartition, BrokerRegistered,
-    Call, DiskState, Heartbeat, HeartbeatAnswer, PartitionAlteration, ProducerIdBlock,
-    ProposedMember, Refusal, RegisterBroker, ReplicasOffline,
+    AllocateProducerIds, BrokerRegistered, Call, DiskState, Heartbeat, HeartbeatAnswer,
+    ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline,
 };
-use skein_metadata::{Endpoint, LeaderRecoveryState};
+use skein_metadata::Endpoint;
 use skein_protocol::messages::allocate_producer_ids::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse,
-};
-use skein_protocol::messages::alter_partition::{
-    AlterPartitionRequest, AlterPartitionResponse, BrokerState, RequestPartitionData,
-    RequestTopicData, ResponsePartitionData, ResponseTopicData,
 };
 use skein_protocol::messages::broker_heartbeat::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
 use skein_protocol::messages::broker_registration::{
@@ -31,10 +26,9 @@ use skein_protocol::messages::replicas_offline::{
     ReplicasOfflineRequest, ReplicasOfflineResponse, Topic,
 };
 use skein_protocol::{Request as ApiRequest, Str};
-use skein_types::{
-    BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId,
-    TopicId,
-};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, PartitionIndex, ProducerId, TopicId};
+
+mod alter_partition;
 
 /// A request that a broker sends to the controller, wherever that is.
 pub(crate) trait ControllerCall: Call + Clone {
@@ -230,153 +224,6 @@ impl ControllerCall for AllocateProducerIds {
             first: ProducerId(answer.producer_id_start),
             length: answer.producer_id_len,
         })
-    }
-}
-
-impl ControllerCall for AlterPartition {
-    type Wire = AlterPartitionRequest;
-
-    fn to_wire(&self) -> Self::Wire {
-        let mut topics: Vec<RequestTopicData> = Vec::new();
-        for altered in &self.partitions {
-            let members = altered.isr.iter().map(|member| BrokerState {
-                broker_id: member.broker_id.get(),
-                broker_epoch: member.broker_epoch.get(),
-            });
-            let partition = RequestPartitionData {
-                partition_index: altered.partition.get(),
-                leader_epoch: altered.leader_epoch.get(),
-                new_isr_with_epochs: members.collect(),
-                leader_recovery_state: recovery_code(altered.leader_recovery_state),
-                partition_epoch: altered.partition_epoch.get(),
-                ..Default::default()
-            };
-            match topics.last_mut() {
-                Some(topic) if topic.topic_id == altered.topic_id => {
-                    topic.partitions.push(partition);
-                }
-                _ => topics.push(RequestTopicData {
-                    topic_id: altered.topic_id,
-                    partitions: vec![partition],
-                }),
-            }
-        }
-        AlterPartitionRequest {
-            broker_id: self.broker_id.get(),
-            broker_epoch: self.broker_epoch.get(),
-            topics,
-        }
-    }
-
-    fn from_wire(wire: &Self::Wire) -> Result<Self, Refusal> {
-        let partitions = wire.topics.iter().flat_map(|topic| {
-            let partitions = topic.partitions.iter();
-            partitions.map(|altered| PartitionAlteration {
-                topic_id: topic.topic_id,
-                partition: PartitionIndex(altered.partition_index),
-                leader_epoch: LeaderEpoch(altered.leader_epoch),
-                partition_epoch: PartitionEpoch(altered.partition_epoch),
-                isr: altered.new_isr_with_epochs.iter().map(proposed).collect(),
-                leader_recovery_state: recovery_of(altered.leader_recovery_state),
-            })
-        });
-        Ok(Self {
-            broker_id: BrokerId(wire.broker_id),
-            broker_epoch: BrokerEpoch(wire.broker_epoch),
-            partitions: partitions.collect(),
-        })
-    }
-
-    fn to_answer(decision: Result<Vec<AlterPartitionResult>, Refusal>) -> AlterPartitionResponse {
-        let results = match decision {
-            Ok(results) => results,
-            Err(refusal) => {
-                return AlterPartitionResponse {
-                    error_code: refusal.code.code(),
-                    ..Default::default()
-                };
-            }
-        };
-        let mut topics: Vec<ResponseTopicData> = Vec::new();
-        for result in results {
-            let partition = altered_data(result.partition, result.result);
-            match topics.last_mut() {
-                Some(topic) if topic.topic_id == result.topic_id => {
-                    topic.partitions.push(partition);
-                }
-                _ => topics.push(ResponseTopicData {
-                    topic_id: result.topic_id,
-                    partitions: vec![partition],
-                }),
-            }
-        }
-        AlterPartitionResponse {
-            topics,
-            ..Default::default()
-        }
-    }
-
-    fn from_answer(answer: AlterPartitionResponse) -> Result<Vec<AlterPartitionResult>, Refusal> {
-        granted(answer.error_code, None)?;
-        let results = answer.topics.into_iter().flat_map(|topic| {
-            let partitions = topic.partitions.into_iter();
-            partitions.map(move |data| AlterPartitionResult {
-                topic_id: topic.topic_id,
-                partition: PartitionIndex(data.partition_index),
-                result: granted(data.error_code, None).map(|()| AlteredPartition {
-                    leader: BrokerId(data.leader_id),
-                    leader_epoch: LeaderEpoch(data.leader_epoch),
-                    partition_epoch: PartitionEpoch(data.partition_epoch),
-                    isr: data.isr.into_iter().map(BrokerId).collect(),
-                    leader_recovery_state: recovery_of(data.leader_recovery_state),
-                }),
-            })
-        });
-        Ok(results.collect())
-    }
-}
-
-fn proposed(member: &BrokerState) -> ProposedMember {
-    ProposedMember {
-        broker_id: BrokerId(member.broker_id),
-        broker_epoch: BrokerEpoch(member.broker_epoch),
-    }
-}
-
-fn altered_data(
-    partition: PartitionIndex,
-    result: Result<AlteredPartition, Refusal>,
-) -> ResponsePartitionData {
-    let partition_index = partition.get();
-    match result {
-        Ok(altered) => ResponsePartitionData {
-            partition_index,
-            leader_id: altered.leader.get(),
-            leader_epoch: altered.leader_epoch.get(),
-            isr: altered.isr.iter().map(|id| id.get()).collect(),
-            leader_recovery_state: recovery_code(altered.leader_recovery_state),
-            partition_epoch: altered.partition_epoch.get(),
-            ..Default::default()
-        },
-        Err(refusal) => ResponsePartitionData {
-            partition_index,
-            error_code: refusal.code.code(),
-            ..Default::default()
-        },
-    }
-}
-
-const fn recovery_code(state: LeaderRecoveryState) -> i8 {
-    match state {
-        LeaderRecoveryState::Recovered => 0,
-        LeaderRecoveryState::Recovering => 1,
-    }
-}
-
-const fn recovery_of(code: i8) -> LeaderRecoveryState {
-    match code {
-        1 => LeaderRecoveryState::Recovering,
-        _ => LeaderRecoveryState::Recovered,
     }
 }
 

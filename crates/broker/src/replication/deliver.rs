@@ -25,7 +25,7 @@ use skein_protocol::messages::list_offsets::{
 use skein_record::BatchError;
 use skein_types::{BrokerId, ErrorCode, Offset};
 
-use super::fetchers::{FetchedRecords, address_of};
+use super::fetchers::{Fetched, address_of};
 use crate::node::Shared;
 use crate::replica::Replica;
 
@@ -38,30 +38,32 @@ const RANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Batches that were fetched, with the replica's order about them.
 pub(crate) struct FetchedGroup {
+    /// The bytes of each, and how many records it has.
     pub(crate) batches: Vec<(Bytes, u64)>,
 }
 
-/// One answer, and where it goes.
+impl FetchedGroup {
+    /// How many of the batches, from the first on, have `max_bytes` together; the first one always
+    /// counts.
+    pub(crate) fn fitting(&self, max_bytes: u64) -> usize {
+        let ends = self.batches.iter().scan(0, |end, (bytes, _)| {
+            *end += bytes.len() as u64;
+            Some(*end)
+        });
+        ends.take_while(|end| *end <= max_bytes).count().max(1)
+    }
+}
+
+/// The way of a leader's answers.
 pub(super) struct Delivery<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) links: &'a PeerLinks,
     pub(super) leader: BrokerId,
-    pub(super) answer: Option<PartitionAnswer>,
-    pub(super) records: &'a FetchedRecords,
-}
-
-/// Whose order it is.
-pub(super) fn partition_of(order: &FetchOrder) -> FetchedPartition {
-    match order {
-        FetchOrder::Append { partition, .. }
-        | FetchOrder::Truncate { partition, .. }
-        | FetchOrder::AskRange { partition, .. } => *partition,
-    }
 }
 
 impl Delivery<'_> {
-    pub(super) async fn carry_out(&self, order: FetchOrder) {
-        let partition = partition_of(&order);
+    pub(super) async fn carry_out(&self, order: FetchOrder, fetched: &Fetched) {
+        let partition = order.partition();
         let Some(replica) = self.shared.replicas.open_by_id(partition) else {
             // It is being closed: the image has said so, or will.
             self.shared
@@ -72,7 +74,10 @@ impl Delivery<'_> {
             return;
         };
         match order {
-            FetchOrder::Append { position, .. } => self.append(&replica, partition, position),
+            FetchOrder::Append { position, .. } => match fetched.get(&partition) {
+                Some((answer, records)) => self.append(&replica, position, answer, records),
+                None => self.later(partition, position),
+            },
             FetchOrder::Truncate { position, end, .. } => {
                 replica.step(Event::LogsDiverged { position, end });
             }
@@ -92,12 +97,13 @@ impl Delivery<'_> {
         }
     }
 
-    fn append(&self, replica: &Arc<Replica>, partition: FetchedPartition, position: FetchPosition) {
-        let Some(answer) = self.answer else {
-            return self.later(partition, position);
-        };
-        let empty = Bytes::new();
-        let records = self.records.get(&partition).unwrap_or(&empty);
+    fn append(
+        &self,
+        replica: &Arc<Replica>,
+        position: FetchPosition,
+        answer: &PartitionAnswer,
+        records: &Bytes,
+    ) {
         match split(records) {
             Ok((batches, pieces)) => {
                 let fetched = FetchedBatches {
@@ -116,7 +122,7 @@ impl Delivery<'_> {
                     partition = %partition_name, %leader, %error,
                     "the leader sent a batch that is corrupt; fetching it again"
                 );
-                self.later(partition, position);
+                self.later(replica.partition_id(), position);
             }
         }
     }
@@ -188,4 +194,42 @@ fn split(records: &Bytes) -> Result<Split, BatchError> {
         batches.push(batch);
     }
     Ok((batches, pieces))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_what_one_write_takes_and_never_empty() {
+        let batches = [10, 20, 30].map(|length| (Bytes::from(vec![0; length]), 1));
+        let group = FetchedGroup {
+            batches: batches.to_vec(),
+        };
+        for (room, expected) in [
+            (0, 1),
+            (9, 1),
+            (10, 1),
+            (30, 2),
+            (59, 2),
+            (60, 3),
+            (u64::MAX, 3),
+        ] {
+            assert_eq!(group.fitting(room), expected, "{room}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_off_is_left_out_and_a_corrupt_one_refused() {
+        let batch = crate::testing::batch(1, b"value");
+        let mut two = [batch.as_slice(), batch.as_slice()].concat();
+        let count = |bytes: &[u8]| split(&Bytes::copy_from_slice(bytes)).map(|split| split.0.len());
+        assert_eq!(count(&two).unwrap(), 2);
+        for cut in 1..batch.as_slice().len() {
+            assert_eq!(count(&two[..two.len() - cut]).unwrap(), 1, "{cut}");
+        }
+        let last = two.len() - 1;
+        two[last] ^= 1;
+        assert!(count(&two).is_err());
+    }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use skein_env::Lane;
 use skein_metadata::Image;
@@ -32,9 +33,10 @@ use skein_types::{BrokerId, ErrorCode, LeaderEpoch, Millis, Offset, PartitionInd
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::deliver;
+use super::deliver::Delivery;
 use crate::node::Shared;
 use crate::peers::peer_address_of;
+use crate::tasks::spawn_on;
 
 /// How long a request waits for replicas that are at the last answer.
 const BUSY_WAIT_MAX: Duration = Duration::from_millis(20);
@@ -42,8 +44,8 @@ const BUSY_WAIT_MAX: Duration = Duration::from_millis(20);
 /// The partitions that catch up may bring this many bytes along with those in sync.
 const CATCH_UP_MAX_BYTES: u32 = 1024 * 1024;
 
-/// Records of each partition, as they came.
-pub(super) type FetchedRecords = BTreeMap<FetchedPartition, bytes::Bytes>;
+/// The leader's answer for each partition, with its records as they came.
+pub(super) type Fetched = BTreeMap<FetchedPartition, (PartitionAnswer, Bytes)>;
 
 /// See the module.
 #[derive(Default)]
@@ -170,18 +172,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: watch::Receiver<bool>) {
                 leader,
                 mailbox,
             };
-            let mut stop = stop.clone();
-            let task = async move {
-                tokio::select! {
-                    biased;
-                    _ = stop.wait_for(|stop| *stop) => {}
-                    () = task.run() => {}
-                }
-            };
-            let _task = shared
-                .env
-                .spawn
-                .spawn(Lane::Data, "fetcher", Box::pin(task));
+            spawn_on(Lane::Data, &shared, &stop, "fetcher", task.run());
         }
     }
 }
@@ -197,6 +188,11 @@ impl LeaderTask {
     async fn run(self) {
         let mut fetcher = Fetcher::new(settings(&self.shared));
         let mut busy = BTreeSet::new();
+        let delivery = Delivery {
+            shared: &self.shared,
+            links: &self.links,
+            leader: self.leader,
+        };
         loop {
             self.hear(&mut fetcher, &mut busy).await;
             let now = self.now();
@@ -209,22 +205,10 @@ impl LeaderTask {
             self.mailbox.empty_into(&mut fetcher, &mut busy, self.now());
             match asked {
                 Ok(response) => {
-                    let (answer, records) = read(response);
-                    let orders = fetcher.answered(&answer, self.now());
-                    for order in orders {
-                        busy.insert(deliver::partition_of(&order));
-                        let news = answer.partitions.iter();
-                        let found = news
-                            .clone()
-                            .find(|(p, _)| *p == deliver::partition_of(&order));
-                        let delivery = deliver::Delivery {
-                            shared: &self.shared,
-                            links: &self.links,
-                            leader: self.leader,
-                            answer: found.map(|(_, answer)| *answer),
-                            records: &records,
-                        };
-                        delivery.carry_out(order).await;
+                    let (answer, fetched) = read(response);
+                    for order in fetcher.answered(&answer, self.now()) {
+                        busy.insert(order.partition());
+                        delivery.carry_out(order, &fetched).await;
                     }
                 }
                 Err(error) => {
@@ -349,17 +333,19 @@ fn to_request(shared: &Shared, plan: &FetchPlan) -> FetchRequest {
     }
 }
 
-fn read(response: FetchResponse) -> (FetchAnswer, FetchedRecords) {
-    let mut records = FetchedRecords::new();
+fn read(response: FetchResponse) -> (FetchAnswer, Fetched) {
+    let mut fetched = Fetched::new();
     let mut partitions = Vec::new();
     for topic in response.responses {
         for data in topic.partitions {
             let partition = (topic.topic_id, PartitionIndex(data.partition_index));
             let answer = to_answer(&data);
-            if let Some(Records::Bytes(bytes)) = data.records {
-                records.insert(partition, bytes);
-            }
+            let records = match data.records {
+                Some(Records::Bytes(bytes)) => bytes,
+                _ => Bytes::new(),
+            };
             partitions.push((partition, answer));
+            fetched.insert(partition, (answer, records));
         }
     }
     let answer = FetchAnswer {
@@ -367,7 +353,7 @@ fn read(response: FetchResponse) -> (FetchAnswer, FetchedRecords) {
         session_id: response.session_id,
         partitions,
     };
-    (answer, records)
+    (answer, fetched)
 }
 
 fn to_answer(data: &PartitionData) -> PartitionAnswer {

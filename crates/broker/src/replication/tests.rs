@@ -5,18 +5,30 @@ use std::time::Duration;
 
 use skein_env::sim::SimWorld;
 use skein_metadata::Partition;
+use skein_partition::Acks;
+use skein_protocol::Str;
+use skein_protocol::messages::create_topics::CreatableTopicConfig;
 use skein_types::{BrokerId, ErrorCode, PartitionIndex};
 
 use crate::handlers::create_topics;
 use crate::replica::Replica;
-use crate::testing::cluster::{HOSTS, start, until, with_cluster};
-use crate::testing::{Node, batch, cluster_config, read_all};
+use crate::testing::cluster::{HOSTS, active, controller_of, start, until, with_cluster};
+use crate::testing::{Node, append, batch, cluster_config, read_all};
 
 const TOPIC: &str = "topic";
 
 /// A topic of one partition on all three, and the number of its leader.
 async fn replicated(nodes: &[Node]) -> usize {
+    replicated_with(nodes, &[]).await
+}
+
+async fn replicated_with(nodes: &[Node], configs: &[(&'static str, &'static str)]) -> usize {
     let mut topic = create_topics::tests::topic_of_one(TOPIC);
+    let config = |(name, value): &(&'static str, &'static str)| CreatableTopicConfig {
+        name: Str::from_static(name),
+        value: Some(Str::from_static(value)),
+    };
+    topic.configs = configs.iter().map(config).collect();
     topic.replication_factor = 3;
     create_topics::make(nodes[0].shared(), vec![topic], 5_000)
         .await
@@ -193,5 +205,118 @@ fn below_min_isr_nothing_is_acknowledged() {
         let code = refused.error_code();
         let expected = [ErrorCode::RequestTimedOut, ErrorCode::NotEnoughReplicas];
         assert!(expected.contains(&code), "{code}");
+    });
+}
+
+#[test]
+fn what_only_a_dead_leader_had_is_cut_off_when_it_comes_back() {
+    with_cluster(5, async |world, nodes| {
+        let former = replicated(&nodes).await;
+        nodes[former]
+            .produce(TOPIC, batch(1, b"kept"))
+            .await
+            .unwrap();
+        until(|| agree(&nodes)).await;
+        let others: Vec<_> = (0..HOSTS.len())
+            .filter(|number| *number != former)
+            .collect();
+        for number in &others {
+            world.net().partition(HOSTS[former], HOSTS[*number]);
+        }
+        // With acks=1 nobody has promised it; it is in one log alone.
+        let lonely = replica(&nodes[former]).unwrap();
+        for _ in 0..3 {
+            append(&lonely, batch(2, b"lost"), Acks::Leader)
+                .result()
+                .await
+                .unwrap();
+        }
+        let leads = |number: &usize| {
+            let own = nodes[*number].shared().identity.broker_id;
+            partition(&nodes[*number]).is_some_and(|partition| partition.leader == own)
+        };
+        until(|| others.iter().any(leads)).await;
+        let leader = others.iter().copied().find(leads).unwrap();
+        let answer = nodes[leader]
+            .produce(TOPIC, batch(1, b"also kept"))
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.base_offset.get(),
+            1,
+            "the offset that the lost records had"
+        );
+        world.net().heal();
+        until(|| agree(&nodes) && isr(&nodes[leader]).len() == 3).await;
+        let expected = records(&nodes[leader]);
+        assert_eq!(expected.len(), 2);
+        for node in &nodes {
+            assert_eq!(records(node), expected);
+        }
+    });
+}
+
+#[test]
+fn a_follower_that_was_away_catches_up_over_segments() {
+    with_cluster(6, async |world, nodes| {
+        let leader = replicated_with(&nodes, &[("segment.bytes", "1048576")]).await;
+        let away = other(leader);
+        let away_id = nodes[away].shared().identity.broker_id;
+        until(|| agree(&nodes)).await;
+        let mut nodes: Vec<_> = nodes.into_iter().map(Some).collect();
+        kill(world, &mut nodes, away);
+        let value = vec![7; 90_000];
+        for _ in 0..60 {
+            let node = nodes[leader].as_ref().unwrap();
+            node.produce(TOPIC, batch(1, &value)).await.unwrap();
+        }
+        let config = cluster_config(world, HOSTS[away], &HOSTS, &[]);
+        nodes[away] = Some(start(world, away, &config).await);
+        let nodes: Vec<_> = nodes.into_iter().flatten().collect();
+        until(|| isr(&nodes[leader]).contains(&away_id) && agree(&nodes)).await;
+        assert_eq!(records(&nodes[away]), records(&nodes[leader]));
+        assert_eq!(records(&nodes[away]).len(), 60);
+    });
+}
+
+#[test]
+fn what_is_flushed_everywhere_survives_a_power_cut_of_all() {
+    with_cluster(7, async |world, nodes| {
+        let leader = replicated_with(&nodes, &[("durability", "flushed")]).await;
+        for _ in 0..5 {
+            nodes[leader]
+                .produce(TOPIC, batch(1, b"flushed"))
+                .await
+                .unwrap();
+        }
+        let expected = records(&nodes[leader]);
+        drop(nodes);
+        for host in HOSTS {
+            world.power_cut(host);
+        }
+        let configs = HOSTS.map(|host| cluster_config(world, host, &HOSTS, &[]));
+        let [a, b, c] = &configs;
+        let nodes = tokio::join!(start(world, 0, a), start(world, 1, b), start(world, 2, c));
+        let nodes = vec![nodes.0, nodes.1, nodes.2];
+        let leader = leader_of(&nodes).await;
+        until(|| replica(&nodes[leader]).is_some() && agree(&nodes)).await;
+        assert_eq!(records(&nodes[leader])[..5], expected[..]);
+    });
+}
+
+#[test]
+fn lost_connections_alone_fence_nobody() {
+    let settings = ["broker.session.timeout.ms=60000"];
+    crate::testing::cluster::with_settings(8, &settings, async |world, nodes| {
+        let controller = controller_of(&nodes).await;
+        let mut cut = 0;
+        for number in (0..HOSTS.len()).filter(|number| *number != controller) {
+            cut += world.net().cut(HOSTS[controller], HOSTS[number]);
+        }
+        assert!(cut > 0, "there were connections");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for node in &nodes {
+            assert_eq!(active(node), 3);
+        }
     });
 }

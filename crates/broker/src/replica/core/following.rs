@@ -75,18 +75,23 @@ impl Core {
         }
     }
 
-    /// Takes what was fetched: the batches wait here for the state machine's order.
+    /// Takes what was fetched: the batches wait here for the state machine's order. Those behind
+    /// what one write takes are left out, and fetched again: a group that fails half-way could not
+    /// be taken back.
     pub(super) fn fetched(
         &mut self,
-        fetched: FetchedBatches,
-        group: FetchedGroup,
+        mut fetched: FetchedBatches,
+        mut group: FetchedGroup,
         step: &mut Step<'_>,
     ) {
         self.write_group(step);
-        if self.log.is_none() {
+        let Some(log) = &self.log else {
             self.held.push_front(Input::Fetched(fetched, group));
             return;
-        }
+        };
+        let count = group.fitting(log.group_max_bytes());
+        fetched.batches.truncate(count);
+        group.batches.truncate(count);
         self.fetched = Some(group);
         self.step(Event::BatchesFetched(fetched), step);
         self.fetched = None;
