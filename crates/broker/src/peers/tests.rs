@@ -1,5 +1,8 @@
 //! Three brokers in one simulated world, as their clients and each other see them.
 
+use std::time::Duration;
+
+use skein_env::sim::LinkPlan;
 use skein_types::{BrokerId, ErrorCode};
 
 use crate::handlers::create_topics;
@@ -23,8 +26,13 @@ fn three_nodes_are_one_cluster_of_three_brokers() {
 
 #[test]
 fn what_a_node_asks_of_the_controller_it_finds_in_its_own_image() {
-    with_cluster(2, async |_, nodes| {
-        for (number, node) in nodes.iter().enumerate() {
+    with_cluster(2, async |world, nodes| {
+        // What the controller answers may well overtake what it replicates.
+        world.net().set_plan(LinkPlan {
+            latency_max: Duration::from_millis(20),
+            ..LinkPlan::default()
+        });
+        for (number, node) in nodes.iter().cycle().take(60).enumerate() {
             let name = format!("topic-{number}");
             let topic = create_topics::tests::topic_of_one(&name);
             create_topics::make(node.shared(), vec![topic], 5_000)

@@ -370,3 +370,47 @@ fn to_answer(data: &PartitionData) -> PartitionAnswer {
         has_records: matches!(&data.records, Some(Records::Bytes(bytes)) if !bytes.is_empty()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use skein_types::TopicId;
+
+    use super::*;
+
+    const SETTINGS: FetcherSettings = FetcherSettings {
+        partition_max_bytes: 1,
+        catch_up_max_bytes: 1,
+        response_max_bytes: 1,
+        backoff_ms: Millis(1),
+        wait_max_ms: Millis(1),
+    };
+
+    #[test]
+    fn a_replica_is_fetched_from_its_present_leader_alone() {
+        let fetchers = Fetchers::default();
+        let partition = (TopicId::ZERO, PartitionIndex(0));
+        let position = FetchPosition {
+            leader_epoch: LeaderEpoch(1),
+            fetch_offset: Offset(0),
+            last_fetched_epoch: LeaderEpoch::NONE,
+            log_start_offset: Offset(0),
+        };
+        let [mut former, mut present] = [(); 2].map(|()| Fetcher::new(SETTINGS));
+        let hear = |leader, fetcher: &mut Fetcher| {
+            let mailbox = Arc::clone(&fetchers.leaders.lock()[&BrokerId(leader)]);
+            mailbox.empty_into(fetcher, &mut BTreeSet::new(), Millis(0));
+        };
+        fetchers.follow(BrokerId(1), partition, position);
+        hear(1, &mut former);
+        assert!(!former.is_empty());
+        fetchers.stop_others(Some(BrokerId(2)), partition);
+        fetchers.follow(BrokerId(2), partition, position);
+        hear(1, &mut former);
+        hear(2, &mut present);
+        assert!(former.is_empty() && !present.is_empty());
+        // It leads itself.
+        fetchers.stop_others(None, partition);
+        hear(2, &mut present);
+        assert!(present.is_empty());
+    }
+}
