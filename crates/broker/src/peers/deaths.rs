@@ -4,8 +4,11 @@
 //! without waiting for the end of their sessions.
 //!
 //! ```text
-//!   its connections to this node end ──► ask anew ──┬─ refused: nobody listens there ─► fence
-//!                                                   └─ answered, or silent ───────────► wait
+//!   its connections to this node end ──► ask ──┬─ refused: nobody listens there ─► dead ─► fence
+//!                      ▲              ▲        ├─ hung up in the handshake ─┐        │
+//!                      │              └────────┼────────────────────────────┘        │
+//!                      └───────────────────────┴─ answered, or silent ◄──────────────┘
+//!                                                                        a connection opens
 //! ```
 //!
 //! Invariants:
@@ -13,8 +16,10 @@
 //!   paused or cut off, and its session decides;
 //! - what is fenced is the registration that was there when the evidence began: a process that has
 //!   registered since is another one;
-//! - only the controller acts; epochs and ISR protect the data after a false alarm, and the next
-//!   heartbeat unfences.
+//! - every node looks, and only the controller acts: who succeeds a controller that died has seen
+//!   its connections end before it was elected;
+//! - a dying process may close its connections before its listener: who hangs up is asked again;
+//! - epochs and ISR protect the data after a false alarm, and the next heartbeat unfences.
 //!
 //! Source: own design (ARCHITECTURE, "Replication"); KIP-631 for fencing.
 
@@ -25,15 +30,27 @@ use std::time::Duration;
 use skein_controller::FenceBrokers;
 use skein_env::Lane;
 use skein_metadata::Image;
-use skein_net::{PeerAddress, PeerLinks, Purpose};
+use skein_net::{PeerAddress, PeerLinks, Presence, Purpose};
 use skein_types::{BrokerEpoch, BrokerId};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use super::transport::peer_address_of;
 use crate::node::Shared;
 
 /// How long a process that may be dead has to answer; a refusal comes at once.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Until a process that hung up is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
+/// How long one that hangs up each time is asked. The system takes its time to end a process with
+/// much memory, but a fail-over is no longer fast then.
+const ASK_MAX: Duration = Duration::from_secs(1);
+
+/// Until a fence that could not be decided is proposed again: a controller decides nothing before
+/// it has applied an entry of its own term.
+const PROPOSE_AGAIN: Duration = Duration::from_millis(10);
 
 /// Watches the process of each other broker, one task for each registration, until the node stops.
 pub(crate) async fn watch(shared: Arc<Shared>) {
@@ -99,40 +116,68 @@ impl Watched {
                 return;
             };
             lost = news;
-            if self.shared.controller.is_controller() && self.is_refused().await {
-                self.fence().await;
+            if self.is_refused().await {
+                self.fence_unless_back(&mut presence).await;
             }
         }
     }
 
     /// Whether nobody listens where the process did.
     async fn is_refused(&self) -> bool {
-        let asked = self
-            .links
-            .connect(&self.address, Purpose::Control, ASK_TIMEOUT);
-        asked.await.is_err_and(|error| error.is_refused())
+        let begun = Instant::now();
+        loop {
+            let asked = self
+                .links
+                .connect(&self.address, Purpose::Control, ASK_TIMEOUT);
+            match asked.await {
+                Ok(_) => return false,
+                Err(error) if error.is_refused() => return true,
+                Err(error) if error.is_timed_out() || begun.elapsed() >= ASK_MAX => return false,
+                Err(_) => sleep(ASK_AGAIN).await,
+            }
+        }
+    }
+
+    /// Has the dead process fenced as soon as this node may, unless there is a connection to it
+    /// again.
+    async fn fence_unless_back(&self, presence: &mut watch::Receiver<Presence>) {
+        let mut leaders = self.shared.controller.watch_leader();
+        while self.is_unfenced() {
+            let may_act = async {
+                if self.shared.controller.is_controller() {
+                    self.fence().await;
+                    sleep(PROPOSE_AGAIN).await;
+                    return true;
+                }
+                leaders.changed().await.is_ok()
+            };
+            let goes_on = tokio::select! {
+                biased;
+                _ = presence.wait_for(|presence| presence.open > 0) => false,
+                goes_on = may_act => goes_on,
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Whether the registration is there still, and not fenced.
+    fn is_unfenced(&self) -> bool {
+        let image: Arc<Image> = self.shared.image();
+        let (id, epoch) = self.broker;
+        image
+            .broker(id)
+            .is_some_and(|broker| broker.epoch == epoch && !broker.fenced)
     }
 
     async fn fence(&self) {
-        let image: Arc<Image> = self.shared.image();
-        let (id, epoch) = self.broker;
-        let is_there = image
-            .broker(id)
-            .is_some_and(|broker| broker.epoch == epoch && !broker.fenced);
-        if !is_there {
-            return;
-        }
-        let address = &self.address;
+        let (id, address) = (self.broker.0, &self.address);
         tracing::warn!(broker = %id, %address, "fencing a broker whose process is dead");
         let brokers = vec![self.broker];
-        if let Err(refusal) = self
-            .shared
-            .controller
-            .propose(FenceBrokers { brokers })
-            .await
-        {
-            // The end of its session will do it.
-            tracing::warn!(%refusal, "could not fence a dead broker");
+        let proposal = FenceBrokers { brokers };
+        if let Err(refusal) = self.shared.controller.propose(proposal).await {
+            tracing::warn!(broker = %id, %refusal, "could not fence a dead broker");
         }
     }
 }

@@ -350,3 +350,41 @@ fn lost_connections_alone_fence_nobody() {
         }
     });
 }
+
+#[test]
+fn a_dead_controller_is_fenced_by_the_next_one_at_once() {
+    with_cluster(9, async |world, nodes| {
+        replicated(&nodes).await;
+        let dead = controller_of(&nodes).await;
+        let dead_id = nodes[dead].shared().identity.broker_id;
+        let mut nodes: Vec<_> = nodes.into_iter().map(Some).collect();
+        kill(world, &mut nodes, dead);
+        let alive: Vec<_> = nodes.into_iter().flatten().collect();
+        let begun = tokio::time::Instant::now();
+        until(|| alive.iter().all(|node| !isr(node).contains(&dead_id))).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    });
+}
+
+#[test]
+fn a_process_whose_listener_outlives_its_connections_is_found_dead() {
+    with_cluster(10, async |world, nodes| {
+        let controller = controller_of(&nodes).await;
+        let dying = other(controller);
+        let mut nodes: Vec<_> = nodes.into_iter().map(Some).collect();
+        // For a while it accepts, and hangs up.
+        for _ in 0..20 {
+            for number in (0..HOSTS.len()).filter(|number| *number != dying) {
+                world.net().cut(HOSTS[dying], HOSTS[number]);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        kill(world, &mut nodes, dying);
+        let alive: Vec<_> = nodes.into_iter().flatten().collect();
+        let begun = tokio::time::Instant::now();
+        until(|| alive.iter().all(|node| active(node) == 2)).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    });
+}
