@@ -16,6 +16,9 @@ use super::{append, assert_holds, connect, create, numbered};
 /// Whoever is to be stopped longer is killed, by `docker stop` at least.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// From SIGTERM to the end of the process.
+const STOP_TARGET: Duration = Duration::from_secs(2);
+
 #[test]
 fn the_first_produce_is_acknowledged_soon_after_the_start() {
     const TARGET: Duration = Duration::from_millis(200);
@@ -69,7 +72,9 @@ fn sigterm_stops_it_cleanly_and_soon_under_load() {
         .unwrap();
     let (status, took) = node.stop();
     assert!(status.success(), "{status}{}", node.log_tail());
-    assert!(took < STOP_MAX, "{took:?}{}", node.log_tail());
+    // As above, for a machine on which any process takes long.
+    let target = STOP_TARGET.max(process_that_does_nothing() * 100);
+    assert!(took < target, "{took:?}{}", node.log_tail());
     node.start_again();
     assert_holds(&node, "load", 100);
 }

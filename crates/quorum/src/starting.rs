@@ -407,11 +407,9 @@ impl Starting {
         identity.initialised = true;
         let directory: &Path = &self.directory;
         write_identity(&self.env, identity, directory).await?;
-        let cluster_id = identity
-            .founding
-            .as_ref()
-            .map(|founding| founding.cluster_id);
-        tracing::info!(cluster_id = ?cluster_id, "this node belongs to a cluster");
+        if let Some(founding) = &identity.founding {
+            tracing::info!(cluster_id = %founding.cluster_id, "this node belongs to a cluster");
+        }
         Ok(())
     }
 }

@@ -41,27 +41,22 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("replica.fetch.backoff.ms", Int)
         .default("1000")
         .between(0, INT_MAX)
-        .not_yet()
         .doc("How long a follower waits after a fetch that failed."),
     Key::broker("replica.fetch.max.bytes", Int)
         .default("1048576")
         .between(0, INT_MAX)
-        .not_yet()
         .doc("Bytes of one partition in a follower's fetch; a single batch may be larger."),
     Key::broker("replica.fetch.min.bytes", Int)
         .default("1")
         .between(1, INT_MAX)
-        .not_yet()
         .doc("Bytes that a leader waits for before it answers a follower's fetch."),
     Key::broker("replica.fetch.response.max.bytes", Int)
         .default("10485760")
         .between(0, INT_MAX)
-        .not_yet()
         .doc("Bytes in the answer to a follower's fetch; a single batch may be larger."),
     Key::broker("replica.fetch.wait.max.ms", Int)
         .default("500")
         .between(0, INT_MAX)
-        .not_yet()
         .doc("How long a leader holds a follower's fetch back. Less than replica.lag.time.max.ms."),
     Key::broker("replica.high.watermark.checkpoint.interval.ms", Long)
         .default("5000")
@@ -70,7 +65,6 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("replica.lag.time.max.ms", Long)
         .default("10000")
         .between(1, LONG_MAX)
-        .not_yet()
         .doc(
             "A follower that has not reached its leader's log end for so long leaves the in-sync \
              replicas. Kafka's default is 30000.",
@@ -83,7 +77,6 @@ pub(super) const KEYS: &[Key] = &[
     Key::broker("replica.socket.timeout.ms", Int)
         .default("30000")
         .between(1, INT_MAX)
-        .not_yet()
         .doc(
             "How long a follower waits for a leader's answer. At least replica.fetch.wait.max.ms.",
         ),

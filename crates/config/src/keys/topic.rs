@@ -269,7 +269,6 @@ pub(super) const KEYS: &[Key] = &[
         ),
     Key::both("unclean.leader.election.enable", Boolean)
         .default("false")
-        .not_yet()
         .doc(
             "Whether a replica that was not in sync may lead when no other is left. It brings the \
              partition back and loses records; the lost range is logged.",
