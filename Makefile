@@ -28,6 +28,9 @@ FIRST_SEED  ?= 1
 TEST_SEEDS  ?= 20
 SEED        ?=
 
+# What judges the tests by Apache Kafka; built with the whole workspace, as all the tests are.
+PARITY       = $(CARGO) test $(CARGO_FLAGS) --workspace
+
 # The simulator needs a runtime that takes its random numbers from a seed; so it has a build of its
 # own. The bugs on purpose are in it too, switched off: one build serves `sim` and `mutations`.
 SIM_TARGET  := $(TARGET)/sim
@@ -67,8 +70,13 @@ test: ## Run all tests: units, loom, real clients, a short simulation.
 	$(MAKE) --jobs=2 build test-programs simulator
 	$(MAKE) loom
 	$(CARGO) test $(CARGO_FLAGS) --workspace
+	$(PARITY) --test raw -- --ignored
 	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED) --coverage
 	$(SIM_RUN) --mutations
+
+.PHONY: parity
+parity: build ## Run the tests of real clients and tools against Apache Kafka too.
+	$(PARITY) --test '*' -- --ignored kafka::
 
 .PHONY: test-programs
 test-programs:

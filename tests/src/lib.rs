@@ -8,8 +8,9 @@
 //! Kafka 4.1.1 too: a test that Kafka fails is wrong. The exception is `lifecycle.rs`, which is
 //! about the `skein` command itself.
 //!
-//! Tests are named `kafka::…` and `skein::…`, so that `cargo test -p skein-tests -- kafka::` judges
-//! the tests themselves, and `-- skein::` the node.
+//! Tests are named `kafka::…` and `skein::…`. Those of `skein::` judge the node; those of `kafka::`
+//! judge the tests themselves, which change seldom, and take most of the time: `make test` runs
+//! those of `raw.rs`, and `make parity` all of them.
 //!
 //! Invariants:
 //! - no process outlives the test process that started it, not even when that is killed: see
@@ -34,14 +35,19 @@ pub mod wire;
 pub use cluster::Cluster;
 pub use node::{Node, Settings, System, bytes_in_logs};
 
-/// Declares, for each named function, one test per system: `kafka::name` and `skein::name`.
+/// Declares, for each named function, one test per system: `skein::name`, and `kafka::name`, which
+/// only runs when it is asked for.
 ///
 /// The functions take the [`System`] to test.
 #[macro_export]
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod kafka {
-            $(#[test] fn $name() { super::$name($crate::System::Kafka); })*
+            $(
+                #[test]
+                #[ignore = "judges the test, not the node: make parity"]
+                fn $name() { super::$name($crate::System::Kafka); }
+            )*
         }
         mod skein {
             $(#[test] fn $name() { super::$name($crate::System::Skein); })*
