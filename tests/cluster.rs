@@ -5,6 +5,8 @@
 //! on `/readyz` and in the logs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
+#[path = "cluster/clients.rs"]
+mod clients;
 #[path = "cluster/failing.rs"]
 mod failing;
 #[path = "cluster/forming.rs"]

@@ -9,14 +9,66 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::guardian::Guarded;
-use crate::{Node, node, program, toolchain};
+use crate::{Cluster, Node, System, program, toolchain};
 
 pub(crate) mod class_archive;
 pub mod kafka_tools;
+mod survival;
 pub(crate) mod tool_process;
 
+use survival::{GROUP_SURVIVAL, SURVIVAL};
+pub use survival::{groups_survive, groups_survive_in, survive, survive_in};
+
 /// Longer than any scenario takes on a busy machine.
-const SCENARIO_TIMEOUT: Duration = Duration::from_secs(120);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// What a client talks to.
+pub trait Target {
+    /// Whose it is.
+    fn system(&self) -> System;
+    /// `host:port` of a node.
+    fn bootstrap(&self) -> String;
+    /// How many replicas the topics of the scenarios have.
+    fn replication(&self) -> usize;
+    /// The ends of the logs, for a test that fails.
+    fn log_tails(&self) -> String;
+}
+
+impl Target for Node {
+    fn system(&self) -> System {
+        self.system()
+    }
+
+    fn bootstrap(&self) -> String {
+        self.bootstrap()
+    }
+
+    fn replication(&self) -> usize {
+        1
+    }
+
+    fn log_tails(&self) -> String {
+        self.log_tail()
+    }
+}
+
+impl Target for Cluster {
+    fn system(&self) -> System {
+        System::Skein
+    }
+
+    fn bootstrap(&self) -> String {
+        self.nodes[0].bootstrap()
+    }
+
+    fn replication(&self) -> usize {
+        self.nodes.len().min(3)
+    }
+
+    fn log_tails(&self) -> String {
+        self.log_tails()
+    }
+}
 
 /// A client library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,21 +131,24 @@ impl Client {
         }
     }
 
-    /// The program with the bootstrap address; `SYSTEM` in its environment says whose that is.
-    fn against(self, node: &Node) -> Command {
+    /// The program with the bootstrap address; `SYSTEM` in its environment says whose that is, and
+    /// `REPLICATION` how many replicas its topics have.
+    fn against(self, target: &dyn Target) -> Command {
         let mut command = self.command();
-        let system = format!("{:?}", node.system());
-        command.env("SYSTEM", system).arg(node.bootstrap());
+        command
+            .env("SYSTEM", format!("{:?}", target.system()))
+            .env("REPLICATION", target.replication().to_string())
+            .arg(target.bootstrap());
         command
     }
 
-    /// Runs one scenario against `node`.
+    /// Runs one scenario against `target`.
     ///
     /// # Panics
     ///
     /// When the scenario fails.
-    pub fn run(self, node: &Node, scenario: &str) {
-        self.run_with(node, &[scenario]);
+    pub fn run(self, target: &dyn Target, scenario: &str) {
+        self.run_with(target, &[scenario]);
     }
 
     /// Runs the client's program with these arguments behind the bootstrap address, and returns its
@@ -102,16 +157,16 @@ impl Client {
     /// # Panics
     ///
     /// When it fails.
-    pub fn run_with(self, node: &Node, arguments: &[&str]) -> String {
-        let mut command = self.against(node);
+    pub fn run_with(self, target: &dyn Target, arguments: &[&str]) -> String {
+        let mut command = self.against(target);
         command.args(arguments);
         let finished = program::run(&mut command, SCENARIO_TIMEOUT);
         assert!(
             finished.succeeded(),
             "{self:?}: {} failed against {:?}\n{finished}{}",
             arguments.join(" "),
-            node.system(),
-            node.log_tail()
+            target.system(),
+            target.log_tails()
         );
         finished.stdout
     }
@@ -134,8 +189,8 @@ impl Client {
     ///
     /// When the program can't be started.
     #[must_use]
-    pub fn converse(self, node: &Node, scenario: &str) -> Conversation {
-        let mut command = self.against(node);
+    pub fn converse(self, target: &dyn Target, scenario: &str) -> Conversation {
+        let mut command = self.against(target);
         command
             .arg(scenario)
             .stdin(Stdio::piped())
@@ -166,7 +221,7 @@ impl Conversation {
     /// # Panics
     ///
     /// When it ends, or says something else.
-    pub fn expect(&mut self, line: &str, node: &Node) {
+    pub fn expect(&mut self, line: &str, target: &dyn Target) {
         let mut said = String::new();
         self.output
             .read_line(&mut said)
@@ -175,7 +230,7 @@ impl Conversation {
             said.trim_end() == line,
             "{} said {said:?} instead of {line:?} (its errors are above){}",
             self.name,
-            node.log_tail()
+            target.log_tails()
         );
     }
 
@@ -189,13 +244,13 @@ impl Conversation {
     /// # Panics
     ///
     /// When the scenario fails.
-    pub fn finish(mut self, node: &Node) {
+    pub fn finish(mut self, target: &dyn Target) {
         let status = self.process.wait();
         assert!(
             status.success(),
             "{} failed, {status} (its errors are above){}",
             self.name,
-            node.log_tail()
+            target.log_tails()
         );
     }
 }
@@ -231,54 +286,6 @@ fn java_program(class: &str, log_level: &str) -> Command {
         .arg(format!("{}:{classes}", toolchain::kafka_class_path()))
         .arg(class);
     command
-}
-
-/// The scenario that talks with its test; see [`survive`].
-const SURVIVAL: &str = "acknowledged_records_survive_kill_and_restart";
-
-/// Kills a node, and later stops it, under a client that writes all the time and then reads
-/// everything back.
-///
-/// # Panics
-///
-/// When the client misses, or sees twice or out of order, a record that was acknowledged.
-pub fn survive(client: Client, system: crate::System) {
-    let mut node = Node::start(system, &[]);
-    let mut conversation = client.converse(&node, SURVIVAL);
-    conversation.expect("kill me", &node);
-    node.kill();
-    node.start_again();
-    conversation.go_on();
-    conversation.expect("stop me", &node);
-    node.stop();
-    node.start_again();
-    conversation.go_on();
-    conversation.finish(&node);
-}
-
-/// The scenario of groups that talks with its test; see [`groups_survive`].
-const GROUP_SURVIVAL: &str = "a_group_goes_on_through_kill_and_restart";
-
-/// Kills a node under groups that read and commit, one for each client, while others write.
-///
-/// # Panics
-///
-/// When a group does not go on, misses a record, or reads again what it has committed.
-pub fn groups_survive(clients: &[Client], system: crate::System) {
-    let mut node = Node::start(system, &node::SHORT_WAITS);
-    let start = |client: &Client| client.converse(&node, GROUP_SURVIVAL);
-    let mut conversations: Vec<Conversation> = clients.iter().map(start).collect();
-    for conversation in &mut conversations {
-        conversation.expect("kill me", &node);
-    }
-    node.kill();
-    node.start_again();
-    for conversation in &mut conversations {
-        conversation.go_on();
-    }
-    for conversation in conversations {
-        conversation.finish(&node);
-    }
 }
 
 /// Checks that the tests name every scenario that the client's program has.

@@ -1,14 +1,17 @@
-//! Several nodes of Skein that are one cluster, started as a user starts them.
+//! Several nodes of Skein, or of Kafka to compare, that are one cluster, started as a user starts
+//! them.
 //!
-//! Input: how many, settings. Output: processes on free loopback ports whose `cluster.peers` is the
-//! same list.
+//! Input: how many, settings. Output: processes on free loopback ports that know of each other, by
+//! the same list.
 //!
 //! Invariant: whatever a test waits for has a limit, and a failure shows what each node printed.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::node::{Ports, free_ports, kafka};
 use crate::wire::{Connection, SeenCluster};
 use crate::{Node, Settings, System};
 
@@ -26,13 +29,23 @@ impl Cluster {
     /// Nodes that have directories and ports, and do not run yet.
     #[must_use]
     pub fn prepare(count: usize, settings: Settings<'_>) -> Self {
-        let mut nodes: Vec<_> = (0..count)
-            .map(|_| Node::prepare(System::Skein, settings))
-            .collect();
-        let peers: Vec<_> = nodes.iter().map(peer).collect();
-        for node in &mut nodes {
-            node.set("cluster.peers", &peers.join(","));
-        }
+        Self::prepare_of(System::Skein, &std::env::temp_dir(), count, settings)
+    }
+
+    /// As [`Cluster::prepare`], of either system, with the nodes' directories below `parent`.
+    #[must_use]
+    pub fn prepare_of(system: System, parent: &Path, count: usize, settings: Settings<'_>) -> Self {
+        let ports: Vec<_> = (0..count).map(|_| free_ports()).collect();
+        let prepare = |(number, own): (usize, &Ports)| {
+            let membership = match system {
+                System::Skein => peer_list(&ports),
+                System::Kafka => kafka::membership(&ports, number),
+            };
+            let membership = membership.iter().map(|(key, value)| (*key, value.as_str()));
+            let settings: Vec<_> = membership.chain(settings.iter().copied()).collect();
+            Node::prepare_at(*own, parent, system, &settings)
+        };
+        let nodes = ports.iter().enumerate().map(prepare).collect();
         Self { nodes }
     }
 
@@ -84,6 +97,46 @@ impl Cluster {
         })
     }
 
+    /// Waits until every partition has all its replicas in sync, as the first node that runs sees
+    /// it.
+    ///
+    /// # Panics
+    ///
+    /// When that is not so for a long time.
+    pub fn wait_until_in_sync(&self) {
+        self.wait_until_whole();
+        let node = self.nodes.iter().find(|node| node.is_alive());
+        let node = node.expect("a node that runs");
+        self.until("all replicas are in sync", || {
+            let partitions = open(node)?.partitions().ok()?;
+            partitions.iter().all(|one| one.is_whole).then_some(())
+        });
+    }
+
+    /// The number of the node that leads a partition, waited for, as any node that runs knows it.
+    ///
+    /// # Panics
+    ///
+    /// When nobody does for a long time.
+    #[must_use]
+    pub fn leader(&self, topic: &str, partition: i32) -> usize {
+        self.until("a partition has a leader", || {
+            let asked = self.nodes.iter().find(|node| node.is_alive())?;
+            let partitions = open(asked)?.partitions().ok()?;
+            let found = partitions
+                .iter()
+                .find(|found| (found.topic.as_str(), found.partition) == (topic, partition))?;
+            let port = *see(asked)?.brokers.get(&found.leader)?;
+            self.at(port)
+        })
+    }
+
+    /// The number of the node with this port for clients.
+    fn at(&self, port: i32) -> Option<usize> {
+        let is_it = |node: &Node| i32::from(node.ports().client) == port;
+        self.nodes.iter().position(is_it)
+    }
+
     /// The number of the node that is the controller, waited for, as the node `asked` knows it.
     ///
     /// # Panics
@@ -95,8 +148,7 @@ impl Cluster {
             let mut connection = open(&self.nodes[asked])?;
             let id = connection.controller().ok()??;
             let port = *see(&self.nodes[asked])?.brokers.get(&id)?;
-            let is_it = |node: &Node| i32::from(node.ports().client) == port;
-            self.nodes.iter().position(is_it)
+            self.at(port)
         })
     }
 
@@ -127,10 +179,20 @@ impl Cluster {
     }
 }
 
+/// What makes nodes of Skein one cluster.
+fn peer_list(ports: &[Ports]) -> Vec<(&'static str, String)> {
+    let peers: Vec<_> = ports.iter().map(|ports| address(ports.peer)).collect();
+    vec![("cluster.peers", peers.join(","))]
+}
+
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 /// The entry of a node in `cluster.peers`.
 #[must_use]
 pub fn peer(node: &Node) -> String {
-    format!("127.0.0.1:{}", node.ports().peer)
+    address(node.ports().peer)
 }
 
 /// What a node says of its cluster, if it answers.

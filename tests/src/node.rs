@@ -105,6 +105,16 @@ impl Node {
     /// disk that is.
     #[must_use]
     pub fn prepare_in(parent: &Path, system: System, settings: Settings<'_>) -> Self {
+        Self::prepare_at(ports::free(), parent, system, settings)
+    }
+
+    /// As [`Node::prepare_in`], for a node whose ports others know already.
+    pub(crate) fn prepare_at(
+        ports: Ports,
+        parent: &Path,
+        system: System,
+        settings: Settings<'_>,
+    ) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("skein-tests-")
             .tempdir_in(parent)
@@ -117,7 +127,7 @@ impl Node {
             .collect();
         let node = Self {
             system,
-            ports: ports::free(),
+            ports,
             settings,
             variables: Vec::new(),
             directory,
@@ -250,6 +260,16 @@ impl Node {
         let took = asked.elapsed();
         process.signal(Signal::KILL);
         (process.wait(), took)
+    }
+
+    /// Sends the running node a signal.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("the node runs");
+        process.signal(signal);
     }
 
     /// Kills the node: no shutdown code runs.

@@ -16,7 +16,7 @@ mod groups;
 mod requests;
 
 pub use batch::{Batch, Record, crc32c};
-pub use cluster::SeenCluster;
+pub use cluster::{SeenCluster, SeenPartition};
 pub use groups::{Joined, Member};
 pub use requests::{FetchLimits, Fetched, Produced, TopicId};
 

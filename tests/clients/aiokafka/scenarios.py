@@ -23,7 +23,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, No
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
 import harness  # noqa: E402, as the next two: beside the lock files that all Python clients share
 import interop  # noqa: E402
-from harness import PATIENCE, assert_dense  # noqa: E402
+from harness import PATIENCE, REPLICATION, assert_dense  # noqa: E402
 
 BOOTSTRAP = sys.argv[1]
 # The session timeout of members that are going to miss it. All others have the client's default, far longer.
@@ -76,7 +76,7 @@ async def create(partitions=1):
     """A new topic; returns its name."""
     name = f"aiokafka-{uuid.uuid4().hex[:12]}"
     async with Admin() as admin:
-        await admin.create_topics([NewTopic(name=name, num_partitions=partitions, replication_factor=1)])
+        await admin.create_topics([NewTopic(name=name, num_partitions=partitions, replication_factor=REPLICATION)])
         await admin.has(name, partitions)
     return name
 

@@ -77,7 +77,7 @@ func create(partitions int32, configs map[string]string) string {
 	}
 	cl := admin()
 	defer cl.Close()
-	created := Must(cl.CreateTopics(Background(), partitions, 1, values, name))
+	created := Must(cl.CreateTopics(Background(), partitions, Replication(), values, name))
 	Check(created[name].Err == nil, "create: %v", created[name].Err)
 	return name
 }

@@ -6,12 +6,22 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 )
 
 // patience ends every wait in a scenario.
-const patience = 60 * time.Second
+const patience = 120 * time.Second
+
+// Replication is how many replicas the topics of a scenario have.
+func Replication() int16 {
+	count, err := strconv.ParseInt(os.Getenv("REPLICATION"), 10, 16)
+	if err != nil {
+		return 1
+	}
+	return int16(count)
+}
 
 // Bootstrap is the address of the broker.
 func Bootstrap() string { return os.Args[1] }

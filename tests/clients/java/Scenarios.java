@@ -35,7 +35,10 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  */
 public final class Scenarios {
     /** Every wait in a scenario ends within this. */
-    static final long PATIENCE_MS = 60_000;
+    static final long PATIENCE_MS = 120_000;
+
+    /** How many replicas the topics of a scenario have. */
+    static final short REPLICATION = Short.parseShort(System.getenv().getOrDefault("REPLICATION", "1"));
 
     static String bootstrap;
 
@@ -181,7 +184,7 @@ public final class Scenarios {
     static String create(int partitions) throws Exception {
         String name = "java-" + UUID.randomUUID();
         try (Admin admin = admin()) {
-            get(admin.createTopics(List.of(new NewTopic(name, partitions, (short) 1))).all());
+            get(admin.createTopics(List.of(new NewTopic(name, partitions, REPLICATION))).all());
         }
         return name;
     }

@@ -35,7 +35,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
 import harness  # noqa: E402, as the next two: beside the lock files that all Python clients share
 import interop  # noqa: E402
 import shared  # noqa: E402
-from harness import PATIENCE, Record, assert_dense, eventually, scenario, take  # noqa: E402
+from harness import PATIENCE, REPLICATION, Record, assert_dense, eventually, scenario, take  # noqa: E402
 
 BOOTSTRAP = sys.argv[1]
 MAJOR = int(kafka.__version__.split(".")[0])
@@ -72,7 +72,7 @@ def create(partitions=1, **configs):
     """A new topic; returns its name."""
     name = f"kafka-python-{uuid.uuid4().hex[:12]}"
     configs = {key.replace("_", "."): str(value) for key, value in configs.items()}
-    new = NewTopic(name=name, num_partitions=partitions, replication_factor=1, topic_configs=configs)
+    new = NewTopic(name=name, num_partitions=partitions, replication_factor=REPLICATION, topic_configs=configs)
     client = admin()
     client.create_topics([new])
     # A broker may tell of a decision a moment after it was made.

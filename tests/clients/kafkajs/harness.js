@@ -5,7 +5,7 @@ const { spawn } = require("node:child_process");
 const { createInterface } = require("node:readline");
 
 // Every wait in a scenario ends within this.
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -40,7 +40,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "python"))
 import harness  # noqa: E402, as the next two: beside the lock files that all Python clients share
 import interop  # noqa: E402
 import shared  # noqa: E402
-from harness import PATIENCE, Record, assert_dense, eventually, scenario  # noqa: E402
+from harness import PATIENCE, REPLICATION, Record, assert_dense, eventually, scenario  # noqa: E402
 
 BOOTSTRAP = sys.argv[1]
 # The session timeout of members that are going to miss it. All others have the client's default, far longer.
@@ -83,7 +83,7 @@ def create(partitions=1, **configs):
     name = f"librdkafka-{uuid.uuid4().hex[:12]}"
     configs = {key.replace("_", "."): str(value) for key, value in configs.items()}
     admin = AdminClient(client())
-    wait(admin.create_topics([NewTopic(name, partitions, 1, config=configs)]))
+    wait(admin.create_topics([NewTopic(name, partitions, REPLICATION, config=configs)]))
     # A broker may tell of a decision a moment after it was made, and a member is told at once that a topic is not there.
     eventually(lambda: name in admin.list_topics(timeout=PATIENCE).topics, "the topic is not there")
     return name

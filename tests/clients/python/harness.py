@@ -11,9 +11,11 @@ import traceback
 from collections import namedtuple
 
 # Every wait in a scenario ends within this, in seconds.
-PATIENCE = 60
+PATIENCE = 120
+# How many replicas the topics of a scenario have.
+REPLICATION = int(os.environ.get("REPLICATION", "1"))
 # The whole program ends within this, in seconds.
-ALARM = 110
+ALARM = 230
 SCENARIOS = {}
 
 # A record as a reader gets it, whatever the client calls its fields. `timestamp_type`: 0 the producer's, 1 the log's.

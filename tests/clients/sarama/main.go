@@ -62,7 +62,7 @@ func create(partitions int32) string {
 	name := "sarama-" + rand.Text()
 	cl := admin()
 	defer cl.Close()
-	Must(0, cl.CreateTopic(name, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1}, false))
+	Must(0, cl.CreateTopic(name, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: Replication()}, false))
 	// A broker may tell of a decision a moment after it was made.
 	isThere := func() bool { return Must(cl.DescribeTopics([]string{name}))[0].Err == sarama.ErrNoError }
 	Eventually(isThere, "the topic is not there")

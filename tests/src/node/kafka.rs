@@ -60,6 +60,25 @@ fn configure(node: &Node) {
     fs::write(properties(node), text).expect("write server.properties");
 }
 
+/// What makes nodes with these ports one cluster, for the one of that number: each is broker and
+/// controller, and topics have three replicas of which two must have a record.
+pub(crate) fn membership(ports: &[Ports], number: usize) -> Vec<(&'static str, String)> {
+    let voter =
+        |(number, ports): (usize, &Ports)| format!("{}@127.0.0.1:{}", number + 1, ports.peer);
+    let voters: Vec<_> = ports.iter().enumerate().map(voter).collect();
+    let replicas = ports.len().min(3).to_string();
+    let in_sync = ports.len().min(2).to_string();
+    vec![
+        ("node.id", (number + 1).to_string()),
+        ("controller.quorum.voters", voters.join(",")),
+        ("default.replication.factor", replicas.clone()),
+        ("min.insync.replicas", in_sync.clone()),
+        ("offsets.topic.replication.factor", replicas.clone()),
+        ("transaction.state.log.replication.factor", replicas),
+        ("transaction.state.log.min.isr", in_sync),
+    ]
+}
+
 /// What every node has: one process is broker and controller, and its group waits for nobody.
 pub(crate) fn settings(ports: Ports, data: &Path) -> String {
     let (client, controller) = (ports.client, ports.peer);

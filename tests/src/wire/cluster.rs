@@ -19,6 +19,19 @@ pub struct SeenCluster {
     pub brokers: BTreeMap<i32, i32>,
 }
 
+/// A partition as a node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenPartition {
+    /// The topic's name.
+    pub topic: String,
+    /// Which one.
+    pub partition: i32,
+    /// The broker that leads it, -1 for none.
+    pub leader: i32,
+    /// Whether it has a leader, and all its replicas are in sync.
+    pub is_whole: bool,
+}
+
 impl Connection {
     /// The cluster by Metadata, version 2.
     ///
@@ -39,6 +52,47 @@ impl Connection {
             cluster_id: answer.string().unwrap_or_default(),
             brokers,
         })
+    }
+
+    /// All partitions by Metadata, version 2.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket.
+    pub fn partitions(&mut self) -> io::Result<Vec<SeenPartition>> {
+        const ALL_TOPICS: i32 = -1;
+        let mut answer = self.call(api::METADATA, 2, &Frame::new().i32(ALL_TOPICS))?;
+        for _ in 0..answer.i32() {
+            answer.i32();
+            answer.string();
+            answer.i32();
+            answer.string();
+        }
+        answer.string();
+        answer.i32();
+        let mut partitions = Vec::new();
+        for _ in 0..answer.i32() {
+            answer.i16();
+            let topic = answer.string().unwrap_or_default();
+            answer.i8();
+            for _ in 0..answer.i32() {
+                answer.i16();
+                let partition = answer.i32();
+                let leader = answer.i32();
+                let [replicas, in_sync] = [(); 2].map(|()| {
+                    let count = answer.i32();
+                    (0..count).for_each(|_| _ = answer.i32());
+                    count
+                });
+                partitions.push(SeenPartition {
+                    topic: topic.clone(),
+                    partition,
+                    leader,
+                    is_whole: leader >= 0 && in_sync == replicas,
+                });
+            }
+        }
+        Ok(partitions)
     }
 
     /// The broker id of the controller by DescribeQuorum, version 0, if this node knows one.

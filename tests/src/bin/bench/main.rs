@@ -41,6 +41,7 @@ mod compaction;
 mod connections;
 mod floor;
 mod flushed;
+mod gaps;
 mod groups;
 mod load;
 mod loader;
@@ -118,10 +119,10 @@ impl Options {
         } else {
             (5, 1.0, 4, 4_000, 10_000, 10_000)
         };
-        let (backlog, readers) = if self.quick {
-            (100_000, 100)
+        let (backlog, readers, rounds) = if self.quick {
+            (100_000, 100, 1)
         } else {
-            (100_000_000, 1_000)
+            (100_000_000, 1_000, 20)
         };
         let parts = match (self.full, self.only.is_empty()) {
             (true, _) => Part::full(),
@@ -143,6 +144,7 @@ impl Options {
             members,
             backlog,
             readers,
+            rounds,
             directory,
         }
     }

@@ -47,6 +47,7 @@ pub(crate) enum Metric {
     Backlog(OfBacklog),
     Flushed(OfFlushed),
     Readers(OfReaders),
+    Gaps(OfGaps),
 }
 
 /// What is measured of a node that was killed with a filled log.
@@ -161,6 +162,35 @@ impl OfReaders {
             Self::SideAlone => ("small requests beside the writer, p99", "ms", None),
             Self::SideMeanwhile => ("  and 1,000 readers", "ms", None),
             Self::Idle => ("  processors that were idle then", "", None),
+        }
+    }
+}
+
+/// What is measured when a node of three goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfGaps {
+    KillLeader,
+    KillController,
+    PauseLeader,
+    StopLeader,
+    Lost,
+    Twice,
+}
+
+impl OfGaps {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::SkeinAtMost;
+        match self {
+            Self::KillLeader => (
+                "longest gap in acks, three nodes: kill -9 of a leader",
+                "ms",
+                SkeinAtMost(1e3),
+            ),
+            Self::KillController => ("  kill -9 of the controller", "ms", SkeinAtMost(1e3)),
+            Self::PauseLeader => ("  pause of a leader", "ms", SkeinAtMost(4e3)),
+            Self::StopLeader => ("  clean stop of a leader", "ms", SkeinAtMost(1e2)),
+            Self::Lost => ("  acknowledged records that are lost", "", SkeinAtMost(0.0)),
+            Self::Twice => ("  records that are there twice", "", SkeinAtMost(0.0)),
         }
     }
 }
@@ -422,6 +452,7 @@ impl Metric {
             Self::Backlog(what) => what.definition(),
             Self::Flushed(what) => what.definition(),
             Self::Readers(what) => what.definition(),
+            Self::Gaps(what) => what.definition(),
             Self::Segments(what, Where::Wide) => what.definition(),
             Self::Segments(what, Where::Deep) => {
                 let (_, unit, bar) = what.definition();

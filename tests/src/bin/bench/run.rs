@@ -22,8 +22,8 @@ use crate::metrics::{
 use crate::process::float;
 use crate::segments::{self, Shape};
 use crate::{
-    Outcome, backlog, compaction, connections, floor, flushed, groups, machine, readers, recovery,
-    side, statistics, table,
+    Outcome, backlog, compaction, connections, floor, flushed, gaps, groups, machine, readers,
+    recovery, side, statistics, table,
 };
 
 /// How long a node has been alone when its idle memory is taken.
@@ -99,6 +99,9 @@ pub(crate) enum Part {
     Flushed,
     /// The time of an append beside 1,000 readers; only if it is named.
     Readers,
+    /// Gaps in acknowledgements when a node of three is killed, paused or stopped; only if it is
+    /// named: it takes minutes.
+    Gaps,
 }
 
 /// What to measure, and how much of it.
@@ -124,6 +127,8 @@ pub(crate) struct Plan {
     pub(crate) backlog: u64,
     /// That read at once.
     pub(crate) readers: u32,
+    /// How often a node of three goes, in each way.
+    pub(crate) rounds: usize,
     /// Below which all data goes.
     pub(crate) directory: PathBuf,
 }
@@ -139,7 +144,7 @@ impl Part {
         Self::Latency,
     ];
     /// What takes minutes for each pair, and nodes of its own: only if it is named.
-    const APART: [Self; 8] = [
+    const APART: [Self; 9] = [
         Self::Segments,
         Self::Compaction,
         Self::Connections,
@@ -148,6 +153,7 @@ impl Part {
         Self::Backlog,
         Self::Flushed,
         Self::Readers,
+        Self::Gaps,
     ];
 
     /// Everything else.
@@ -253,6 +259,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     run.apart(Part::Backlog, Run::backlog)?;
     run.apart(Part::Flushed, Run::flushed)?;
     run.apart(Part::Readers, Run::readers)?;
+    run.apart(Part::Gaps, Run::gaps)?;
     Ok(run.results)
 }
 
@@ -398,6 +405,13 @@ impl Run<'_> {
         let plan = self.plan;
         flushed::measure(system, &plan.directory, plan.side, |what, value| {
             self.add(Metric::Flushed(what), system, value);
+        })
+    }
+
+    fn gaps(&mut self, system: System) -> Outcome<()> {
+        let plan = self.plan;
+        gaps::measure(system, &plan.directory, plan.rounds, |what, value| {
+            self.add(Metric::Gaps(what), system, value);
         })
     }
 
@@ -694,6 +708,7 @@ mod tests {
             members: 1,
             backlog: 1,
             readers: 1,
+            rounds: 1,
             directory: PathBuf::new(),
         };
         assert_eq!(plan.touched_bytes(), 8 << 30);
