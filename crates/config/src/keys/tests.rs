@@ -102,6 +102,15 @@ fn a_key_that_skein_does_without_is_not_one_of_its_own() {
 }
 
 #[test]
+fn every_key_of_kafkas_that_skein_does_without_says_why() {
+    let names = include_str!("kafka_4_1_1_others.txt").lines();
+    for name in names.filter(|line| !line.starts_with('#')) {
+        let told = require_broker(name, &Origin::CommandLine).unwrap_err();
+        assert!(told.to_string().contains("does without: "), "{told}");
+    }
+}
+
+#[test]
 fn a_stranger_is_told_what_was_probably_meant() {
     let ask = |name| {
         require_broker(name, &Origin::CommandLine)
