@@ -109,6 +109,15 @@ impl ControllerLink {
         call.await.map_err(|error| failed(&error))
     }
 
+    /// The controller, if it is another node. While there is none, as in an election, it is waited
+    /// for: a client of Kafka's is told of elections by no answer.
+    pub(super) async fn found_elsewhere(&self, deadline: Instant) -> Option<ActiveController> {
+        let mut leaders = self.controller.watch_leader();
+        // Otherwise this node answers, and says that it is not the controller.
+        let _ = timeout_at(deadline, leaders.wait_for(Option::is_some)).await;
+        self.elsewhere()
+    }
+
     /// The controller, if it is another node.
     pub(super) fn elsewhere(&self) -> Option<ActiveController> {
         let leader = self.controller.leader();

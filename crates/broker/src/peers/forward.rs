@@ -7,6 +7,7 @@
 //! Invariants:
 //! - a client that has an answer sees its effect on the node that gave it: the answer waits until
 //!   the image here is as new as the controller's was ([`APPLY_MAX`] at most);
+//! - an election makes a client wait, and is not told to it;
 //! - a request that may have been decided is not sent again: its client hears nothing but the end
 //!   of the connection, and asks what became of it.
 //!
@@ -25,6 +26,7 @@ use skein_protocol::messages::header::RequestHeader;
 use skein_protocol::{ApiKey, Decoder, Encoder, Message as _, Request as ApiRequest, Str, frame};
 use skein_quorum::ActiveController;
 use skein_types::ErrorCode;
+use tokio::time::{Instant, sleep};
 
 use crate::burst::Burst;
 use crate::node::Shared;
@@ -35,6 +37,9 @@ const CLIENT_ID: Str = Str::from_static("skein");
 
 /// How long the controller may take for what a client asks for, as Kafka's `request.timeout.ms`.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Until a node that was not the controller is asked again, or its successor.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long an answer waits for this node's image.
 const APPLY_MAX: Duration = Duration::from_secs(2);
@@ -57,33 +62,44 @@ pub(crate) const fn is_for_controller(api: ApiKey) -> bool {
     )
 }
 
-/// Sends a request on to the controller; `None` if this node is it, or knows of none.
+/// Sends a request on to the controller; `None` if this node is it, or knows of none in time.
 pub(crate) async fn forward(
     shared: &Arc<Shared>,
     context: &Context,
     body: &Bytes,
 ) -> Option<Started> {
-    let leader = shared.controller_link.elsewhere()?;
-    let request_data = match enclose(&context.head, body) {
-        Ok(data) => data,
-        Err(reason) => return Some(Started::Close { reason }),
-    };
-    let envelope = EnvelopeRequest {
-        request_data,
-        request_principal: None,
-        client_host_address: address_bytes(context),
-    };
-    let started = match shared
-        .controller_link
-        .call(&leader, &envelope, ANSWER_MAX)
-        .await
-    {
-        Ok(answer) => relay(shared, answer).await,
-        Err(refusal) => Started::Close {
-            reason: format!("a request to the controller has no answer: {refusal}"),
-        },
-    };
-    Some(started)
+    let link = &shared.controller_link;
+    let deadline = Instant::now() + ANSWER_MAX;
+    loop {
+        let leader = link.found_elsewhere(deadline).await?;
+        let request_data = match enclose(&context.head, body) {
+            Ok(data) => data,
+            Err(reason) => return Some(Started::Close { reason }),
+        };
+        let envelope = EnvelopeRequest {
+            request_data,
+            request_principal: None,
+            client_host_address: address_bytes(context),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let started = match link.call(&leader, &envelope, left).await {
+            // It is so no more, or not yet, and has decided nothing.
+            Ok(answer) if is_elsewhere(&answer) && Instant::now() < deadline => {
+                sleep(ASK_AGAIN).await;
+                continue;
+            }
+            Ok(answer) => relay(shared, answer).await,
+            Err(refusal) => Started::Close {
+                reason: format!("a request to the controller has no answer: {refusal}"),
+            },
+        };
+        return Some(started);
+    }
+}
+
+/// Whether the node that was asked says that another one is the controller.
+fn is_elsewhere(answer: &EnvelopeResponse) -> bool {
+    ErrorCode::from_code(answer.error_code) == ErrorCode::NotController
 }
 
 /// Asks the controller for what a client could ask for; `None` if this node is it, or knows of
@@ -144,7 +160,7 @@ pub(crate) async fn handle(
     let inner = Request {
         head,
         body: Body::Whole(body, BytesPermit::none()),
-        received: tokio::time::Instant::now(),
+        received: Instant::now(),
     };
     let connection = &context.connection;
     match router::route(shared, connection, &Burst::default(), api, inner).await {
