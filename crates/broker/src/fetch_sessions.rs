@@ -62,6 +62,8 @@ pub(crate) struct PartitionKey {
 pub(crate) struct Wanted {
     pub(crate) key: PartitionKey,
     pub(crate) fetch: FetchPartition,
+    /// The high watermark that the session was told last; `None` if none, or without a session.
+    pub(crate) told_high_watermark: Option<i64>,
 }
 
 /// What the client knows of a partition.
@@ -103,6 +105,8 @@ pub(crate) struct SessionFetch {
     pub(crate) session_id: i32,
     session: Option<Arc<Mutex<Session>>>,
     is_incremental: bool,
+    /// When the request before it in the session was taken: this one was sent after the answer.
+    pub(crate) sent_after: Option<Instant>,
 }
 
 impl FetchSessions {
@@ -188,7 +192,7 @@ impl FetchSessions {
             return Err(ErrorCode::FetchSessionIdNotFound);
         }
         session.epoch = next_epoch(epoch);
-        session.used = Instant::now();
+        let sent_after = std::mem::replace(&mut session.used, Instant::now());
         for key in forgotten(request) {
             session.forget(&key);
         }
@@ -198,7 +202,10 @@ impl FetchSessions {
         let wanted = session
             .partitions
             .values()
-            .map(|known| known.wanted.clone())
+            .map(|known| Wanted {
+                told_high_watermark: known.told.map(|told| told.high_watermark),
+                ..known.wanted.clone()
+            })
             .collect();
         drop(session);
         Ok(SessionFetch {
@@ -206,6 +213,7 @@ impl FetchSessions {
             session_id: id,
             session: Some(shared),
             is_incremental: true,
+            sent_after: Some(sent_after),
         })
     }
 }
@@ -232,7 +240,13 @@ impl SessionFetch {
             session_id: 0,
             session: None,
             is_incremental: false,
+            sent_after: None,
         }
+    }
+
+    /// Whether it will be remembered what the client is told.
+    pub(crate) fn has_session(&self) -> bool {
+        self.session.is_some()
     }
 
     /// Whether the client must be told `result`; if so, it is noted as told.
@@ -334,6 +348,7 @@ fn wanted(request: &FetchRequest) -> impl Iterator<Item = Wanted> + '_ {
                 partition: fetch.partition,
             },
             fetch: fetch.clone(),
+            told_high_watermark: None,
         })
     })
 }

@@ -16,6 +16,7 @@ pub(crate) mod api_versions;
 mod broker_loggers;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
+mod current_leader;
 pub(crate) mod delete_groups;
 pub(crate) mod delete_records;
 pub(crate) mod delete_topics;

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cleaner::Cleaner;
+use crate::confirmation::Confirmation;
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::Flusher;
@@ -120,6 +121,8 @@ pub(crate) struct ReplicaBasis {
     pub(crate) rooms: Rooms,
     /// Tells the controller of replicas whose storage has failed.
     pub(crate) offline_replicas: Arc<OfflineReplicas>,
+    /// Until when the controller has confirmed this node.
+    pub(crate) confirmation: Confirmation,
     /// Carries out what replicas order of the rest of the cluster.
     pub(crate) replication: Replication,
     /// What is counted.
@@ -136,6 +139,16 @@ pub(crate) struct Identity {
 }
 
 impl ReplicaBasis {
+    /// What the controller was asked at `sent` it has answered: nobody else is made leader for
+    /// `span` from then on.
+    pub(crate) fn confirmed(&self, sent: Instant, span: Millis) {
+        // It may have been sent before this node's time begins.
+        let now = Instant::now();
+        let ago = i64::try_from((now - sent).as_millis()).unwrap_or(i64::MAX);
+        let sent = self.monotonic(now).saturating_sub(Millis(ago));
+        self.confirmation.extend(sent, span);
+    }
+
     /// A point in time, in ms since the node began.
     pub(crate) fn monotonic(&self, at: Instant) -> Millis {
         let since = at.saturating_duration_since(self.started).as_millis();

@@ -6,6 +6,8 @@
 //! Invariants:
 //! - nothing is served before the node's own registration is in its image;
 //! - a node without a quorum waits for one, and says so; one that the controller refuses ends;
+//! - the controller's answers confirm the node as a leader (`confirmation.rs`), counted from when
+//!   they were asked for;
 //! - what the disk kept is proved by the marker of a clean stop, which names the epoch it ends.
 //!
 //! Source: KIP-631 (registration, heartbeats), KIP-966 (clean shutdown).
@@ -21,6 +23,7 @@ use skein_quorum::Controller;
 use skein_storage::LogDirectory;
 use skein_types::{BrokerEpoch, ErrorCode, Uuid};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::node::{Identity, Shared};
 use crate::peers::ControllerLink;
@@ -110,6 +113,8 @@ pub(crate) fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receive
     let interval = Duration::from_millis(u64::try_from(interval).unwrap_or(1).max(1));
     let controller = shared.controller.clone();
     let link = shared.controller_link.clone();
+    let basis = Arc::clone(&shared.basis);
+    let session = shared.config.replica.session_timeout_ms;
     let Identity {
         broker_id,
         broker_epoch,
@@ -127,7 +132,14 @@ pub(crate) fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receive
                 want_shut_down: false,
             };
             // One that got no answer is late, and the next one says more.
-            let refusal = link.ask(heartbeat, interval).await.err();
+            let sent = Instant::now();
+            let refusal = match link.ask(heartbeat, interval).await {
+                Ok(answer) => {
+                    basis.confirmed(sent, answer.leads_for_ms.min(session));
+                    None
+                }
+                Err(refusal) => Some(refusal),
+            };
             if let Some(refusal) = &refusal
                 && refused != Some(refusal.code)
             {

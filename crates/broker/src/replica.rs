@@ -32,7 +32,7 @@ pub(crate) mod settings;
 mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use skein_config::RedactedOffsets;
@@ -42,6 +42,7 @@ use skein_record::{BatchBuf, Compression, ProducePolicy, ProducerState, Producer
 use skein_storage::{CompactionSettings, Log, LogConfig};
 use skein_types::{Millis, Offset, ProducerId, TopicId, TopicPartition};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use self::core::{Core, Input, Produce, Step};
 pub(crate) use self::core::{Errand, LogTask, Opened};
@@ -70,6 +71,8 @@ pub(crate) struct Replica {
     /// What readers must not see. Beside the view, because it counts from the moment on in which it
     /// is set: a view is published by the writer, which may be waiting for a disk that hangs.
     redacted: ArcSwapOption<RedactedOffsets>,
+    /// Up to when its followers confirm that it leads, in ms since the node began.
+    followers_confirm_until: AtomicI64,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
     /// What goes into the topic and out of it.
     pub(crate) counts: Arc<TopicCounts>,
@@ -97,6 +100,7 @@ impl Replica {
                     settings::forced_compression(&opened.config.topic).map(Arc::new),
                 ),
                 redacted: ArcSwapOption::from(redacted),
+                followers_confirm_until: AtomicI64::new(i64::MIN),
                 waits: FetchWaits::new(),
                 counts: Arc::clone(&opened.counts),
                 handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&basis))),
@@ -108,6 +112,20 @@ impl Replica {
     /// What readers see now.
     pub(crate) fn view(&self) -> Arc<ReplicaView> {
         self.view.load_full()
+    }
+
+    /// Whether it may be told to anybody what only the one leader knows: the controller or all
+    /// followers that could lead in its place have confirmed lately that it is this one. Whether
+    /// it leads at all says the view.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        let by_followers = self.followers_confirm_until.load(Ordering::Acquire);
+        let until = self.basis.confirmation.until().max(Millis(by_followers));
+        until == Millis(i64::MAX) || self.basis.monotonic(Instant::now()) < until
+    }
+
+    fn set_followers_confirm_until(&self, until: Millis) {
+        self.followers_confirm_until
+            .store(until.get(), Ordering::Release);
     }
 
     /// What batches must be like.

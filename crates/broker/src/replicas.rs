@@ -140,6 +140,22 @@ impl Replicas {
         }
     }
 
+    /// The replica of a partition on this node, whoever leads it; its log is opened if it is not
+    /// open.
+    pub(crate) async fn whoever_leads(
+        &self,
+        partition: FetchedPartition,
+    ) -> Result<Arc<Replica>, ErrorCode> {
+        let (topic, index) = partition;
+        let shared = self.shared()?;
+        // The image may know what this has not followed yet.
+        self.follow(&shared);
+        let hosted = self.by_id.pin().get(&topic).cloned();
+        let place = hosted.and_then(|hosted| hosted.place(index));
+        let place = place.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        place.open_for_anyone(&shared).await
+    }
+
     /// The replica of a partition, if its log is open.
     pub(crate) fn open_by_id(&self, partition: FetchedPartition) -> Option<Arc<Replica>> {
         let (topic, index) = partition;

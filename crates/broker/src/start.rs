@@ -38,6 +38,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::cleaner::Cleaner;
+use crate::confirmation::Confirmation;
 use crate::disk_watch::DiskWatch;
 use crate::fetch_sessions::FetchSessions;
 use crate::flusher::REWRITES_MAX;
@@ -53,7 +54,7 @@ use crate::replication::Replication;
 use crate::rooms::Rooms;
 use crate::session::ClientService;
 use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
-use crate::{accept_limits, http, replication, stop, tasks};
+use crate::{accept_limits, controlled_shutdown, http, replication, stop, tasks};
 
 /// The spare file in `metadata.log.dir`.
 const METADATA_RESERVE: &str = "reserve";
@@ -171,6 +172,7 @@ impl Broker {
             peers.service.has_controller(controller.clone());
         }
         let endpoints = endpoints(&controller, &bound);
+        let asked = Instant::now();
         let registering = register(
             &env,
             &config,
@@ -183,6 +185,9 @@ impl Broker {
         let identity = registering.await?;
         claim_directory(&config, &directory, &controller, identity)?;
         let shared = share(env, config, (controller, link, links), directory, identity);
+        // Whoever decided it had a majority behind it after it was asked.
+        let session = shared.config.replica.session_timeout_ms;
+        shared.basis.confirmed(asked, session);
         // Before a log can be opened.
         remove_left_behind(&shared).await;
         if let Some(peers) = &peers {
@@ -242,9 +247,10 @@ impl Broker {
         &self.shared
     }
 
-    /// Stops the node: what is acknowledged is on disk afterwards, and the next start scans
-    /// nothing.
+    /// Stops the node: others lead what it led, what is acknowledged is on disk afterwards, and the
+    /// next start scans nothing.
     pub async fn stop(self) {
+        controlled_shutdown::run(&self.shared).await;
         self.stop.send_replace(true);
         stop::stop(&self.shared).await;
     }
@@ -531,6 +537,7 @@ fn share(
         sealed_flusher,
         rooms: Rooms::default(),
         offline_replicas: Arc::default(),
+        confirmation: Confirmation::new(peer_links.is_some()),
         replication: Replication::default(),
         metrics: Arc::new(metrics),
     });

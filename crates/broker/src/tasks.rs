@@ -8,6 +8,7 @@
 //!   limits    changed settings        how many connections are accepted
 //!   remove    on deletion             remove the directories of deleted topics
 //!   offline   on failure              tell the controller of replicas whose storage has failed
+//!   log-ends  each new image          tell the controller where logs end that nobody leads
 //!   directory once, if it fails       take all its replicas offline
 //!   open      once                    open every log that nobody has asked for yet
 //!   space     every second            fill the reserves; take records again; ask for room in a
@@ -47,7 +48,7 @@ use crate::groups::Groups;
 use crate::node::Shared;
 use crate::replica::Replica;
 use crate::replicas::remove_deleted;
-use crate::{accept_limits, cleaner, offline_replicas, rooms};
+use crate::{accept_limits, cleaner, log_ends, offline_replicas, rooms};
 
 /// A flush that could not be planned is asked for again after this.
 const FLUSH_RETRY: Duration = Duration::from_secs(1);
@@ -74,6 +75,8 @@ pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     spawn(shared, stop, "limits", limits);
     let offline = offline_replicas::tell(Arc::clone(shared));
     spawn(shared, stop, "offline", offline);
+    let ends = log_ends::report(Arc::clone(shared));
+    spawn(shared, stop, "log-ends", ends);
     let directory = offline_replicas::follow_directory(Arc::clone(shared));
     spawn(shared, stop, "directory", directory);
     spawn(shared, stop, "open", open_all(Arc::clone(shared)));

@@ -11,6 +11,8 @@
 //!   INVALID_REQUEST           it does not lead, or no leader could want this
 //!   INELIGIBLE_REPLICA        a member is fenced, stopping or offline, or has another process than
 //!                             the one that the leader has seen catch up
+//!   NEW_LEADER_ELECTED        without those whom it wants out the ISR is too small, and they are
+//!                             alive: one of them leads now
 //! ```
 //!
 //! Input: the ISRs that a leader wants. Output: for each partition what it is from then on, or why
@@ -29,15 +31,15 @@
 
 use std::sync::Arc;
 
-use skein_config::BrokerConfig;
+use skein_config::{BrokerConfig, TopicConfig};
 use skein_metadata::{Image, LeaderRecoveryState, Partition, Record, Topic};
 use skein_types::{
-    BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, PartitionIndex, TopicId,
+    BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Millis, PartitionEpoch, PartitionIndex, TopicId,
 };
 
 use crate::batch::{Context, Decision, effective_config, topic_config};
-use crate::election::{change_partition, sorted};
-use crate::{Refusal, Response, brokers};
+use crate::election::{Rules, change_partition, sorted};
+use crate::{Refusal, Response, Sessions, brokers};
 
 /// Most partitions of one request.
 pub const ALTERATIONS_PER_REQUEST_MAX: usize = 10_000;
@@ -107,7 +109,9 @@ pub struct AlteredPartition {
 }
 
 /// The changes of one request, each on what the ones before it lead to.
-struct Alterations {
+struct Alterations<'a> {
+    sessions: &'a Sessions,
+    now: Millis,
     image: Image,
     config: BrokerConfig,
     broker_id: BrokerId,
@@ -125,6 +129,8 @@ pub(crate) fn decide(
         return Err(Refusal::new(ErrorCode::InvalidRequest, message));
     }
     let mut alterations = Alterations {
+        sessions: context.sessions,
+        now: context.now,
         image: image.clone(),
         config: effective_config(image, context.config).into_owned(),
         broker_id: request.broker_id,
@@ -145,12 +151,18 @@ pub(crate) fn decide(
     })
 }
 
-impl Alterations {
+impl Alterations<'_> {
     fn alter(&mut self, wanted: &PartitionAlteration) -> Result<AlteredPartition, Refusal> {
         let (topic, partition) = self.find(wanted)?;
         self.check_epochs(wanted, &partition)?;
         let isr = self.check_isr(wanted, &partition)?;
         let config = topic_config(&self.image, &self.config, &topic.name);
+        let rules = Rules::new(&config, partition.replicas.len());
+        if isr.len() < rules.min_insync_replicas
+            && let Some(successor) = self.successor(wanted, &partition, &isr)
+        {
+            return self.hand_over(&topic, wanted.partition, &partition, &config, successor);
+        }
         let state = wanted.leader_recovery_state;
         let record = change_partition(&topic, wanted.partition, &partition, &config, |change| {
             change.alter(isr.clone(), state);
@@ -168,6 +180,50 @@ impl Alterations {
             isr: altered.isr.clone(),
             leader_recovery_state: altered.leader_recovery_state,
         })
+    }
+
+    /// A member that the leader wants out of an ISR which would be too small without it, although
+    /// the controller hears it: perhaps it is the leader whom nobody reaches. Tried once in a
+    /// session: who cannot lead better gives the partition no rest.
+    fn successor(
+        &self,
+        wanted: &PartitionAlteration,
+        partition: &Partition,
+        isr: &[BrokerId],
+    ) -> Option<BrokerId> {
+        let id = (wanted.topic_id, wanted.partition);
+        if !self.sessions.may_hand_over(id, self.now) {
+            return None;
+        }
+        let is_fit = |id: &BrokerId| {
+            partition.isr.contains(id)
+                && !isr.contains(id)
+                && self.image.is_active(*id)
+                && self.sessions.is_alive(*id, self.now)
+        };
+        partition.replicas.iter().copied().find(is_fit)
+    }
+
+    /// The error is for the former leader, which waits for the image then.
+    fn hand_over(
+        &mut self,
+        topic: &Topic,
+        index: PartitionIndex,
+        partition: &Partition,
+        config: &TopicConfig,
+        successor: BrokerId,
+    ) -> Result<AlteredPartition, Refusal> {
+        let record = change_partition(topic, index, partition, config, |change| {
+            change.hand_over(successor);
+        });
+        let records: Vec<_> = record.into_iter().collect();
+        self.image
+            .apply_records(&records)
+            .map_err(|error| Refusal::new(ErrorCode::UnknownServerError, error.to_string()))?;
+        self.records.extend(records);
+        let message =
+            format!("broker {successor} leads now: it is alive, as the controller sees it");
+        Err(Refusal::new(ErrorCode::NewLeaderElected, message))
     }
 
     fn find(&self, wanted: &PartitionAlteration) -> Result<(Arc<Topic>, Arc<Partition>), Refusal> {

@@ -18,8 +18,9 @@ use skein_types::{ErrorCode, Millis, TopicName};
 
 use crate::request::{Request, Response};
 use crate::{
-    RandomBits, Refusal, Sessions, alter_configs, alter_partition, brokers, create_partitions,
-    create_topics, delete_topics, elect_leaders, features, producer_ids, replicas_offline, request,
+    LogEnds, RandomBits, Refusal, Sessions, alter_configs, alter_partition, balance, brokers,
+    create_partitions, create_topics, delete_topics, elect_leaders, features, log_ends,
+    producer_ids, replicas_offline, request,
 };
 
 /// All that a decision depends on beside the image and the request.
@@ -32,6 +33,10 @@ pub struct Context<'a> {
     pub config: &'a BrokerConfig,
     /// Which brokers are alive.
     pub sessions: &'a Sessions,
+    /// Where logs end of partitions that have lost all their members.
+    pub log_ends: &'a LogEnds,
+    /// How long ago a majority last confirmed the controller, in ms; 0 for one that needs nobody.
+    pub quorum_silence_ms: Millis,
 }
 
 /// A granted request.
@@ -67,12 +72,14 @@ pub fn decide(
         Request::Heartbeat(heartbeat) => brokers::heartbeat(image, heartbeat, context),
         Request::FenceBrokers(fence) => Ok(brokers::fence(image, fence, context)),
         Request::ReplicasOffline(failed) => replicas_offline::decide(image, failed, context),
+        Request::ReportLogEnds(report) => log_ends::decide(image, report, context),
         Request::AlterPartition(alter) => alter_partition::decide(image, alter, context),
         Request::CreateTopics(create) => create_topics::decide(image, create, context),
         Request::DeleteTopics(delete) => delete_topics::decide(image, delete, context),
         Request::CreatePartitions(create) => create_partitions::decide(image, create, context),
         Request::AlterConfigs(alter) => Ok(alter_configs::decide(image, alter, context)),
         Request::ElectLeaders(elect) => elect_leaders::decide(image, elect, context),
+        Request::BalanceLeaders(_) => Ok(balance::decide(image, context)),
         Request::UpdateFeatures(update) => features::decide(image, update, features::SUPPORTED),
         Request::AllocateProducerIds(allocate) => producer_ids::decide(image, allocate),
     }
@@ -200,6 +207,8 @@ mod tests {
             random: RandomBits::from_seed([1; 32]),
             config: &world.config,
             sessions: &world.sessions,
+            log_ends: &world.log_ends,
+            quorum_silence_ms: Millis(0),
         };
         let request = CreateTopics {
             topics: vec![topic("a", 1, 1)],

@@ -22,7 +22,7 @@
 //! `ClusterControlManager`.
 
 use skein_metadata::{Broker, Endpoint, Image, Record};
-use skein_types::{BrokerEpoch, BrokerId, ClusterId, ErrorCode, Uuid};
+use skein_types::{BrokerEpoch, BrokerId, ClusterId, ErrorCode, Millis, Uuid};
 
 use crate::batch::{Context, Decision, effective_config};
 use crate::election::{Change, Departure, change_partitions};
@@ -99,6 +99,9 @@ pub struct HeartbeatAnswer {
     pub is_fenced: bool,
     /// Whether it may stop: it leads nothing any more.
     pub should_shut_down: bool,
+    /// For how long after it sent the heartbeat nobody else can have been made a leader in its
+    /// place for its silence, in ms; 0 if it is fenced.
+    pub leads_for_ms: Millis,
 }
 
 /// The sessions of these registrations have ended.
@@ -184,11 +187,26 @@ pub(crate) fn heartbeat(
         is_fenced: fenced,
         // The records of this decision take all leaderships away.
         should_shut_down: stopping,
+        leads_for_ms: leads_for(context, fenced),
     };
     Ok(Decision {
         records,
         response: Response::Heartbeat(answer),
     })
+}
+
+/// A session less the time since the controller knew that it is one. Another controller gives every
+/// broker a full session too, and none can have been elected before this one last heard from a
+/// majority; so whatever this one's broker is told ends before the other one fences it.
+fn leads_for(context: &Context<'_>, is_fenced: bool) -> Millis {
+    if is_fenced {
+        return Millis(0);
+    }
+    let left = context
+        .sessions
+        .timeout_ms()
+        .saturating_sub(context.quorum_silence_ms);
+    left.max(Millis(0))
 }
 
 pub(crate) fn fence(image: &Image, request: &FenceBrokers, context: &Context<'_>) -> Decision {

@@ -4,11 +4,12 @@
 //! event                     ISR               ELR                     last known members
 //! fenced, stopping          leaves            joins if ISR < min ISR  -
 //! registered, disk intact   leaves            joins if ISR < min ISR  -
-//! registered, unclean       leaves            leaves                  ISR ∪ ELR if both are empty
+//! registered, unclean       leaves            leaves                  joins; and ISR ∪ ELR if both
+//!                                                                     are empty
 //! registered, other disk    leaves            leaves                  leaves
 //! its storage failed        leaves            leaves                  ISR ∪ ELR if both are empty
-//! may lead again            joins if elected  leaves if elected       empty once there is a leader
-//! the leader says so        joins, leaves     joins if ISR < min ISR  -
+//! may lead again            joins if elected  leaves if elected       empty if one of them leads
+//! the leader says so        joins, leaves     joins if ISR < min ISR  empty
 //! ```
 //!
 //! Input: a partition and what happens to its brokers. Output: the partition as it is from then on.
@@ -112,8 +113,14 @@ impl<'a> Change<'a> {
                 next.elr.retain(|id| *id != broker);
             }
         }
-        if next.isr.is_empty() && next.elr.is_empty() && !members.is_empty() {
-            next.last_known = members;
+        let is_lost = next.isr.is_empty() && next.elr.is_empty();
+        if is_lost && !members.is_empty() {
+            // Those before it came back unclean from the same power cut, perhaps: what each has
+            // left counts. Nobody who led in between was heard of.
+            let former = next.last_known.iter().copied();
+            next.last_known = sorted(former.chain(members));
+        } else if departure == Departure::Unclean && members.contains(&broker) {
+            insert(&mut next.last_known, broker);
         }
         if departure == Departure::Replaced {
             next.last_known.retain(|id| *id != broker);
@@ -138,6 +145,8 @@ impl<'a> Change<'a> {
         next.elr = sorted(next.elr.iter().chain(left).copied());
         next.elr.retain(|id| !isr.contains(id));
         next.isr = isr;
+        // The leader lives, and has all there is.
+        next.last_known.clear();
         next.leader_recovery_state = recovery_state;
         self.altered = true;
         self.settle();
@@ -156,7 +165,7 @@ impl<'a> Change<'a> {
         };
         let safe = first(&next.isr).or_else(|| first(&next.elr));
         let lost = next.isr.is_empty() && next.elr.is_empty();
-        // Of several last known members the longest log must lead: that needs their reports.
+        // Of several last known members the longest log must lead (`log_ends.rs`).
         let last = || first(&next.last_known).filter(|_| lost && next.last_known.len() == 1);
         let any = || {
             let allowed = self.rules.unclean_leader_election && next.isr.is_empty();
@@ -165,10 +174,7 @@ impl<'a> Change<'a> {
         if let Some(leader) = safe {
             self.lead(leader);
         } else if let Some(leader) = last().or_else(any) {
-            self.next.isr.clear();
-            self.next.elr.clear();
-            self.next.leader_recovery_state = LeaderRecoveryState::Recovering;
-            self.lead(leader);
+            self.recover(leader);
         }
     }
 
@@ -183,6 +189,22 @@ impl<'a> Change<'a> {
             Some(preferred) => self.lead(preferred),
             None => self.elect(is_active),
         }
+    }
+
+    /// Gives the partition to a member of its ISR, which stays as it is.
+    pub(crate) fn hand_over(&mut self, successor: BrokerId) {
+        if self.next.isr.contains(&successor) {
+            self.lead(successor);
+        }
+    }
+
+    /// Gives a partition that has lost all its members to the one with the longest log.
+    pub(crate) fn recover(&mut self, leader: BrokerId) {
+        self.next.isr.clear();
+        self.next.elr.clear();
+        self.next.last_known.clear();
+        self.next.leader_recovery_state = LeaderRecoveryState::Recovering;
+        self.lead(leader);
     }
 
     /// Gives a partition without a leader one, also if that lacks records and whatever the topic
@@ -226,12 +248,21 @@ impl<'a> Change<'a> {
         next.leader = leader;
         insert(&mut next.isr, leader);
         next.elr.retain(|id| *id != leader);
-        next.last_known.clear();
         self.new_leader = true;
         self.settle();
     }
 
     fn settle(&mut self) {
+        let Partition { isr, elr, .. } = &self.next;
+        let is_member = |id: &BrokerId| isr.contains(id) || elr.contains(id);
+        let last_known: Vec<_> = self
+            .next
+            .last_known
+            .iter()
+            .copied()
+            .filter(|id| !is_member(id))
+            .collect();
+        self.next.last_known = last_known;
         if self.next.isr.len() >= self.rules.min_insync_replicas {
             self.next.elr.clear();
         }

@@ -19,6 +19,7 @@
 mod alter_configs;
 mod alter_partition;
 mod assignment;
+mod balance;
 mod batch;
 mod brokers;
 mod create_partitions;
@@ -27,6 +28,7 @@ mod delete_topics;
 mod elect_leaders;
 mod election;
 mod features;
+mod log_ends;
 mod placement;
 mod producer_ids;
 mod random;
@@ -44,6 +46,7 @@ pub use alter_partition::{
     ALTERATIONS_PER_REQUEST_MAX, AlterPartition, AlterPartitionResult, AlteredPartition,
     PartitionAlteration, ProposedMember,
 };
+pub use balance::{BalanceLeaders, LeadersBalanced};
 pub use batch::{Batch, Context, Decision, decide};
 pub use brokers::{
     BrokerRegistered, DiskState, FenceBrokers, Heartbeat, HeartbeatAnswer, RegisterBroker,
@@ -57,6 +60,7 @@ pub use elect_leaders::{ElectLeaders, ElectLeadersResult, ElectionType};
 pub use features::{
     FeatureUpdate, SUPPORTED as SUPPORTED_FEATURES, SupportedFeature, UpdateFeatures, UpgradeType,
 };
+pub use log_ends::{LOGS_PER_REPORT_MAX, LogEnd, LogEnds, ReportLogEnds, ReportedLog};
 pub use producer_ids::{AllocateProducerIds, PRODUCER_IDS_PER_BLOCK, ProducerIdBlock};
 pub use random::RandomBits;
 pub use refusal::Refusal;

@@ -12,9 +12,10 @@ use skein_types::{ClusterId, ErrorCode};
 
 use crate::{
     AllocateProducerIds, AlterConfigs, AlterConfigsResult, AlterPartition, AlterPartitionResult,
-    BrokerRegistered, CreatePartitions, CreatePartitionsResult, CreateTopics, CreateTopicsResult,
-    DeleteTopics, DeleteTopicsResult, ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat,
-    HeartbeatAnswer, ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline, UpdateFeatures,
+    BalanceLeaders, BrokerRegistered, CreatePartitions, CreatePartitionsResult, CreateTopics,
+    CreateTopicsResult, DeleteTopics, DeleteTopicsResult, ElectLeaders, ElectLeadersResult,
+    FenceBrokers, Heartbeat, HeartbeatAnswer, LeadersBalanced, ProducerIdBlock, Refusal,
+    RegisterBroker, ReplicasOffline, ReportLogEnds, UpdateFeatures,
 };
 
 /// The first decision of a cluster.
@@ -89,6 +90,8 @@ requests! {
     FenceBrokers -> ();
     /// Takes replicas out whose storage has failed.
     ReplicasOffline -> ();
+    /// Says where logs end of partitions that have lost all their members.
+    ReportLogEnds -> ();
     /// Changes the ISR of partitions that a broker leads.
     AlterPartition -> Vec<AlterPartitionResult>;
     /// Creates topics.
@@ -101,6 +104,8 @@ requests! {
     AlterConfigs -> Vec<AlterConfigsResult>;
     /// Elects leaders where an operator asks for it.
     ElectLeaders -> Vec<ElectLeadersResult>;
+    /// Gives leaderships back to the preferred replicas.
+    BalanceLeaders -> LeadersBalanced;
     /// Finalizes levels of features.
     UpdateFeatures -> ();
     /// Gives a broker a block of producer ids.

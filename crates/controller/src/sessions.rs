@@ -5,20 +5,22 @@
 //!
 //! Invariants: a new controller gives every broker one full session from its activation, because
 //! what the former one heard is not in the log; only the present registration of a broker has a
-//! session.
+//! session. A partition is taken at most once in a session from a leader that reaches too few.
 //!
 //! Source: KIP-631; `BrokerHeartbeatManager` of Kafka 4.1.
 
 use std::collections::BTreeMap;
 
 use skein_metadata::Image;
-use skein_types::{BrokerEpoch, BrokerId, Millis};
+use skein_types::{BrokerEpoch, BrokerId, Millis, PartitionIndex, TopicId};
 
 /// The sessions of all brokers. Times are monotonic.
 #[derive(Clone, Debug)]
 pub struct Sessions {
     timeout_ms: Millis,
     ends: BTreeMap<BrokerId, Session>,
+    /// When a partition was last taken from a leader that reached too few of its followers.
+    handed_over: BTreeMap<(TopicId, PartitionIndex), Millis>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +39,17 @@ impl Sessions {
         let mut sessions = Self {
             timeout_ms,
             ends: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
         };
         for broker in image.brokers() {
             sessions.touch(broker.id, broker.epoch, now);
         }
         sessions
+    }
+
+    /// How long a session lasts.
+    pub(crate) const fn timeout_ms(&self) -> Millis {
+        self.timeout_ms
     }
 
     /// The broker was heard from, or has just been registered. What an older epoch says is ignored.
@@ -66,6 +74,21 @@ impl Sessions {
         {
             self.ends.remove(&id);
         }
+    }
+
+    /// Whether the partition may be taken from its leader, for reaching too few followers.
+    #[must_use]
+    pub fn may_hand_over(&self, partition: (TopicId, PartitionIndex), now: Millis) -> bool {
+        let last = self.handed_over.get(&partition);
+        last.is_none_or(|last| now >= last.saturating_add(self.timeout_ms))
+    }
+
+    /// The partition was taken from its leader so.
+    pub fn handed_over(&mut self, partition: (TopicId, PartitionIndex), now: Millis) {
+        let timeout_ms = self.timeout_ms;
+        self.handed_over
+            .retain(|_, last| now < last.saturating_add(timeout_ms));
+        self.handed_over.insert(partition, now);
     }
 
     /// Whether the broker's session lives.

@@ -7,7 +7,8 @@ use skein_metadata::{Broker, Endpoint, Entry, Image, LogId, Outcome, Partition, 
 use skein_types::{BrokerEpoch, BrokerId, ErrorCode, Millis, PartitionIndex, Uuid};
 
 use crate::{
-    Batch, Context, CreateTopics, NewTopic, RandomBits, Refusal, Request, Response, Sessions,
+    Batch, Context, CreateTopics, LogEnds, NewTopic, RandomBits, Refusal, Request, Response,
+    Sessions,
 };
 
 pub(crate) struct World {
@@ -15,6 +16,8 @@ pub(crate) struct World {
     pub(crate) config: BrokerConfig,
     pub(crate) sessions: Sessions,
     pub(crate) now: Millis,
+    pub(crate) log_ends: LogEnds,
+    pub(crate) quorum_silence_ms: Millis,
     seed: u8,
 }
 
@@ -26,6 +29,8 @@ impl World {
             config: BrokerConfig::default(),
             sessions,
             now: Millis(0),
+            log_ends: LogEnds::default(),
+            quorum_silence_ms: Millis(0),
             seed: 0,
         }
     }
@@ -54,6 +59,8 @@ impl World {
             random: RandomBits::from_seed([self.seed; 32]),
             config: &self.config,
             sessions: &self.sessions,
+            log_ends: &self.log_ends,
+            quorum_silence_ms: self.quorum_silence_ms,
         };
         let response = batch.decide(&request, &mut context)?;
         if let Some(entry) = batch.into_entry() {

@@ -122,7 +122,8 @@ impl Request {
 
 impl Response {
     /// The same answer, which says `error` now instead of what it was to say.
-    pub(crate) fn failed(self, error: ErrorCode) -> Self {
+    #[must_use]
+    pub fn failed(self, error: ErrorCode) -> Self {
         let code = error.code();
         match self {
             Self::JoinGroup(_) => join_error(Str::default(), error),

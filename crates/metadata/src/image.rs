@@ -125,7 +125,8 @@ pub struct Partition {
     pub isr: Vec<BrokerId>,
     /// Who left the ISR while it was smaller than min ISR, and so has them too, in ascending order.
     pub elr: Vec<BrokerId>,
-    /// When ISR and ELR are empty: their last members, one of whom has the longest log.
+    /// Members that came back unclean, since the leader last changed the ISR; when ISR and ELR are
+    /// empty all of their last members, one of whom has the longest log.
     pub last_known: Vec<BrokerId>,
     /// Whose storage of it has failed since their last registration, in ascending order: they can
     /// neither lead nor be in the ISR until they register again.
@@ -404,8 +405,8 @@ impl Partition {
             return Err("an offline replica is in ISR or ELR");
         }
         let lost = self.isr.is_empty() && self.elr.is_empty();
-        if !lost && !self.last_known.is_empty() {
-            return Err("last known members beside an ISR or ELR");
+        if !lost && self.last_known.iter().any(is_member) {
+            return Err("a last known member is in ISR or ELR");
         }
         if self.leader != BrokerId::NONE && !self.isr.contains(&self.leader) {
             return Err("the leader is not in the ISR");

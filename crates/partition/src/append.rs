@@ -160,6 +160,7 @@ impl Replica {
 
     /// Refuses what could never be acknowledged, before it is in the log.
     fn check_acks(&self, acks: Acks) -> Result<(), Refusal> {
+        self.check_confirmed(acks)?;
         if acks != Acks::All {
             return Ok(());
         }
@@ -195,7 +196,11 @@ impl Replica {
             self.waiting.insert(produce);
             return;
         }
-        effects.push(produce.acknowledge(self.log_start_offset));
+        effects.push(match self.check_confirmed(acks) {
+            Ok(()) => produce.acknowledge(self.log_start_offset),
+            // A successor may not have it.
+            Err(refusal) => produce.refuse(refusal),
+        });
     }
 
     /// The group is in the log.

@@ -169,6 +169,8 @@ pub struct Registration {
     pub replicas: Vec<BrokerId>,
     /// The in-sync replicas, this one among them.
     pub isr: Vec<BrokerId>,
+    /// The eligible leader replicas: others that could be elected.
+    pub elr: Vec<BrokerId>,
 }
 
 /// A follower's fetch.
@@ -185,6 +187,9 @@ pub struct FollowerFetch {
     pub fetch_offset: Offset,
     /// The epoch of the last batch before that; [`LeaderEpoch::NONE`] if it has none.
     pub last_fetched_epoch: LeaderEpoch,
+    /// A moment on the monotonic clock before which it cannot have been sent, because an answer of
+    /// then was received before. `None` if there was none: it may have been on its way for long.
+    pub sent_after: Option<Millis>,
 }
 
 /// What a follower has on disk.

@@ -8,7 +8,7 @@
 //!                 ▲      ├─ diverging epoch ────────► Truncate ───┤  the replica is at it
 //!                 │      ├─ OFFSET_OUT_OF_RANGE ────► AskRange ───┤
 //!                 │      ├─ FENCED_LEADER_EPOCH ────► Stopped, until a newer leader is followed
-//!                 │      └─ any other error ────────► Delayed until a while later ──► Fetching
+//!                 │      └─ any other error ────────► Delayed, longer each time ────► Fetching
 //!                 │                                               │
 //!                 ├──────────────────────── follow ◄──────────────┤
 //!                 └── Delayed ◄───────────── delay ◄──────────────┘
@@ -36,6 +36,10 @@ use crate::FetchPosition;
 
 mod session;
 
+/// How long a partition rests after its first failure; doubled with each up to `backoff_ms`.
+const FIRST_BACKOFF_MS: Millis = Millis(10);
+const DOUBLINGS_MAX: u32 = 20;
+
 /// A partition of a topic.
 pub type FetchedPartition = (TopicId, PartitionIndex);
 
@@ -49,7 +53,7 @@ pub struct FetcherSettings {
     pub catch_up_max_bytes: u32,
     /// `replica.fetch.response.max.bytes`.
     pub response_max_bytes: u32,
-    /// `replica.fetch.backoff.ms`.
+    /// `replica.fetch.backoff.ms`: the longest rest after a failure.
     pub backoff_ms: Millis,
     /// `replica.fetch.wait.max.ms`.
     pub wait_max_ms: Millis,
@@ -72,6 +76,8 @@ struct Followed {
     position: FetchPosition,
     state: State,
     is_in_sync: bool,
+    /// Failures since the last good answer, or since another leader epoch is followed.
+    failures: u32,
     /// What the replica was told last of the leader's offsets.
     told: Option<(Offset, Offset)>,
 }
@@ -285,11 +291,11 @@ impl Fetcher {
     /// The request failed: what was asked for is asked for again later, in a new session.
     pub fn failed(&mut self, now: Millis) {
         self.is_under_way = false;
-        let until = now.saturating_add(self.settings.backoff_ms);
+        let backoff_ms = self.settings.backoff_ms;
         for (partition, followed) in &mut self.partitions {
             let is_asked = self.session.asked(*partition).is_some();
             if is_asked && followed.state == State::Fetching {
-                followed.state = State::Delayed(until);
+                followed.state = followed.fail(now, backoff_ms);
             }
         }
         self.session.reset();
@@ -308,6 +314,7 @@ impl Fetcher {
             position,
             state,
             is_in_sync: known.is_some_and(|known| known.is_in_sync),
+            failures: known.map_or(0, |known| known.failures),
             told: known.and_then(|known| known.told),
         };
         self.partitions.insert(partition, followed);
@@ -361,12 +368,12 @@ impl Fetcher {
         now: Millis,
     ) -> Option<FetchOrder> {
         let position = self.session.asked(partition)?;
-        let until = now.saturating_add(self.settings.backoff_ms);
+        let backoff_ms = self.settings.backoff_ms;
         let followed = self.partitions.get_mut(&partition)?;
         if followed.state != State::Fetching || !followed.position.asks_as(&position) {
             return None;
         }
-        let (state, order) = followed.take(partition, answer, until);
+        let (state, order) = followed.take(partition, answer, now, backoff_ms);
         followed.state = state;
         if answer.has_records {
             let last = match followed.is_in_sync {
@@ -380,15 +387,24 @@ impl Fetcher {
 }
 
 impl Followed {
+    /// Waits before the next try: at first just long enough for the other node to have the image
+    /// that this one has, in which it leads.
+    fn fail(&mut self, now: Millis, backoff_ms: Millis) -> State {
+        let doubled = FIRST_BACKOFF_MS.get() << self.failures.min(DOUBLINGS_MAX);
+        self.failures = self.failures.saturating_add(1);
+        State::Delayed(now.saturating_add(Millis(doubled).min(backoff_ms)))
+    }
+
     fn take(
         &mut self,
         partition: FetchedPartition,
         answer: &PartitionAnswer,
-        until: Millis,
+        now: Millis,
+        backoff_ms: Millis,
     ) -> (State, Option<FetchOrder>) {
         let position = self.position;
         match answer.error_code {
-            ErrorCode::None => {}
+            ErrorCode::None => self.failures = 0,
             ErrorCode::OffsetOutOfRange => {
                 let order = FetchOrder::AskRange {
                     partition,
@@ -398,7 +414,7 @@ impl Followed {
             }
             // The image will say who leads.
             ErrorCode::FencedLeaderEpoch => return (State::Stopped, None),
-            _ => return (State::Delayed(until), None),
+            _ => return (self.fail(now, backoff_ms), None),
         }
         if let Some(end) = answer.diverging_epoch {
             let order = FetchOrder::Truncate {

@@ -32,7 +32,7 @@ use skein_types::{BrokerId, LeaderEpoch, Offset};
 use crate::replica::{Replica, Role};
 use crate::{
     DropReason, Effect, FetchPosition, FetchedBatch, FetchedBatches, MAX_GROUP_BATCHES,
-    OfflineReason, Refusal, Ticket,
+    OfflineReason, RESIGNED_WAIT_MAX_MS, Ticket,
 };
 
 /// What only a follower has.
@@ -96,7 +96,9 @@ impl Replica {
             log_start_requested: self.log_start_offset,
         });
         self.publish(effects);
-        self.waiting.refuse_all(Refusal::NotLeader, effects);
+        // The new leader may have what was written here: then it is answered as if nothing was.
+        let wait_end = self.now.saturating_add(RESIGNED_WAIT_MAX_MS);
+        self.waiting.wait_no_longer_than(wait_end);
         effects.extend(self.fetch_position().map(Effect::FetchFrom));
         self.request_flush(effects);
     }

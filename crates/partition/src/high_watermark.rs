@@ -90,6 +90,7 @@ mod tests {
             leader_epoch: LeaderEpoch(0),
             fetch_offset: Offset(end),
             last_fetched_epoch: LeaderEpoch::NONE,
+            sent_after: None,
         };
         followers.note_fetched(&fetch, true, measure(Durability::Replicated));
     }

@@ -53,6 +53,10 @@ struct Follower {
     /// On the monotonic clock.
     last_caught_up: Option<Millis>,
     last_heard: Option<Heard>,
+    /// A moment after which it has fetched in this leader epoch, on the monotonic clock.
+    last_fetched: Option<Millis>,
+    /// Not in the ISR, but may be elected, or may be so for all that the leader knows.
+    is_eligible: bool,
     /// The controller did not let it in.
     is_refused_until: Option<Millis>,
 }
@@ -133,14 +137,37 @@ impl Followers {
             "{leader:?} leads without being in sync"
         );
         for follower in &mut self.0 {
+            let was_outside = follower.membership == Membership::Outside;
             follower.membership = match isr.contains(&follower.broker_id) {
                 true => Membership::Member,
                 false => Membership::Outside,
             };
+            // Whether who leaves is eligible the image tells later (`set_eligible`).
+            follower.is_eligible |= !was_outside;
             if follower.membership == Membership::Member {
                 follower.last_caught_up.get_or_insert(now);
             }
         }
+    }
+
+    /// Takes from the image who may be elected besides the ISR.
+    pub(crate) fn set_eligible(&mut self, elr: &[BrokerId]) {
+        for follower in &mut self.0 {
+            follower.is_eligible = elr.contains(&follower.broker_id);
+        }
+    }
+
+    /// Up to when all who could be elected, now or by an open proposal, say by their fetches that
+    /// they know of no later leader; `None` if one of them has not fetched.
+    pub(crate) fn confirm_until(&self, session_timeout_ms: Millis) -> Option<Millis> {
+        let mut candidates = self
+            .0
+            .iter()
+            .filter(|follower| follower.membership != Membership::Outside || follower.is_eligible);
+        candidates.try_fold(Millis(i64::MAX), |until, follower| {
+            let heard = follower.last_fetched?.saturating_add(session_timeout_ms);
+            Some(until.min(heard))
+        })
     }
 
     /// Notes the end of a follower's log; `is_same_log`: all that it has is in the leader's. Else
@@ -161,6 +188,7 @@ impl Followers {
         if fetch.broker_epoch > follower.broker_epoch {
             follower.restart(fetch.broker_epoch);
         }
+        follower.last_fetched = follower.last_fetched.max(fetch.sent_after);
         if !is_same_log {
             follower.log_end_offset = None;
             follower.flushed_end_offset = None;
@@ -347,6 +375,8 @@ impl Follower {
             flushed_end_offset: None,
             last_caught_up: None,
             last_heard: None,
+            last_fetched: None,
+            is_eligible: false,
             is_refused_until: None,
         }
     }

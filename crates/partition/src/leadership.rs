@@ -22,6 +22,7 @@ impl Replica {
             partition_epoch,
             ref replicas,
             ref isr,
+            ref elr,
         } = registration;
         if leader_epoch <= self.leader_epoch || matches!(self.role, Role::Offline) {
             return;
@@ -35,10 +36,12 @@ impl Replica {
         if self.leader_epochs.assign(leader_epoch, self.log_end_offset) {
             effects.push(Effect::CheckpointLeaderEpochs);
         }
+        let mut followers = Followers::new(self.broker_id, replicas, isr, self.now);
+        followers.set_eligible(elr);
         self.role = Role::Leader(Leader {
             leader_epoch_start_offset: self.log_end_offset,
             partition_epoch,
-            followers: Followers::new(self.broker_id, replicas, isr, self.now),
+            followers,
             isr_changes: IsrChanges::default(),
         });
         self.settle(effects);
@@ -54,6 +57,7 @@ impl Replica {
             partition_epoch,
             ref replicas,
             ref isr,
+            ref elr,
         } = registration;
         let (broker_id, now) = (self.broker_id, self.now);
         let Some(leader) = self.leader_in(leader_epoch) else {
@@ -64,6 +68,7 @@ impl Replica {
         }
         leader.partition_epoch = partition_epoch;
         leader.followers.register(broker_id, replicas, isr, now);
+        leader.followers.set_eligible(elr);
         leader.isr_changes.resolve();
         self.settle(effects);
         self.propose_isr(None, effects);

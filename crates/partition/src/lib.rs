@@ -18,6 +18,7 @@
 //! reader may see.
 
 mod append;
+mod confirmation;
 mod effect;
 mod event;
 mod fetch;
@@ -51,5 +52,5 @@ pub use refusal::Refusal;
 pub use replica::{RecoveredLog, Replica};
 pub use settings::{
     INELIGIBLE_BACKOFF_MS, ISR_RETRY_BACKOFF_MS, JOIN_WAIT_MAX_MS, MAX_GROUP_BATCHES,
-    MAX_WAITING_PRODUCES, ReplicaSettings,
+    MAX_WAITING_PRODUCES, RESIGNED_WAIT_MAX_MS, ReplicaSettings,
 };

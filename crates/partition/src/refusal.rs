@@ -18,6 +18,8 @@ use skein_types::ErrorCode;
 pub enum Refusal {
     /// This replica does not lead the partition.
     NotLeader,
+    /// This replica leads as far as it knows, but has not heard so for too long.
+    Unconfirmed,
     /// The caller knows an older leader epoch than this leader's (KIP-320).
     FencedLeaderEpoch,
     /// The caller knows a newer leader epoch than this leader's (KIP-320).
@@ -63,7 +65,7 @@ impl Refusal {
     #[must_use]
     pub const fn error_code(self) -> ErrorCode {
         match self {
-            Self::NotLeader => ErrorCode::NotLeaderOrFollower,
+            Self::NotLeader | Self::Unconfirmed => ErrorCode::NotLeaderOrFollower,
             Self::FencedLeaderEpoch => ErrorCode::FencedLeaderEpoch,
             Self::UnknownLeaderEpoch => ErrorCode::UnknownLeaderEpoch,
             Self::Offline | Self::WriteFailed | Self::DiskFull => ErrorCode::KafkaStorageError,
@@ -86,6 +88,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLeader => f.write_str("this broker does not lead the partition"),
+            Self::Unconfirmed => {
+                f.write_str("this broker has not heard for too long that it leads the partition")
+            }
             Self::FencedLeaderEpoch => f.write_str("the leader epoch is older than the leader's"),
             Self::UnknownLeaderEpoch => f.write_str("the leader epoch is newer than the leader's"),
             Self::Offline => f.write_str("the storage of this replica has failed"),

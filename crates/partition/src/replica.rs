@@ -32,7 +32,9 @@
 //!               ask for a flush
 //!  propose      ask the controller for another ISR, if one is due
 //!  ─►Leader, ─►Follower  ─►Offline where the epoch is behind that of the log's last batch
-//!  ─►Unassigned, ─►Follower  refuse waiting produces
+//!  ─►Unassigned refuse waiting produces
+//!  ─►Follower   waiting produces wait on, for a moment: what the new leader has too is committed
+//!               when it says so, and what is cut off is refused
 //!  ─►Offline    refuse waiting produces, tell the controller; a write in flight is still answered
 //! ```
 //!
@@ -51,7 +53,8 @@
 //! - an offset is reserved only while a write is to come, and given again only after that write
 //!   failed;
 //! - the high watermark never decreases, unless a follower's log is cut below it;
-//! - produces wait only at a leader, and only for what is written and not committed;
+//! - produces wait only at a leader, or one that follows now, and only for what is written and not
+//!   committed;
 //! - what readers see is what is true.
 //!
 //! See KIP-101, KIP-207, KIP-320, KIP-497, KIP-966; two-phase append is Skein's own.
@@ -84,6 +87,8 @@ pub struct Replica {
     pub(crate) leader_epoch: LeaderEpoch,
     /// The time of this step, on the monotonic clock.
     pub(crate) now: Millis,
+    /// Up to when the controller has confirmed this node, on the monotonic clock.
+    pub(crate) confirmed_until: Millis,
 
     pub(crate) log_start_offset: Offset,
     pub(crate) high_watermark: Offset,
@@ -165,6 +170,7 @@ impl Replica {
             role: Role::Unassigned,
             leader_epoch: LeaderEpoch::NONE,
             now: Millis(0),
+            confirmed_until: Millis(i64::MIN),
             log_start_offset,
             high_watermark,
             flushed_end_offset: log.flushed_end_offset.min(log_end_offset),
@@ -499,7 +505,7 @@ impl Replica {
             assert!(leader.isr_changes.is_open() || !leader.followers.is_changing());
             assert!(leader.leader_epoch_start_offset <= self.log_end_offset);
             assert_eq!(self.log_epoch(), self.leader_epoch);
-        } else {
+        } else if !matches!(self.role, Role::Follower(_)) {
             assert_eq!(self.waiting.len(), 0);
         }
     }

@@ -31,6 +31,10 @@ pub const ISR_RETRY_BACKOFF_MS: Millis = Millis(50);
 /// How long a follower is not proposed again that the controller did not let into the ISR.
 pub const INELIGIBLE_BACKOFF_MS: Millis = Millis(1_000);
 
+/// How long produces still wait where the leadership went to another replica: it says in a moment
+/// whether it has them. After this their producers had better ask it themselves.
+pub const RESIGNED_WAIT_MAX_MS: Millis = Millis(1_000);
+
 /// The settings of one replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplicaSettings {
@@ -44,6 +48,9 @@ pub struct ReplicaSettings {
     pub delete_records: bool,
     /// `replica.lag.time.max.ms`: a follower that was not caught up for so long leaves the ISR.
     pub replica_lag_time_max_ms: Millis,
+    /// `broker.session.timeout.ms`: for so long a fetch says that its sender knows of no later
+    /// leader.
+    pub session_timeout_ms: Millis,
     /// `producer.id.expiration.ms`: a producer silent for so long is forgotten.
     pub producer_id_expiration_ms: Millis,
     /// `producer.id.expiration.check.interval.ms`: how often that is looked at.

@@ -29,7 +29,7 @@ use skein_record::EpochEndOffset;
 use skein_types::{LeaderEpoch, Offset};
 
 use crate::replica::{Replica, Role};
-use crate::{DropReason, Effect, FetchPosition, FetchedBatches, TruncatedLog};
+use crate::{DropReason, Effect, FetchPosition, FetchedBatches, Refusal, TruncatedLog};
 
 /// A cut that was ordered.
 #[derive(Debug)]
@@ -116,6 +116,8 @@ impl Replica {
         self.producers.on_high_watermark(self.high_watermark);
         self.leader_epochs = leader_epochs;
         effects.push(Effect::CheckpointLeaderEpochs);
+        self.waiting
+            .refuse_behind(log_end_offset, Refusal::NotLeader, effects);
         self.settle(effects);
         match truncation.and_then(|truncation| truncation.then) {
             // Roles wait while the log is cut, unless the storage fails.
@@ -160,6 +162,7 @@ impl Replica {
     }
 
     fn restart(&mut self, offset: Offset, then: Option<FetchedBatches>, effects: &mut Vec<Effect>) {
+        self.waiting.refuse_all(Refusal::NotLeader, effects);
         self.truncation = Some(Truncation { then });
         effects.push(Effect::RestartLog { offset });
     }

@@ -39,7 +39,7 @@ pub(crate) struct PlacedProduce {
     /// What the high watermark has to reach.
     pub(crate) end: Offset,
     pub(crate) log_append_time: Millis,
-    /// When to give up, in ms since 1970.
+    /// When to give up, on the monotonic clock.
     pub(crate) deadline: Millis,
 }
 
@@ -132,6 +132,31 @@ impl WaitingProduces {
             waits_on
         });
         self.earliest_deadline = self.queue.iter().map(|waiting| waiting.deadline).min();
+    }
+
+    /// None waits longer than to `end`, on the monotonic clock.
+    pub(crate) fn wait_no_longer_than(&mut self, end: Millis) {
+        for waiting in &mut self.queue {
+            waiting.deadline = waiting.deadline.min(end);
+        }
+        self.earliest_deadline = self.earliest_deadline.map(|earliest| earliest.min(end));
+    }
+
+    /// Refuses those that are not in a log which ends here.
+    pub(crate) fn refuse_behind(
+        &mut self,
+        log_end_offset: Offset,
+        refusal: Refusal,
+        effects: &mut Vec<Effect>,
+    ) {
+        let kept = self
+            .queue
+            .partition_point(|waiting| waiting.end <= log_end_offset);
+        let cut = self.queue.drain(kept..);
+        effects.extend(cut.map(|waiting| waiting.refuse(refusal)));
+        if self.queue.is_empty() {
+            self.earliest_deadline = None;
+        }
     }
 
     /// Refuses all.

@@ -141,6 +141,7 @@ mod tests {
             ApiKey::QuorumRpc,
             ApiKey::ReplicasOffline,
             ApiKey::ReplicasFlushed,
+            ApiKey::ReportLogEnds,
         ];
         assert!(ours.into_iter().eq(&expected));
         // Kafka's newest API of 4.1 is 92; what nodes take from Kafka is not ours.

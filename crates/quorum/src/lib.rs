@@ -29,11 +29,13 @@
 //! Source: the Raft paper and Ongaro's thesis; openraft 0.10.
 
 mod answers;
+mod balancing;
 mod controller;
 mod error;
 mod formation;
 mod forming;
 mod frozen;
+mod hand_over;
 mod identity;
 mod joining;
 mod leader;

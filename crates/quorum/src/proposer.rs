@@ -30,7 +30,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use skein_config::BrokerConfig;
 use skein_controller::{
-    Batch, Context, FenceBrokers, RandomBits, Refusal, Request, Response, Sessions,
+    BalanceLeaders, Batch, Context, FenceBrokers, LogEnds, RandomBits, Refusal, Request, Response,
+    Sessions,
 };
 use skein_env::Env;
 use skein_metadata::{Image, Outcome};
@@ -38,6 +39,7 @@ use skein_types::{BrokerEpoch, BrokerId, ErrorCode, Millis};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::balancing::Balancing;
 use crate::log_store::LogStore;
 use crate::node::RaftHandle;
 use crate::state_machine::Published;
@@ -99,6 +101,8 @@ pub(crate) struct Proposer {
 struct Tenure {
     term: u64,
     sessions: Sessions,
+    log_ends: LogEnds,
+    balancing: Balancing,
 }
 
 /// How a batch ended.
@@ -132,6 +136,9 @@ impl Proposer {
             if let Some(tenure) = &mut tenure {
                 self.hear(tenure, now, &mut waiting);
                 self.fence_ended(tenure, now, &mut waiting);
+                if tenure.balancing.is_due(now) {
+                    waiting.push_back(unasked(BalanceLeaders));
+                }
                 self.turn(tenure, now, &mut waiting).await;
             }
             // A batch without records waits for nothing.
@@ -188,6 +195,8 @@ impl Proposer {
         *tenure = Some(Tenure {
             term,
             sessions: Sessions::new(&image, now, timeout),
+            log_ends: LogEnds::default(),
+            balancing: Balancing::new(&self.config, now),
         });
         Ok(())
     }
@@ -210,6 +219,18 @@ impl Proposer {
             .map(|heard| heard.elapsed());
         let is_cut_off = needs_others && heard.is_some_and(|ago| ago > QUORUM_SILENCE_MAX);
         (leads && is_own && !is_cut_off).then_some(vote.leader_id.term)
+    }
+
+    /// How long ago a majority last confirmed this controller; a very long time if none has yet.
+    fn quorum_silence(&self) -> Millis {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut voters = metrics.membership_config.voter_ids();
+        if voters.all(|id| id == self.raft_id) {
+            return Millis(0);
+        }
+        let heard = metrics.last_quorum_acked.as_ref();
+        heard.map_or(Millis(i64::MAX), |heard| millis(heard.elapsed()))
     }
 
     /// Ends when this node does not lead in `term` any more.
@@ -245,9 +266,7 @@ impl Proposer {
         ended.retain(|(id, _)| !self.is_own(&image, *id));
         if !ended.is_empty() {
             tracing::warn!(brokers = ?ended, "fencing brokers whose sessions have ended");
-            let request = FenceBrokers { brokers: ended }.into();
-            let (answer, _) = oneshot::channel();
-            waiting.push_front(Waiting { request, answer });
+            waiting.push_front(unasked(FenceBrokers { brokers: ended }));
         }
     }
 
@@ -277,6 +296,14 @@ impl Proposer {
                 Verdict::Applied => {
                     for (waiting, answer) in waiting.drain(..answers.len()).zip(answers) {
                         note_session(&mut tenure.sessions, &waiting.request, &answer, now);
+                        note_handed_over(&mut tenure.sessions, &answer, now);
+                        if let (Request::ReportLogEnds(report), Ok(_)) = (&waiting.request, &answer)
+                        {
+                            tenure.log_ends.note(report, &self.published.image());
+                        }
+                        if let Ok(Response::BalanceLeaders(balanced)) = &answer {
+                            tenure.balancing.balanced(*balanced, now);
+                        }
                         // Who asked may have gone.
                         let _ = waiting.answer.send(answer);
                     }
@@ -308,11 +335,14 @@ impl Proposer {
         self.env.rng.fill(&mut seed);
         let random = RandomBits::from_seed(seed);
         let (config, sessions) = (&*self.config, &tenure.sessions);
+        let log_ends = &tenure.log_ends;
         let mut context = Context {
             now,
             random,
             config,
             sessions,
+            log_ends,
+            quorum_silence_ms: self.quorum_silence(),
         };
         let started = Instant::now();
         let mut answers = Vec::new();
@@ -374,6 +404,15 @@ impl Proposer {
     }
 }
 
+/// A request of the controller itself.
+fn unasked(request: impl Into<Request>) -> Waiting {
+    let (answer, _) = oneshot::channel();
+    Waiting {
+        request: request.into(),
+        answer,
+    }
+}
+
 fn unknown_fate() -> Refusal {
     let message = "no majority answers; whether it was decided is not known";
     Refusal::new(ErrorCode::NotController, message)
@@ -418,6 +457,23 @@ fn note_session(
     }
 }
 
+/// Partitions that were taken from leaders which reach too few.
+fn note_handed_over(sessions: &mut Sessions, answer: &Result<Response, Refusal>, now: Millis) {
+    let Ok(Response::AlterPartition(results)) = answer else {
+        return;
+    };
+    for one in results {
+        let refused = one.result.as_ref().err().map(|refusal| refusal.code);
+        if refused == Some(ErrorCode::NewLeaderElected) {
+            sessions.handed_over((one.topic_id, one.partition), now);
+        }
+    }
+}
+
 fn millis_since(start: Instant) -> Millis {
-    Millis(i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX))
+    millis(start.elapsed())
+}
+
+fn millis(span: Duration) -> Millis {
+    Millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }

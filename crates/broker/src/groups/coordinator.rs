@@ -143,7 +143,21 @@ impl Coordinator {
     }
 
     /// Asks the shard, and waits for its answer.
+    ///
+    /// Nothing is said by a coordinator that is not confirmed to be the only one: neither when it
+    /// is asked, nor when it has an answer.
     pub(super) async fn ask(&self, request: Request) -> Response {
+        if !self.replica.is_confirmed() {
+            return request.refused(ErrorCode::NotCoordinator);
+        }
+        let response = self.answer(request).await;
+        match self.replica.is_confirmed() {
+            true => response,
+            false => response.failed(ErrorCode::NotCoordinator),
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Response {
         if !*self.is_loaded.borrow() {
             let mut is_loaded = self.is_loaded.subscribe();
             // In vain: then the shard says that it is still loading.

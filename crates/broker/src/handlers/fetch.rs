@@ -37,13 +37,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use skein_net::{Part, Response, Started};
 use skein_partition::{Event, FollowerFetch};
 use skein_protocol::messages::fetch::{
-    FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
-use skein_protocol::{ApiKey, Records};
-use skein_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex};
+use skein_protocol::{ApiKey, Records, Str};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Millis, Offset, PartitionIndex};
 use tokio::time::Instant;
 
 use self::read::{Found, Reader, Results};
+use super::current_leader::{self, CurrentLeaders};
 use crate::fetch_sessions::{FetchSessions, SessionFetch, Wanted};
 use crate::fetch_wait::FetchWaiter;
 use crate::node::Shared;
@@ -56,6 +58,10 @@ const TOPIC_ID_VERSION: i16 = 13;
 /// First version with an error code for the whole response.
 const SESSION_VERSION: i16 = 7;
 
+/// First versions that have room for the current leader, and for where it is.
+const CURRENT_LEADER_VERSION: i16 = 12;
+const NODE_ENDPOINTS_VERSION: i16 = 16;
+
 /// Longest wait that is obeyed; a larger one is cut to it.
 const MAX_WAIT_MAX: Duration = Duration::from_secs(300);
 
@@ -64,6 +70,9 @@ const MAX_WAIT_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Source {
     wanted: Wanted,
     replica: Result<Arc<Replica>, ErrorCode>,
+    /// Where this leader's epoch begins, if a follower has not heard that all before is committed:
+    /// it may owe somebody an answer about it, and is told at once when it is so.
+    awaited_high_watermark: Option<Offset>,
 }
 
 /// One fetch on its way.
@@ -114,17 +123,22 @@ async fn begin(
         Ok(session) => session,
         Err(code) => return refuse(context, code),
     };
+    let sent_after = session.sent_after.map(|at| shared.basis.monotonic(at));
     let mut sources = Vec::with_capacity(session.wanted.len());
     for wanted in &session.wanted {
         let replica = find(shared, wanted, version).await;
+        let mut awaited_high_watermark = None;
         if let Ok(replica) = &replica
             && reader.is_follower()
         {
-            replica.step(followed(request, wanted));
+            replica.step(followed(request, wanted, sent_after));
+            let is_remembered = session.has_session();
+            awaited_high_watermark = awaited(replica, wanted).filter(|_| is_remembered);
         }
         sources.push(Source {
             wanted: wanted.clone(),
             replica,
+            awaited_high_watermark,
         });
     }
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -148,7 +162,7 @@ async fn begin(
 }
 
 /// What the leader learns of a follower by its fetch.
-fn followed(request: &FetchRequest, wanted: &Wanted) -> Event {
+fn followed(request: &FetchRequest, wanted: &Wanted, sent_after: Option<Millis>) -> Event {
     let fetch = &wanted.fetch;
     Event::FollowerFetched(FollowerFetch {
         broker_id: BrokerId(request.replica_state.replica_id),
@@ -156,7 +170,16 @@ fn followed(request: &FetchRequest, wanted: &Wanted) -> Event {
         leader_epoch: LeaderEpoch(fetch.current_leader_epoch),
         fetch_offset: Offset(fetch.fetch_offset),
         last_fetched_epoch: LeaderEpoch(fetch.last_fetched_epoch),
+        sent_after,
     })
+}
+
+/// Where the leader's epoch begins, unless the follower knows that all before is committed.
+fn awaited(replica: &Replica, wanted: &Wanted) -> Option<Offset> {
+    let leads = replica.view().offsets.leader(LeaderEpoch::NONE);
+    let (_, start) = leads.ok()?;
+    let told = wanted.told_high_watermark.unwrap_or(-1);
+    (told < start.get()).then_some(start)
 }
 
 async fn find(
@@ -267,12 +290,50 @@ impl Fetch {
                 }),
             }
         }
-        let response = FetchResponse {
+        let mut response = FetchResponse {
             session_id: self.session.session_id,
             responses,
             ..Default::default()
         };
+        if !self.reader.is_follower() && self.context.head.api_version >= CURRENT_LEADER_VERSION {
+            self.name_leaders(&mut response);
+        }
         router::encode_response(ApiKey::Fetch, &self.context, &response, &records).ok()
+    }
+}
+
+impl Fetch {
+    /// Tells those who came to the wrong node who leads.
+    fn name_leaders(&self, response: &mut FetchResponse) {
+        let is_wrong = |one: &PartitionData| current_leader::is_told_with(one.error_code);
+        let mut topics = response.responses.iter();
+        if !topics.any(|topic| topic.partitions.iter().any(is_wrong)) {
+            return;
+        }
+        let mut leaders = CurrentLeaders::new(&self.shared);
+        for topic in &mut response.responses {
+            let partitions = topic.partitions.iter_mut();
+            for data in partitions.filter(|data| is_wrong(data)) {
+                let found = leaders.of(&topic.topic, topic.topic_id, data.partition_index);
+                if let Some((id, epoch)) = found {
+                    data.current_leader = LeaderIdAndEpoch {
+                        leader_id: id.get(),
+                        leader_epoch: epoch.get(),
+                    };
+                }
+            }
+        }
+        if self.context.head.api_version < NODE_ENDPOINTS_VERSION {
+            return;
+        }
+        let endpoints = leaders.endpoints(&self.context.connection.info.listener);
+        let endpoints = endpoints.map(|(id, endpoint, rack)| NodeEndpoint {
+            node_id: id.get(),
+            host: Str::from(&endpoint.host),
+            port: i32::from(endpoint.port),
+            rack: rack.map(Str::from),
+        });
+        response.node_endpoints = endpoints.collect();
     }
 }
 

@@ -16,6 +16,8 @@
 //! (KIP-482), so that other brokers pass over it, and clients over the answer.
 //!
 //! Invariants:
+//! - what depends on the log's end is answered only by a leader that is confirmed: another may lead
+//!   by now, and have more;
 //! - nothing past the end that the isolation level may see is found, by time neither;
 //! - a partition that the request names twice is refused: one of the two is a mistake.
 //!
@@ -175,6 +177,12 @@ async fn find(
     let leads = |refusal: skein_partition::Refusal| refusal.error_code();
     let end = view.offsets.latest(epoch, isolation).map_err(leads)?;
     let (leader_epoch, _) = view.offsets.leader(epoch).map_err(leads)?;
+    let is_of_start = matches!(asked.timestamp, EARLIEST | EARLIEST_LOCAL);
+    let is_replica = isolation == FetchIsolation::LogEnd;
+    if !is_of_start && !is_replica && !replica.is_confirmed() {
+        // A successor may have more by now.
+        return Err(ErrorCode::NotLeaderOrFollower);
+    }
     match asked.timestamp {
         LATEST => Ok((Millis::NONE, end, leader_epoch)),
         EARLIEST => earliest(shared, view, leader_epoch).await,

@@ -33,7 +33,8 @@ use bytes::BytesMut;
 use skein_net::{BodyReader, Started};
 use skein_partition::Acks;
 use skein_protocol::messages::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    ProduceResponse, TopicProduceResponse,
 };
 use skein_protocol::{ApiKey, Item, ProduceStream, Str};
 use skein_record::{BatchBuf, Codec, Rejection, check_keys, check_produce};
@@ -41,6 +42,7 @@ use skein_record::{BatchBuf, Codec, Rejection, check_keys, check_produce};
 use skein_types::mutation::{self, Mutation};
 use skein_types::{ErrorCode, Millis, Offset, PartitionIndex, Uuid};
 
+use super::current_leader::{self, CurrentLeaders};
 use crate::burst::{Burst, GATHERED_MAX_BYTES};
 use crate::node::Shared;
 use crate::replica::{AckResult, Replica, Reply};
@@ -49,6 +51,9 @@ use crate::unpacking::{UNPACKED_MAX_BYTES, unpack};
 
 /// First version that names topics by id.
 const TOPIC_ID_VERSION: i16 = 13;
+
+/// First version that has room for the current leader.
+const CURRENT_LEADER_VERSION: i16 = 10;
 
 /// Topics and partitions that one request may name. Each costs memory until the answer, and only
 /// their batches are counted as bytes in flight.
@@ -128,6 +133,7 @@ pub(crate) async fn start(
     #[cfg(feature = "mutations")]
     let is_unanswered = is_unanswered && !mutation::has(Mutation::AcksZeroAnswered);
     let answer = Answer {
+        shared: Arc::clone(shared),
         context: context.clone(),
         is_unanswered,
         topics,
@@ -357,6 +363,7 @@ fn node_ends() -> Outcome {
 
 /// A response that waits for its acknowledgements.
 struct Answer {
+    shared: Arc<Shared>,
     context: Context,
     /// `acks=0`: the client does not listen, whatever becomes of its batches.
     is_unanswered: bool,
@@ -395,15 +402,47 @@ impl Answer {
                 partition_responses,
             });
         }
-        let response = ProduceResponse {
+        let mut response = ProduceResponse {
             responses,
             ..Default::default()
         };
+        if self.context.head.api_version >= CURRENT_LEADER_VERSION {
+            name_leaders(&self.shared, &self.context, &mut response);
+        }
         if self.is_unanswered {
             return silence(&response);
         }
         router::encode_response(ApiKey::Produce, &self.context, &response, &[])
     }
+}
+
+/// Tells those who came to the wrong node who leads.
+fn name_leaders(shared: &Shared, context: &Context, response: &mut ProduceResponse) {
+    let is_wrong = |one: &PartitionProduceResponse| current_leader::is_told_with(one.error_code);
+    let mut topics = response.responses.iter();
+    if !topics.any(|topic| topic.partition_responses.iter().any(is_wrong)) {
+        return;
+    }
+    let mut leaders = CurrentLeaders::new(shared);
+    for topic in &mut response.responses {
+        let partitions = topic.partition_responses.iter_mut();
+        for partition in partitions.filter(|partition| is_wrong(partition)) {
+            if let Some((id, epoch)) = leaders.of(&topic.name, topic.topic_id, partition.index) {
+                partition.current_leader = LeaderIdAndEpoch {
+                    leader_id: id.get(),
+                    leader_epoch: epoch.get(),
+                };
+            }
+        }
+    }
+    let endpoints = leaders.endpoints(&context.connection.info.listener);
+    let endpoints = endpoints.map(|(id, endpoint, rack)| NodeEndpoint {
+        node_id: id.get(),
+        host: Str::from(&endpoint.host),
+        port: i32::from(endpoint.port),
+        rack: rack.map(Str::from),
+    });
+    response.node_endpoints = endpoints.collect();
 }
 
 /// `acks=0` has no answer; on an error the connection closes, which is all that the client can see.

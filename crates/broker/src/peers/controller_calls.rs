@@ -26,9 +26,10 @@ use skein_protocol::messages::replicas_offline::{
     ReplicasOfflineRequest, ReplicasOfflineResponse, Topic,
 };
 use skein_protocol::{Request as ApiRequest, Str};
-use skein_types::{BrokerEpoch, BrokerId, ErrorCode, PartitionIndex, ProducerId, TopicId};
+use skein_types::{BrokerEpoch, BrokerId, ErrorCode, Millis, PartitionIndex, ProducerId, TopicId};
 
 mod alter_partition;
+mod report_log_ends;
 
 /// A request that a broker sends to the controller, wherever that is.
 pub(crate) trait ControllerCall: Call + Clone {
@@ -166,6 +167,7 @@ impl ControllerCall for Heartbeat {
                 is_caught_up: answer.is_caught_up,
                 is_fenced: answer.is_fenced,
                 should_shut_down: answer.should_shut_down,
+                leads_for_ms: answer.leads_for_ms.get(),
                 ..Default::default()
             },
             Err(refusal) => BrokerHeartbeatResponse {
@@ -182,6 +184,7 @@ impl ControllerCall for Heartbeat {
             is_caught_up: answer.is_caught_up,
             is_fenced: answer.is_fenced,
             should_shut_down: answer.should_shut_down,
+            leads_for_ms: Millis(answer.leads_for_ms),
         })
     }
 }
@@ -286,14 +289,14 @@ fn granted(code: i16, message: Option<Str>) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fmt::Debug;
 
     use skein_types::Uuid;
 
     use super::*;
 
-    fn check<C>(request: C, answer: C::Response)
+    pub(super) fn check<C>(request: C, answer: C::Response)
     where
         C: ControllerCall + PartialEq + Debug,
         C::Response: Clone + PartialEq + Debug,
@@ -348,6 +351,7 @@ mod tests {
             is_caught_up: true,
             is_fenced: false,
             should_shut_down: true,
+            leads_for_ms: Millis(1_900),
         };
         let heartbeat = Heartbeat {
             broker_id: BrokerId(1),

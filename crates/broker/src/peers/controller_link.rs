@@ -18,7 +18,7 @@ use skein_net::{PeerLinks, Purpose};
 use skein_protocol::Request as ApiRequest;
 use skein_quorum::{ActiveController, Controller};
 use skein_types::ErrorCode;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::ControllerCall;
 use super::transport::peer_address;
@@ -62,8 +62,10 @@ impl ControllerLink {
             });
             match outcome {
                 Err(refusal) if is_elsewhere(&refusal) && Instant::now() < deadline => {
-                    // Either way it is tried again.
-                    let _ = timeout(RETRY, leaders.changed()).await;
+                    if let Ok(Err(_)) = timeout(RETRY, leaders.changed()).await {
+                        // The quorum has ended on this node; the broker will too.
+                        sleep(RETRY).await;
+                    }
                 }
                 decided => return decided,
             }

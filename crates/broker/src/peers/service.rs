@@ -7,7 +7,7 @@
 //!                                                       for their cluster ask each other
 //!   BrokerRegistration, BrokerHeartbeat,
 //!   AllocateProducerIds, AlterPartition,
-//!   ReplicasOffline ────────────────────► Controller    once the cluster is found
+//!   ReplicasOffline, ReportLogEnds ─────► Controller    once the cluster is found
 //!   Envelope ───────────────────────────► router        once this node is a broker
 //!   Fetch, ListOffsets, ReplicasFlushed ► replicas      as clients, but to the end of the log
 //! ```
@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use skein_controller::{
     AllocateProducerIds, AlterPartition, Heartbeat, Refusal, RegisterBroker, ReplicasOffline,
+    ReportLogEnds,
 };
 use skein_env::BoxFuture;
 use skein_net::{
@@ -57,6 +58,7 @@ const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::QuorumRpc, 0..=0),
     (ApiKey::ReplicasOffline, 0..=0),
     (ApiKey::ReplicasFlushed, 0..=0),
+    (ApiKey::ReportLogEnds, 0..=0),
 ];
 
 /// Who came too early.
@@ -184,6 +186,7 @@ impl NodeSoFar {
                 self.decide::<AllocateProducerIds>(&head, &body).await
             }
             Some(ApiKey::ReplicasOffline) => self.decide::<ReplicasOffline>(&head, &body).await,
+            Some(ApiKey::ReportLogEnds) => self.decide::<ReportLogEnds>(&head, &body).await,
             Some(ApiKey::AlterPartition) => self.decide::<AlterPartition>(&head, &body).await,
             Some(ApiKey::ReplicasFlushed) => self.flushed(&head, &body),
             Some(ApiKey::ListOffsets) => self.range(info, head, &body).await,

@@ -133,6 +133,8 @@ impl Work<Core, Input> for Step<'_> {
     fn settle(&mut self, core: &mut Core) -> bool {
         core.settle(self);
         core.check();
+        let until = core.machine.followers_confirm_until();
+        self.replica.set_followers_confirm_until(until);
         self.started.elapsed() < HOLD_MAX
     }
 

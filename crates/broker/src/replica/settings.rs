@@ -78,6 +78,7 @@ pub(crate) fn replica_settings(config: &FollowedConfig) -> ReplicaSettings {
         timestamp_type: config.message_timestamp_type,
         delete_records: config.cleanup_policy.delete,
         replica_lag_time_max_ms: replication.lag_time_max_ms,
+        session_timeout_ms: replication.session_timeout_ms,
         producer_id_expiration_ms: transaction.producer_id_expiration_ms,
         producer_id_expiration_check_interval_ms: transaction
             .producer_id_expiration_check_interval_ms,

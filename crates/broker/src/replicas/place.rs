@@ -168,6 +168,14 @@ impl Place {
         opened.await.unwrap_or(Err(ErrorCode::NotLeaderOrFollower))
     }
 
+    /// Opens the log, whoever leads the partition.
+    pub(super) async fn open_for_anyone(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+    ) -> Result<Arc<Replica>, ErrorCode> {
+        self.open_once(shared).await
+    }
+
     async fn open_once(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Arc<Replica>, ErrorCode> {
         let mut state = self.state.lock().await;
         match *state {
@@ -326,6 +334,7 @@ fn assign(shared: &Shared, replica: &Arc<Replica>, partition: &Partition) {
         partition_epoch: partition.partition_epoch,
         replicas: partition.replicas.clone(),
         isr: partition.isr.clone(),
+        elr: partition.elr.clone(),
     };
     replica.step(Event::BecameLeader(registration.clone()));
     replica.step(Event::PartitionChanged(registration));

@@ -1,89 +1,18 @@
 //! Partitions of three replicas, as their leaders' clients see them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use skein_controller::{ElectLeaders, ElectionType};
 use skein_env::sim::SimWorld;
-use skein_metadata::Partition;
+use skein_metadata::LeaderRecoveryState;
 use skein_partition::Acks;
-use skein_protocol::Str;
-use skein_protocol::messages::create_topics::CreatableTopicConfig;
 use skein_types::{BrokerId, ErrorCode, PartitionIndex};
 
-use crate::handlers::create_topics;
-use crate::replica::Replica;
-use crate::testing::cluster::{HOSTS, active, controller_of, start, until, with_cluster};
-use crate::testing::{Node, append, batch, cluster_config, read_all, speed};
-
-const TOPIC: &str = "topic";
-
-/// A topic of one partition on all three, and the number of its leader.
-async fn replicated(nodes: &[Node]) -> usize {
-    replicated_with(nodes, &[]).await
-}
-
-async fn replicated_with(nodes: &[Node], configs: &[(&'static str, &'static str)]) -> usize {
-    let mut topic = create_topics::tests::topic_of_one(TOPIC);
-    let config = |(name, value): &(&'static str, &'static str)| CreatableTopicConfig {
-        name: Str::from_static(name),
-        value: Some(Str::from_static(value)),
-    };
-    topic.configs = configs.iter().map(config).collect();
-    topic.replication_factor = 3;
-    create_topics::make(nodes[0].shared(), vec![topic], 5_000)
-        .await
-        .unwrap();
-    leader_of(nodes).await
-}
-
-fn partition(node: &Node) -> Option<Arc<Partition>> {
-    let image = node.shared().image();
-    let topic = image.topic_by_name(TOPIC)?;
-    topic.partitions.get(0).cloned()
-}
-
-async fn leader_of(nodes: &[Node]) -> usize {
-    let find = || {
-        nodes.iter().position(|node| {
-            let own = node.shared().identity.broker_id;
-            partition(node).is_some_and(|partition| partition.leader == own)
-        })
-    };
-    until(|| find().is_some()).await;
-    find().unwrap()
-}
-
-fn isr(node: &Node) -> Vec<BrokerId> {
-    partition(node)
-        .map(|partition| partition.isr.clone())
-        .unwrap_or_default()
-}
-
-fn replica(node: &Node) -> Option<Arc<Replica>> {
-    let topic = node.shared().image().topic_by_name(TOPIC)?.id;
-    node.shared()
-        .replicas
-        .open_by_id((topic, PartitionIndex(0)))
-}
-
-/// Whether the followers have, and show, what the leader does.
-fn agree(nodes: &[Node]) -> bool {
-    let ends = nodes.iter().map(|node| {
-        let view = replica(node)?.view();
-        let offsets = view.offsets;
-        Some((offsets.high_watermark, offsets.log_end_offset))
-    });
-    let ends: Vec<_> = ends.collect();
-    ends.iter().all(|end| end.is_some() && *end == ends[0])
-}
-
-fn records(node: &Node) -> Vec<Vec<u8>> {
-    let batches = read_all(&replica(node).unwrap());
-    batches
-        .iter()
-        .map(|batch| batch.as_slice().to_vec())
-        .collect()
-}
+use crate::testing::cluster::{
+    HOSTS, TOPIC, active, agree, controller_of, isr, leader_of, partition, records, replica,
+    replicated, replicated_on, replicated_with, start, until, with_cluster,
+};
+use crate::testing::{Node, append, batch, cluster_config, speed};
 
 /// Another node of the three than this one.
 fn other(than: usize) -> usize {
@@ -386,5 +315,108 @@ fn a_process_whose_listener_outlives_its_connections_is_found_dead() {
         until(|| alive.iter().all(|node| active(node) == 2)).await;
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(1), "{took:?}");
+    });
+}
+
+#[test]
+fn after_a_power_cut_of_all_the_longest_log_leads() {
+    for seed in 61..64 {
+        with_cluster(seed, async |world, nodes| {
+            let leader = replicated(&nodes).await;
+            for _ in 0..20 {
+                nodes[leader]
+                    .produce(TOPIC, batch(1, b"value"))
+                    .await
+                    .unwrap();
+            }
+            until(|| agree(&nodes)).await;
+            drop(nodes);
+            for host in HOSTS {
+                world.power_cut(host);
+            }
+            let configs = HOSTS.map(|host| cluster_config(world, host, &HOSTS, &[]));
+            let [a, b, c] = &configs;
+            let nodes = tokio::join!(start(world, 0, a), start(world, 1, b), start(world, 2, c));
+            let nodes = vec![nodes.0, nodes.1, nodes.2];
+            let leader = leader_of(&nodes).await;
+            let led = partition(&nodes[leader]).unwrap();
+            assert_eq!(led.leader_recovery_state, LeaderRecoveryState::Recovering);
+            let ends = nodes.iter().filter_map(replica);
+            let ends = ends.map(|replica| replica.view().offsets.log_end_offset);
+            let longest = ends.max().unwrap();
+            let own = replica(&nodes[leader]).unwrap().view();
+            assert_eq!(own.offsets.log_end_offset, longest);
+            until(|| agree(&nodes) && isr(&nodes[leader]).len() == 3).await;
+            nodes[leader]
+                .produce(TOPIC, batch(1, b"value"))
+                .await
+                .unwrap();
+        });
+    }
+}
+
+#[test]
+fn without_one_of_the_last_members_nobody_leads_until_an_operator_says_so() {
+    with_cluster(65, async |world, nodes| {
+        let leader = replicated(&nodes).await;
+        nodes[leader]
+            .produce(TOPIC, batch(1, b"value"))
+            .await
+            .unwrap();
+        drop(nodes);
+        for host in HOSTS {
+            world.power_cut(host);
+        }
+        let configs = HOSTS.map(|host| cluster_config(world, host, &HOSTS, &[]));
+        let [a, b, _] = &configs;
+        let nodes = tokio::join!(start(world, 0, a), start(world, 1, b));
+        let nodes = vec![nodes.0, nodes.1];
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let nobody = partition(&nodes[0]).unwrap();
+        let is_absent = |id: BrokerId| active_brokers(&nodes[0]).iter().all(|one| *one != id);
+        assert!(
+            nobody.leader == BrokerId::NONE || is_absent(nobody.leader),
+            "{nobody:?}"
+        );
+        let controller = controller_of(&nodes).await;
+        let elect = ElectLeaders {
+            election_type: ElectionType::Unclean,
+            partitions: Some(vec![(TOPIC.to_owned(), vec![PartitionIndex(0)])]),
+        };
+        let elected = nodes[controller]
+            .shared()
+            .controller
+            .propose(elect)
+            .await
+            .unwrap();
+        assert_eq!(elected[0].partitions[0].1, Ok(()));
+        let leader = leader_of(&nodes).await;
+        until(|| isr(&nodes[leader]).len() == 2).await;
+        nodes[leader]
+            .produce(TOPIC, batch(1, b"value"))
+            .await
+            .unwrap();
+    });
+}
+
+fn active_brokers(node: &Node) -> Vec<BrokerId> {
+    let image = node.shared().image();
+    let active = image.brokers().filter(|broker| image.is_active(broker.id));
+    active.map(|broker| broker.id).collect()
+}
+
+#[test]
+fn the_preferred_replica_leads_again_after_a_while() {
+    let settings = ["leader.imbalance.check.interval.seconds=2"];
+    crate::testing::cluster::with_settings(66, &settings, async |world, mut nodes| {
+        replicated_on(&nodes, 0).await;
+        let id = nodes[0].shared().identity.broker_id;
+        nodes.remove(0).broker.stop().await;
+        assert_ne!(partition(&nodes[0]).unwrap().leader, id);
+        let config = cluster_config(world, HOSTS[0], &HOSTS, &settings);
+        nodes.insert(0, start(world, 0, &config).await);
+        until(|| partition(&nodes[1]).unwrap().leader == id).await;
+        assert_eq!(leader_of(&nodes).await, 0);
+        nodes[0].produce(TOPIC, batch(1, b"value")).await.unwrap();
     });
 }

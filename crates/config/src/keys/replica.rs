@@ -22,16 +22,13 @@ pub(super) const KEYS: &[Key] = &[
         ),
     Key::broker("controlled.shutdown.enable", Boolean)
         .default("true")
-        .not_yet()
         .doc("Whether a broker hands its partitions over before it stops."),
     Key::broker("auto.leader.rebalance.enable", Boolean)
         .default("true")
-        .not_yet()
         .doc("Whether leadership returns to the preferred replicas by itself."),
     Key::broker("leader.imbalance.check.interval.seconds", Long)
         .default("300")
         .between(1, LONG_MAX)
-        .not_yet()
         .doc("How often the controller looks for leaders that are not the preferred replicas."),
     Key::broker("num.replica.fetchers", Int)
         .default("1")

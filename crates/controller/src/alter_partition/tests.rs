@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::{World, topic};
 use crate::{CreateTopics, FenceBrokers, Heartbeat, ReplicasOffline, Request};
+use skein_types::Millis;
 
 /// Broker 1 leads partition 0 of topic `a`, which brokers 1, 2 and 3 hold; min ISR is 2.
 fn world() -> World {
@@ -280,4 +281,61 @@ fn a_request_is_bounded() {
     };
     let code = world.refuse(Request::AlterPartition(request));
     assert_eq!(code, ErrorCode::InvalidRequest);
+}
+
+/// The controller has just heard these.
+fn hear(world: &mut World, ids: &[i32]) {
+    for id in ids {
+        let epoch = epoch_of(world, *id);
+        let now = world.now;
+        world.sessions.touch(BrokerId(*id), epoch, now);
+    }
+}
+
+#[test]
+fn a_leader_that_reaches_too_few_gives_way_to_one_whom_the_controller_hears() {
+    let mut world = world();
+    hear(&mut world, &[1, 3]);
+    alter(&mut world, &[1, 3]);
+    let before = world.partition("a", 0);
+    let shrunk = wanted(&world, &[1]);
+    let asked = ask(&mut world, vec![shrunk]);
+    assert_eq!(asked, [Err(ErrorCode::NewLeaderElected)]);
+    let after = world.partition("a", 0);
+    assert_eq!(after.leader, BrokerId(3));
+    assert_eq!(after.isr, ids(&[1, 3]), "it has yet to see who follows it");
+    assert_eq!(after.leader_epoch.get(), before.leader_epoch.get() + 1);
+}
+
+#[test]
+fn who_is_silent_or_fenced_is_given_no_leadership() {
+    let mut world = world();
+    hear(&mut world, &[1, 2, 3]);
+    world.now = Millis(2_000);
+    alter(&mut world, &[1]);
+    assert_eq!(world.partition("a", 0).leader, BrokerId(1));
+}
+
+#[test]
+fn above_min_isr_a_leader_shrinks_whom_it_wants() {
+    let mut world = world();
+    hear(&mut world, &[1, 2, 3]);
+    alter(&mut world, &[1, 2]);
+    assert_eq!(world.partition("a", 0).leader, BrokerId(1));
+}
+
+#[test]
+fn a_leadership_is_handed_over_once_in_a_session() {
+    let mut world = world();
+    hear(&mut world, &[1, 2, 3]);
+    let partition = (
+        world.image.topic_by_name("a").unwrap().id,
+        PartitionIndex(0),
+    );
+    world.sessions.handed_over(partition, Millis(0));
+    world.now = Millis(1_999);
+    alter(&mut world, &[1]);
+    assert_eq!(world.partition("a", 0).leader, BrokerId(1));
+    assert!(!world.sessions.may_hand_over(partition, Millis(1_999)));
+    assert!(world.sessions.may_hand_over(partition, Millis(2_000)));
 }

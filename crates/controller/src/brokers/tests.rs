@@ -1,10 +1,12 @@
 //! Rules of registration, heartbeats and fencing, one test each.
 
 use super::*;
-use crate::testing::{World, endpoint};
-use crate::{BrokerRegistered, Request};
+use crate::testing::{World, code, endpoint, topic};
+use crate::{
+    AlterPartition, BrokerRegistered, CreateTopics, PartitionAlteration, ProposedMember, Request,
+};
 use skein_metadata::LeaderRecoveryState;
-use skein_types::Millis;
+use skein_types::{Millis, PartitionIndex};
 
 /// A registration of broker `id`'s process `process` on disk `raft_id`.
 fn process(id: i32, process: u8, raft_id: u64) -> RegisterBroker {
@@ -192,6 +194,85 @@ fn a_stopping_broker_leads_nothing_and_may_go() {
     assert!(
         beat(&mut world, 1, false, false).should_shut_down,
         "there is no way back"
+    );
+}
+
+#[test]
+fn a_stopping_broker_hands_over_to_a_member_and_joins_no_isr_again() {
+    let mut world = World::of_brokers(3);
+    world.grant(Request::CreateTopics(CreateTopics {
+        topics: vec![topic("a", 3, 3)],
+        validate_only: false,
+    }));
+    let before: Vec<_> = (0..3).map(|index| world.partition("a", index)).collect();
+    assert!(beat(&mut world, 1, false, true).should_shut_down);
+    for (index, before) in (0..).zip(before) {
+        let after = world.partition("a", index);
+        assert_eq!(
+            after.isr,
+            [BrokerId(2), BrokerId(3)],
+            "two are enough: {after:?}"
+        );
+        assert_eq!(after.elr, []);
+        let is_moved = before.leader == BrokerId(1);
+        assert_eq!(
+            after.leader_epoch.0,
+            before.leader_epoch.0 + i32::from(is_moved)
+        );
+        assert!(after.isr.contains(&after.leader));
+    }
+    let partition = world.partition("a", 0);
+    let leader = partition.leader;
+    let member = |id: BrokerId| ProposedMember {
+        broker_id: id,
+        broker_epoch: BrokerEpoch(i64::from(id.0)),
+    };
+    let request = AlterPartition {
+        broker_id: leader,
+        broker_epoch: BrokerEpoch(i64::from(leader.0)),
+        partitions: vec![PartitionAlteration {
+            topic_id: world.image.topic_by_name("a").unwrap().id,
+            partition: PartitionIndex(0),
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            isr: vec![
+                member(BrokerId(1)),
+                member(BrokerId(2)),
+                member(BrokerId(3)),
+            ],
+            leader_recovery_state: LeaderRecoveryState::Recovered,
+        }],
+    };
+    let results = match world.grant(Request::AlterPartition(request)) {
+        Response::AlterPartition(results) => results,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code(&results[0].result), ErrorCode::IneligibleReplica);
+    // The one after it goes too: what is left is below min ISR, and nothing is lost.
+    assert!(beat(&mut world, 2, false, true).should_shut_down);
+    let after = world.partition("a", 0);
+    assert_eq!((after.leader, after.elr), (BrokerId(3), vec![BrokerId(2)]));
+}
+
+#[test]
+fn a_heartbeat_confirms_for_a_session_less_the_quorums_silence() {
+    let mut world = World::of_brokers(2);
+    assert_eq!(
+        beat(&mut world, 1, false, false).leads_for_ms,
+        Millis(2_000)
+    );
+    world.quorum_silence_ms = Millis(150);
+    assert_eq!(
+        beat(&mut world, 1, false, false).leads_for_ms,
+        Millis(1_850)
+    );
+    world.quorum_silence_ms = Millis(i64::MAX);
+    assert_eq!(beat(&mut world, 1, false, false).leads_for_ms, Millis(0));
+    world.quorum_silence_ms = Millis(0);
+    assert_eq!(
+        beat(&mut world, 1, true, false).leads_for_ms,
+        Millis(0),
+        "it is fenced"
     );
 }
 

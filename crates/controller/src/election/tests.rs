@@ -143,7 +143,7 @@ fn an_unclean_broker_is_not_eligible_unless_everything_was_flushed() {
         PLAIN,
         &[1, 2, 3],
         "f1 f2 f3 u2 b2",
-        "leader -1 isr [] elr [3] last [] epoch 3",
+        "leader -1 isr [] elr [3] last [2] epoch 3",
     );
     let flushed = Rules {
         flushed: true,
@@ -162,14 +162,22 @@ fn the_last_members_are_remembered_when_all_are_unclean() {
     check(
         PLAIN,
         &[1, 2],
-        "f1 f2 u1 u2",
-        "leader -1 isr [] elr [] last [2] epoch 2",
+        "f1 f2 u1 u2 b2",
+        "leader -1 isr [] elr [] last [1, 2] epoch 2",
     );
+    // One after the other comes back, and the next ones are taken for leaders meanwhile.
     check(
         PLAIN,
-        &[1, 2],
-        "f1 f2 u1 u2 b2",
-        "leader 2 isr [2] elr [] last [] epoch 3 recovering",
+        &[1, 2, 3],
+        "u1 b1 u2 b2 u3 b3",
+        "leader -1 isr [] elr [] last [1, 2, 3] epoch 3",
+    );
+    // Who is eligible has everything, and is waited for.
+    check(
+        PLAIN,
+        &[1, 2, 3],
+        "f1 f3 u2 b2",
+        "leader -1 isr [] elr [3] last [2] epoch 2",
     );
     // One power cut for both, seen at once: which log is longer is not known here.
     let mut lost = Partition {

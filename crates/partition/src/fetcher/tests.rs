@@ -177,10 +177,10 @@ fn each_answer_means_one_thing() {
         asks(&mut f, 0, "0/0: 0@0");
         let orders = answer(&mut f, 0, &[(0, answered)]);
         assert_eq!(orders, order.into_iter().collect::<Vec<_>>());
-        asks(&mut f, 999, at_once);
+        asks(&mut f, 9, at_once);
         // The session has it as it was.
         let later = later.replace(" 0@0", "");
-        asks(&mut f, 1_000, &later);
+        asks(&mut f, 10, &later);
     }
 }
 
@@ -249,13 +249,35 @@ fn a_failed_request_is_repeated_later_in_a_new_session() {
     f.follow(key(0), position(0));
     asks(&mut f, 0, "9/1:");
     f.failed(Millis(0));
-    asks(&mut f, 999, "none");
-    assert_eq!(f.next_due(), Some(Millis(1_000)));
+    asks(&mut f, 9, "none");
+    assert_eq!(f.next_due(), Some(Millis(10)));
     // What came meanwhile need not wait.
     f.follow(key(1), position(4));
-    asks(&mut f, 999, "0/0: 1@4");
-    f.failed(Millis(999));
+    asks(&mut f, 9, "0/0: 1@4");
+    f.failed(Millis(9));
     asks(&mut f, 2_000, "0/0: 0@0 1@4");
+}
+
+#[test]
+fn rests_are_longer_with_each_failure_and_short_again_for_another_leader() {
+    let mut f = fetcher(1, 0);
+    let mut now = 0;
+    for rest in [10, 20, 40, 80, 160, 320, 640, 1_000, 1_000] {
+        f.next_fetch(Millis(now)).unwrap();
+        answer(&mut f, now, &[(0, error(ErrorCode::UnknownLeaderEpoch))]);
+        assert_eq!(f.next_due(), Some(Millis(now + rest)));
+        now += rest;
+    }
+    f.next_fetch(Millis(now)).unwrap();
+    answer(&mut f, now, &[(0, NOTHING)]);
+    f.follow(key(0), position(0));
+    f.next_fetch(Millis(now)).unwrap();
+    answer(&mut f, now, &[(0, error(ErrorCode::NotLeaderOrFollower))]);
+    assert_eq!(
+        f.next_due(),
+        Some(Millis(now + 10)),
+        "it was well in between"
+    );
 }
 
 #[test]

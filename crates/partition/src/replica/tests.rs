@@ -8,6 +8,7 @@
 
 mod append;
 mod cluster;
+mod confirmation;
 mod following;
 mod isr;
 mod leadership;
@@ -31,6 +32,7 @@ pub(super) const SETTINGS: ReplicaSettings = ReplicaSettings {
     timestamp_type: TimestampType::CreateTime,
     delete_records: true,
     replica_lag_time_max_ms: Millis(10_000),
+    session_timeout_ms: Millis(2_000),
     producer_id_expiration_ms: Millis(86_400_000),
     producer_id_expiration_check_interval_ms: Millis(600_000),
 };
@@ -42,6 +44,8 @@ pub(super) const MONOTONIC_AHEAD_MS: i64 = -700;
 pub(super) struct Scenario {
     pub(super) replica: Replica,
     pub(super) now: Millis,
+    /// By the controller, on the monotonic clock.
+    pub(super) confirmed_until: Millis,
 }
 
 impl Scenario {
@@ -50,6 +54,7 @@ impl Scenario {
         Self {
             replica: Replica::new(BrokerId(1), settings, log(0, 0)),
             now: Millis(1_000),
+            confirmed_until: Millis(i64::MAX),
         }
     }
 
@@ -74,6 +79,7 @@ impl Scenario {
     #[track_caller]
     pub(super) fn check(&mut self, event: impl Into<Event>, expect: &str) {
         let mut effects = Vec::new();
+        self.replica.controller_confirms_until(self.confirmed_until);
         self.replica.step(event.into(), self.times(), &mut effects);
         let effects: Vec<String> = effects.iter().map(show).collect();
         assert_eq!(effects.join(", "), expect);
@@ -305,6 +311,7 @@ pub(super) fn registration(
         partition_epoch: PartitionEpoch(partition_epoch),
         replicas: ids(replicas),
         isr: ids(isr),
+        elr: Vec::new(),
     }
 }
 
@@ -327,6 +334,7 @@ pub(super) fn fetched_in(leader_epoch: i32, broker_id: i32, fetch_offset: i64) -
         leader_epoch: LeaderEpoch(leader_epoch),
         fetch_offset: Offset(fetch_offset),
         last_fetched_epoch: LeaderEpoch::NONE,
+        sent_after: None,
     })
 }
 

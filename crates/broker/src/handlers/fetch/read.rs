@@ -52,7 +52,7 @@ pub(super) struct Found {
 pub(super) struct Results {
     pub(super) partitions: Vec<Found>,
     pub(super) bytes: usize,
-    /// An error, or a log that diverges.
+    /// An error, a log that diverges, or what a follower waits for.
     pub(super) is_urgent: bool,
     /// Batches that were looked up, and the bytes of logs that were walked over to find them.
     pub(super) lookups: u64,
@@ -167,6 +167,8 @@ impl Reader {
             let records = range.as_ref().map_or(0, |range| range.records);
             results.lookups += u64::from(range.is_some());
             results.scanned_bytes += range.as_ref().map_or(0, |range| range.scanned_bytes);
+            let is_awaited = |start: Offset| data.high_watermark >= start.get();
+            results.is_urgent |= source.awaited_high_watermark.is_some_and(is_awaited);
             let pieces = range.into_iter().map(to_send).map(Part::File).collect();
             results.push(data, pieces, records);
         }

@@ -20,7 +20,7 @@ fn request(topics: &[(&str, i64)], min_bytes: i32, max_wait_ms: i32) -> FetchReq
         topics: topics
             .iter()
             .map(|(topic, offset)| FetchTopic {
-                topic: skein_protocol::Str::from((*topic).to_owned()),
+                topic: Str::from((*topic).to_owned()),
                 partitions: vec![FetchPartition {
                     fetch_offset: *offset,
                     partition_max_bytes: 1_000_000,

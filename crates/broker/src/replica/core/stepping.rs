@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use skein_partition::{Effect, Event, Now, PublishedOffsets, Ticket};
 use skein_record::BatchBuf;
-use skein_types::Offset;
 #[cfg(feature = "mutations")]
 use skein_types::transitions;
+use skein_types::{Millis, Offset};
+use tokio::time::Instant;
 
 use super::input::{Errand, Input, Produce};
 use super::{Core, Step, index};
@@ -85,10 +86,18 @@ impl Core {
     }
 
     pub(super) fn step(&mut self, event: Event, step: &mut Step<'_>) {
+        let confirmed_until = self.basis.confirmation.until();
+        // A disk may have held the write for longer than anybody confirms.
+        let is_late = confirmed_until != Millis(i64::MAX) && matches!(event, Event::Written { .. });
+        let at = match is_late {
+            true => Instant::now(),
+            false => step.started,
+        };
         let now = Now {
             time_of_day: self.basis.env.clock.now(),
-            monotonic: self.basis.monotonic(step.started),
+            monotonic: self.basis.monotonic(at),
         };
+        self.machine.controller_confirms_until(confirmed_until);
         let mut effects = std::mem::take(&mut self.effects);
         #[cfg(feature = "mutations")]
         let event_kind = transitions::is_counting().then(|| transitions::variant(&event));

@@ -372,6 +372,7 @@ impl Cluster {
             leader_epoch,
             fetch_offset,
             last_fetched_epoch,
+            sent_after: None,
         };
         self.step(leader, Event::FollowerFetched(fetch));
         let node = &self.nodes[&leader];
@@ -439,6 +440,7 @@ impl Cluster {
             return;
         };
         let mut effects = Vec::new();
+        replica.controller_confirms_until(Millis(i64::MAX));
         replica.step(event, now, &mut effects);
         self.check(id);
         let mut outcomes = Vec::new();

@@ -421,17 +421,82 @@ fn the_log_start_follows_the_leaders_up_to_the_high_watermark() {
     );
 }
 
-#[test]
-fn a_leader_that_becomes_a_follower_refuses_what_waits() {
+/// A leader of epoch 1 with batches 1, 2 and 3 that wait, which follows in epoch 2.
+fn former_leader() -> Scenario {
     let mut s = Scenario::leader(SETTINGS, &[1, 2]);
-    s.check(produce(1, 1), "write 1 @0");
-    s.check(written(1), "view e1 0/0/0/1");
+    for ticket in 1..=3 {
+        let at = i64::try_from(ticket).unwrap() - 1;
+        s.check(produce(ticket, 1), &format!("write {ticket} @{at}"));
+    }
+    s.check(written(3), "view e1 0/0/0/3");
     s.check(
         became_follower(2),
-        "view follows e2 0/0/0/1, refuse 1 NOT_LEADER_OR_FOLLOWER, fetch e2 1 after e1",
+        "view follows e2 0/0/0/3, fetch e2 3 after e1",
     );
-    s.check(produce(2, 1), "refuse 2 NOT_LEADER_OR_FOLLOWER");
+    s
+}
+
+#[test]
+fn what_waits_where_the_leader_follows_now_is_acknowledged_when_the_new_one_has_it() {
+    let mut s = former_leader();
+    s.check(produce(4, 1), "refuse 4 NOT_LEADER_OR_FOLLOWER");
     s.check(fetched(3, 1), "");
+    let at = position(2, 3, 1);
+    s.check(
+        answer(at, &[], 2),
+        "view follows e2 0/2/2/3, ack 1 @0, ack 2 @1, fetch e2 3 after e1",
+    );
+    s.check(
+        answer(at, &[], 3),
+        "view follows e2 0/3/3/3, ack 3 @2, fetch e2 3 after e1",
+    );
+}
+
+#[test]
+fn what_waits_and_is_cut_off_is_refused() {
+    let mut s = former_leader();
+    s.check(diverged(position(2, 3, 1), 1, 1), "truncate 1");
+    s.check(
+        truncated(0, 1, &[(1, 0)]),
+        "epochs, refuse 2 NOT_LEADER_OR_FOLLOWER, refuse 3 NOT_LEADER_OR_FOLLOWER, \
+         view follows e2 0/0/0/1, fetch e2 1 after e1",
+    );
+    let at = position(2, 1, 1);
+    s.check(
+        answer(at, &[], 1),
+        "view follows e2 0/1/1/1, ack 1 @0, fetch e2 1 after e1",
+    );
+}
+
+#[test]
+fn what_waits_in_a_log_that_begins_anew_is_refused() {
+    let mut s = former_leader();
+    s.check(
+        out_of_range(position(2, 3, 1), 10, 20),
+        "refuse 1 NOT_LEADER_OR_FOLLOWER, refuse 2 NOT_LEADER_OR_FOLLOWER, \
+         refuse 3 NOT_LEADER_OR_FOLLOWER, restart 10",
+    );
+}
+
+#[test]
+fn what_waits_where_the_leader_follows_now_does_not_wait_for_long() {
+    let mut s = former_leader();
+    s.now.0 += 999;
+    s.check(Event::TimePassed, "");
+    s.now.0 += 1;
+    let all = "refuse 1 REQUEST_TIMED_OUT, refuse 2 REQUEST_TIMED_OUT, refuse 3 REQUEST_TIMED_OUT";
+    s.check(Event::TimePassed, all);
+}
+
+#[test]
+fn what_waits_where_nobody_leads_is_refused() {
+    let mut s = former_leader();
+    let leader_epoch = LeaderEpoch(3);
+    s.check(
+        Event::Resigned { leader_epoch },
+        "view unassigned 0/0/0/3, refuse 1 NOT_LEADER_OR_FOLLOWER, \
+         refuse 2 NOT_LEADER_OR_FOLLOWER, refuse 3 NOT_LEADER_OR_FOLLOWER",
+    );
 }
 
 #[test]

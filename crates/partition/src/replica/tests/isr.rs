@@ -15,6 +15,7 @@ fn fetched_by(broker_id: i32, broker_epoch: i64, fetch_offset: i64) -> Event {
         leader_epoch: LeaderEpoch(1),
         fetch_offset: Offset(fetch_offset),
         last_fetched_epoch: LeaderEpoch::NONE,
+        sent_after: None,
     })
 }
 
@@ -203,6 +204,7 @@ fn who_has_another_log_does_not_join_and_what_it_had_does_not_count() {
                 leader_epoch: LeaderEpoch(1),
                 fetch_offset: Offset(4),
                 last_fetched_epoch: LeaderEpoch(last_fetched_epoch),
+                sent_after: None,
             }),
             "",
         );

@@ -413,6 +413,7 @@ impl Model {
             time_of_day: Millis(self.now),
             monotonic: Millis(self.now),
         };
+        self.replica.controller_confirms_until(Millis(i64::MAX));
         self.replica.step(event, now, &mut effects);
         self.advance_high_watermark();
         let mut writes = Vec::new();
