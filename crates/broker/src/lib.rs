@@ -33,6 +33,7 @@ mod http;
 mod metrics;
 mod node;
 mod offline_replicas;
+mod operator;
 mod peers;
 mod producer_ids;
 mod progress;
@@ -51,4 +52,6 @@ mod tasks;
 mod testing;
 mod unpacking;
 
+pub use operator::PeerDoor;
+pub use skein_quorum::{AuditLog, NodeInFormation, drop_founding_record};
 pub use start::{Broker, StartError};

@@ -14,7 +14,8 @@ use crate::{
     AllocateProducerIds, AlterConfigs, AlterConfigsResult, AlterPartition, AlterPartitionResult,
     BrokerRegistered, CreatePartitions, CreatePartitionsResult, CreateTopics, CreateTopicsResult,
     DeleteTopics, DeleteTopicsResult, ElectLeaders, ElectLeadersResult, FenceBrokers, Heartbeat,
-    HeartbeatAnswer, ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline, UpdateFeatures,
+    HeartbeatAnswer, ProducerIdBlock, Refusal, RegisterBroker, ReplicasOffline, UnregisterBroker,
+    UpdateFeatures,
 };
 
 /// The first decision of a cluster.
@@ -87,6 +88,8 @@ requests! {
     Heartbeat -> HeartbeatAnswer;
     /// Fences brokers whose sessions have ended.
     FenceBrokers -> ();
+    /// Takes a broker that is gone for good out of the cluster.
+    UnregisterBroker -> ();
     /// Takes replicas out whose storage has failed.
     ReplicasOffline -> ();
     /// Changes the ISR of partitions that a broker leads.

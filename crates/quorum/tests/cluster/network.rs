@@ -342,6 +342,7 @@ pub(crate) fn options(list: &[&str]) -> QuorumOptions {
         directory: directory(),
         config: Arc::new(settings.build().unwrap().0),
         features: vec![("skein.version".into(), 1)],
+        audit: None,
     }
 }
 
