@@ -104,8 +104,10 @@ async fn look_around(door: &PeerDoor, form: &Form) -> Result<Parts, Failure> {
             .hint("'skein node forget' takes a node that is gone out of a cluster."));
     }
     let gone: BTreeSet<String> = form.without.iter().map(Address::to_string).collect();
-    let list = node.list.into_iter();
-    let stay: Vec<_> = list.filter(|peer| !gone.contains(peer)).collect();
+    let list = node.list.join(",");
+    let stranger = gone.iter().find(|peer| !node.list.contains(peer));
+    let staying = node.list.iter().filter(|peer| !gone.contains(*peer));
+    let stay: Vec<_> = staying.cloned().collect();
     for peer in &gone {
         if look(door, peer).await.is_ok() {
             let message = format!("peer {peer} answers: it is not gone");
@@ -114,6 +116,11 @@ async fn look_around(door: &PeerDoor, form: &Form) -> Result<Parts, Failure> {
     }
     for peer in &stay {
         look(door, peer).await.map_err(|reason| {
+            // Who was told before has it out of its list by now.
+            if let Some(stranger) = stranger {
+                let message = format!("{stranger} is not in its cluster.peers={list}");
+                return Failure::failed(message);
+            }
             let message = format!("peer {peer} does not answer either: {reason}");
             Failure::failed(message).hint("Start it; or leave it out too, with a second --without.")
         })?;
