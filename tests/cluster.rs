@@ -1,4 +1,4 @@
-//! Nodes that find each other, and those that must not.
+//! Nodes that find each other, those that must not, and what an operator does with them.
 //!
 //! Input: processes with lists of peers, in any order, alone, killed, with each other's data.
 //! Output: one cluster as its clients see it on each node; or the precise reason why there is none,
@@ -11,6 +11,8 @@ mod clients;
 mod failing;
 #[path = "cluster/forming.rs"]
 mod forming;
+#[path = "cluster/operating.rs"]
+mod operating;
 #[path = "cluster/refused.rs"]
 mod refused;
 

@@ -77,6 +77,7 @@ pub struct Node {
     ports: Ports,
     settings: Vec<(String, String)>,
     variables: Vec<(String, String)>,
+    arguments: Vec<String>,
     directory: PathBuf,
     small_disk: Option<SmallDisk>,
     process: Option<Guarded>,
@@ -130,6 +131,7 @@ impl Node {
             ports,
             settings,
             variables: Vec::new(),
+            arguments: Vec::new(),
             directory,
             small_disk: None,
             process: None,
@@ -288,6 +290,12 @@ impl Node {
     /// Sets a variable of the environment from the next start on.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Puts words behind those of Skein's command line from the next start on.
+    pub fn add_arguments(&mut self, words: &[&str]) {
+        self.arguments
+            .extend(words.iter().map(|word| (*word).to_owned()));
     }
 
     /// Whether the process runs.

@@ -46,6 +46,7 @@ pub(crate) mod offset_fetch;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 pub(crate) mod sync_group;
+pub(crate) mod unregister_broker;
 pub(crate) mod update_features;
 
 /// Error code and message, as responses carry them for each of their parts.

@@ -36,6 +36,7 @@ mod log_ends;
 mod metrics;
 mod node;
 mod offline_replicas;
+mod operator;
 mod peers;
 mod producer_ids;
 mod progress;
@@ -54,4 +55,6 @@ mod tasks;
 mod testing;
 mod unpacking;
 
+pub use operator::PeerDoor;
+pub use skein_quorum::{AuditLog, NodeInFormation, drop_founding_record};
 pub use start::{Broker, StartError};

@@ -93,6 +93,7 @@ pub(crate) async fn route(
         ApiKey::DescribeQuorum => whole!(describe_quorum),
         ApiKey::UpdateFeatures => whole!(update_features),
         ApiKey::DescribeCluster => whole!(describe_cluster),
+        ApiKey::UnregisterBroker => whole!(unregister_broker),
         ApiKey::DescribeProducers => whole!(describe_producers),
         ApiKey::ListConfigResources => whole!(list_config_resources),
         ApiKey::DescribeTopicPartitions => whole!(describe_topic_partitions),

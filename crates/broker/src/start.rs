@@ -28,7 +28,7 @@ use skein_controller::{Refusal, SUPPORTED_FEATURES};
 use skein_env::{Disk, Env, Lane, ListenOptions, Listener};
 use skein_metadata::Endpoint;
 use skein_net::{Acceptor, Budget, BufferPool, ConnectionLimits, Counters, PeerLinks};
-use skein_quorum::{Controller, QuorumError, QuorumOptions};
+use skein_quorum::{AuditLog, Controller, QuorumError, QuorumOptions};
 use skein_storage::{
     CacheLimits, LogDirectory, MetaProperties, Reserve, StorageError, create_directory,
 };
@@ -153,6 +153,19 @@ impl Broker {
         config: Arc<BrokerConfig>,
         secret: Option<ClusterSecret>,
     ) -> Result<Self, StartError> {
+        Self::start_audited(env, config, secret, None).await
+    }
+
+    /// [`Broker::start`] of a node that writes down what it sees happen.
+    ///
+    /// # Errors
+    /// [`StartError`], whose text says what to do.
+    pub async fn start_audited(
+        env: Env,
+        config: Arc<BrokerConfig>,
+        secret: Option<ClusterSecret>,
+        audit: Option<AuditLog>,
+    ) -> Result<Self, StartError> {
         let directory = open_directory(&env, &config).await?;
         let bound = bind_all(&env, &config)?;
         let (stop, stopped) = watch::channel(false);
@@ -165,7 +178,7 @@ impl Broker {
         if let Some(peers) = &peers {
             progress.finds_its_cluster(peers.formation_status());
         }
-        let controller = start_quorum(&env, &config, &directory, peers.as_ref()).await?;
+        let controller = start_quorum(&env, &config, &directory, peers.as_ref(), audit).await?;
         let links = peers.as_ref().map(|peers| peers.links.clone());
         let link = ControllerLink::new(controller.clone(), links.clone());
         if let Some(peers) = &peers {
@@ -182,7 +195,12 @@ impl Broker {
             endpoints,
             &progress,
         );
-        let identity = registering.await?;
+        let identity = tokio::select! {
+            biased;
+            registered = registering => registered?,
+            // Such as a node that was forgotten: no controller will ever answer it.
+            error = controller.failed() => return Err(error.into()),
+        };
         claim_directory(&config, &directory, &controller, identity)?;
         let shared = share(env, config, (controller, link, links), directory, identity);
         // Whoever decided it had a majority behind it after it was asked.
@@ -391,6 +409,7 @@ async fn start_quorum(
     config: &Arc<BrokerConfig>,
     directory: &Arc<LogDirectory>,
     peers: Option<&PeerSide>,
+    audit: Option<AuditLog>,
 ) -> Result<Controller, StartError> {
     // A new cluster starts with all that this version has.
     let features = SUPPORTED_FEATURES
@@ -401,6 +420,7 @@ async fn start_quorum(
         directory: config.node.metadata_log_dir.clone(),
         config: Arc::clone(config),
         features,
+        audit,
     };
     let env = Env {
         disk: keep_reserves(env, config, directory).await?,

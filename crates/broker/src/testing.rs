@@ -7,6 +7,7 @@
 //!
 //! Source: none.
 
+mod audited;
 pub(crate) mod cluster;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use skein_env::sim::{DiskSpeed, SimWorld};
 use skein_net::{BytesPermit, ConnectionInfo, RequestHead};
 use skein_partition::Acks;
 use skein_protocol::ApiKey;
+use skein_quorum::AuditLog;
 use skein_record::{BatchBuf, BatchBuilder, Codec};
 use skein_types::{
     ErrorCode, Millis, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId,
@@ -113,12 +115,20 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(env: Env, config: &Arc<BrokerConfig>) -> Self {
+        Self::start_audited(env, config, None).await
+    }
+
+    pub(crate) async fn start_audited(
+        env: Env,
+        config: &Arc<BrokerConfig>,
+        audit: Option<AuditLog>,
+    ) -> Self {
         let secret = config.node.cluster_secret_file.as_ref().map(|path| {
             let bytes = b"sixteen bytes or more".to_vec();
             let file = SecretFile { bytes, mode: 0o600 };
             ClusterSecret::from_file(path, Ok(file)).unwrap()
         });
-        let broker = Broker::start(env, Arc::clone(config), secret)
+        let broker = Broker::start_audited(env, Arc::clone(config), secret, audit)
             .await
             .unwrap();
         Self { broker }

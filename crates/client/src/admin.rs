@@ -31,10 +31,12 @@ use crate::list_offsets::{FoundOffset, OffsetSpec, list_offsets};
 use crate::pool::Pool;
 use crate::retry::Retry;
 
+mod cluster;
 mod configs;
 mod groups;
 mod lag;
 
+pub use cluster::{Elected, Election, Node, Nodes, PartitionDescription, Quorum, QuorumMember};
 pub use configs::{ConfigChange, ConfigDescription, ConfigOrigin, ConfigResource};
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use lag::Lag;

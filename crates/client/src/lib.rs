@@ -42,7 +42,8 @@ mod retry;
 
 pub use admin::{
     Admin, ClusterDescription, ConfigChange, ConfigDescription, ConfigOrigin, ConfigResource,
-    GroupDescription, GroupListing, GroupMember, Lag, NewTopic,
+    Elected, Election, GroupDescription, GroupListing, GroupMember, Lag, NewTopic, Node, Nodes,
+    PartitionDescription, Quorum, QuorumMember,
 };
 pub use client::Client;
 pub use cluster::{Broker, ClusterView, Partition, Topic};

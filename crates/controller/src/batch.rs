@@ -20,7 +20,7 @@ use crate::request::{Request, Response};
 use crate::{
     LogEnds, RandomBits, Refusal, Sessions, alter_configs, alter_partition, balance, brokers,
     create_partitions, create_topics, delete_topics, elect_leaders, features, log_ends,
-    producer_ids, replicas_offline, request,
+    producer_ids, replicas_offline, request, unregister_broker,
 };
 
 /// All that a decision depends on beside the image and the request.
@@ -71,6 +71,7 @@ pub fn decide(
         Request::RegisterBroker(register) => brokers::register(image, register, context),
         Request::Heartbeat(heartbeat) => brokers::heartbeat(image, heartbeat, context),
         Request::FenceBrokers(fence) => Ok(brokers::fence(image, fence, context)),
+        Request::UnregisterBroker(gone) => unregister_broker::decide(image, gone, context),
         Request::ReplicasOffline(failed) => replicas_offline::decide(image, failed, context),
         Request::ReportLogEnds(report) => log_ends::decide(image, report, context),
         Request::AlterPartition(alter) => alter_partition::decide(image, alter, context),

@@ -16,6 +16,7 @@
 //!   refused (STALE_BROKER_EPOCH);
 //! - of two processes with one id the second is refused while the first one's session lives, unless
 //!   both hold the same `metadata.log.dir`: that is locked, so the first is dead;
+//! - a member that was forgotten is refused whatever id it asks for;
 //! - a broker whose disk may have lost records leaves every ISR and ELR in the same entry.
 //!
 //! Source: KIP-631, KIP-841, KIP-966; DUPLICATE_BROKER_REGISTRATION as in Kafka's
@@ -117,6 +118,11 @@ pub(crate) fn register(
     context: &Context<'_>,
 ) -> Result<Decision, Refusal> {
     check_request(image, request)?;
+    if image.is_forgotten(request.raft_id) {
+        let message = "this node was forgotten: its directories are nobody's; emptied, it may join \
+                       as a new node";
+        return Err(Refusal::new(ErrorCode::InvalidRegistration, message));
+    }
     let id = request
         .broker_id
         .unwrap_or_else(|| choose_id(image, request));

@@ -38,6 +38,7 @@ mod request;
 mod sessions;
 #[cfg(test)]
 mod testing;
+mod unregister_broker;
 
 pub use alter_configs::{
     AlterConfigs, AlterConfigsResult, ConfigChange, KeyAlteration, ResourceChange, named_twice,
@@ -67,3 +68,4 @@ pub use refusal::Refusal;
 pub use replicas_offline::{REPLICAS_PER_REQUEST_MAX, ReplicasOffline};
 pub use request::{Call, FoundCluster, Request, Response};
 pub use sessions::Sessions;
+pub use unregister_broker::UnregisterBroker;

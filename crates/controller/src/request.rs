@@ -15,7 +15,7 @@ use crate::{
     BalanceLeaders, BrokerRegistered, CreatePartitions, CreatePartitionsResult, CreateTopics,
     CreateTopicsResult, DeleteTopics, DeleteTopicsResult, ElectLeaders, ElectLeadersResult,
     FenceBrokers, Heartbeat, HeartbeatAnswer, LeadersBalanced, ProducerIdBlock, Refusal,
-    RegisterBroker, ReplicasOffline, ReportLogEnds, UpdateFeatures,
+    RegisterBroker, ReplicasOffline, ReportLogEnds, UnregisterBroker, UpdateFeatures,
 };
 
 /// The first decision of a cluster.
@@ -88,6 +88,8 @@ requests! {
     Heartbeat -> HeartbeatAnswer;
     /// Fences brokers whose sessions have ended.
     FenceBrokers -> ();
+    /// Takes a broker that is gone for good out of the cluster.
+    UnregisterBroker -> ();
     /// Takes replicas out whose storage has failed.
     ReplicasOffline -> ();
     /// Says where logs end of partitions that have lost all their members.

@@ -181,6 +181,7 @@ async fn take_over(
             .iter()
             .map(|feature| (feature.name.to_owned(), feature.max_level))
             .collect(),
+        audit: None,
     };
     let controller = Controller::found(env.clone(), quorum, image).await?;
     controller.shutdown().await?;

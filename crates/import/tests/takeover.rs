@@ -81,6 +81,7 @@ async fn check_skeins(world: &SimWorld) {
         directory: directory().join("metadata"),
         config: Arc::new(BrokerConfig::default()),
         features: vec![],
+        audit: None,
     };
     let controller = Controller::start(env, options).await.unwrap();
     assert_eq!(controller.cluster_id().to_string(), CLUSTER);

@@ -143,6 +143,17 @@ impl Image {
                 self.brokers.remove(id);
                 Ok(())
             }
+            Record::ForgetMember { raft_id } => {
+                if self
+                    .brokers
+                    .values()
+                    .any(|broker| broker.raft_id == *raft_id)
+                {
+                    return Err(format!("member {raft_id:016x} is registered as a broker"));
+                }
+                self.forgotten.insert(*raft_id);
+                Ok(())
+            }
             Record::Topic { id, name } => self.apply_topic(*id, name),
             Record::RemoveTopic { id } => self.apply_remove_topic(*id),
             Record::Partition {
@@ -176,6 +187,9 @@ impl Image {
 
     fn apply_broker(&mut self, broker: &Broker) -> Result<(), String> {
         let epoch = broker.epoch;
+        if self.is_forgotten(broker.raft_id) {
+            return Err(format!("member {:016x} was forgotten", broker.raft_id));
+        }
         if epoch < self.next_broker_epoch || broker.id < BrokerId(0) {
             return Err(format!("broker {} cannot have epoch {epoch}", broker.id));
         }

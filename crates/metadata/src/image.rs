@@ -8,7 +8,8 @@
 //! - names and ids of topics are one to one, and no two names differ by `.` and `_` alone;
 //! - a topic's partitions are numbered from 0 without a gap;
 //! - ISR and ELR are disjoint subsets of the replicas; the leader is in the ISR, or nobody leads;
-//! - every broker's epoch is below the next one to be given.
+//! - every broker's epoch is below the next one to be given;
+//! - no broker is a member that was forgotten.
 //!
 //! The maps are persistent and ordered: a clone costs nothing, an update copies the few nodes on
 //! its path, and iteration has the same order on every node.
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet, Vector};
 use skein_types::{
     BrokerEpoch, BrokerId, ClusterId, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId,
     TopicId, TopicName, Uuid,
@@ -33,6 +34,8 @@ pub struct Image {
     pub(crate) cluster_id: Option<ClusterId>,
     pub(crate) features: OrdMap<String, i16>,
     pub(crate) brokers: OrdMap<BrokerId, Arc<Broker>>,
+    /// Raft ids of members that were taken out for good.
+    pub(crate) forgotten: OrdSet<u64>,
     pub(crate) topics: OrdMap<TopicId, Arc<Topic>>,
     pub(crate) topic_ids: OrdMap<TopicName, TopicId>,
     /// Names with `.` or `_`, by what is left of them when both read `_`.
@@ -155,6 +158,7 @@ impl Image {
             cluster_id: None,
             features: OrdMap::new(),
             brokers: OrdMap::new(),
+            forgotten: OrdSet::new(),
             topics: OrdMap::new(),
             topic_ids: OrdMap::new(),
             collisions: OrdMap::new(),
@@ -201,6 +205,17 @@ impl Image {
     pub fn is_active(&self, id: BrokerId) -> bool {
         self.broker(id)
             .is_some_and(|broker| !broker.fenced && !broker.stopping)
+    }
+
+    /// Raft ids of members that were taken out for good, in order: who comes with one is told so.
+    pub fn forgotten(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.forgotten.iter().copied()
+    }
+
+    /// Whether the member of this Raft id was taken out for good.
+    #[must_use]
+    pub fn is_forgotten(&self, raft_id: u64) -> bool {
+        self.forgotten.contains(&raft_id)
     }
 
     /// All topics, by id.
@@ -350,6 +365,9 @@ impl Image {
         for broker in self.brokers.values() {
             if broker.epoch >= self.next_broker_epoch {
                 return Err(format!("broker {} has an epoch not yet given", broker.id));
+            }
+            if self.is_forgotten(broker.raft_id) {
+                return Err(format!("broker {} is forgotten and registered", broker.id));
             }
         }
         Ok(())

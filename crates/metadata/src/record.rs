@@ -9,6 +9,7 @@
 //! | 3 | `Broker` | | 8 | `Partition` |
 //! | 4 | `BrokerState` | | 9 | `Config` |
 //! | 5 | `RemoveBroker` | | 10 | `ProducerIds` |
+//! | | | | 11 | `ForgetMember` |
 //!
 //! Invariants: a type's number is never used again; each (type, version) has one struct in
 //! `record/frozen.rs`, which never changes, and golden bytes in the tests; a record is at most
@@ -64,6 +65,11 @@ pub enum Record {
         id: BrokerId,
         /// Its registration.
         epoch: BrokerEpoch,
+    },
+    /// A member of the quorum is taken out for good: its Raft id means nobody from now on.
+    ForgetMember {
+        /// Which.
+        raft_id: u64,
     },
     /// A topic is created; its partitions follow in the same entry.
     Topic {

@@ -6,8 +6,9 @@
 //! ```text
 //!  envelope(type 101: what no record says, number of records)
 //!  envelope(record) ...   a cluster id that is not the text of 16 bytes, features by name,
-//!                         brokers by id, topics by id with their partitions,
-//!                         configurations by resource and key
+//!                         brokers by id, forgotten members by Raft id,
+//!                         topics by id with their partitions, configurations by resource and
+//!                         key
 //!  envelope(type 102: number of records)
 //! ```
 //!
@@ -178,6 +179,7 @@ fn count(image: &Image) -> u64 {
     let records = usize::from(named_cluster(image).is_some())
         + image.features.len()
         + image.brokers.len()
+        + image.forgotten.len()
         + image.topics.len()
         + partitions
         + overrides;
@@ -199,6 +201,9 @@ fn each_record(
     }
     for broker in image.brokers.values() {
         emit(&Record::Broker(Broker::clone(broker)))?;
+    }
+    for raft_id in image.forgotten() {
+        emit(&Record::ForgetMember { raft_id })?;
     }
     for (id, topic) in &image.topics {
         emit(&Record::Topic {

@@ -94,6 +94,7 @@ fn record() -> impl Strategy<Value = Record> {
             fenced,
             stopping: !fenced,
         }),
+        (4_u64..7).prop_map(|raft_id| Record::ForgetMember { raft_id }),
         (topic_id(), name()).prop_map(|(id, name)| Record::Topic { id, name }),
         topic_id().prop_map(|id| Record::RemoveTopic { id }),
         (topic_id(), 0_i32..4, partition()).prop_map(|(topic_id, index, partition)| {

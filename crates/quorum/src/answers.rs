@@ -24,7 +24,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::formation::FormationStatus;
 use crate::identity::Founding;
-use crate::wire::{self, Message, Offered, PeerRefusal, RefusalReason, Standing};
+use crate::wire::{
+    self, LeaveOut, LeftOut, Message, Offered, PeerRefusal, RefusalReason, Standing,
+};
 
 mod member;
 mod snapshots;
@@ -63,6 +65,7 @@ pub(crate) enum Role {
 pub(crate) enum Question {
     Who(oneshot::Sender<Standing>),
     Offer(Founding, oneshot::Sender<Offered>),
+    LeaveOut(Vec<String>, oneshot::Sender<LeftOut>),
 }
 
 impl PeerAnswers {
@@ -122,7 +125,12 @@ impl PeerAnswers {
                 let offered = ask(&questions, |answer| Question::Offer(founding, answer)).await?;
                 encoded(&offered)
             }
-            (Role::Forming(_), wire::JOIN..=wire::LEADS) => {
+            (Role::Forming(questions), wire::LEAVE_OUT) => {
+                let LeaveOut { peers } = wire::decode(&envelope).map_err(|e| malformed(&e))?;
+                let told = ask(&questions, |answer| Question::LeaveOut(peers, answer)).await?;
+                encoded(&told)
+            }
+            (Role::Forming(_), wire::JOIN..=wire::IS_FORGOTTEN) => {
                 Err(not_ready("the node belongs to no cluster yet"))
             }
             (Role::Forming(_), _) => Err(malformed(&envelope.unknown())),

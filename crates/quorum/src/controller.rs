@@ -7,6 +7,7 @@
 //!
 //! Source: own design.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use skein_types::{ClusterId, ErrorCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::answers::{PeerAnswers, Role};
+use crate::audit::AuditLog;
 use crate::leader::ActiveController;
 use crate::node::RaftHandle;
 use crate::proposer::Waiting;
@@ -42,6 +44,8 @@ pub struct QuorumOptions {
     pub config: Arc<BrokerConfig>,
     /// Levels of the features that a new cluster starts with.
     pub features: Vec<(String, i16)>,
+    /// Where the node writes down what it sees happen.
+    pub audit: Option<AuditLog>,
 }
 
 /// What a new cluster begins with when it takes over from another system.
@@ -72,6 +76,8 @@ pub struct QuorumStatus {
     pub snapshot: Option<LogId>,
     /// Raft ids of the voters.
     pub voters: Vec<u64>,
+    /// The last entry that each other member is known to have; empty where this node does not lead.
+    pub matched: BTreeMap<u64, u64>,
 }
 
 /// The way to the other members, and from them to this one.
@@ -101,11 +107,20 @@ pub(crate) struct Inner {
     pub(crate) published: Published,
     pub(crate) requests: mpsc::Sender<Waiting>,
     pub(crate) active: watch::Receiver<Option<ActiveController>>,
-    /// Why Raft has stopped by itself.
-    pub(crate) failure: watch::Receiver<Option<String>>,
+    /// Why the quorum has ended here by itself.
+    pub(crate) failure: watch::Receiver<Option<Failure>>,
     pub(crate) answers: PeerAnswers,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) closed: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// Why the quorum ends on this node by itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// Raft says so.
+    Raft(String),
+    /// The cluster has taken the node out.
+    Forgotten,
 }
 
 /// Whoever lets the last handle go without a word does not want the member any more either.
@@ -256,6 +271,8 @@ impl Controller {
     pub fn status(&self) -> QuorumStatus {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.iter().flatten();
+        let matched = replication.filter_map(|(id, log_id)| Some((*id, log_id.as_ref()?.index)));
         QuorumStatus {
             raft_id: self.inner.raft_id,
             controller: metrics.current_leader,
@@ -264,10 +281,12 @@ impl Controller {
             committed: metrics.local_committed.as_ref().map(log_id),
             snapshot: metrics.snapshot.as_ref().map(log_id),
             voters: metrics.membership_config.membership().voter_ids().collect(),
+            matched: matched.collect(),
         }
     }
 
-    /// Waits until the quorum stops on this node by itself: a disk failed, or metadata do not fit.
+    /// Waits until the quorum stops on this node by itself: a disk failed, metadata do not fit, or
+    /// the cluster has forgotten the node.
     /// The node must not go on then. Does not return while all is well.
     pub async fn failed(&self) -> QuorumError {
         raft_failure(self.inner.failure.clone()).await
@@ -313,9 +332,10 @@ impl Controller {
 }
 
 /// Waits until Raft stops by itself, or has been stopped.
-pub(crate) async fn raft_failure(mut failure: watch::Receiver<Option<String>>) -> QuorumError {
-    match failure.wait_for(Option::is_some).await {
-        Ok(reason) => QuorumError::stopped(reason.as_deref().unwrap_or_default()),
-        Err(_) => QuorumError::stopped("Raft has ended"),
+pub(crate) async fn raft_failure(mut failure: watch::Receiver<Option<Failure>>) -> QuorumError {
+    match failure.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(Failure::Forgotten)) => QuorumError::Forgotten,
+        Ok(Some(Failure::Raft(reason))) => QuorumError::stopped(reason),
+        Ok(None) | Err(_) => QuorumError::stopped("Raft has ended"),
     }
 }

@@ -60,6 +60,20 @@ pub enum QuorumError {
         /// Its address.
         address: String,
     },
+    /// The cluster has taken this node out for good.
+    #[error(
+        "this node was forgotten by its cluster ('skein node forget'): its directories are \
+         nobody's; empty log.dirs and metadata.log.dir, and it may join as a new node"
+    )]
+    Forgotten,
+    /// There is no founding record to drop.
+    #[error("{}: {reason}", .directory.display())]
+    NoRecord {
+        /// The directory.
+        directory: PathBuf,
+        /// What there is instead.
+        reason: String,
+    },
     /// Raft stopped or did not start.
     #[error("the metadata quorum has stopped: {reason}")]
     Stopped {

@@ -17,6 +17,12 @@
 //! | `Persisting` | `Persisted` | `Settled` | `Settled`, `Accept` if it was offered |
 //! | `Settled` | `Offered`, what it holds | `Settled` | `Accept` |
 //! | `Settled` | `Offered`, else | `Settled` | `Refuse` |
+//! | `Asking` | `LeftOut`, and none of them answers | `Asking` | `Heed` |
+//! | any | `LeftOut`, else | same | `Refuse` |
+//!
+//! `LeftOut` is the operator's word: the cluster is founded without peers that stay silent. They
+//! are taken out of this node's list, and are asked all the same: one that answers is back in it.
+//! So each founder must have been told, as lists that differ stop the founding.
 //!
 //! A node that joins another's cluster accepts no record either. What comes in another state is
 //! stale, and ignored; while a record is being flushed the runtime lets nothing else in.
@@ -25,13 +31,13 @@
 //! - a node accepts one founding record in its life, and says so only when it is on the disk;
 //! - it accepts none without its present Raft id, or with another list than its own;
 //! - a new record names the nodes that answered in one and the same round, all of them without a
-//!   record, all with the same list.
+//!   record, all with the same list; whoever is left out was silent in that round.
 //!
 //! So two clusters from one list would need a node that accepted twice.
 //!
 //! Source: own design.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skein_types::ClusterId;
 
@@ -70,6 +76,8 @@ pub(crate) enum Event {
     Offered(Founding),
     /// What was to be flushed is.
     Persisted,
+    /// The operator wants the cluster founded without these entries of the list.
+    LeftOut(Vec<String>),
 }
 
 /// What is to be done.
@@ -81,8 +89,10 @@ pub(crate) enum Effect {
     Persist(Founding),
     /// Tell who offered that the record is on the disk.
     Accept,
-    /// Tell who offered that it is not, and why.
+    /// Tell who offered that it is not, or the operator that his word is not heeded, and why.
     Refuse(String),
+    /// Tell the operator that his word is heeded.
+    Heed,
     /// Tell the operator what keeps the cluster from forming.
     Tell(Vec<Obstacle>),
     /// The node knows what it belongs to.
@@ -96,6 +106,8 @@ pub(crate) struct Formation {
     round: u64,
     /// The answers of this round, by entry.
     answers: BTreeMap<usize, Result<Standing, String>>,
+    /// Entries that the operator wants left out, and that have been silent since.
+    left_out: BTreeSet<String>,
 }
 
 enum State {
@@ -120,6 +132,7 @@ impl Formation {
             state: State::Asking,
             round: 0,
             answers: BTreeMap::new(),
+            left_out: BTreeSet::new(),
         }
     }
 
@@ -132,7 +145,7 @@ impl Formation {
         Standing {
             nonce: self.myself.nonce,
             raft_id: self.myself.raft_id,
-            list: self.myself.list.clone(),
+            list: self.list(),
             founding,
             is_member: false,
         }
@@ -148,6 +161,7 @@ impl Formation {
             } => self.take_answer(round, entry, answer, effects),
             Event::Offered(founding) => self.take_offer(founding, effects),
             Event::Persisted => self.settle(effects),
+            Event::LeftOut(peers) => effects.push(self.leave_out(peers)),
         }
         self.check();
     }
@@ -172,6 +186,9 @@ impl Formation {
         let is_asking = matches!(self.state, State::Asking);
         if !is_asking || round != self.round || entry >= self.myself.list.len() {
             return;
+        }
+        if answer.is_ok() {
+            self.left_out.remove(&self.myself.list[entry]);
         }
         self.answers.insert(entry, answer);
         if self.answers.len() < self.myself.list.len() {
@@ -199,6 +216,37 @@ impl Formation {
         }
     }
 
+    fn leave_out(&mut self, peers: Vec<String>) -> Effect {
+        match &self.state {
+            State::Asking => {}
+            State::Persisting { .. } => return Effect::Refuse("it is accepting a record".into()),
+            State::Settled(held) => {
+                return Effect::Refuse(format!("it belongs to {}", held.cluster_id));
+            }
+        }
+        for peer in &peers {
+            let Some(entry) = self.myself.list.iter().position(|listed| listed == peer) else {
+                let list = self.myself.list.join(",");
+                return Effect::Refuse(format!("{peer} is not in its cluster.peers={list}"));
+            };
+            if self.own_entry() == Some(peer) {
+                return Effect::Refuse(format!("{peer} is this node itself"));
+            }
+            if matches!(self.answers.get(&entry), Some(Ok(_))) {
+                return Effect::Refuse(format!("peer {peer} answers: stop it first"));
+            }
+        }
+        self.left_out.extend(peers);
+        Effect::Heed
+    }
+
+    /// The list without those that are left out.
+    fn list(&self) -> Vec<String> {
+        let list = self.myself.list.iter();
+        let stays = |entry: &&String| !self.left_out.contains(*entry);
+        list.filter(stays).cloned().collect()
+    }
+
     fn persist(&mut self, founding: Founding, is_offered: bool, effects: &mut Vec<Effect>) {
         effects.push(Effect::Persist(founding.clone()));
         self.state = State::Persisting {
@@ -224,11 +272,11 @@ impl Formation {
 
     /// Why this node cannot accept a record; `None` if it can.
     fn unfit(&self, founding: &Founding) -> Option<String> {
-        let Myself { raft_id, list, .. } = &self.myself;
+        let (raft_id, list) = (self.myself.raft_id, self.list());
         if !founding.is_record() {
             return Some("it names no members".into());
         }
-        if founding.address_of(*raft_id).is_none() {
+        if founding.address_of(raft_id).is_none() {
             return Some(format!(
                 "it does not name this node's Raft id {raft_id:016x}"
             ));
@@ -238,7 +286,7 @@ impl Formation {
             .iter()
             .map(|(_, address)| address)
             .collect();
-        if !theirs.iter().copied().eq(list) {
+        if !theirs.iter().copied().eq(&list) {
             return Some(format!("its list is {theirs:?}, this node's is {list:?}"));
         }
         None
@@ -274,7 +322,8 @@ impl Formation {
             return Verdict::Take(record);
         }
         obstacles.extend(self.why_not_founded());
-        let smallest = self.myself.list.first();
+        let list = self.list();
+        let smallest = list.first();
         if obstacles.is_empty() && self.own_entry() == smallest.map(String::as_str) {
             return Verdict::Take(self.new_record());
         }
@@ -338,17 +387,18 @@ impl Formation {
 
     /// What is missing for a new record.
     fn why_not_founded(&self) -> Vec<Obstacle> {
+        let ours = self.list();
         let mut obstacles: Vec<_> = self.silent().collect();
         for (address, standing) in self.standings() {
             let peer = address.to_owned();
             if let Some(founding) = &standing.founding {
                 let cluster_id = founding.cluster_id;
                 obstacles.push(Obstacle::HoldsRecord { peer, cluster_id });
-            } else if standing.list != self.myself.list {
+            } else if standing.list != ours {
                 obstacles.push(Obstacle::ListDiffers {
                     peer,
                     theirs: standing.list.clone(),
-                    ours: self.myself.list.clone(),
+                    ours: ours.clone(),
                 });
             }
         }
@@ -358,6 +408,9 @@ impl Formation {
     fn silent(&self) -> impl Iterator<Item = Obstacle> {
         self.answers.iter().filter_map(|(entry, answer)| {
             let peer = self.myself.list.get(*entry)?.clone();
+            if self.left_out.contains(&peer) {
+                return None;
+            }
             let reason = answer.as_ref().err()?.clone();
             Some(Obstacle::Silent { peer, reason })
         })

@@ -23,7 +23,7 @@ use crate::answers::{PeerAnswers, QUESTIONS_QUEUED_MAX, Question, Role};
 use crate::formation::{Effect, Event, Formation, FormationStatus, Myself};
 use crate::identity::{Founding, Identity, new_cluster_id};
 use crate::transport::PeerTransport;
-use crate::wire::{self, Message, Offered, Standing};
+use crate::wire::{self, LeftOut, Message, Offered, Standing};
 
 /// How long a node may take to say who it is.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -101,6 +101,10 @@ impl Forming {
                     let _ = answer.send(formation.standing());
                     None
                 }
+                Next::Asked(Question::LeaveOut(peers, answer)) => {
+                    let _ = answer.send(leave_out(&mut formation, peers));
+                    None
+                }
                 Next::Asked(Question::Offer(founding, answer)) => {
                     let event = Event::Offered(founding);
                     self.advance(&mut formation, event, Some(answer), &answering)
@@ -143,6 +147,7 @@ impl Forming {
                     }
                     Effect::Accept => answer_offer(&mut offerer, None),
                     Effect::Refuse(reason) => answer_offer(&mut offerer, Some(reason)),
+                    Effect::Heed => {} // of the operator's word, which comes another way
                     Effect::Tell(obstacles) => {
                         progress = Some(Progress::RoundEnded(FormationStatus::Asking(obstacles)));
                     }
@@ -178,6 +183,22 @@ impl Forming {
         self.identity.founding = Some(founding);
         write_identity(&self.env, &self.identity, &self.directory).await
     }
+}
+
+/// Takes the operator's word to the state machine.
+fn leave_out(formation: &mut Formation, peers: Vec<String>) -> LeftOut {
+    let text = peers.join(",");
+    let mut effects = Vec::new();
+    formation.step(Event::LeftOut(peers), &mut effects);
+    let refused = effects.into_iter().find_map(|effect| match effect {
+        Effect::Refuse(reason) => Some(reason),
+        _ => None,
+    });
+    match &refused {
+        None => tracing::warn!(peers = text, "an operator has these peers left out"),
+        Some(reason) => tracing::warn!(peers = text, reason, "peers are not left out"),
+    }
+    LeftOut { refused }
 }
 
 /// What a step led to.

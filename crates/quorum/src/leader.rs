@@ -11,6 +11,8 @@
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
 
+use crate::audit::AuditLog;
+use crate::controller::Failure;
 use crate::node::RaftHandle;
 
 /// The controller of a term.
@@ -31,15 +33,17 @@ pub struct ActiveController {
 pub(crate) async fn follow(
     raft: RaftHandle,
     controller: watch::Sender<Option<ActiveController>>,
-    failure: watch::Sender<Option<String>>,
+    failure: watch::Sender<Option<Failure>>,
+    audit: Option<AuditLog>,
 ) {
     let mut metrics = raft.metrics();
     let mut ticks = true;
+    let mut audited = None;
     loop {
-        let (active, is_alone) = {
+        let (term, active, is_alone) = {
             let metrics = metrics.borrow_watched();
             if let Err(fatal) = &metrics.running_state {
-                failure.send_replace(Some(fatal.to_string()));
+                failure.send_replace(Some(Failure::Raft(fatal.to_string())));
                 return;
             }
             let membership = metrics.membership_config.membership();
@@ -50,8 +54,15 @@ pub(crate) async fn follow(
                 address: node(raft_id).unwrap_or_default().address,
             });
             let is_alone = membership.nodes().all(|(id, _)| *id == metrics.id);
-            (active, is_alone && metrics.state.is_leader())
+            let term = metrics.vote.leader_id.term;
+            (term, active, is_alone && metrics.state.is_leader())
         };
+        if let Some(audit) = &audit {
+            let seen = (term, active.as_ref().map(|active| active.raft_id));
+            if audited.replace(seen) != Some(seen) {
+                audit.leader(seen.0, seen.1);
+            }
+        }
         controller.send_if_modified(|told| {
             let is_new = *told != active;
             *told = active;

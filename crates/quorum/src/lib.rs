@@ -29,11 +29,14 @@
 //! Source: the Raft paper and Ongaro's thesis; openraft 0.10.
 
 mod answers;
+mod audit;
 mod balancing;
 mod controller;
 mod error;
+mod fate;
 mod formation;
 mod forming;
+mod founding_record;
 mod frozen;
 mod hand_over;
 mod identity;
@@ -44,6 +47,7 @@ mod log_store;
 mod membership;
 mod network;
 mod node;
+mod operator;
 mod proposer;
 mod runtime;
 mod small_file;
@@ -55,10 +59,13 @@ mod types;
 mod wire;
 
 pub use answers::PeerAnswers;
+pub use audit::AuditLog;
 pub use controller::{Controller, FoundingImage, QuorumOptions, QuorumPeers, QuorumStatus};
 pub use error::QuorumError;
 pub use formation::{FormationStatus, Obstacle};
+pub use founding_record::drop_founding_record;
 pub use identity::IDENTITY_FILE;
 pub use leader::ActiveController;
+pub use operator::{NodeInFormation, leave_out, look_at};
 pub use skein_controller::{Call, Refusal, Request, Response};
 pub use transport::{PEER_MESSAGE_MAX_BYTES, PeerTransport};

@@ -15,7 +15,8 @@
 //!   member, and the former one is dead, since its identity is gone;
 //! - who gets a vote has all entries, answers at its address, and has marked its identity: it
 //!   would notice the loss of a vote that it gave;
-//! - the number of voters grows to an odd one.
+//! - the number of voters grows to an odd one;
+//! - whom the image calls forgotten has no seat, and gets none.
 //!
 //! Source: Ongaro's thesis, chapter 4; openraft's joint changes.
 
@@ -27,9 +28,11 @@ use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::mpsc;
 
+use crate::QuorumError;
 use crate::answers::Joining;
 use crate::forming::who_is;
 use crate::node::{RaftHandle, VOTERS_MAX};
+use crate::state_machine::Published;
 use crate::transport::PeerTransport;
 use crate::types::PeerNode;
 use crate::wire::{Admission, JoinRequest, MEMBERS_MAX};
@@ -48,6 +51,7 @@ pub(crate) struct Membership {
     /// Where this node is reached, if it founded a cluster of its own.
     pub(crate) address: String,
     pub(crate) transport: Arc<dyn PeerTransport>,
+    pub(crate) published: Published,
     pub(crate) joining: mpsc::Receiver<Joining>,
 }
 
@@ -58,6 +62,8 @@ struct View {
     nodes: BTreeMap<u64, PeerNode>,
     /// Learners that have nearly all entries.
     caught_up: BTreeSet<u64>,
+    /// Members that were taken out for good.
+    forgotten: BTreeSet<u64>,
     /// Whether the last change is through.
     is_settled: bool,
 }
@@ -96,6 +102,9 @@ impl Membership {
             raft_id, address, ..
         } = request;
         let view = self.view();
+        if view.forgotten.contains(&raft_id) || self.published.image().is_forgotten(raft_id) {
+            return Admission::Refused(QuorumError::Forgotten.to_string());
+        }
         if view.nodes.contains_key(&raft_id) {
             return Admission::Seated;
         }
@@ -131,6 +140,13 @@ impl Membership {
             return;
         }
         let view = self.view();
+        if let Some(changes) = removal(&view) {
+            tracing::info!(forgotten = ?view.forgotten, "taking forgotten members out");
+            if let Err(reason) = self.change(changes).await {
+                tracing::warn!(reason, "forgotten members keep their seats for now");
+            }
+            return;
+        }
         let Some(Plan { promoted, replaced }) = plan(&view) else {
             return;
         };
@@ -173,7 +189,10 @@ impl Membership {
             let matched = matched.as_ref()?.index;
             (matched + LAG_MAX >= last).then_some(*id)
         });
+        let image = self.published.image();
+        let members = membership.nodes().map(|(id, _)| *id);
         View {
+            forgotten: members.filter(|id| image.is_forgotten(*id)).collect(),
             voters: membership.voter_ids().collect(),
             nodes: membership
                 .nodes()
@@ -217,6 +236,22 @@ fn admission(
         )])));
     }
     changes
+}
+
+/// The changes that take forgotten members out, if some still have seats.
+fn removal(view: &View) -> Option<Vec<ChangeMembers<u64, PeerNode>>> {
+    if !view.is_settled || view.forgotten.is_empty() {
+        return None;
+    }
+    let (voters, learners): (BTreeSet<u64>, BTreeSet<u64>) =
+        (view.forgotten.iter()).partition(|id| view.voters.contains(id));
+    // A cluster without voters is none: who leads it is alive, and nobody forgets the living.
+    (voters != view.voters).then(|| {
+        vec![
+            ChangeMembers::RemoveVoters(voters),
+            ChangeMembers::RemoveNodes(learners),
+        ]
+    })
 }
 
 /// The next change of the voters, if there is one to make.
@@ -272,6 +307,7 @@ mod tests {
                 .map(|id| (*id, node(id)))
                 .collect(),
             caught_up: learners.iter().copied().collect(),
+            forgotten: BTreeSet::new(),
             is_settled: true,
         }
     }
@@ -312,6 +348,27 @@ mod tests {
         let mut changing = view(&[1], &[2, 3]);
         changing.is_settled = false;
         check(&changing, &[], &[]);
+    }
+
+    #[test]
+    fn forgotten_members_lose_their_seats_when_no_other_change_is_under_way() {
+        let mut view = view(&[1, 2, 3], &[4, 5]);
+        assert!(removal(&view).is_none());
+        view.forgotten = [3, 5].into();
+        let changes = removal(&view).unwrap();
+        let [
+            ChangeMembers::RemoveVoters(voters),
+            ChangeMembers::RemoveNodes(learners),
+        ] = &changes[..]
+        else {
+            panic!("{changes:?}");
+        };
+        assert_eq!((voters, learners), (&[3].into(), &[5].into()));
+        view.is_settled = false;
+        assert!(removal(&view).is_none());
+        view.is_settled = true;
+        view.forgotten = [1, 2, 3].into();
+        assert!(removal(&view).is_none(), "somebody must vote");
     }
 
     #[test]

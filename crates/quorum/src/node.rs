@@ -30,6 +30,7 @@ use skein_metadata::LogId;
 use skein_storage::create_directory;
 use tokio::sync::oneshot;
 
+use crate::audit::AuditLog;
 use crate::identity::{Founding, Identity};
 use crate::log_files::{Recovered, VOTE_FILE, log_file_names, recover};
 use crate::log_store::LogStore;
@@ -120,6 +121,11 @@ pub(crate) fn open(
         }
         (Err(error), _) => return Err(error),
     };
+    if identity.founding.is_none() && found.is_something() {
+        // A founding record was dropped, and what it had begun is still there.
+        retire(&**disk, directory, &identity)?;
+        found = Found::read(disk, directory)?;
+    }
     found.recovered.files.hold(lock);
     Ok(Opened {
         identity,
@@ -131,15 +137,15 @@ pub(crate) fn open(
 }
 
 /// What lies beside the identity.
-struct Found {
-    recovered: Recovered,
+pub(crate) struct Found {
+    pub(crate) recovered: Recovered,
     vote: Option<RaftVote>,
-    snapshot: Option<StoredSnapshot>,
+    pub(crate) snapshot: Option<StoredSnapshot>,
     snapshot_file: SnapshotFile,
 }
 
 impl Found {
-    fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Self, QuorumError> {
+    pub(crate) fn read(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Self, QuorumError> {
         let recovered = recover(Arc::clone(disk), directory)?;
         let vote = read_vote(&**disk, directory)?;
         let snapshot_file = SnapshotFile::new(Arc::clone(disk), directory);
@@ -152,6 +158,11 @@ impl Found {
         })
     }
 
+    /// Whether Raft has left anything.
+    fn is_something(&self) -> bool {
+        self.recovered.files.is_begun() || self.vote.is_some() || self.snapshot.is_some()
+    }
+
     /// Checks that all is there that the identity, or what else is there, speaks of.
     fn check(&self, directory: &Path, identity: Option<&Identity>) -> Result<(), QuorumError> {
         let begun = self.recovered.files.is_begun();
@@ -160,7 +171,7 @@ impl Found {
                 let has_state = self.snapshot.is_some() || !self.recovered.entries.is_empty();
                 identity.check(directory, self.vote.is_some(), begun && has_state)?;
             }
-            None if begun || self.vote.is_some() || self.snapshot.is_some() => {
+            None if self.is_something() => {
                 let path = directory.join(crate::IDENTITY_FILE);
                 return Err(QuorumError::lost(&path, "missing"));
             }
@@ -172,7 +183,11 @@ impl Found {
 
 /// Takes away what is left of a former member, and writes who the node is now. The vote goes first:
 /// without it a crash in between ends here again.
-fn retire(disk: &dyn Disk, directory: &Path, new: &Identity) -> Result<Identity, QuorumError> {
+pub(crate) fn retire(
+    disk: &dyn Disk,
+    directory: &Path,
+    new: &Identity,
+) -> Result<Identity, QuorumError> {
     let remove = |name: &str| match disk.remove_file(&directory.join(name)) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(QuorumError::io("remove", &directory.join(name), source))
@@ -209,6 +224,7 @@ pub(crate) async fn start(
     env: &Env,
     opened: Opened,
     transport: Option<Arc<dyn PeerTransport>>,
+    audit: Option<AuditLog>,
 ) -> Result<Node, QuorumError> {
     let Opened {
         identity,
@@ -224,7 +240,10 @@ pub(crate) async fn start(
         );
     }
     let (store, closed) = LogStore::new(env, recovered, vote);
-    let state_machine = StateMachine::new(env.clone(), snapshot_file, snapshot);
+    if let Some(audit) = &audit {
+        audit.start(identity.raft_id);
+    }
+    let state_machine = StateMachine::new(env.clone(), snapshot_file, snapshot, audit);
     let published = state_machine.published();
     let config = Arc::new(config()?);
     let raft_id = identity.raft_id;
@@ -294,7 +313,7 @@ fn config() -> Result<Config, QuorumError> {
     config.validate().map_err(QuorumError::stopped)
 }
 
-fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, QuorumError> {
+pub(crate) fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, QuorumError> {
     let path = directory.join(LOCK_FILE);
     disk.lock(&path).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => QuorumError::Locked { path },

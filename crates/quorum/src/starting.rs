@@ -26,8 +26,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::answers::{Joining, Member, PeerAnswers, Role};
 use crate::controller::{
-    Controller, FoundingImage, Inner, QuorumOptions, QuorumPeers, raft_failure,
+    Controller, Failure, FoundingImage, Inner, QuorumOptions, QuorumPeers, raft_failure,
 };
+use crate::fate::FateWatch;
 use crate::formation::FormationStatus;
 use crate::forming::{self, Forming, write_identity};
 use crate::identity::{Founding, Identity};
@@ -125,11 +126,7 @@ impl Drop for Undo {
 
 impl Starting {
     async fn run(self) -> Result<Controller, QuorumError> {
-        let answers = self
-            .peers
-            .as_ref()
-            .map(|peers| peers.answers.clone())
-            .unwrap_or_default();
+        let answers = self.answers();
         let (stop, stopped) = watch::channel(false);
         let mut undo = Undo {
             env: self.env.clone(),
@@ -156,7 +153,8 @@ impl Starting {
             .peers
             .as_ref()
             .map(|peers| Arc::clone(&peers.transport));
-        let node = node::start(&self.env, opened, transport).await?;
+        let audit = self.options.audit.clone();
+        let node = node::start(&self.env, opened, transport, audit).await?;
         undo.raft = Some(node.raft.clone());
         let mut identity = node.identity.clone();
         if founding.members.len() > 1 && founding.address_of(identity.raft_id).is_some() {
@@ -169,8 +167,9 @@ impl Starting {
             founding: Some(founding.clone()),
             is_member: false,
         };
-        let member = self.open_to_peers(&node, standing, &stopped);
-        let controller = self.handle(node, &founding, answers.clone(), stop, stopped);
+        let failure = watch::channel(None);
+        let member = self.open_to_peers(&node, standing, &failure.0, &stopped);
+        let controller = self.handle(node, &founding, failure, (stop, stopped));
         self.found(&controller, &founding).await?;
         self.initialised(&mut identity).await?;
         if let Some(member) = member {
@@ -179,6 +178,11 @@ impl Starting {
         answers.tell(FormationStatus::Member(founding.cluster_id));
         undo.is_armed = false;
         Ok(controller)
+    }
+
+    fn answers(&self) -> PeerAnswers {
+        let peers = self.peers.as_ref();
+        peers.map(|peers| peers.answers.clone()).unwrap_or_default()
     }
 
     /// Opens the directory; without an identity it gets that of `image`, or a new one.
@@ -246,6 +250,7 @@ impl Starting {
         &self,
         node: &Node,
         standing: Standing,
+        failed: &watch::Sender<Option<Failure>>,
         stopped: &watch::Receiver<bool>,
     ) -> Option<Arc<Member>> {
         let peers = self.peers.as_ref()?;
@@ -261,10 +266,25 @@ impl Starting {
             raft_id: standing.raft_id,
             address: peers.address.clone(),
             transport: Arc::clone(&peers.transport),
+            published: node.published.clone(),
             joining,
         };
-        let member = Member::new(self.env.clone(), node.raft.clone(), standing, joins);
+        let (raft, published) = (node.raft.clone(), node.published.clone());
+        let member = Member::new(self.env.clone(), raft, standing.clone(), published, joins);
         let member = Arc::new(member);
+        if let Some(founding) = &standing.founding {
+            let fate = FateWatch {
+                raft: node.raft.clone(),
+                raft_id: standing.raft_id,
+                cluster_id: founding.cluster_id,
+                list: standing.list.clone(),
+                published: node.published.clone(),
+                member: Arc::clone(&member),
+                transport: Arc::clone(&peers.transport),
+                failed: failed.clone(),
+            };
+            self.spawn("fate", fate.run(), stopped);
+        }
         peers.answers.set_role(Role::Member(Arc::clone(&member)));
         self.spawn("join", seeker.run(), stopped);
         self.spawn("membership", membership.run(), stopped);
@@ -275,13 +295,15 @@ impl Starting {
         &self,
         node: Node,
         founding: &Founding,
-        answers: PeerAnswers,
-        stop: watch::Sender<bool>,
-        stopped: watch::Receiver<bool>,
+        (failed, failure): (
+            watch::Sender<Option<Failure>>,
+            watch::Receiver<Option<Failure>>,
+        ),
+        (stop, stopped): (watch::Sender<bool>, watch::Receiver<bool>),
     ) -> Controller {
+        let answers = self.answers();
         let (requests, queue) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let (controller, active) = watch::channel(None);
-        let (failed, failure) = watch::channel(None);
         let raft_id = node.identity.raft_id;
         let proposer = Proposer {
             env: self.env.clone(),
@@ -296,7 +318,12 @@ impl Starting {
         };
         // tokio wakes those who wait for one watch in any order: so it is one behind the other.
         let (ended, has_ended) = watch::channel(false);
-        let following = leader::follow(node.raft.clone(), controller, failed);
+        let following = leader::follow(
+            node.raft.clone(),
+            controller,
+            failed,
+            self.options.audit.clone(),
+        );
         self.spawn("quorum leader", following, &has_ended);
         let proposing = async move {
             proposer.run().await;
@@ -429,6 +456,7 @@ mod tests {
                 directory: PathBuf::new(),
                 config: Arc::new(config),
                 features: Vec::new(),
+                audit: None,
             })
         };
         assert_eq!(list(&["b:1", "a:2", "a:1"]).unwrap(), ["a:1", "a:2", "b:1"]);

@@ -23,6 +23,7 @@ use skein_metadata::{Image, Outcome, decode_snapshot};
 use tokio::sync::watch;
 
 use crate::QuorumError;
+use crate::audit::AuditLog;
 use crate::snapshot_file::{SnapshotFile, StoredSnapshot};
 use crate::types::{RaftLogId, RaftStoredMembership, TypeConfig, log_id_of, raft_log_id};
 
@@ -68,17 +69,26 @@ pub(crate) struct StateMachine {
     membership: RaftStoredMembership,
     published: Published,
     file: SnapshotFile,
+    audit: Option<AuditLog>,
     /// Builders end with it.
     alive: Arc<()>,
 }
 
 impl StateMachine {
     /// The state of `snapshot`, or of nothing; the log goes on from there.
-    pub(crate) fn new(env: Env, file: SnapshotFile, snapshot: Option<StoredSnapshot>) -> Self {
+    pub(crate) fn new(
+        env: Env,
+        file: SnapshotFile,
+        snapshot: Option<StoredSnapshot>,
+        audit: Option<AuditLog>,
+    ) -> Self {
         let (image, membership) = match snapshot {
             Some(snapshot) => (snapshot.image, snapshot.membership),
             None => (Image::new(), RaftStoredMembership::default()),
         };
+        if let Some(audit) = &audit {
+            audit.snapshot(&image);
+        }
         let published = Published::new(image.clone());
         Self {
             env,
@@ -86,12 +96,27 @@ impl StateMachine {
             membership,
             published,
             file,
+            audit,
             alive: Arc::default(),
         }
     }
 
     pub(crate) fn published(&self) -> Published {
         self.published.clone()
+    }
+
+    /// Applies one entry, and tells the audit log of it.
+    fn apply_audited(
+        &mut self,
+        entry: &crate::types::RaftEntryOf,
+    ) -> Result<Outcome, skein_metadata::ApplyError> {
+        let Some(audit) = self.audit.clone() else {
+            return self.apply_entry(entry);
+        };
+        let former = self.image.clone();
+        let outcome = self.apply_entry(entry)?;
+        audit.applied(log_id_of(entry), &former, &self.image);
+        Ok(outcome)
     }
 
     /// Applies one entry.
@@ -131,7 +156,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut answers = Vec::new();
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
-            let outcome = self.apply_entry(&entry).map_err(|error| {
+            let outcome = self.apply_audited(&entry).map_err(|error| {
                 let entry = log_id_of(&entry);
                 io::Error::other(format!("entry {entry} does not fit the metadata: {error}"))
             })?;
@@ -181,6 +206,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let snapshot = snapshot.map_err(QuorumError::into_io)?;
         self.image = snapshot.image;
         self.membership = snapshot.membership;
+        if let Some(audit) = &self.audit {
+            audit.snapshot(&self.image);
+        }
         self.published.publish(&self.image);
         Ok(())
     }

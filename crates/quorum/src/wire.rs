@@ -11,6 +11,8 @@
 //! | 230, 231 | vote beforehand | ballot | Raft |
 //! | 232, 233 | piece of a snapshot | piece taken | Raft |
 //! | 234, 235 | lead | leads | Raft |
+//! | 236, 237 | am I forgotten | fate | a member that hears no leader |
+//! | 238, 239 | leave these peers out | left out | the operator, to a node that is forming |
 //!
 //! Input and output: our values and their envelopes.
 //!
@@ -30,9 +32,11 @@ use skein_metadata::envelope::{self, Envelope, HEADER_BYTES, TRAILER_BYTES};
 use crate::transport::PEER_MESSAGE_MAX_BYTES;
 
 mod formation;
+mod operator;
 mod raft;
 
 pub(crate) use formation::{Admission, JoinRequest, MEMBERS_MAX, Offered, Standing};
+pub(crate) use operator::{Fate, IsForgotten, LeaveOut, LeftOut};
 pub(crate) use raft::{
     Append, Appended, Ballot, BallotAnswer, Lead, Leads, SnapshotPiece, SnapshotTaken, VoteKind,
 };
@@ -53,6 +57,10 @@ pub(crate) const SNAPSHOT_PIECE: u16 = 232;
 pub(crate) const SNAPSHOT_TAKEN: u16 = 233;
 pub(crate) const LEAD: u16 = 234;
 pub(crate) const LEADS: u16 = 235;
+pub(crate) const IS_FORGOTTEN: u16 = 236;
+pub(crate) const FATE: u16 = 237;
+pub(crate) const LEAVE_OUT: u16 = 238;
+pub(crate) const LEFT_OUT: u16 = 239;
 
 const PAYLOAD_MAX: usize = PEER_MESSAGE_MAX_BYTES - HEADER_BYTES - TRAILER_BYTES;
 /// Bytes of a refusal's text; a longer one is cut.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test: what fails here is the verdict
 
+#[path = "cluster/forgetting.rs"]
+mod forgetting;
 #[path = "cluster/formation.rs"]
 mod formation;
 #[path = "cluster/members.rs"]

@@ -27,6 +27,7 @@ fn options(directory: &Path) -> QuorumOptions {
         directory: directory.to_path_buf(),
         config: Arc::new(BrokerConfig::default()),
         features: vec![("skein.version".into(), 1)],
+        audit: None,
     }
 }
 

@@ -7,12 +7,15 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArguments;
+use crate::cluster::ClusterCommandArguments;
 use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::consume::ConsumeArguments;
 use crate::group::GroupArguments;
 use crate::import::ImportArguments;
 use crate::log::LogArguments;
+use crate::node::NodeArguments;
+use crate::partition::PartitionArguments;
 use crate::produce::ProduceArguments;
 use crate::record::RecordArguments;
 use crate::serve::ServeArguments;
@@ -27,6 +30,7 @@ Examples:
   skein consume orders --from latest --follow        what comes from now on
   skein produce logs --follow /var/log/app.log       a log file as it grows
   skein group describe billing                       how far behind its readers are
+  skein cluster status                               is anything missing?
   skein bench produce                                how fast is it?
   skein config doc                                   every key, explained
   skein log verify skein-data                        whether the files agree
@@ -55,6 +59,12 @@ pub(crate) enum Command {
     Consume(ConsumeArguments),
     /// List and describe consumer groups, set how far they have read, delete them.
     Group(GroupArguments),
+    /// Show how the cluster is: quorum, nodes, partitions; help it to form.
+    Cluster(ClusterCommandArguments),
+    /// List the nodes, and forget one that is gone for good.
+    Node(NodeArguments),
+    /// Elect leaders of partitions.
+    Partition(PartitionArguments),
     /// Measure how fast a cluster writes, reads and answers.
     Bench(BenchArguments),
     /// Hide single records from every reader, and take that back.
@@ -201,6 +211,21 @@ mod tests {
             "skein group reset  --topic t --to-latest",
             "skein group delete ",
             "skein group delete",
+            "skein cluster",
+            "skein cluster form",
+            "skein cluster form --without nonsense",
+            "skein cluster form --without a:1 --peer nonsense",
+            "skein node forget",
+            "skein node forget 1 --founding-record d",
+            "skein node forget first",
+            "skein node forget -1",
+            "skein partition elect",
+            "skein partition elect t:x",
+            "skein partition elect a/b",
+            "skein partition elect t --all",
+            "skein partition elect --all --unclean",
+            "skein partition elect t --preferred --accept-loss",
+            "skein partition elect t --preferred --unclean --accept-loss",
             "skein log dump",
             "skein import",
             "skein import kafka",

@@ -20,6 +20,11 @@ const WRONG: u8 = 2;
 pub(crate) enum Failure {
     /// Whoever reads the output has gone; nothing is wrong.
     ReaderGone,
+    /// The output has said what is wrong.
+    Shown {
+        /// The exit code.
+        code: u8,
+    },
     /// To be told.
     Told {
         /// The exit code.
@@ -53,7 +58,7 @@ impl Failure {
     /// The same with what to do.
     pub(crate) fn hint(self, text: impl Into<String>) -> Self {
         match self {
-            Self::ReaderGone => Self::ReaderGone,
+            Self::ReaderGone | Self::Shown { .. } => self,
             Self::Told { code, message, .. } => Self::Told {
                 code,
                 message,
@@ -66,19 +71,21 @@ impl Failure {
     pub(crate) fn message(&self) -> &str {
         match self {
             Self::ReaderGone => "nobody reads the output",
+            Self::Shown { .. } => "the output says what is wrong",
             Self::Told { message, .. } => message,
         }
     }
 
     /// Writes it to standard error.
     pub(crate) fn report(self) -> ExitCode {
-        let Self::Told {
-            code,
-            message,
-            hint,
-        } = self
-        else {
-            return ExitCode::SUCCESS;
+        let (code, message, hint) = match self {
+            Self::ReaderGone => return ExitCode::SUCCESS,
+            Self::Shown { code } => return ExitCode::from(code),
+            Self::Told {
+                code,
+                message,
+                hint,
+            } => (code, message, hint),
         };
         let mut out = io::stderr().lock();
         // Where standard error is closed, the exit code still speaks.
@@ -145,6 +152,7 @@ fn hint(error: &ClientError) -> Option<&'static str> {
                 "Another member of the group has begun with the same --group-instance-id: give \
                  each its own.",
             ),
+            ErrorCode::BrokerIdNotRegistered => Some("'skein node list' shows the nodes."),
             ErrorCode::TopicAlreadyExists => Some("'skein topic describe' shows it."),
             ErrorCode::MessageTooLarge => {
                 Some("The topic's max.message.bytes is the limit; 'skein topic alter' raises it.")
@@ -171,7 +179,7 @@ mod tests {
                 message,
                 hint,
             } => (code, message, hint.unwrap_or_default()),
-            Failure::ReaderGone => panic!("it is to be told"),
+            Failure::ReaderGone | Failure::Shown { .. } => panic!("it is to be told"),
         }
     }
 

@@ -3,8 +3,9 @@
 //! Input: arguments, the environment, standard input. Output: a running node, records, tables or
 //! JSON; an exit code.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration. When whoever reads the output
-//! has gone (`skein consume … | head`), that is an end like any other: 0.
+//! Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration; `cluster status` has two more.
+//! When whoever reads the output has gone (`skein consume … | head`), that is an end like any
+//! other: 0.
 
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use clap::Parser;
 
 mod arguments;
 mod bench;
+mod cluster;
 mod completions;
 mod config;
 mod consume;
@@ -20,7 +22,9 @@ mod group;
 mod import;
 mod log;
 mod logs;
+mod node;
 mod output;
+mod partition;
 mod produce;
 mod record;
 mod reminder;
@@ -49,6 +53,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Topic(topic) => topic::run(topic),
         Command::Produce(produce) => produce::run(produce),
         Command::Consume(consume) => consume::run(consume),
+        Command::Cluster(cluster) => cluster::run(cluster),
+        Command::Node(node) => node::run(node),
+        Command::Partition(partition) => partition::run(partition),
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => completions::run(&completions),
         Command::Config(config) => config::run(config),

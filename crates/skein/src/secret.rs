@@ -27,7 +27,8 @@ pub(crate) fn of_cluster(config: &BrokerConfig) -> Result<Option<ClusterSecret>,
         .transpose()
 }
 
-fn read(path: &Path) -> io::Result<SecretFile> {
+/// What the file at `path` holds, as far as a secret goes.
+pub(crate) fn read(path: &Path) -> io::Result<SecretFile> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)

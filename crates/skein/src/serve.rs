@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use skein_broker::Broker;
+use skein_broker::{AuditLog, Broker};
 use skein_config::{BrokerConfig, ClusterSecret, ConfigErrors, Layers};
 use skein_env::real::{
     RealDisk, RealOptions, RealWorld, raise_descriptor_limit, termination_signal,
@@ -42,6 +42,7 @@ Examples:
   skein serve                      with defaults: 127.0.0.1:9092, data in ./skein-data
   skein serve --config server.properties
   skein serve --set listeners=PLAINTEXT://127.0.0.1:9093 --set log.dirs=/var/lib/skein
+  skein serve --config server.properties --audit-log /var/log/skein/audit.jsonl
   skein serve --set listeners=PLAINTEXT://0.0.0.0:9092 \\
               --set advertised.listeners=PLAINTEXT://$(hostname):9092
 
@@ -66,6 +67,10 @@ pub(crate) struct ServeArguments {
     /// What log lines look like; without it SKEIN_LOG_FORMAT says, else they are for humans
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+    /// Append what the node sees happen to this file, a JSON line each: terms and leaders, entries
+    /// of the metadata log with a hash of what they lead to, changes of ISRs and leader epochs
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
 }
 
 /// Runs `skein serve` until a signal comes.
@@ -92,7 +97,10 @@ pub(crate) fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         loggers,
         ..world.env()
     };
-    let result = world.block_on(serve(env, Arc::new(config), secret));
+    let path = arguments.audit_log.as_deref();
+    let audit = path.map(|path| AuditLog::open(&env, path)).transpose();
+    let audit = audit.map_err(|error| Failure::wrong(format!("--audit-log: {error}")))?;
+    let result = world.block_on(serve(env, Arc::new(config), secret, audit));
     if !world.shutdown(SHUTDOWN) {
         tracing::warn!("a thread still waits for its disk; ending without it");
     }
@@ -170,12 +178,13 @@ async fn serve(
     env: Env,
     config: Arc<BrokerConfig>,
     secret: Option<ClusterSecret>,
+    audit: Option<AuditLog>,
 ) -> Result<(), Failure> {
     // Before the start, so that a signal during it is not the end without a stop.
     let signal = termination_signal();
     tokio::pin!(signal);
     let log_dir = config.node.log_dir.display().to_string();
-    let start = Broker::start(env, Arc::clone(&config), secret);
+    let start = Broker::start_audited(env, Arc::clone(&config), secret, audit);
     let broker = tokio::select! {
         biased;
         broker = start => broker.map_err(|error| Failure::failed(error.to_string()))?,

@@ -39,6 +39,7 @@ pub(super) fn serve(node: &Node) -> Command {
     for (key, value) in settings {
         command.arg("--set").arg(format!("{key}={value}"));
     }
+    command.args(&node.arguments);
     command
 }
 

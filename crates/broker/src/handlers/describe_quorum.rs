@@ -5,8 +5,8 @@
 //!
 //! Invariants:
 //! - replicas are told by their broker ids; a member of the quorum that is no broker is left out;
-//! - offsets are indexes of Raft entries, the next one each; of another node than this one they
-//!   are not known (-1).
+//! - offsets are indexes of Raft entries, the next one each; of another node they are known where
+//!   this one is the controller, else not (-1).
 //!
 //! Source: KIP-595, KIP-836, KIP-853; Kafka's log of metadata is a partition with one name.
 
@@ -103,14 +103,19 @@ fn metadata_log(image: &Image, status: &QuorumStatus, now: Millis) -> ResponsePa
 
 fn replica_state(broker: &Arc<Broker>, status: &QuorumStatus, now: Millis) -> ReplicaState {
     let is_here = broker.raft_id == status.raft_id;
-    let log_end_offset = if is_here {
-        end(status.last_log_index)
-    } else {
-        UNKNOWN
+    let log_end_offset = match status.matched.get(&broker.raft_id) {
+        _ if is_here => end(status.last_log_index),
+        Some(index) => end(Some(*index)),
+        None => UNKNOWN,
     };
-    // The controller has what it has written.
+    // The controller has what it has written, and knows who else has all of it.
     let is_controller = status.controller == Some(broker.raft_id);
-    let caught_up = if is_controller { now.get() } else { UNKNOWN };
+    let knows = status.controller == Some(status.raft_id);
+    let has_all = knows && log_end_offset >= end(status.last_log_index);
+    let caught_up = match is_controller || has_all {
+        true => now.get(),
+        false => UNKNOWN,
+    };
     ReplicaState {
         replica_id: broker.id.get(),
         log_end_offset,
@@ -160,6 +165,8 @@ fn unknown(partition_index: i32) -> ResponsePartitionData {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use skein_metadata::{Endpoint, LogId, Record};
     use skein_types::{BrokerEpoch, BrokerId, Uuid};
 
@@ -199,6 +206,7 @@ mod tests {
             snapshot: None,
             // One has not registered yet.
             voters: vec![101, 102, 999],
+            matched: [(101, 39), (103, 41)].into(),
         };
         let now = Millis(12_345);
         let quorum = metadata_log(&image(), &status, now);
@@ -213,7 +221,20 @@ mod tests {
         };
         assert_eq!(
             states(&quorum.current_voters),
-            [(1, -1, -1), (2, 42, 12_345)]
+            [(1, 40, -1), (2, 42, 12_345)]
+        );
+        assert_eq!(states(&quorum.observers), [(3, 42, 12_345)]);
+
+        // Elsewhere nobody knows how far the others are.
+        let follower = QuorumStatus {
+            raft_id: 101,
+            matched: BTreeMap::new(),
+            ..status
+        };
+        let quorum = metadata_log(&image(), &follower, now);
+        assert_eq!(
+            states(&quorum.current_voters),
+            [(1, 42, -1), (2, -1, 12_345)]
         );
         assert_eq!(states(&quorum.observers), [(3, -1, -1)]);
     }

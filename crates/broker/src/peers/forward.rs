@@ -59,6 +59,7 @@ pub(crate) const fn is_for_controller(api: ApiKey) -> bool {
             | ApiKey::ElectLeaders
             | ApiKey::UpdateFeatures
             | ApiKey::DescribeQuorum
+            | ApiKey::UnregisterBroker
     )
 }
 

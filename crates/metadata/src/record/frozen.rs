@@ -29,6 +29,7 @@ const REMOVE_TOPIC: u16 = 7;
 const PARTITION: u16 = 8;
 const CONFIG: u16 = 9;
 const PRODUCER_IDS: u16 = 10;
+const FORGET_MEMBER: u16 = 11;
 
 #[derive(Serialize, Deserialize)]
 struct ClusterV0 {
@@ -79,6 +80,11 @@ struct BrokerStateV0 {
 struct RemoveBrokerV0 {
     id: i32,
     epoch: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ForgetMemberV0 {
+    raft_id: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -165,6 +171,10 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeE
             let (id, epoch) = (id.get(), epoch.get());
             put(REMOVE_BROKER, &RemoveBrokerV0 { id, epoch }, out)
         }
+        Record::ForgetMember { raft_id } => {
+            let raft_id = *raft_id;
+            put(FORGET_MEMBER, &ForgetMemberV0 { raft_id }, out)
+        }
         Record::Topic { id, name } => {
             let (id, name) = (id.0, name.as_str().to_owned());
             put(TOPIC, &TopicV0 { id, name }, out)
@@ -227,6 +237,9 @@ pub(super) fn decode(envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
                 id: BrokerId(v.id),
                 epoch: BrokerEpoch(v.epoch),
             }),
+        (FORGET_MEMBER, 0) => envelope
+            .decode()
+            .map(|v: ForgetMemberV0| Record::ForgetMember { raft_id: v.raft_id }),
         (TOPIC, 0) => {
             let v: TopicV0 = envelope.decode()?;
             let name = TopicName::new(&v.name).map_err(|e| envelope.malformed(e.to_string()))?;

@@ -113,6 +113,15 @@ fn remove_broker_v0() {
 }
 
 #[test]
+fn forget_member_v0() {
+    let raft_id = 0x0102_0304_0506_0708;
+    check(
+        &Record::ForgetMember { raft_id },
+        "0b00000008000000 0807060504030201 d9b2defc",
+    );
+}
+
+#[test]
 fn topic_v0() {
     check(
         &Record::Topic {

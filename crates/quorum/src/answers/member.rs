@@ -9,22 +9,28 @@
 //! Source: own design.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::{Fatal, RaftError};
+use openraft::raft::AppendEntriesResponse;
+use parking_lot::Mutex;
 use skein_env::Env;
 use skein_metadata::envelope::Envelope;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::snapshots::IncomingSnapshots;
 use super::{encoded, malformed, not_ready};
 use crate::identity::Founding;
 use crate::node::RaftHandle;
 use crate::runtime::within;
+use crate::state_machine::Published;
 use crate::types::TypeConfig;
 use crate::wire::{
-    self, Admission, Append, Appended, Ballot, BallotAnswer, JoinRequest, Lead, Leads, Message,
-    Offered, PeerRefusal, RefusalReason, SnapshotPiece, Standing, VoteKind,
+    self, Admission, Append, Appended, Ballot, BallotAnswer, Fate, IsForgotten, JoinRequest, Lead,
+    Leads, LeftOut, Message, Offered, PeerRefusal, RefusalReason, SnapshotPiece, Standing,
+    VoteKind,
 };
 
 /// A node that wants to be a member, and whom to tell.
@@ -41,6 +47,9 @@ pub(crate) struct Member {
     /// What it says of itself, but for what changes.
     standing: Standing,
     is_member: AtomicBool,
+    /// When a leader was last heard; at first, when the node began to listen.
+    heard: Mutex<Instant>,
+    published: Published,
     snapshots: IncomingSnapshots,
     joins: mpsc::Sender<Joining>,
 }
@@ -50,6 +59,7 @@ impl Member {
         env: Env,
         raft: RaftHandle,
         standing: Standing,
+        published: Published,
         joins: mpsc::Sender<Joining>,
     ) -> Self {
         Self {
@@ -58,6 +68,8 @@ impl Member {
             raft_id: standing.raft_id,
             is_member: AtomicBool::new(standing.is_member),
             standing,
+            heard: Mutex::new(Instant::now()),
+            published,
             snapshots: IncomingSnapshots::default(),
             joins,
         }
@@ -66,6 +78,11 @@ impl Member {
     /// The cluster has had a leader, and the identity says so on the disk.
     pub(crate) fn set_member(&self) {
         self.is_member.store(true, Ordering::Release);
+    }
+
+    /// Whether a leader that counts here has spoken within this time.
+    pub(crate) fn has_heard_a_leader_within(&self, time: Duration) -> bool {
+        self.heard.lock().elapsed() < time
     }
 
     pub(super) async fn serve(&self, envelope: &Envelope<'_>) -> Result<Bytes, PeerRefusal> {
@@ -86,6 +103,9 @@ impl Member {
                     .append_entries(request)
                     .await
                     .map_err(|e| failed(&e))?;
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    *self.heard.lock() = Instant::now();
+                }
                 encoded(&Appended(answer))
             }
             wire::VOTE => self.vote(VoteKind::Vote, decoded(envelope)?).await,
@@ -95,6 +115,8 @@ impl Member {
                 self.check_target(piece.target)?;
                 encoded(&self.snapshots.take(piece, &self.raft).await?)
             }
+            wire::IS_FORGOTTEN => encoded(&self.fate(&decoded(envelope)?)),
+            wire::LEAVE_OUT => encoded(&self.left_out()),
             wire::LEAD => {
                 let Lead { target, request } = decoded(envelope)?;
                 self.check_target(target)?;
@@ -121,6 +143,24 @@ impl Member {
             None => "it founds nothing".to_owned(),
         });
         Offered { refused }
+    }
+
+    /// What this node's image says of another member.
+    fn fate(&self, question: &IsForgotten) -> Fate {
+        let own = self.standing.founding.as_ref();
+        let is_own = own.is_some_and(|founding| founding.cluster_id == question.cluster_id);
+        Fate {
+            is_forgotten: is_own && self.published.image().is_forgotten(question.raft_id),
+        }
+    }
+
+    fn left_out(&self) -> LeftOut {
+        let own = self.standing.founding.as_ref();
+        let cluster_id = own.map(|founding| founding.cluster_id.to_string());
+        let cluster_id = cluster_id.unwrap_or_default();
+        LeftOut {
+            refused: Some(format!("this node belongs to cluster {cluster_id} already")),
+        }
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Admission, PeerRefusal> {

@@ -98,6 +98,126 @@ fn another_list_stops_the_founding_and_both_are_named() {
     check(0, answers, Effect::Tell(vec![differs]));
 }
 
+/// Says the operator's word to node `node` of three, then lets the round go on.
+fn left_out(
+    node: usize,
+    peers: &[usize],
+    answers: [Result<Standing, String>; 3],
+) -> (Formation, Vec<Effect>) {
+    let mut formation = Formation::new(myself(node, 3, 0));
+    let mut effects = Vec::new();
+    let peers = peers.iter().map(|peer| address(*peer)).collect();
+    formation.step(Event::LeftOut(peers), &mut effects);
+    assert_eq!(effects, [Effect::Heed]);
+    effects.clear();
+    formation.step(Event::RoundDue, &mut effects);
+    assert_eq!(effects.len(), 3, "who is left out is asked all the same");
+    effects.clear();
+    for (entry, answer) in answers.into_iter().enumerate() {
+        let answered = Event::Answered {
+            round: 1,
+            entry,
+            answer,
+        };
+        formation.step(answered, &mut effects);
+    }
+    (formation, effects)
+}
+
+fn told(node: usize, list: &[usize]) -> Result<Standing, String> {
+    Ok(Standing {
+        list: list.iter().map(|node| address(*node)).collect(),
+        ..standing(node, 3)
+    })
+}
+
+#[test]
+fn a_silent_peer_is_left_out_when_every_founder_was_told() {
+    let silent = || Err("refused".into());
+    let both = [told(0, &[0, 1]), told(1, &[0, 1]), silent()];
+    let (formation, effects) = left_out(0, &[2], both.clone());
+    let two = Founding {
+        members: record(3).members[..2].to_vec(),
+        ..record(3)
+    };
+    assert_eq!(effects, [Effect::Persist(two.clone())]);
+    assert_eq!(formation.standing().list, [address(0), address(1)]);
+
+    // The other one takes the record, asked or offered.
+    let awaited = Obstacle::Awaited { peer: address(0) };
+    let (mut other, effects) = left_out(1, &[2], both);
+    assert_eq!(effects, [Effect::Tell(vec![awaited])]);
+    let mut effects = Vec::new();
+    other.step(Event::Offered(two.clone()), &mut effects);
+    assert_eq!(effects, [Effect::Persist(two.clone())]);
+    let mut untold = Formation::new(myself(1, 3, 0));
+    let mut effects = Vec::new();
+    untold.step(Event::Offered(two), &mut effects);
+    assert!(matches!(&effects[..], [Effect::Refuse(_)]), "{effects:?}");
+
+    // Whoever was not told has another list.
+    let differs = Obstacle::ListDiffers {
+        peer: address(1),
+        theirs: list(3),
+        ours: list(2),
+    };
+    let one = [told(0, &[0, 1]), told(1, &[0, 1, 2]), silent()];
+    assert_eq!(left_out(0, &[2], one).1, [Effect::Tell(vec![differs])]);
+    // A second silent peer is no part of the word.
+    let alone = [told(0, &[0, 1]), silent(), silent()];
+    let silent = Obstacle::Silent {
+        peer: address(1),
+        reason: "refused".into(),
+    };
+    assert_eq!(left_out(0, &[2], alone).1, [Effect::Tell(vec![silent])]);
+}
+
+#[test]
+fn a_peer_that_was_left_out_and_answers_is_back() {
+    let (formation, effects) = left_out(0, &[2], empty());
+    assert_eq!(effects, [Effect::Persist(record(3))]);
+    assert_eq!(formation.standing().list, list(3));
+    let mut answers = empty();
+    let member = answers[2].as_mut().unwrap();
+    member.founding = Some(Founding::joined(cluster_id(9, 9)));
+    member.is_member = true;
+    let joined = Founding::joined(cluster_id(9, 9));
+    let effects = left_out(0, &[2], answers).1;
+    assert_eq!(
+        effects,
+        [Effect::Persist(joined)],
+        "it belongs to a cluster"
+    );
+}
+
+#[test]
+fn the_operators_word_is_refused_where_it_makes_no_sense() {
+    let mut silent = empty();
+    silent[2] = Err("refused".into());
+    let (mut formation, _) = round(1, silent);
+    let mut refusal = |peer: String| {
+        let mut effects = Vec::new();
+        formation.step(Event::LeftOut(vec![peer]), &mut effects);
+        match effects.remove(0) {
+            Effect::Refuse(reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let unknown = format!("x:1 is not in its cluster.peers={}", list(3).join(","));
+    assert_eq!(refusal("x:1".into()), unknown);
+    assert_eq!(refusal(address(1)), "n1:1 is this node itself");
+    assert_eq!(refusal(address(0)), "peer n0:1 answers: stop it first");
+    let (mut settled, _) = round(0, empty());
+    let mut effects = Vec::new();
+    let word = Event::LeftOut(vec![address(2)]);
+    settled.step(word.clone(), &mut effects);
+    assert!(matches!(&effects[..], [Effect::Refuse(_)]), "{effects:?}");
+    settled.step(Event::Persisted, &mut effects);
+    effects.clear();
+    settled.step(word, &mut effects);
+    assert!(matches!(&effects[..], [Effect::Refuse(_)]), "{effects:?}");
+}
+
 #[test]
 fn a_member_is_joined_whatever_its_list_and_whoever_is_silent() {
     let mut answers = empty();

@@ -34,7 +34,7 @@ fn store(env: &Env, directory: &Path) -> (LogStore, StateMachine) {
     let recovered = recover(Arc::clone(&env.disk), directory).unwrap();
     let (store, _closed) = LogStore::new(env, recovered, None);
     let file = SnapshotFile::new(Arc::clone(&env.disk), directory);
-    (store, StateMachine::new(env.clone(), file, None))
+    (store, StateMachine::new(env.clone(), file, None, None))
 }
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for Builder {

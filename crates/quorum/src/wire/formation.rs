@@ -63,12 +63,12 @@ fn thaw(frozen: FoundingV0, envelope: &Envelope<'_>) -> Result<Founding, Envelop
     })
 }
 
-fn cluster_id(text: &str, envelope: &Envelope<'_>) -> Result<ClusterId, EnvelopeError> {
+pub(super) fn cluster_id(text: &str, envelope: &Envelope<'_>) -> Result<ClusterId, EnvelopeError> {
     text.parse()
         .map_err(|error| envelope.malformed(format!("cluster id: {error}")))
 }
 
-fn check_count(count: usize, envelope: &Envelope<'_>) -> Result<(), EnvelopeError> {
+pub(super) fn check_count(count: usize, envelope: &Envelope<'_>) -> Result<(), EnvelopeError> {
     if count > MEMBERS_MAX {
         return Err(envelope.malformed(format!("{count} members")));
     }

@@ -112,6 +112,34 @@ fn offer_and_offered_v0() {
 }
 
 #[test]
+fn fate_and_left_out_v0() {
+    let question = IsForgotten {
+        cluster_id: Uuid([1; 16]).into(),
+        raft_id: 9,
+    };
+    check(
+        &question,
+        "ec00000026000000160000000000000041514542415145424151454241514542 \
+         4151454241510900000000000000 \
+         796094a3",
+    );
+    check(&Fate { is_forgotten: true }, "ed0000000100000001 3879a07e");
+    let peers = vec!["c:3".to_owned()];
+    check(
+        &LeaveOut { peers },
+        "ee0000001300000001000000000000000300000000000000633a33 \
+         e3a889ad",
+    );
+    check(&LeftOut { refused: None }, "ef0000000100000000 5a205a61");
+    let refused = Some("no".to_owned());
+    check(
+        &LeftOut { refused },
+        "ef0000000b0000000102000000000000006e6f \
+         5aadcdbf",
+    );
+}
+
+#[test]
 fn join_and_admission_v0() {
     let join = JoinRequest {
         cluster_id: Uuid([1; 16]).into(),

@@ -228,6 +228,19 @@ impl Cluster {
         }
     }
 
+    /// Waits until the start of a node has come to nothing: why.
+    pub(crate) async fn ended(&self, name: &str, patience: Duration) -> QuorumError {
+        let begun = Instant::now();
+        loop {
+            let has_ended = matches!(self.started.lock().get(name), Some(Err(_)));
+            if has_ended && let Some(Err(error)) = self.started.lock().remove(name) {
+                return error;
+            }
+            assert!(begun.elapsed() < patience, "{name} goes on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) fn status(&self, name: &str) -> FormationStatus {
         let nodes = self.network.nodes.lock();
         nodes[name].1.formation_status().borrow().clone()
@@ -342,6 +355,7 @@ pub(crate) fn options(list: &[&str]) -> QuorumOptions {
         directory: directory(),
         config: Arc::new(settings.build().unwrap().0),
         features: vec![("skein.version".into(), 1)],
+        audit: None,
     }
 }
 

@@ -38,6 +38,7 @@ fn start(world: &SimWorld) -> PeerAnswers {
         directory: PathBuf::from("/data/metadata"),
         config: Arc::new(settings.build().unwrap().0),
         features: vec![],
+        audit: None,
     };
     let answers = PeerAnswers::new();
     let peers = QuorumPeers {
