@@ -30,6 +30,8 @@ mod groups;
 mod handlers;
 mod handoff;
 mod http;
+#[cfg(feature = "inspect")]
+mod inspect;
 mod metrics;
 mod node;
 mod offline_replicas;
@@ -51,4 +53,6 @@ mod tasks;
 mod testing;
 mod unpacking;
 
+#[cfg(feature = "inspect")]
+pub use inspect::{Inspector, QuorumView, ReplicaState};
 pub use start::{Broker, StartError};

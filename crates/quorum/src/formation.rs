@@ -34,6 +34,8 @@
 use std::collections::BTreeMap;
 
 use skein_types::ClusterId;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 
 use crate::identity::Founding;
 use crate::wire::Standing;
@@ -188,6 +190,10 @@ impl Formation {
             State::Settled(held) if *held == founding => {
                 effects.push(Effect::Accept);
                 return;
+            }
+            #[cfg(feature = "mutations")]
+            State::Settled(_) if mutation::has(Mutation::FoundingRecordAcceptedTwice) => {
+                self.unfit(&founding)
             }
             State::Settled(held) => Some(format!("it belongs to {}", held.cluster_id)),
             State::Persisting { .. } => Some("it is accepting another record".into()),

@@ -35,6 +35,8 @@ mod formation;
 mod forming;
 mod frozen;
 mod identity;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod joining;
 mod leader;
 mod log_files;

@@ -135,6 +135,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let entry = log_id_of(&entry);
                 io::Error::other(format!("entry {entry} does not fit the metadata: {error}"))
             })?;
+            #[cfg(feature = "inspect")]
+            crate::inspect::applied(&self.image);
             if let Some(responder) = responder {
                 answers.push((responder, outcome));
             }
@@ -181,6 +183,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let snapshot = snapshot.map_err(QuorumError::into_io)?;
         self.image = snapshot.image;
         self.membership = snapshot.membership;
+        #[cfg(feature = "inspect")]
+        crate::inspect::applied(&self.image);
         self.published.publish(&self.image);
         Ok(())
     }
