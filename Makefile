@@ -22,10 +22,13 @@ CLUSTER     ?= .build/cluster
 
 # sim: how many seeds, from which one on; or one SEED, with ARGS=--trace to see all of it, or
 # ARGS=--shrink to see what its failure needs. ARGS=--coverage tells what the node did under which
-# fault. `make test` runs the few of TEST_SEEDS.
+# fault. With NODES=3 or 5 each seed is a whole cluster, which takes far longer. `make test` runs
+# the few of TEST_SEEDS, and of TEST_CLUSTERS.
+NODES       ?= 1
 SEEDS       ?= 2000
 FIRST_SEED  ?= 1
 TEST_SEEDS  ?= 20
+TEST_CLUSTERS ?= 3
 SEED        ?=
 
 # What judges the tests by Apache Kafka; built with the whole workspace, as all the tests are.
@@ -72,6 +75,7 @@ test: ## Run all tests: units, loom, real clients, a short simulation.
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 	$(PARITY) --test raw -- --ignored
 	$(SIM_RUN) --seeds $(TEST_SEEDS) --first-seed $(FIRST_SEED) --coverage
+	$(SIM_RUN) --nodes 3 --seeds $(TEST_CLUSTERS) --first-seed $(FIRST_SEED)
 	$(SIM_RUN) --mutations
 
 .PHONY: parity
@@ -94,12 +98,12 @@ verify: ## Check format, lints and tidiness. It changes no file and says what to
 	@echo "verify: format, lints and tidiness are fine; no file was changed"
 
 .PHONY: sim
-sim: ## Simulate SEEDS nodes with faults, a seed each. SEED=7 ARGS=--trace shows one of them.
-	$(SIM_RUN) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first-seed $(FIRST_SEED)) $(ARGS)
+sim: ## Simulate SEEDS nodes, or clusters of NODES, with faults. SEED=7 ARGS=--trace shows one.
+	$(SIM_RUN) --nodes $(NODES) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first-seed $(FIRST_SEED)) $(ARGS)
 
 .PHONY: mutations
-mutations: ## Break the simulated node on purpose, in many ways: each must be found.
-	$(SIM_RUN) --mutations $(ARGS)
+mutations: ## Break the simulated node, or cluster of NODES, in many ways: each must be found.
+	$(SIM_RUN) --nodes $(NODES) --mutations $(ARGS)
 
 .PHONY: loom
 loom: ## Try every order of the hand-off between tasks and of the fetch waits.

@@ -32,6 +32,8 @@ mod groups;
 mod handlers;
 mod handoff;
 mod http;
+#[cfg(feature = "inspect")]
+mod inspect;
 mod log_ends;
 mod metrics;
 mod node;
@@ -55,6 +57,8 @@ mod tasks;
 mod testing;
 mod unpacking;
 
+#[cfg(feature = "inspect")]
+pub use inspect::{Inspector, QuorumView, ReplicaState};
 pub use operator::PeerDoor;
 pub use skein_quorum::{AuditLog, NodeInFormation, drop_founding_record};
 pub use start::{Broker, StartError};

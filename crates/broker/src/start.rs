@@ -260,6 +260,13 @@ impl Broker {
         self.shared.controller.failed().await.to_string()
     }
 
+    /// A way to look into this node, which does not keep it.
+    #[cfg(feature = "inspect")]
+    #[must_use]
+    pub fn inspector(&self) -> crate::Inspector {
+        crate::Inspector::new(&self.shared)
+    }
+
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared

@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 use skein_config::{BrokerConfig, TopicConfig};
 use skein_metadata::{Image, LeaderRecoveryState, Partition, Record, Topic};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{
     BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Millis, PartitionEpoch, PartitionIndex, TopicId,
 };
@@ -299,7 +301,12 @@ impl Alterations<'_> {
         let is_new = !partition.isr.contains(&id);
         let registered = self.image.broker(id).map(|broker| broker.epoch);
         let is_unseen = !is_new && member.broker_epoch == BrokerEpoch::NONE;
-        let reason = if !self.image.is_active(id) {
+        #[cfg(feature = "mutations")]
+        let is_unseen = is_unseen || mutation::has(Mutation::StaleBrokerEpochJoinsIsr);
+        let is_active = self.image.is_active(id);
+        #[cfg(feature = "mutations")]
+        let is_active = is_active || mutation::has(Mutation::FencedJoinsIsr);
+        let reason = if !is_active {
             "it is fenced or stopping"
         } else if partition.is_offline(id) {
             "its storage has failed"

@@ -23,6 +23,8 @@
 //! `ClusterControlManager`.
 
 use skein_metadata::{Broker, Endpoint, Image, Record};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerEpoch, BrokerId, ClusterId, ErrorCode, Millis, Uuid};
 
 use crate::batch::{Context, Decision, effective_config};
@@ -302,6 +304,8 @@ fn choose_id(image: &Image, request: &RegisterBroker) -> BrokerId {
 
 fn departure(former: &Broker, request: &RegisterBroker) -> Departure {
     let proven = request.disk != DiskState::Unclean && request.previous_epoch == former.epoch;
+    #[cfg(feature = "mutations")]
+    let proven = proven || mutation::has(Mutation::UncleanTakenForClean);
     match (former.raft_id == request.raft_id, proven) {
         (false, _) => Departure::Replaced,
         (true, false) => Departure::Unclean,

@@ -30,6 +30,8 @@ use std::sync::Arc;
 
 use skein_config::{BrokerConfig, Durability, TopicConfig};
 use skein_metadata::{Image, LeaderRecoveryState, Partition, Record, Topic};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex};
 
 use crate::batch::topic_config;
@@ -168,7 +170,10 @@ impl<'a> Change<'a> {
         // Of several last known members the longest log must lead (`log_ends.rs`).
         let last = || first(&next.last_known).filter(|_| lost && next.last_known.len() == 1);
         let any = || {
-            let allowed = self.rules.unclean_leader_election && next.isr.is_empty();
+            let allowed = self.rules.unclean_leader_election;
+            #[cfg(feature = "mutations")]
+            let allowed = allowed || mutation::has(Mutation::UncleanElection);
+            let allowed = allowed && next.isr.is_empty();
             first(&next.replicas).filter(|_| allowed)
         };
         if let Some(leader) = safe {
@@ -217,6 +222,10 @@ impl<'a> Change<'a> {
     /// Takes out the ELR that a smaller min ISR makes unsafe: a leader goes on without its members.
     pub(crate) fn forget_eligible(&mut self) {
         // Without a leader nothing goes on: its members still have all there is.
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::ElrKeptWhenMinIsrLowered) {
+            return;
+        }
         if !self.next.isr.is_empty() {
             self.next.elr.clear();
         }
@@ -237,6 +246,8 @@ impl<'a> Change<'a> {
             return None;
         }
         next.partition_epoch = PartitionEpoch(former.partition_epoch.get() + 1);
+        #[cfg(feature = "mutations")]
+        let new_leader = new_leader && !mutation::has(Mutation::LeaderEpochKept);
         if new_leader {
             next.leader_epoch = LeaderEpoch(former.leader_epoch.get() + 1);
         }

@@ -13,6 +13,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerEpoch, BrokerId, PartitionIndex, TopicId};
 
 use crate::image::collision_key;
@@ -54,7 +56,10 @@ impl Image {
     /// # Errors
     /// [`ApplyError`]; the image is as before.
     pub fn apply(&mut self, log_id: LogId, entry: &Entry) -> Result<Outcome, ApplyError> {
-        if entry.base != self.last_decision {
+        let is_stale = entry.base != self.last_decision;
+        #[cfg(feature = "mutations")]
+        let is_stale = is_stale && !mutation::has(Mutation::DecisionOnOldBase);
+        if is_stale {
             let expected = self.last_decision;
             self.advance(log_id)?;
             return Ok(Outcome::StaleBase(expected));

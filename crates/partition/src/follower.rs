@@ -27,6 +27,8 @@
 //! See KIP-101, KIP-279, KIP-320, KIP-595 (diverging epoch in the answer).
 
 use skein_record::{AbortedTxn, Undo};
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerId, LeaderEpoch, Offset};
 
 use crate::replica::{Replica, Role};
@@ -99,6 +101,12 @@ impl Replica {
         // The new leader may have what was written here: then it is answered as if nothing was.
         let wait_end = self.now.saturating_add(RESIGNED_WAIT_MAX_MS);
         self.waiting.wait_no_longer_than(wait_end);
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::TruncateToHighWatermark)
+            && self.high_watermark < self.log_end_offset
+        {
+            self.truncate(self.high_watermark, effects);
+        }
         effects.extend(self.fetch_position().map(Effect::FetchFrom));
         self.request_flush(effects);
     }
@@ -237,9 +245,17 @@ impl Replica {
             effects.push(Effect::ReportFlushed {
                 leader: follower.leader,
                 leader_epoch: self.leader_epoch,
-                end: self.flushed_end_offset,
+                end: self.end_to_report(),
             });
         }
+    }
+
+    fn end_to_report(&self) -> Offset {
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::FlushReportedEarly) {
+            return self.log_end_offset;
+        }
+        self.flushed_end_offset
     }
 
     /// Whether an answer to a fetch from `position` is one to the replica as it is.

@@ -20,6 +20,8 @@
 use std::num::NonZeroU32;
 
 use skein_types::Offset;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 
 use crate::Refusal;
 use crate::isr::{Followers, Measure};
@@ -32,6 +34,10 @@ pub(crate) fn check_min_isr(
     followers: &Followers,
     min_insync_replicas: NonZeroU32,
 ) -> Result<(), Refusal> {
+    #[cfg(feature = "mutations")]
+    if mutation::has(Mutation::MinIsrNotKept) {
+        return Ok(());
+    }
     let in_sync = followers.in_sync();
     // A topic with fewer replicas than the minimum could never be written.
     let min_insync_replicas = min_insync_replicas.get().min(followers.replicas());
@@ -53,6 +59,10 @@ pub(crate) fn committed_end(
     min_insync_replicas: NonZeroU32,
 ) -> Option<Offset> {
     check_min_isr(followers, min_insync_replicas).ok()?;
+    #[cfg(feature = "mutations")]
+    if mutation::has(Mutation::HighWatermarkIsLogEnd) {
+        return Some(leader_end);
+    }
     followers
         .replicated_ends(measure)
         .try_fold(leader_end, |smallest, end| Some(smallest.min(end?)))

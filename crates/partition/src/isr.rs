@@ -33,6 +33,8 @@
 //! 4.1.
 
 use skein_config::Durability;
+#[cfg(feature = "mutations")]
+use skein_types::mutation::{self, Mutation};
 use skein_types::{BrokerEpoch, BrokerId, Millis, Offset};
 
 use crate::isr_change::IsrMember;
@@ -308,6 +310,11 @@ impl Followers {
         self.0
             .iter()
             .filter(move |follower| {
+                #[cfg(feature = "mutations")]
+                if mutation::has(Mutation::ProposedIsrCounts) {
+                    let proposed = [Membership::Member, Membership::Joining];
+                    return proposed.contains(&follower.membership);
+                }
                 follower.membership != Membership::Outside || follower.is_about_to_join(measure)
             })
             .map(move |follower| follower.replicated_end(measure.durability))

@@ -155,7 +155,7 @@ impl Replica {
         (offset < self.log_end_offset).then_some(offset)
     }
 
-    fn truncate(&mut self, offset: Offset, effects: &mut Vec<Effect>) {
+    pub(crate) fn truncate(&mut self, offset: Offset, effects: &mut Vec<Effect>) {
         self.report_lost(offset, effects);
         self.truncation = Some(Truncation { then: None });
         effects.push(Effect::Truncate { end: offset });

@@ -40,6 +40,8 @@ mod founding_record;
 mod frozen;
 mod hand_over;
 mod identity;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod joining;
 mod leader;
 mod log_files;

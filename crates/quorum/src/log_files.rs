@@ -112,6 +112,11 @@ impl LogFiles {
     pub(crate) fn save_vote(&mut self, vote: &RaftVote) -> Result<(), QuorumError> {
         self.guarded(|files| {
             let bytes = frozen::vote_bytes(vote).map_err(|error| files.oversized(&error))?;
+            #[cfg(feature = "mutations")]
+            if skein_types::mutation::has(skein_types::mutation::Mutation::VoteNotFlushed) {
+                let (disk, directory) = (&*files.disk, &files.directory);
+                return small_file::replace_unflushed(disk, directory, VOTE_FILE, &bytes);
+            }
             small_file::replace(&*files.disk, &files.directory, VOTE_FILE, &[&bytes])
         })
     }

@@ -180,7 +180,13 @@ impl Proposer {
         }
         *tenure = None;
         let mut images = self.published.subscribe();
-        let is_active = |image: &Arc<Image>| image.last_applied().is_some_and(|id| id.term == term);
+        let is_active = |image: &Arc<Image>| {
+            #[cfg(feature = "mutations")]
+            if skein_types::mutation::has(skein_types::mutation::Mutation::DecisionOnOldBase) {
+                return true;
+            }
+            image.last_applied().is_some_and(|id| id.term == term)
+        };
         let active = tokio::select! {
             biased;
             active = images.wait_for(is_active) => active.ok().map(|image| Arc::clone(&image)),

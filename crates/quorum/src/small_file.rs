@@ -50,6 +50,23 @@ fn write_temporary(disk: &dyn Disk, temporary: &Path, pieces: &[&[u8]]) -> Resul
         .map_err(|source| QuorumError::io("flush", temporary, source))
 }
 
+/// [`replace`] that leaves it to the system when it is on the disk.
+#[cfg(feature = "mutations")]
+pub(crate) fn replace_unflushed(
+    disk: &dyn Disk,
+    directory: &Path,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), QuorumError> {
+    let (path, temporary) = (directory.join(name), directory.join("unflushed"));
+    let failed = |source| QuorumError::io("replace", &path, source);
+    let file = disk
+        .open(&temporary, OpenMode::CreateOrTruncate)
+        .map_err(failed)?;
+    write_all(&*file, bytes, 0).map_err(failed)?;
+    disk.rename(&temporary, &path).map_err(failed)
+}
+
 /// The bytes of the file; `None` if it is not there.
 pub(crate) fn read(
     disk: &dyn Disk,

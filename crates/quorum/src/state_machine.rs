@@ -160,6 +160,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let entry = log_id_of(&entry);
                 io::Error::other(format!("entry {entry} does not fit the metadata: {error}"))
             })?;
+            #[cfg(feature = "inspect")]
+            crate::inspect::applied(&self.image);
             if let Some(responder) = responder {
                 answers.push((responder, outcome));
             }
@@ -209,6 +211,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if let Some(audit) = &self.audit {
             audit.snapshot(&self.image);
         }
+        #[cfg(feature = "inspect")]
+        crate::inspect::applied(&self.image);
         self.published.publish(&self.image);
         Ok(())
     }

@@ -13,11 +13,14 @@ use skein_sim::{Cuts, MUTATIONS, Mutation};
 
 /// How to use the command.
 pub(crate) const USAGE: &str = "\
-usage: skein-sim [--seeds N] [--first-seed N] [--keep-going] [--coverage]
-       skein-sim --seed N [--trace] [--world-log] [--only PARTS] [--safety-us N]
+usage: skein-sim [--nodes N] [--seeds N] [--first-seed N] [--keep-going] [--coverage]
+       skein-sim [--nodes N] --seed N [--trace] [--world-log]
+       skein-sim --seed N [--only PARTS] [--safety-us N]
        skein-sim --seed N --shrink
-       skein-sim --mutations
+       skein-sim [--nodes N] --mutations
 
+  --nodes N         simulate a cluster of 3 or 5 nodes (default 1: one node); leaving parts out,
+                    and what the node did under which fault, is for one node only
   --seeds N         how many runs (default 20)
   --first-seed N    the seed of the first (default 1)
   --keep-going      go on after a failure
@@ -30,11 +33,14 @@ usage: skein-sim [--seeds N] [--first-seed N] [--keep-going] [--coverage]
   --only PARTS      leave out the parts of the run that are not named, as --shrink names them
   --safety-us N     let faults strike for so many simulated microseconds at most
   --mutation NAME   break the node on purpose (needs the feature `mutations`)
-  --mutations       break it in every way, one after the other; each must be found";
+  --mutations       break it in every way, one after the other; each must be found. One node and
+                    a cluster have ways of their own";
 
 /// What was asked for.
 #[derive(Debug)]
 pub(crate) struct Args {
+    /// How many nodes there are.
+    pub(crate) nodes: usize,
     pub(crate) seeds: u64,
     pub(crate) first_seed: u64,
     pub(crate) keep_going: bool,
@@ -52,6 +58,7 @@ impl Args {
     /// Reads the arguments after the program's name.
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut parsed = Self {
+            nodes: 1,
             seeds: 20,
             first_seed: 1,
             keep_going: false,
@@ -65,6 +72,7 @@ impl Args {
         };
         while let Some(arg) = args.next() {
             match arg.as_str() {
+                "--nodes" => parsed.nodes = nodes(args.next())?,
                 "--seeds" => parsed.seeds = number(&arg, args.next())?,
                 "--first-seed" => parsed.first_seed = number(&arg, args.next())?,
                 "--seed" => {
@@ -89,6 +97,11 @@ impl Args {
         if (parsed.mutations || parsed.coverage) && MUTATIONS.is_empty() {
             return Err(NO_MUTATIONS.to_owned());
         }
+        let is_of_one = parsed.shrink || parsed.coverage || parsed.cuts.only.is_some();
+        if parsed.nodes > 1 && (is_of_one || parsed.cuts.safety.is_some()) {
+            let what = "--shrink, --coverage, --only and --safety-us are for one node";
+            return Err(what.to_owned());
+        }
         Ok(parsed)
     }
 }
@@ -101,6 +114,16 @@ fn number(name: &str, value: Option<String>) -> Result<u64, String> {
     value
         .parse()
         .map_err(|_| format!("{name} needs a number, not {value:?}"))
+}
+
+/// How many nodes: an odd number that a quorum may have.
+fn nodes(value: Option<String>) -> Result<usize, String> {
+    match value.as_deref() {
+        Some("1") => Ok(1),
+        Some("3") => Ok(3),
+        Some("5") => Ok(5),
+        other => Err(format!("--nodes takes 1, 3 or 5, not {other:?}")),
+    }
 }
 
 /// Names, separated by commas.

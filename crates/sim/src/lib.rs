@@ -29,6 +29,7 @@
 mod batches;
 mod bit_rot;
 mod client;
+mod cluster;
 mod compacted;
 mod coverage;
 mod cuts;
@@ -49,5 +50,5 @@ mod witness;
 
 pub use coverage::Coverage;
 pub use cuts::{Cuts, parts};
-pub use mutation::{MUTATIONS, Mutation};
+pub use mutation::{MUTATIONS, Mutation, is_of_clusters};
 pub use run::{Failure, Options, Outcome, run, running};

@@ -11,6 +11,7 @@
 //! skein-sim --seed 7 --world-log          one run, then its disk calls, segments and polls
 //! skein-sim --seed 7 --shrink             one run that fails, as small as it can be
 //! skein-sim --mutations                   is every bug on purpose found?
+//! skein-sim --nodes 3 …                   the same with a cluster of three nodes
 //! ```
 //!
 //! Source: none.
@@ -45,12 +46,13 @@ fn main() -> ExitCode {
         report::show_logs();
     }
     if args.mutations {
-        return match teeth::show(args.first_seed, args.mutation) {
+        return match teeth::show(args.nodes, args.first_seed, args.mutation) {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         };
     }
     let options = Options {
+        nodes: args.nodes,
         trace: args.trace,
         world_log: args.world_log,
         mutation: args.mutation,
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
     if args.shrink {
         return shrink_and_tell(args.first_seed, &options);
     }
-    let (mut totals, mut coverage) = (Totals::start(), Coverage::default());
+    let (mut totals, mut coverage) = (Totals::start(args.nodes), Coverage::default());
     for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
         let run = || report::run_telling_panics(seed, &options);
         let outcome = match args.coverage {

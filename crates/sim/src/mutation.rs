@@ -62,6 +62,36 @@ pub const MUTATIONS: &[(&str, Mutation)] = &[
     ("expiry-forgotten", Mutation::ExpiryForgotten),
     ("redacted-served", Mutation::RedactedServed),
     ("hides-too-much", Mutation::HidesTooMuch),
+    ("ack-before-isr", Mutation::AckBeforeIsr),
+    ("high-watermark-is-log-end", Mutation::HighWatermarkIsLogEnd),
+    ("no-epoch-check-on-fetch", Mutation::NoEpochCheckOnFetch),
+    (
+        "truncate-to-high-watermark",
+        Mutation::TruncateToHighWatermark,
+    ),
+    ("vote-not-flushed", Mutation::VoteNotFlushed),
+    ("unclean-election", Mutation::UncleanElection),
+    (
+        "stale-broker-epoch-joins",
+        Mutation::StaleBrokerEpochJoinsIsr,
+    ),
+    ("fenced-joins-isr", Mutation::FencedJoinsIsr),
+    (
+        "founding-accepted-twice",
+        Mutation::FoundingRecordAcceptedTwice,
+    ),
+    ("wiped-voter-votes", Mutation::WipedVoterVotes),
+    ("decision-on-old-base", Mutation::DecisionOnOldBase),
+    (
+        "leader-before-registration",
+        Mutation::LeaderBeforeRegistration,
+    ),
+    ("elr-kept", Mutation::ElrKeptWhenMinIsrLowered),
+    ("unclean-taken-for-clean", Mutation::UncleanTakenForClean),
+    ("flush-reported-early", Mutation::FlushReportedEarly),
+    ("min-isr-not-kept", Mutation::MinIsrNotKept),
+    ("leader-epoch-kept", Mutation::LeaderEpochKept),
+    ("proposed-isr-counts", Mutation::ProposedIsrCounts),
 ];
 
 /// None.
@@ -74,4 +104,18 @@ pub(crate) fn choose(mutation: Option<Mutation>) {
     skein_types::mutation::choose(mutation);
     #[cfg(not(feature = "mutations"))]
     assert!(mutation.is_none(), "there is none");
+}
+
+/// Whether only a cluster can have the bug.
+#[cfg(feature = "mutations")]
+#[must_use]
+pub const fn is_of_clusters(mutation: Mutation) -> bool {
+    mutation.is_of_clusters()
+}
+
+/// There is none.
+#[cfg(not(feature = "mutations"))]
+#[must_use]
+pub const fn is_of_clusters(mutation: Mutation) -> bool {
+    match mutation {}
 }

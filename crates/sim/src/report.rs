@@ -19,6 +19,7 @@ static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// Sums over all runs.
 pub(crate) struct Totals {
+    nodes: usize,
     started: Instant,
     cpu_started: Duration,
     runs: u64,
@@ -32,8 +33,9 @@ pub(crate) struct Totals {
 
 impl Totals {
     /// Sums of nothing; the clocks start.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(nodes: usize) -> Self {
         Self {
+            nodes,
             started: Instant::now(),
             cpu_started: cpu_time(),
             runs: 0,
@@ -63,12 +65,19 @@ impl Totals {
             "seed {}: {} is broken: {}",
             outcome.seed, failure.invariant, failure.text
         );
-        println!(
-            "seed {}: see it again with: {}; or smaller, with: {}",
-            outcome.seed,
-            replay(outcome.seed, "--trace"),
-            replay(outcome.seed, "--shrink")
-        );
+        match self.nodes {
+            1 => println!(
+                "seed {}: see it again with: {}; or smaller, with: {}",
+                outcome.seed,
+                replay(outcome.seed, "--trace"),
+                replay(outcome.seed, "--shrink")
+            ),
+            nodes => println!(
+                "seed {}: see it again with: {} NODES={nodes}",
+                outcome.seed,
+                replay(outcome.seed, "--trace")
+            ),
+        }
     }
 
     /// Compares a second run of the first seed with the first run.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, admin, committer, consumer, lister, member, producer};
+use crate::cluster;
 use crate::cuts::Cuts;
 use crate::event::{End, Event};
 use crate::history::Actor;
@@ -47,6 +48,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How to run.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// How many nodes there are: a cluster of 3 or 5, else one node.
+    pub nodes: usize,
     /// Print every event as it happens, to the standard error.
     pub trace: bool,
     /// Keep the world's own log as well: every disk call, segment and poll.
@@ -123,8 +126,29 @@ impl From<Violation> for Failure {
     }
 }
 
+/// Who knows what has happened in a run.
+pub(crate) trait Remembers: Send + Sync {
+    /// The last events.
+    fn tail(&self) -> Vec<String>;
+}
+
+impl Remembers for Witness {
+    fn tail(&self) -> Vec<String> {
+        Witness::tail(self)
+    }
+}
+
 /// The run that goes on, for [`running`].
-static RUNNING: Mutex<Option<(u64, Weak<Witness>)>> = Mutex::new(None);
+static RUNNING: Mutex<Option<(u64, Weak<dyn Remembers>)>> = Mutex::new(None);
+
+/// This run goes on now.
+pub(crate) fn now_running<W: Remembers + 'static>(seed: u64, witness: &Arc<W>) {
+    let witness: Weak<W> = Arc::downgrade(witness);
+    RUNNING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .replace((seed, witness));
+}
 
 /// Seed and last events of the run that goes on: what a panic hook has to show before the process
 /// ends.
@@ -145,6 +169,9 @@ pub fn running() -> Option<(u64, Vec<String>)> {
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
     mutation::choose(options.mutation);
+    if options.nodes > 1 {
+        return cluster::run(seed, options);
+    }
     let world = SimWorld::new(seed);
     if options.world_log {
         world.keep_log();
@@ -158,11 +185,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
             world.clock(NODE),
             options.trace,
         ));
-        let running = (seed, Arc::downgrade(&witness));
-        RUNNING
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(running);
+        now_running(seed, &witness);
         if options.trace {
             witness.tell(Actor::Nemesis, Event::Note(format!("{plan:#?}")));
         }

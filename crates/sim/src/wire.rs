@@ -44,7 +44,12 @@ pub(crate) struct Wire {
 impl Wire {
     /// Connects to the node.
     pub(crate) async fn open(env: &Env) -> io::Result<Self> {
-        let stream = within(ANSWER_MAX, env.net.connect(NODE, PORT)).await?;
+        Self::open_to(env, NODE).await
+    }
+
+    /// Connects to the node on this host.
+    pub(crate) async fn open_to(env: &Env, host: &str) -> io::Result<Self> {
+        let stream = within(ANSWER_MAX, env.net.connect(host, PORT)).await?;
         Ok(Self {
             stream,
             received: BytesMut::new(),

@@ -82,6 +82,51 @@ pub enum Mutation {
     RedactedServed,
     /// With a hidden record, the one before it is left out of what readers get.
     HidesTooMuch,
+    /// A produce with acks=all is acknowledged when its leader has it.
+    AckBeforeIsr,
+    /// A leader takes the end of its log for the high watermark.
+    HighWatermarkIsLogEnd,
+    /// A leader does not compare the epoch of a follower's last batch with its own log.
+    NoEpochCheckOnFetch,
+    /// A follower cuts its log at its high watermark, as before KIP-101.
+    TruncateToHighWatermark,
+    /// A vote counts before it is flushed.
+    VoteNotFlushed,
+    /// Whoever holds a replica may be elected when the ISR is empty.
+    UncleanElection,
+    /// A former process of a follower brings the next one into the ISR.
+    StaleBrokerEpochJoinsIsr,
+    /// A fenced broker comes into the ISR.
+    FencedJoinsIsr,
+    /// A node takes another founding record than the one that it holds.
+    FoundingRecordAcceptedTwice,
+    /// A node that lost its votes and its log stays the voter that it was.
+    WipedVoterVotes,
+    /// A decision takes effect on another image than the one that it was made on, and a controller
+    /// decides before it has applied an entry of its own term.
+    DecisionOnOldBase,
+    /// A broker serves before its own registration is in its image.
+    LeaderBeforeRegistration,
+    /// The ELR survives a smaller min ISR.
+    ElrKeptWhenMinIsrLowered,
+    /// A broker that may have lost records is registered as if it had kept them.
+    UncleanTakenForClean,
+    /// A follower of a flushed topic tells what it has written as flushed.
+    FlushReportedEarly,
+    /// A leader commits with fewer members in the ISR than it must have.
+    MinIsrNotKept,
+    /// A successor in the same process, or another, gets the epoch of the former leader.
+    LeaderEpochKept,
+    /// A proposed ISR counts before the controller has decided.
+    ProposedIsrCounts,
+}
+
+impl Mutation {
+    /// Whether only a cluster can have it.
+    #[must_use]
+    pub const fn is_of_clusters(self) -> bool {
+        self as u8 >= Self::AckBeforeIsr as u8
+    }
 }
 
 thread_local! {
