@@ -137,13 +137,7 @@ struct ProducerIdsV0 {
 
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
     match record {
-        Record::Cluster { cluster_id } => {
-            if let Some(Uuid(cluster_id)) = cluster_id.uuid() {
-                return put(CLUSTER, &ClusterV0 { cluster_id }, out);
-            }
-            let cluster_id = cluster_id.to_string();
-            envelope::write(CLUSTER, 1, &ClusterV1 { cluster_id }, RECORD_MAX_BYTES, out)
-        }
+        Record::Cluster { cluster_id } => put_cluster(cluster_id, out),
         Record::Feature { name, level } => {
             let (name, level) = (name.clone(), *level);
             put(FEATURE, &FeatureV0 { name, level }, out)
@@ -208,6 +202,14 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeE
             )
         }
     }
+}
+
+fn put_cluster(cluster_id: &ClusterId, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+    if let Some(Uuid(cluster_id)) = cluster_id.uuid() {
+        return put(CLUSTER, &ClusterV0 { cluster_id }, out);
+    }
+    let cluster_id = cluster_id.to_string();
+    envelope::write(CLUSTER, 1, &ClusterV1 { cluster_id }, RECORD_MAX_BYTES, out)
 }
 
 pub(super) fn decode(envelope: &Envelope<'_>) -> Result<Record, EnvelopeError> {
