@@ -322,6 +322,7 @@ mod tests {
         open(&env).unwrap().leader(3, None);
         let both = text(&env);
         let second = both.strip_prefix(&first).unwrap();
+        assert_eq!(second.matches("time").count(), 1, "{second}");
         assert!(second.ends_with(",\"event\":\"leader\",\"term\":3,\"leader\":null}\n"));
         write(&env, "{\"ti");
         open(&env).unwrap();

@@ -1,15 +1,17 @@
 //! Nodes that are gone for good, records that came to nothing, peers that are left out.
 
+use std::io::IoSlice;
 use std::time::Duration;
 
 use skein_controller::{DiskState, FenceBrokers, RegisterBroker, UnregisterBroker};
+use skein_env::OpenMode;
 use skein_metadata::Endpoint;
 use skein_quorum::{
     FormationStatus, Obstacle, PeerAnswers, QuorumError, drop_founding_record, leave_out, look_at,
 };
 use skein_types::{BrokerEpoch, BrokerId, Uuid};
 
-use crate::network::{Cluster, address, directory, one_cluster, register};
+use crate::network::{Cluster, address, directory, file, one_cluster, register};
 
 const THREE: [&str; 3] = ["a", "b", "c"];
 const SECOND: Duration = Duration::from_secs(1);
@@ -133,53 +135,91 @@ fn a_node_that_hears_no_leader_and_was_not_forgotten_waits_on() {
     });
 }
 
+/// Three nodes of which one holds a founding record and the others were wiped before the first
+/// election; `false` if that had been already.
+async fn stuck(cluster: &Cluster) -> bool {
+    cluster.start_all(&THREE);
+    // As soon as the first node holds the record.
+    while !matches!(cluster.status("a"), FormationStatus::Waiting { .. }) {
+        tokio::time::sleep(Duration::from_micros(100)).await;
+    }
+    cluster.wipe("b");
+    cluster.wipe("c");
+    let running = drop_founding_record(&cluster.world.node("a"), &directory());
+    assert!(
+        matches!(running, Err(QuorumError::Locked { .. })),
+        "{running:?}"
+    );
+    tokio::time::sleep(2 * SECOND).await;
+    cluster.start("b", &THREE);
+    cluster.start("c", &THREE);
+    tokio::time::sleep(5 * SECOND).await;
+    let FormationStatus::Asking(obstacles) = cluster.status("b") else {
+        return false;
+    };
+    let holds = |one: &Obstacle| matches!(one, Obstacle::HoldsRecord { .. });
+    assert!(obstacles.iter().any(holds), "{obstacles:?}");
+    cluster.kill("a");
+    true
+}
+
+/// Starts the node that held the record again: it is a new one.
+async fn forms_anew(cluster: &Cluster) {
+    cluster.start("a", &THREE);
+    one_cluster(&cluster.started(&THREE, 10 * SECOND).await);
+    cluster.voters(&THREE, &THREE, 5 * SECOND).await;
+}
+
 #[test]
 fn a_founding_record_whose_majority_was_wiped_is_dropped_and_a_cluster_forms() {
     let mut dropped = 0;
     for seed in 0..10 {
         let cluster = Cluster::new(seed);
         cluster.world.block_on(async {
-            cluster.start_all(&THREE);
-            // As soon as the first node holds the record.
-            while !matches!(cluster.status("a"), FormationStatus::Waiting { .. }) {
-                tokio::time::sleep(Duration::from_micros(100)).await;
+            if stuck(&cluster).await {
+                let env = cluster.world.node("a");
+                drop_founding_record(&env, &directory()).unwrap();
+                let again = drop_founding_record(&env, &directory());
+                assert!(
+                    matches!(again, Err(QuorumError::NoRecord { .. })),
+                    "{again:?}"
+                );
+                forms_anew(&cluster).await;
+                dropped += 1;
             }
-            cluster.wipe("b");
-            cluster.wipe("c");
-            let env = cluster.world.node("a");
-            let running = drop_founding_record(&env, &directory());
-            assert!(
-                matches!(running, Err(QuorumError::Locked { .. })),
-                "{running:?}"
-            );
-            tokio::time::sleep(2 * SECOND).await;
-            cluster.start("b", &THREE);
-            cluster.start("c", &THREE);
-            tokio::time::sleep(5 * SECOND).await;
-            let FormationStatus::Asking(obstacles) = cluster.status("b") else {
-                return; // it had elected in that moment
-            };
-            let holds = |one: &Obstacle| matches!(one, Obstacle::HoldsRecord { .. });
-            assert!(obstacles.iter().any(holds), "{obstacles:?}");
-
-            cluster.kill("a");
-            let env = cluster.world.node("a");
-            drop_founding_record(&env, &directory()).unwrap();
-            let again = drop_founding_record(&env, &directory());
-            assert!(
-                matches!(again, Err(QuorumError::NoRecord { .. })),
-                "{again:?}"
-            );
-            cluster.start("a", &THREE);
-            one_cluster(&cluster.started(&THREE, 10 * SECOND).await);
-            cluster.voters(&THREE, &THREE, 5 * SECOND).await;
-            dropped += 1;
         });
     }
     assert!(
         dropped > 0,
         "no seed stopped between the record and the election"
     );
+}
+
+#[test]
+fn what_a_dropped_record_had_begun_goes_with_it_also_after_a_crash_in_between() {
+    let mut dropped = 0;
+    for seed in 0..10 {
+        let cluster = Cluster::new(seed);
+        cluster.world.block_on(async {
+            if stuck(&cluster).await {
+                // The identity of a new node stands beside what the record had begun.
+                cluster.start("d", &THREE);
+                tokio::time::sleep(SECOND).await;
+                cluster.kill("d");
+                let new = cluster.world.node("d").disk;
+                let new = new.open(&file("identity"), OpenMode::Read).unwrap();
+                let mut bytes = vec![0; usize::try_from(new.length().unwrap()).unwrap()];
+                new.read_at(&mut bytes, 0).unwrap();
+                let disk = cluster.world.node("a").disk;
+                let mode = OpenMode::CreateOrTruncate;
+                let identity = disk.open(&file("identity"), mode).unwrap();
+                identity.write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+                forms_anew(&cluster).await;
+                dropped += 1;
+            }
+        });
+    }
+    assert!(dropped > 0);
 }
 
 #[test]
