@@ -44,6 +44,7 @@ mod log_store;
 mod membership;
 mod network;
 mod node;
+mod own_seat;
 mod proposer;
 mod runtime;
 mod small_file;

@@ -34,6 +34,7 @@ use crate::identity::{Founding, Identity};
 use crate::joining::Seeker;
 use crate::membership::Membership;
 use crate::node::{self, Node, Opened, RaftHandle, WhenLost};
+use crate::own_seat::OwnSeat;
 use crate::proposer::{Proposer, REQUESTS_QUEUED_MAX};
 use crate::runtime::{on_control_lane_while_awaited, within};
 use crate::wire::Standing;
@@ -263,11 +264,18 @@ impl Starting {
             transport: Arc::clone(&peers.transport),
             joining,
         };
+        let own_seat = OwnSeat {
+            raft: node.raft.clone(),
+            transport: Arc::clone(&peers.transport),
+            raft_id: standing.raft_id,
+            nonce: standing.nonce,
+        };
         let member = Member::new(self.env.clone(), node.raft.clone(), standing, joins);
         let member = Arc::new(member);
         peers.answers.set_role(Role::Member(Arc::clone(&member)));
         self.spawn("join", seeker.run(), stopped);
         self.spawn("membership", membership.run(), stopped);
+        self.spawn("own-seat", own_seat.watch(), stopped);
         Some(member)
     }
 
