@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use skein_controller::Heartbeat;
 use skein_metadata::{Broker, Image};
-use skein_types::BrokerId;
+use skein_types::{BrokerId, Millis};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::node::{Identity, Shared};
@@ -85,6 +85,7 @@ async fn resign(shared: &Shared) -> Result<(), String> {
             applied_index,
             want_fence: false,
             want_shut_down: true,
+            oldest_write_ms: Millis(0),
         };
         let link = &shared.controller_link;
         let answer = link.ask(heartbeat, CONTROLLED_SHUTDOWN_MAX).await;

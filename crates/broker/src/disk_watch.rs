@@ -154,6 +154,16 @@ impl DiskWatch {
         }
     }
 
+    /// How long the oldest write that has not ended has taken so far; zero if there is none.
+    pub(crate) fn oldest_age(&self) -> Duration {
+        let now = self.stamp(Instant::now());
+        let ages = self.slots.iter().filter_map(|slot| {
+            let started = slot.started.load(Ordering::Acquire).checked_sub(1)?;
+            Some(now.saturating_sub(started))
+        });
+        Duration::from_micros(ages.max().unwrap_or(0))
+    }
+
     /// Whether writes go to the offload pool.
     pub(crate) fn is_slow(&self) -> bool {
         let until = self.slow_until.load(Ordering::Relaxed);
@@ -364,6 +374,22 @@ mod tests {
         tokio::time::sleep(SLOW_AFTER * 2).await;
         assert!(watch.is_slow(), "it waits for the disk now");
         drop(preempted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_write_tells_how_long_the_disk_hangs() {
+        let (_, watch) = watch(None);
+        let second = Duration::from_secs(1);
+        assert_eq!(watch.oldest_age(), Duration::ZERO);
+        let first = watch.begin();
+        tokio::time::sleep(second).await;
+        let other = watch.begin_elsewhere();
+        tokio::time::sleep(second).await;
+        assert_eq!(watch.oldest_age(), 2 * second);
+        drop(first);
+        assert_eq!(watch.oldest_age(), second);
+        drop(other);
+        assert_eq!(watch.oldest_age(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,11 +23,11 @@ use skein_quorum::Controller;
 use skein_storage::LogDirectory;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
-use skein_types::{BrokerEpoch, ErrorCode, Uuid};
+use skein_types::{BrokerEpoch, ErrorCode, Millis, Uuid};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::node::{Identity, Shared};
+use crate::node::{Identity, ReplicaBasis, Shared};
 use crate::peers::ControllerLink;
 use crate::progress::Progress;
 
@@ -113,6 +113,12 @@ async fn wait_for_image(controller: &Controller, identity: Identity) {
     }
 }
 
+/// How long the oldest write of the node has not ended.
+fn oldest_write_ms(basis: &ReplicaBasis) -> Millis {
+    let age = basis.disk_watch.oldest_age().as_millis();
+    Millis(i64::try_from(age).unwrap_or(i64::MAX))
+}
+
 /// Tells the controller that this broker lives, on the lane where no data traffic is.
 pub(crate) fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let interval = shared.config.replica.heartbeat_interval_ms.get();
@@ -136,6 +142,7 @@ pub(crate) fn spawn_heartbeats(shared: &Arc<Shared>, mut stopped: watch::Receive
                 applied_index,
                 want_fence: false,
                 want_shut_down: false,
+                oldest_write_ms: oldest_write_ms(&basis),
             };
             // One that got no answer is late, and the next one says more.
             let sent = Instant::now();

@@ -17,6 +17,7 @@
 //! - of two processes with one id the second is refused while the first one's session lives, unless
 //!   both hold the same `metadata.log.dir`: that is locked, so the first is dead;
 //! - a member that was forgotten is refused whatever id it asks for;
+//! - a broker whose disk hangs for a session is fenced as one that is silent, until it goes on;
 //! - a broker whose disk may have lost records leaves every ISR and ELR in the same entry.
 //!
 //! Source: KIP-631, KIP-841, KIP-966; DUPLICATE_BROKER_REGISTRATION as in Kafka's
@@ -91,6 +92,8 @@ pub struct Heartbeat {
     pub want_fence: bool,
     /// Whether it wants to stop.
     pub want_shut_down: bool,
+    /// How long its oldest write to a log has not ended, in ms; 0 if there is none.
+    pub oldest_write_ms: Millis,
 }
 
 /// What a heartbeat is answered with.
@@ -181,7 +184,9 @@ pub(crate) fn heartbeat(
 ) -> Result<Decision, Refusal> {
     let broker = check_epoch(image, request.broker_id, request.broker_epoch)?;
     let stopping = broker.stopping || request.want_shut_down;
-    let fenced = if request.want_fence {
+    // It hears and answers, and nothing that it takes gets on its disk: it would lead for ever.
+    let hangs = request.oldest_write_ms >= context.sessions.timeout_ms();
+    let fenced = if request.want_fence || hangs {
         true
     } else {
         broker.fenced && stopping

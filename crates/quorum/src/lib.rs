@@ -50,6 +50,7 @@ mod membership;
 mod network;
 mod node;
 mod operator;
+mod own_seat;
 mod proposer;
 mod runtime;
 mod small_file;

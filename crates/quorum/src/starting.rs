@@ -35,6 +35,7 @@ use crate::identity::{Founding, Identity};
 use crate::joining::Seeker;
 use crate::membership::Membership;
 use crate::node::{self, Node, Opened, RaftHandle, WhenLost};
+use crate::own_seat::OwnSeat;
 use crate::proposer::{Proposer, REQUESTS_QUEUED_MAX};
 use crate::runtime::{on_control_lane_while_awaited, within};
 use crate::wire::Standing;
@@ -269,6 +270,12 @@ impl Starting {
             published: node.published.clone(),
             joining,
         };
+        let own_seat = OwnSeat {
+            raft: node.raft.clone(),
+            transport: Arc::clone(&peers.transport),
+            raft_id: standing.raft_id,
+            nonce: standing.nonce,
+        };
         let (raft, published) = (node.raft.clone(), node.published.clone());
         let member = Member::new(self.env.clone(), raft, standing.clone(), published, joins);
         let member = Arc::new(member);
@@ -288,6 +295,7 @@ impl Starting {
         peers.answers.set_role(Role::Member(Arc::clone(&member)));
         self.spawn("join", seeker.run(), stopped);
         self.spawn("membership", membership.run(), stopped);
+        self.spawn("own-seat", own_seat.watch(), stopped);
         Some(member)
     }
 

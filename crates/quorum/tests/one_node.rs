@@ -16,7 +16,7 @@ use skein_env::sim::{Fault, SimWorld};
 use skein_metadata::{Endpoint, Image, Record, encode_snapshot};
 use skein_quorum::{Controller, FoundingImage, QuorumError, QuorumOptions, Refusal};
 use skein_types::{
-    BrokerEpoch, BrokerId, ClusterId, ErrorCode, ProducerId, TopicId, TopicName, Uuid,
+    BrokerEpoch, BrokerId, ClusterId, ErrorCode, Millis, ProducerId, TopicId, TopicName, Uuid,
 };
 
 /// Nothing takes so long on the slowest machine.
@@ -577,6 +577,7 @@ fn a_silent_broker_is_fenced_and_ones_own_is_not() {
             applied_index: 0,
             want_fence: false,
             want_shut_down: false,
+            oldest_write_ms: Millis(0),
         };
         let is_fenced = |id| controller.image().broker(BrokerId(id)).unwrap().fenced;
         for _ in 0..10 {
@@ -694,6 +695,7 @@ fn a_stalled_controller_fences_nobody_whose_heartbeat_waits() {
             applied_index: 0,
             want_fence: false,
             want_shut_down: false,
+            oldest_write_ms: Millis(0),
         };
         let before = controller.image().last_decision();
         let stall = async move { std::thread::sleep(2 * timeout) };

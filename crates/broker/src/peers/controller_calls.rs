@@ -147,6 +147,7 @@ impl ControllerCall for Heartbeat {
             current_metadata_offset: i64::try_from(self.applied_index).unwrap_or(i64::MAX),
             want_fence: self.want_fence,
             want_shut_down: self.want_shut_down,
+            oldest_write_ms: self.oldest_write_ms.get(),
             ..Default::default()
         }
     }
@@ -158,6 +159,7 @@ impl ControllerCall for Heartbeat {
             applied_index: u64::try_from(wire.current_metadata_offset).unwrap_or(0),
             want_fence: wire.want_fence,
             want_shut_down: wire.want_shut_down,
+            oldest_write_ms: Millis(wire.oldest_write_ms),
         })
     }
 
@@ -359,6 +361,7 @@ pub(super) mod tests {
             applied_index: 3,
             want_fence: true,
             want_shut_down: false,
+            oldest_write_ms: Millis(2_100),
         };
         check(heartbeat, answer);
         let allocate = AllocateProducerIds {

@@ -197,6 +197,7 @@ fn a_fenced_stopping_or_offline_replica_does_not_join() {
             applied_index: 99,
             want_fence: false,
             want_shut_down,
+            oldest_write_ms: Millis(0),
         })
     };
     let unfence = heartbeat(&world, false);

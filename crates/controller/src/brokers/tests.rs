@@ -38,6 +38,7 @@ fn beat(world: &mut World, id: i32, want_fence: bool, want_shut_down: bool) -> H
         applied_index: u64::MAX,
         want_fence,
         want_shut_down,
+        oldest_write_ms: Millis(0),
     };
     match world.grant(Request::Heartbeat(heartbeat)) {
         Response::Heartbeat(answer) => answer,
@@ -306,6 +307,7 @@ fn a_stale_epoch_changes_nothing() {
             applied_index: 0,
             want_fence: true,
             want_shut_down: false,
+            oldest_write_ms: Millis(0),
         })
     };
     assert_eq!(world.refuse(heartbeat(1, 0)), ErrorCode::StaleBrokerEpoch);
@@ -313,4 +315,33 @@ fn a_stale_epoch_changes_nothing() {
         world.refuse(heartbeat(2, 1)),
         ErrorCode::BrokerIdNotRegistered
     );
+}
+
+#[test]
+fn a_broker_whose_disk_hangs_for_a_session_leads_nothing_until_it_goes_on() {
+    let mut world = World::of_brokers(3);
+    world.grant(Request::CreateTopics(CreateTopics {
+        topics: vec![topic("a", 3, 3)],
+        validate_only: false,
+    }));
+    let mut beat = |oldest_write_ms: i64| {
+        let heartbeat = Heartbeat {
+            broker_id: BrokerId(1),
+            broker_epoch: BrokerEpoch(1),
+            applied_index: u64::MAX,
+            want_fence: false,
+            want_shut_down: false,
+            oldest_write_ms: Millis(oldest_write_ms),
+        };
+        let answer = match world.grant(Request::Heartbeat(heartbeat)) {
+            Response::Heartbeat(answer) => answer,
+            other => panic!("{other:?}"),
+        };
+        let leads = (0..3).any(|index| world.partition("a", index).leader == BrokerId(1));
+        (answer.is_fenced, answer.leads_for_ms.0 > 0, leads)
+    };
+    assert_eq!(beat(1_999), (false, true, true));
+    assert_eq!(beat(2_000), (true, false, false));
+    assert_eq!(beat(2_400), (true, false, false));
+    assert_eq!(beat(0), (false, true, false));
 }

@@ -1,8 +1,12 @@
 //! Nodes that come later, and nodes that come back as somebody else.
 
+use std::ffi::OsString;
+use std::io::IoSlice;
 use std::time::Duration;
 
-use crate::network::{Cluster, file, has_broker, one_cluster, register};
+use skein_env::{Disk, OpenMode};
+
+use crate::network::{Cluster, directory, file, has_broker, one_cluster, register};
 
 const THREE: [&str; 3] = ["a", "b", "c"];
 const SECOND: Duration = Duration::from_secs(1);
@@ -128,4 +132,68 @@ fn who_gives_up_waiting_leaves_the_directory_free() {
             tokio::time::sleep(SECOND / 10).await;
         }
     });
+}
+
+/// What a directory holds, by name.
+fn take(disk: &dyn Disk) -> Vec<(OsString, Vec<u8>)> {
+    let names = disk.read_directory(&directory()).unwrap();
+    let take = |name: OsString| {
+        let path = directory().join(&name);
+        let open = disk.open(&path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; usize::try_from(open.length().unwrap()).unwrap()];
+        assert_eq!(open.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        drop(open);
+        disk.remove_file(&path).unwrap();
+        (name, bytes)
+    };
+    names.into_iter().map(|(name, _)| take(name)).collect()
+}
+
+fn put(disk: &dyn Disk, files: &[(OsString, Vec<u8>)]) {
+    for (name, bytes) in files {
+        let new = disk
+            .open(&directory().join(name), OpenMode::CreateNew)
+            .unwrap();
+        if !bytes.is_empty() {
+            new.write_at(&[IoSlice::new(bytes)], 0).unwrap();
+        }
+        new.sync_data().unwrap();
+    }
+    disk.sync_directory(&directory()).unwrap();
+}
+
+fn swap(cluster: &Cluster, one: &str, other: &str) {
+    let disks = [one, other].map(|name| cluster.world.node(name).disk);
+    let [of_one, of_other] = [take(&*disks[0]), take(&*disks[1])];
+    put(&*disks[0], &of_other);
+    put(&*disks[1], &of_one);
+}
+
+#[test]
+fn who_has_the_directory_of_another_node_is_elected_by_nobody() {
+    for seed in 30..33 {
+        let cluster = Cluster::new(seed);
+        cluster.world.block_on(async {
+            formed(&cluster, &THREE).await;
+            for name in THREE {
+                cluster.kill(name);
+            }
+            swap(&cluster, "a", "b");
+            cluster.start_all(&THREE);
+            tokio::time::sleep(5 * SECOND).await;
+            for name in THREE {
+                if let Some(controller) = cluster.controller(name) {
+                    let decided = register(&controller, 7).await;
+                    assert!(decided.is_err(), "{name} decides");
+                }
+            }
+            // Somebody notices, and puts it right.
+            for name in THREE {
+                cluster.kill(name);
+            }
+            swap(&cluster, "a", "b");
+            cluster.start_all(&THREE);
+            cluster.leader(&THREE, 5 * SECOND).await;
+        });
+    }
 }

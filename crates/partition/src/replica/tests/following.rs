@@ -421,12 +421,21 @@ fn the_log_start_follows_the_leaders_up_to_the_high_watermark() {
     );
 }
 
+/// A produce that may wait for a minute.
+fn patient(ticket: u64) -> Event {
+    let mut event = produce(ticket, 1).into();
+    if let Event::ProduceReceived { timeout, .. } = &mut event {
+        *timeout = Millis(60_000);
+    }
+    event
+}
+
 /// A leader of epoch 1 with batches 1, 2 and 3 that wait, which follows in epoch 2.
 fn former_leader() -> Scenario {
     let mut s = Scenario::leader(SETTINGS, &[1, 2]);
     for ticket in 1..=3 {
         let at = i64::try_from(ticket).unwrap() - 1;
-        s.check(produce(ticket, 1), &format!("write {ticket} @{at}"));
+        s.check(patient(ticket), &format!("write {ticket} @{at}"));
     }
     s.check(written(3), "view e1 0/0/0/3");
     s.check(
