@@ -188,16 +188,20 @@ fn a_node_with_the_only_copy_is_forgotten_only_by_whoever_accepts_the_loss() {
     let mut cluster = Cluster::start(3, &[]);
     let gone = (cluster.controller(0) + 1) % 3;
     let (gone_id, asked) = (id(&cluster, gone), (gone + 1) % 3);
-    let led = (0..20).map(|number| format!("one-{number}")).find(|topic| {
-        done(
-            &cluster.nodes[asked],
-            &format!("topic create {topic} --replication-factor 1"),
-        );
-        let described = ask(
-            &cluster.nodes[asked],
-            &format!("topic describe {topic} --json"),
-        );
-        json(&described)[0]["partitions"][0]["leader"] == gone_id
+    let mut topics = (0..20).map(|number| format!("one-{number}"));
+    let led = topics.find(|topic| {
+        let words = format!("topic create {topic} --replication-factor 1");
+        done(&cluster.nodes[asked], &words);
+        let leader = cluster.until("the topic is known", || {
+            let described = ask(
+                &cluster.nodes[asked],
+                &format!("topic describe {topic} --json"),
+            );
+            (described.succeeded())
+                .then(|| json(&described)[0]["partitions"][0]["leader"].clone())
+                .filter(Value::is_i64)
+        });
+        leader == gone_id
     });
     let topic = led.unwrap();
     cluster.nodes[gone].kill();
@@ -347,7 +351,9 @@ fn preferred_leaders_lead_again_on_request_and_each_refusal_names_its_partition(
         let result = if is_own { "elected" } else { "has it already" };
         assert_eq!(one["result"], result, "{elected:?}");
     }
-    assert_eq!(leaders(node), [own]);
+    cluster.until("every node knows", || {
+        (leaders(node) == [own]).then_some(())
+    });
     let all = done(node, "partition elect --all");
     assert_eq!(all.matches("has it already").count(), 3, "{all}");
     let unneeded = done(node, "partition elect t:0 --unclean --accept-loss");

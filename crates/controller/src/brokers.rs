@@ -30,6 +30,7 @@ use skein_types::{BrokerEpoch, BrokerId, ClusterId, ErrorCode, Millis, Uuid};
 
 use crate::batch::{Context, Decision, effective_config};
 use crate::election::{Change, Departure, change_partitions};
+use crate::unregister_broker::FORGOTTEN;
 use crate::{Refusal, Response};
 
 /// Most endpoints of a broker.
@@ -124,9 +125,7 @@ pub(crate) fn register(
 ) -> Result<Decision, Refusal> {
     check_request(image, request)?;
     if image.is_forgotten(request.raft_id) {
-        let message = "this node was forgotten: its directories are nobody's; emptied, it may join \
-                       as a new node";
-        return Err(Refusal::new(ErrorCode::InvalidRegistration, message));
+        return Err(Refusal::new(ErrorCode::InvalidRegistration, FORGOTTEN));
     }
     let id = request
         .broker_id

@@ -68,4 +68,4 @@ pub use refusal::Refusal;
 pub use replicas_offline::{REPLICAS_PER_REQUEST_MAX, ReplicasOffline};
 pub use request::{Call, FoundCluster, Request, Response};
 pub use sessions::Sessions;
-pub use unregister_broker::UnregisterBroker;
+pub use unregister_broker::{FORGOTTEN, UnregisterBroker};

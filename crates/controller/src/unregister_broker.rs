@@ -20,6 +20,10 @@ use crate::batch::{Context, Decision, effective_config};
 use crate::election::{Departure, change_partitions};
 use crate::{Refusal, Response};
 
+/// What a node is told that comes back after it was taken out, and what its operator is to do.
+pub const FORGOTTEN: &str = "this node was forgotten by its cluster ('skein node forget'): its \
+     directories are nobody's; empty log.dirs and metadata.log.dir, and it may join as a new node";
+
 /// A broker is gone for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnregisterBroker {

@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use skein_controller::FORGOTTEN;
 use skein_storage::StorageError;
 
 /// A failure of the quorum on this node.
@@ -61,10 +62,7 @@ pub enum QuorumError {
         address: String,
     },
     /// The cluster has taken this node out for good.
-    #[error(
-        "this node was forgotten by its cluster ('skein node forget'): its directories are \
-         nobody's; empty log.dirs and metadata.log.dir, and it may join as a new node"
-    )]
+    #[error("{FORGOTTEN}")]
     Forgotten,
     /// There is no founding record to drop.
     #[error("{}: {reason}", .directory.display())]

@@ -165,10 +165,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), EnvelopeE
             let (id, epoch) = (id.get(), epoch.get());
             put(REMOVE_BROKER, &RemoveBrokerV0 { id, epoch }, out)
         }
-        Record::ForgetMember { raft_id } => {
-            let raft_id = *raft_id;
-            put(FORGET_MEMBER, &ForgetMemberV0 { raft_id }, out)
-        }
+        Record::ForgetMember { raft_id } => put_forget_member(*raft_id, out),
         Record::Topic { id, name } => {
             let (id, name) = (id.0, name.as_str().to_owned());
             put(TOPIC, &TopicV0 { id, name }, out)
@@ -291,6 +288,10 @@ impl ClusterV1 {
         let cluster_id = cluster_id.map_err(|error| envelope.malformed(error.to_string()))?;
         Ok(Record::Cluster { cluster_id })
     }
+}
+
+fn put_forget_member(raft_id: u64, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+    put(FORGET_MEMBER, &ForgetMemberV0 { raft_id }, out)
 }
 
 fn put_partition(
