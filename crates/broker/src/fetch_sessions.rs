@@ -281,6 +281,11 @@ impl Session {
             if mutation::has(Mutation::SessionKeepsPosition) {
                 return;
             }
+            // A follower, which alone tells where its log starts, may have dropped what it was told
+            // for another place or in a former leader epoch: it is told again.
+            if wanted.fetch.log_start_offset >= 0 {
+                known.told = None;
+            }
             known.wanted = wanted;
             return;
         }

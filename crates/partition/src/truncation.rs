@@ -111,7 +111,8 @@ impl Replica {
         self.reserved_end_offset = log_end_offset;
         self.high_watermark = self.high_watermark.clamp(log_start_offset, log_end_offset);
         self.flushed_end_offset = self.flushed_end_offset.min(log_end_offset);
-        self.flush_requested_end_offset = self.flush_requested_end_offset.min(log_end_offset);
+        // A flush that was on its way says nothing of the log as it is now.
+        self.flush_requested_end_offset = self.flushed_end_offset;
         self.producers = producers;
         self.producers.on_high_watermark(self.high_watermark);
         self.leader_epochs = leader_epochs;

@@ -312,6 +312,9 @@ fn config() -> Result<Config, QuorumError> {
         quorum_loss_probe_interval: Some(QUORUM_LOSS_PROBE_INTERVAL_MS),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_LOG_ENTRIES),
         max_in_snapshot_log_to_keep: KEPT_LOG_ENTRIES,
+        // Others may have, and have committed, entries of this term that this node had not flushed
+        // when it lost its power: in the same term it would give their places to others.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().map_err(QuorumError::stopped)

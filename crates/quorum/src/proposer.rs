@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use skein_config::BrokerConfig;
 use skein_controller::{
     BalanceLeaders, Batch, Context, FenceBrokers, LogEnds, RandomBits, Refusal, Request, Response,
@@ -429,6 +429,8 @@ fn refusal_of(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Re
         RaftError::APIError(
             ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
         ) => ErrorCode::NotController,
+        // This node is being stopped: another will lead.
+        RaftError::Fatal(Fatal::Stopped) => ErrorCode::NotController,
         RaftError::APIError(_) => ErrorCode::UnknownServerError,
         RaftError::Fatal(_) => ErrorCode::KafkaStorageError,
     };

@@ -200,3 +200,25 @@ async fn partitions_of_sessions_are_counted_and_given_back() {
     assert_eq!(go_on(1), Err(ErrorCode::FetchSessionIdNotFound));
     assert!(sessions.sessions.lock().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_asks_from_elsewhere_is_told_again() {
+    let sessions = FetchSessions::new(10);
+    let follower = |epoch, leader_epoch| {
+        let mut request = request(if epoch == 0 { 0 } else { 7 }, epoch, &[0], &[]);
+        let partition = &mut request.topics[0].partitions[0];
+        partition.log_start_offset = 0;
+        partition.current_leader_epoch = leader_epoch;
+        request
+    };
+    let first = sessions.open(&follower(0, 1), VERSION, 7 << 33).unwrap();
+    let key = first.wanted[0].key.clone();
+    assert!(first.must_tell(&key, &result(5, None)));
+    let second = sessions.open(&request(7, 1, &[], &[]), VERSION, 0).unwrap();
+    assert!(!second.must_tell(&key, &result(5, None)), "nothing new");
+    // In the leader epoch that it has heard of meanwhile it has no answer yet.
+    let third = sessions.open(&follower(2, 2), VERSION, 0).unwrap();
+    assert!(third.must_tell(&key, &result(5, None)));
+    let fourth = sessions.open(&request(7, 3, &[], &[]), VERSION, 0).unwrap();
+    assert!(!fourth.must_tell(&key, &result(5, None)), "told once");
+}

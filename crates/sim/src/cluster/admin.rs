@@ -162,5 +162,9 @@ async fn elect(client: &mut ClusterClient, election_type: i8) {
         timeout_ms: TIMEOUT_MS,
     };
     let node = client.any_node();
-    drop(client.call(node, &request, ELECT_VERSION).await);
+    if let Some((response, _)) = client.call(node, &request, ELECT_VERSION).await {
+        let results = response.replica_election_results;
+        let text = format!("elects: {}, {results:?}", response.error_code);
+        client.witness.note(client.actor, text);
+    }
 }

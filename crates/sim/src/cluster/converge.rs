@@ -37,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// each node knows; whether it came to that.
 pub(crate) async fn whole(observer: &Observer<'_>, operator: &mut ClusterClient) -> bool {
     let begun = Instant::now();
-    let mut has_elected = false;
+    let mut elect_after = OPERATOR_AFTER;
     loop {
         let Some(missing) = missing(observer) else {
             return true;
@@ -47,8 +47,8 @@ pub(crate) async fn whole(observer: &Observer<'_>, operator: &mut ClusterClient)
             observer.witness.accuse(Actor::Reader, "progress", text);
             return false;
         }
-        if begun.elapsed() > OPERATOR_AFTER && !has_elected && nobody_left(observer) {
-            has_elected = true;
+        if begun.elapsed() > elect_after && nobody_left(observer) {
+            elect_after += OPERATOR_AFTER;
             observer
                 .witness
                 .tell(Actor::Admin, ClusterEvent::ElectedUnclean);
@@ -122,8 +122,8 @@ fn missing(observer: &Observer<'_>) -> Option<String> {
                     && partition.isr.len() == partition.replicas.len()
             });
             if !is_whole {
-                let what = observer.plan.name_of(id);
-                return Some(format!("{name} knows {what} as {partition:?}"));
+                let (what, ends) = (observer.plan.name_of(id), observer.replicas(id));
+                return Some(format!("{name} knows {what} as {partition:?}; {ends:?}"));
             }
         }
     }

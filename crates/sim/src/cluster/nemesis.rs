@@ -137,8 +137,8 @@ impl<'a> Nemesis<'a> {
                 sleep(lasting).await;
                 machine.want(true);
             }
-            Kind::Wipe => self.lose_files(node, &[LOG_DIR], true).await,
-            Kind::LoseVotes => self.lose_files(node, VOTES, false).await,
+            Kind::Wipe => self.lose_files(node, &[LOG_DIR]).await,
+            Kind::LoseVotes => self.lose_files(node, VOTES).await,
             Kind::Isolate => {
                 self.cut_off(node, true, true, lasting).await;
             }
@@ -223,7 +223,7 @@ impl<'a> Nemesis<'a> {
     }
 
     /// Takes files from one node of a cluster that is whole.
-    async fn lose_files(&self, node: usize, paths: &[&str], is_all: bool) {
+    async fn lose_files(&self, node: usize, paths: &[&str]) {
         if self.has_lost.get() || !self.machines.all_serve() {
             return self.note("leaves the files alone");
         }
@@ -234,10 +234,10 @@ impl<'a> Nemesis<'a> {
         // Until the process has ended.
         sleep(Duration::from_millis(20)).await;
         machine.lose(paths);
-        if is_all {
-            self.witness
-                .tell(Actor::Nemesis, ClusterEvent::Wiped { node });
-        }
+        // Also who lost its votes alone comes back as another: the quorum knows it by them, and
+        // nothing that its disk has counts.
+        self.witness
+            .tell(Actor::Nemesis, ClusterEvent::Wiped { node });
         machine.want(true);
     }
 

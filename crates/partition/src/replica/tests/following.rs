@@ -571,3 +571,31 @@ fn a_follower_of_a_flushed_topic_tells_its_leader_what_is_on_its_disk() {
     );
     s.check(flushed(21), "report flushed 21");
 }
+
+#[test]
+fn what_a_cut_leaves_is_flushed_though_a_flush_was_on_its_way() {
+    let flushed_topic = ReplicaSettings {
+        durability: Durability::Flushed,
+        ..SETTINGS
+    };
+    let mut s = follower(flushed_topic);
+    let next = [batch(20, 22, 5)];
+    s.check(
+        answer(position(5, 20, 3), &next, 12),
+        "report flushed 20, write fetched 7",
+    );
+    s.check(
+        written(22),
+        "epochs, view follows e5 0/12/12/22, flush 22, fetch e5 22 after e5",
+    );
+    s.check(
+        became_follower(6),
+        "view follows e6 0/12/12/22, fetch e6 22 after e5",
+    );
+    s.check(diverged(position(6, 22, 5), 5, 21), "truncate 21");
+    // What the flush took along has another end by now: it counts for nothing.
+    s.check(
+        truncated(0, 21, &[(1, 0), (3, 10), (5, 20)]),
+        "epochs, view follows e6 0/12/12/21, flush 21, fetch e6 21 after e5",
+    );
+}
