@@ -13,9 +13,11 @@ use skein_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use skein_protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestTopic};
+use skein_types::ErrorCode;
 
 use super::client::ClusterClient;
 use super::event::ClusterEvent;
+use super::host;
 
 /// Version of FindCoordinator.
 const FIND_VERSION: i16 = 3;
@@ -77,6 +79,9 @@ async fn find(
         let node = client.any_node();
         let (response, _) = client.call(node, &request, FIND_VERSION).await?;
         if response.error_code != 0 {
+            let code = ErrorCode::from_code(response.error_code);
+            let text = format!("{} has no coordinator for it: {code}", host(node));
+            client.witness.note(client.actor, text);
             client.back_off().await;
             return None;
         }
@@ -135,8 +140,10 @@ async fn fetch(client: &mut ClusterClient, group: usize, node: usize) -> bool {
     };
     let topic = response.topics.first();
     let answer = topic.and_then(|topic| topic.partitions.first());
-    let Some(answer) = answer.filter(|answer| response.error_code == 0 && answer.error_code == 0)
-    else {
+    let codes = answer.map(|answer| (response.error_code, answer.error_code));
+    let Some(answer) = answer.filter(|_| codes == Some((0, 0))) else {
+        let text = format!("{} tells no offset: {codes:?}", host(node));
+        client.witness.note(client.actor, text);
         return false;
     };
     let event = ClusterEvent::FoundOffset {

@@ -135,10 +135,10 @@ fn nobody_left(observer: &Observer<'_>) -> bool {
     let Some(image) = observer.witness.newest_image() else {
         return false;
     };
-    observer.plan.partitions().any(|id| {
-        find(observer, &image, id).is_some_and(|partition| {
-            partition.isr.is_empty() && partition.elr.is_empty() && partition.last_known.is_empty()
-        })
+    // Those of the groups too: they may have had one replica when they were made.
+    let mut partitions = image.topics().flat_map(|topic| topic.partitions());
+    partitions.any(|(_, partition)| {
+        partition.isr.is_empty() && partition.elr.is_empty() && partition.last_known.is_empty()
     })
 }
 
