@@ -95,7 +95,7 @@ pub(crate) enum ClusterEvent {
     /// An operator has elected whoever there is.
     ElectedUnclean,
     /// A node has applied an entry.
-    Applied(Image),
+    Applied(Box<Image>),
     /// A replica leads.
     Leads(Leading),
     /// A node leads the quorum.

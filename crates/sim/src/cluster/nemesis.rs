@@ -129,19 +129,15 @@ impl<'a> Nemesis<'a> {
             Kind::KillAll => self.end_all(End::Kill),
             Kind::PowerCutAll => self.end_all(End::PowerCut),
             Kind::StayDown => {
-                machine.want(false);
-                machine.end(match rng.chance(2) {
+                let end = match rng.chance(2) {
                     true => End::Kill,
                     false => End::PowerCut,
-                });
-                sleep(lasting).await;
-                machine.want(true);
+                };
+                self.keep_down(node, end, lasting).await;
             }
             Kind::Wipe => self.lose_files(node, &[LOG_DIR]).await,
             Kind::LoseVotes => self.lose_files(node, VOTES).await,
-            Kind::Isolate => {
-                self.cut_off(node, true, true, lasting).await;
-            }
+            Kind::Isolate => self.cut_off(node, true, true, lasting).await,
             Kind::OneWayCut => {
                 let is_inward = rng.chance(2);
                 match rng.chance(2) {
@@ -189,6 +185,15 @@ impl<'a> Nemesis<'a> {
                 self.world.clock(&host(node)).jump(Millis(distance));
             }
         }
+    }
+
+    /// Ends a node that does not come back before a while is over.
+    async fn keep_down(&self, node: usize, end: End, lasting: Duration) {
+        let machine = self.machines.get(node);
+        machine.want(false);
+        machine.end(end);
+        sleep(lasting).await;
+        machine.want(true);
     }
 
     /// Ends all nodes, in any order, at one moment.

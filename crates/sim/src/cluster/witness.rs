@@ -84,7 +84,11 @@ impl ClusterWitness {
         let mut state = self.state.lock();
         // What was applied came first.
         for image in skein_quorum::inspect::take() {
-            self.hear(&mut state, Actor::Node, ClusterEvent::Applied(image));
+            self.hear(
+                &mut state,
+                Actor::Node,
+                ClusterEvent::Applied(Box::new(image)),
+            );
         }
         self.hear(&mut state, actor, event);
     }

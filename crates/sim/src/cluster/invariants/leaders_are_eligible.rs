@@ -40,7 +40,7 @@ impl ClusterInvariant for LeadersAreEligible {
                 if index(image) <= last {
                     return Ok(());
                 }
-                let former = self.last.replace(image.clone());
+                let former = self.last.replace(Image::clone(image));
                 let is_next = last.map(|last| last + 1) == index(image);
                 if let Some(former) = former.filter(|_| is_next) {
                     return self.compare(&former, image);

@@ -33,8 +33,8 @@ impl ClusterInvariant for SameImage {
         let first = self
             .by_index
             .entry(log_id.index)
-            .or_insert_with(|| image.clone());
-        if first == image {
+            .or_insert_with(|| Image::clone(image));
+        if first == &**image {
             return Ok(());
         }
         Err(format!(
