@@ -148,6 +148,9 @@ impl Followers {
             follower.is_eligible |= !was_outside;
             if follower.membership == Membership::Member {
                 follower.last_caught_up.get_or_insert(now);
+            } else if !was_outside {
+                // It lags, or it is dead: nobody waits for it to join before it is heard again.
+                follower.last_caught_up = None;
             }
         }
     }

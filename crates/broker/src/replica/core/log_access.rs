@@ -87,6 +87,11 @@ impl Core {
         self.is_closed = true;
         self.timer = None;
         self.delete_replies.clear();
+        // Produces of a former leader, which wait for its successor: their clients had better ask
+        // that one.
+        let left = self.replies.drain();
+        step.answers
+            .extend(left.map(|reply| (reply, Err(skein_partition::Refusal::NotLeader))));
         for input in std::mem::take(&mut self.held) {
             self.refuse(input, step);
         }

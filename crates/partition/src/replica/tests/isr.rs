@@ -251,6 +251,19 @@ fn one_that_was_about_to_join_and_died_is_not_waited_for_any_more() {
 }
 
 #[test]
+fn who_died_in_the_isr_is_not_waited_for_once_it_is_out() {
+    let mut s = Scenario::joining();
+    s.check(accepted(1, 1, &[1, 2, 3]), "");
+    s.check(fetched_by(2, 20, 5), "");
+    s.check(
+        isr_changed(2, &[1, 2, 3], &[1, 2]),
+        "view e1 0/5/5/5, ack 1 @4",
+    );
+    // It lives: it may join again.
+    s.check(fetched_by(3, 30, 5), "propose #2 on 2 [1 2@20 3@30]");
+}
+
+#[test]
 fn one_proposal_is_open_at_a_time() {
     let mut s = Scenario::joining();
     s.pass(LAG + 1);

@@ -4,8 +4,8 @@
 //! before did not make eligible, or an ISR or ELR that cannot be.
 //!
 //! Rules, between the image behind one entry and that behind the next:
-//! - another leader was a member of ISR or ELR, or one of the last known when both were empty, and
-//!   has a greater leader epoch; it is registered, and neither fenced nor stopping;
+//! - another leader was a member of ISR or ELR, or one of the last known when all of both are gone,
+//!   and has a greater leader epoch; it is registered, and neither fenced nor stopping;
 //! - who is new in the ISR is neither fenced nor stopping;
 //! - with min ISR members in the ISR, and somebody who leads them, nobody else is eligible;
 //! - a former process is no leader: a registration ends its leadership, or gives a new epoch.
@@ -98,7 +98,9 @@ impl LeadersAreEligible {
         if !image.is_active(now.leader) {
             return Some("the new leader is fenced or stopping");
         }
-        let is_lost = before.isr.is_empty() && before.elr.is_empty();
+        // Who registers anew with a disk that may have lost records leaves both in this very entry.
+        let is_gone = |id: &BrokerId| epoch(former, *id) != epoch(image, *id);
+        let is_lost = before.isr.iter().chain(&before.elr).all(is_gone);
         let is_last = is_lost && before.last_known.contains(&now.leader);
         let was_member = before.isr.contains(&now.leader) || before.elr.contains(&now.leader);
         match was_member || is_last || self.is_forced {
