@@ -149,14 +149,25 @@ impl<'c> Receiver<'c> {
 
     /// Waits for the first bytes of a frame.
     pub(crate) async fn wait_for_frame(&mut self) -> Result<(), ReceiveError> {
-        if self.buffer.is_empty() {
+        while self.buffer.is_empty() {
             self.timer.set(self.idle_max);
             if !self.is_readable_now() {
                 self.give_back();
                 self.wait_until_readable().await?;
             }
+            self.begin_fill(crate::frame::LENGTH_BYTES);
+            poll_fn(|context| self.poll_first(context)).await?;
         }
         self.fill(crate::frame::LENGTH_BYTES).await
+    }
+
+    /// Receives the first bytes of a frame, if there are any. That the socket is readable may be
+    /// said of what was read before; and who is idle is not slow.
+    fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ReceiveError>> {
+        match self.poll_fill(context, 1) {
+            Poll::Pending if !self.has_given_way => Poll::Ready(Ok(())),
+            polled => polled,
+        }
     }
 
     /// Receives until `needed` bytes are there, contiguous.

@@ -794,8 +794,10 @@ fn a_node_on_a_real_disk_serves_in_well_under_200_ms() {
         controller.shutdown().await.unwrap();
         (first, second)
     });
-    println!("formed in {first:?}, restarted in {second:?}");
     assert!(world.shutdown(PATIENCE));
-    // The bar is 200 ms on a machine of its own; this one runs other tests at the same time.
-    assert!(first < Duration::from_secs(2) && second < Duration::from_secs(2));
+    // The bar is 200 ms on a machine of its own; here other tests run too.
+    assert!(
+        first.max(second) < Duration::from_secs(2),
+        "{first:?}, {second:?}"
+    );
 }
