@@ -17,7 +17,8 @@
 //! - of two processes with one id the second is refused while the first one's session lives, unless
 //!   both hold the same `metadata.log.dir`: that is locked, so the first is dead;
 //! - a member that was forgotten is refused whatever id it asks for;
-//! - a broker whose disk hangs for a session is fenced as one that is silent, until it goes on;
+//! - a broker whose disk hangs for a session is fenced as one that is silent, until it goes on,
+//!   unless it is the only one;
 //! - a broker whose disk may have lost records leaves every ISR and ELR in the same entry.
 //!
 //! Source: KIP-631, KIP-841, KIP-966; DUPLICATE_BROKER_REGISTRATION as in Kafka's
@@ -184,7 +185,12 @@ pub(crate) fn heartbeat(
     let broker = check_epoch(image, request.broker_id, request.broker_epoch)?;
     let stopping = broker.stopping || request.want_shut_down;
     // It hears and answers, and nothing that it takes gets on its disk: it would lead for ever.
-    let hangs = request.oldest_write_ms >= context.sessions.timeout_ms();
+    let id = request.broker_id;
+    // Alone it goes on: there is nobody to lead instead, and what needs no disk is served.
+    let has_others = image
+        .brokers()
+        .any(|other| other.id != id && image.is_active(other.id));
+    let hangs = has_others && request.oldest_write_ms >= context.sessions.timeout_ms();
     let fenced = if request.want_fence || hangs {
         true
     } else {
