@@ -17,6 +17,8 @@
 //! - the checkpoints and indexes are read before the log they speak of, so that a node that goes on
 //!   writing makes no finding; what ends in a fault in the last segment is looked at again, up to
 //!   [`LOOKS_MAX`] times;
+//! - what the largest timestamps are said to be counts if it is said before the log is read and
+//!   behind it: a compaction forgets it, changes the segments, and says it anew;
 //! - no file makes more than [`FINDINGS_PER_FILE_MAX`] findings; the rest is counted.
 //!
 //! Source: `log/recovery.rs` for what a start cuts and what it refuses.
@@ -33,6 +35,7 @@ use super::partition::{Offsets, PartitionFiles};
 use super::walk::{InspectedBatch, SegmentWalk, Step};
 use crate::StorageError;
 use crate::log::names::FileKind;
+use crate::log::segment_times::SegmentTimestamp;
 
 mod beside;
 mod directory;
@@ -158,6 +161,7 @@ pub fn verify_partition(
         offsets,
         options,
         epochs: None,
+        segment_times: Vec::new(),
         expected: None,
         epoch: LeaderEpoch::NONE,
         newest: Millis::NONE,
@@ -173,6 +177,7 @@ pub fn verify_partition(
     };
     verify.misplaced();
     verify.read_epochs()?;
+    verify.segment_times = verify.read_segment_times()?;
     for number in 0..files.segments.len() {
         verify.segment(number)?;
     }
@@ -211,6 +216,8 @@ struct Verify<'a> {
     options: &'a VerifyOptions<'a>,
     /// What the checkpoint says, if it can be read.
     epochs: Option<LeaderEpochs>,
+    /// What the file of the largest timestamps said before the log was read.
+    segment_times: Vec<SegmentTimestamp>,
     /// Offset that the next batch should have; `None` before the first, and behind a fault.
     expected: Option<Offset>,
     /// Of the last batch.

@@ -317,6 +317,42 @@ fn verify_tells_of_a_wrong_claim_and_of_no_torn_one() {
     assert_eq!(damages(), []);
 }
 
+/// A compaction while the log is read: the new segment may have the size of the old one.
+#[test]
+fn a_claim_that_is_made_while_the_log_is_read_is_not_of_what_was_read() {
+    let fixture = closed();
+    let path = fixture.path(SEGMENT_TIMESTAMPS);
+    let good = std::fs::read(&path).unwrap();
+    let (mut entries, _) = segment_times::decode(&good);
+    entries[1].newest.timestamp = Millis(7);
+    let other = segment_times::whole(&entries);
+    // A torn end makes `verify` pause, with all before it read.
+    let last = fixture.path(fixture.names(".log").last().unwrap());
+    let torn = [&std::fs::read(&last).unwrap()[..], b"torn"].concat();
+    std::fs::write(&last, torn).unwrap();
+    for (before, behind, damages) in [
+        (&good, &good, 0),
+        (&good, &other, 0),
+        (&other, &good, 0),
+        (&other, &other, 1),
+    ] {
+        std::fs::write(&path, before).unwrap();
+        let files = PartitionFiles::list(&*fixture.disk, &fixture.path("")).unwrap();
+        let pauses = std::cell::Cell::new(0);
+        let pause = || {
+            pauses.set(pauses.get() + 1);
+            std::fs::write(&path, behind).unwrap();
+        };
+        let options = VerifyOptions {
+            unpacked_max_bytes: None,
+            pause: &pause,
+        };
+        let verified = verify_partition(&*fixture.disk, &files, &options, &mut |_| {}).unwrap();
+        assert!(pauses.get() > 0);
+        assert_eq!(verified.damages, damages);
+    }
+}
+
 /// Nothing is deleted because the file says so.
 #[test]
 fn retention_reads_the_index() {

@@ -15,7 +15,7 @@ use skein_types::Offset;
 use super::{REMEDY_INDEX, REMEDY_LEFTOVER, REMEDY_MISSING, Verify, Weight};
 use crate::StorageError;
 use crate::log::inspect::partition::{FileName, read_small_file, topic_id};
-use crate::log::segment_times;
+use crate::log::segment_times::{self, SEGMENT_TIMESTAMPS, SegmentTimestamp};
 
 const REMEDY_SNAPSHOT: &str = "stop the node and remove the file; producers are read from an older \
                                snapshot and the batches behind it";
@@ -138,14 +138,31 @@ impl Verify<'_> {
         Ok(read_small_file(self.disk, path)?.is_some())
     }
 
-    /// Damage is what a node would believe: of a segment of the same size. What is torn it makes
-    /// anew.
+    pub(super) fn segment_times_path(&self) -> PathBuf {
+        self.files.directory.join(SEGMENT_TIMESTAMPS)
+    }
+
+    /// What the file says now; nothing without it. What is torn a node makes anew.
+    pub(super) fn read_segment_times(&self) -> Result<Vec<SegmentTimestamp>, StorageError> {
+        let path = self.segment_times_path();
+        if !self.files.files.contains(&path) {
+            return Ok(Vec::new());
+        }
+        let content = read_small_file(self.disk, &path)?;
+        Ok(content.map_or_else(Vec::new, |content| segment_times::decode(&content).0))
+    }
+
+    /// Damage is what a node would believe: of a segment of the same size.
     fn segment_times(&mut self, path: &Path) -> Result<(), StorageError> {
-        let Some(content) = read_small_file(self.disk, path)? else {
-            return Ok(());
-        };
-        let (entries, _) = segment_times::decode(&content);
-        for entry in entries {
+        let still = self.read_segment_times()?;
+        for entry in std::mem::take(&mut self.segment_times) {
+            let base_offset = entry.base_offset;
+            let is_still_said = still
+                .binary_search_by_key(&base_offset, |entry| entry.base_offset)
+                .is_ok_and(|number| still[number] == entry);
+            if !is_still_said {
+                continue;
+            }
             let Some((size, newest)) = self.whole_segments.get(&entry.base_offset).copied() else {
                 continue;
             };
