@@ -105,7 +105,9 @@ impl DiskView {
             cost += times(speed.sync_max, state.rng.between(200, 1000)) / 1000;
         }
         if let Some(until) = state.faults.stalled_until {
-            cost = cost.max(until.saturating_duration_since(Instant::now()));
+            // What the calls before it cost is still to be waited for.
+            let now = Instant::now() + self.core.charged();
+            cost = cost.max(until.saturating_duration_since(now));
         }
         self.core.charge(cost);
         let [first, second, third] = words;
