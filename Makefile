@@ -67,10 +67,14 @@ run: build ## Start a node for clients at 127.0.0.1:9092, with its data in .buil
 cluster: build ## Start three nodes that are one cluster, with their data in .build/cluster.
 	exec config/cluster.sh $(SKEIN) $(CLUSTER) $(ARGS)
 
+# The tests take less time than optimising whole programs would.
+test: export SKEIN_BIN := $(abspath $(TARGET))/checked/skein
+test: export CARGO_PROFILE_SIM_LTO := off
+test: export CARGO_PROFILE_SIM_CODEGEN_UNITS := 16
 .PHONY: test
 test: ## Run all tests: units, loom, real clients, a short simulation.
-	# Two at a time: an optimised program is linked in one piece, by one processor alone.
-	$(MAKE) --jobs=2 build test-programs simulator
+	# Two at a time: each has parts that keep one processor busy and no more.
+	$(MAKE) --jobs=2 checked test-programs simulator
 	$(MAKE) loom
 	$(CARGO) test $(CARGO_FLAGS) --workspace
 	$(PARITY) --test raw -- --ignored
@@ -81,6 +85,10 @@ test: ## Run all tests: units, loom, real clients, a short simulation.
 .PHONY: parity
 parity: build ## Run the tests of real clients and tools against Apache Kafka too.
 	$(PARITY) --test '*' -- --ignored kafka::
+
+.PHONY: checked
+checked:
+	$(CARGO) build $(CARGO_FLAGS) --profile checked --package skein
 
 .PHONY: test-programs
 test-programs:

@@ -70,6 +70,10 @@ impl Risks {
         if !is_news {
             return;
         }
+        self.newest = Some(image.clone());
+        // Before the losses of those who have come back are forgotten: between two images one may
+        // have been all there was of a partition, and have come back.
+        self.look(plan, now);
         for lost in [&mut self.unflushed, &mut self.wiped] {
             lost.retain(|id, epoch| {
                 image
@@ -77,7 +81,6 @@ impl Risks {
                     .is_none_or(|broker| broker.epoch <= *epoch)
             });
         }
-        self.newest = Some(image.clone());
         self.look(plan, now);
     }
 

@@ -5,7 +5,9 @@
 //!
 //! Rules, between the image behind one entry and that behind the next:
 //! - another leader was a member of ISR or ELR, or one of the last known when all of both are gone,
-//!   and has a greater leader epoch; it is registered, and neither fenced nor stopping;
+//!   and has a greater leader epoch; it is registered, and neither fenced nor stopping. An entry
+//!   holds the decisions of all who asked at one time: where it changes a partition twice, the
+//!   leader may have joined by the first change;
 //! - who is new in the ISR is neither fenced nor stopping;
 //! - with min ISR members in the ISR, and somebody who leads them, nobody else is eligible;
 //! - a former process is no leader: a registration ends its leadership, or gives a new epoch.
@@ -103,7 +105,8 @@ impl LeadersAreEligible {
         let is_lost = before.isr.iter().chain(&before.elr).all(is_gone);
         let is_last = is_lost && before.last_known.contains(&now.leader);
         let was_member = before.isr.contains(&now.leader) || before.elr.contains(&now.leader);
-        match was_member || is_last || self.is_forced {
+        let is_one_change = now.partition_epoch.0 == before.partition_epoch.0 + 1;
+        match was_member || is_last || self.is_forced || !is_one_change {
             true => None,
             false => Some("the new leader was neither in the ISR nor eligible"),
         }
