@@ -235,7 +235,7 @@ impl Controller {
     /// Where the other members reach this one; `None` in a cluster of one that nobody can join.
     #[must_use]
     pub fn address(&self) -> Option<String> {
-        let metrics = self.inner.raft.metrics();
+        let metrics = self.inner.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let node = membership.get_node(&self.inner.raft_id)?;

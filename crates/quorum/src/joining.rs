@@ -43,7 +43,7 @@ impl Seeker {
             return;
         };
         let cluster_id = founding.cluster_id;
-        while !self.is_seated() {
+        while !is_seated(&self.raft, self.standing.raft_id) {
             if let Err(reason) = self.attempt(cluster_id).await {
                 tracing::info!(reason, "no seat in the quorum yet");
                 let waiting = FormationStatus::Waiting { cluster_id, reason };
@@ -51,13 +51,6 @@ impl Seeker {
             }
             tokio::time::sleep(JOIN_INTERVAL).await;
         }
-    }
-
-    fn is_seated(&self) -> bool {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let own = self.standing.raft_id;
-        metrics.membership_config.get_node(&own).is_some()
     }
 
     /// Looks for its own address and for members, and asks one of them.
@@ -109,4 +102,22 @@ impl Seeker {
         }
         Err("the controller moves".into())
     }
+}
+
+/// Waits until Raft names this node. One that joins has the beginning of the log first, with the
+/// founding in it, and not yet the entry that tells where the node is reached.
+pub(crate) async fn seated(raft: &RaftHandle, own: u64) {
+    let mut metrics = raft.server_metrics();
+    while !is_seated(raft, own) {
+        if metrics.changed().await.is_err() {
+            // Raft has ended; with which error is told elsewhere.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn is_seated(raft: &RaftHandle, own: u64) -> bool {
+    let metrics = raft.server_metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.membership_config.get_node(&own).is_some()
 }

@@ -7,6 +7,8 @@
 //! Input: options, peers. Output: the controller's handle, when this node's image has the cluster.
 //!
 //! Invariants:
+//! - nobody is told of a controller before Raft names this node and where it is reached: a broker
+//!   would register without an address for its followers;
 //! - whoever leads founds, as often as it takes: the record of the founding takes effect once;
 //! - a founder of several answers Raft's requests only when its identity says on the disk that it
 //!   did: from then on it never initialises again;
@@ -32,7 +34,7 @@ use crate::fate::FateWatch;
 use crate::formation::FormationStatus;
 use crate::forming::{self, Forming, write_identity};
 use crate::identity::{Founding, Identity};
-use crate::joining::Seeker;
+use crate::joining::{self, Seeker};
 use crate::membership::Membership;
 use crate::node::{self, Node, Opened, RaftHandle, WhenLost};
 use crate::own_seat::OwnSeat;
@@ -172,6 +174,11 @@ impl Starting {
         let member = self.open_to_peers(&node, standing, &failure.0, &stopped);
         let controller = self.handle(node, &founding, failure, (stop, stopped));
         self.found(&controller, &founding).await?;
+        tokio::select! {
+            biased;
+            () = joining::seated(&controller.inner.raft, identity.raft_id) => {}
+            error = raft_failure(controller.inner.failure.clone()) => return Err(error),
+        }
         self.initialised(&mut identity).await?;
         if let Some(member) = member {
             member.set_member();

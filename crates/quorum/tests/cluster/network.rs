@@ -145,6 +145,11 @@ impl Cluster {
         let (name, started) = (name.to_owned(), Arc::clone(&self.started));
         let task = async move {
             let result = starting.await;
+            let is_homeless = |started: &Controller| started.address().is_none();
+            assert!(
+                !result.as_ref().is_ok_and(is_homeless),
+                "{name} has started before anybody can reach it"
+            );
             started.lock().insert(name, result);
         };
         env.spawn.spawn(Lane::Control, "start", Box::pin(task));
