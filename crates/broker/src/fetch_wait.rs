@@ -8,6 +8,7 @@
 //! Source: none.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
@@ -17,12 +18,23 @@ use crate::fetch_waits::Wake;
 #[derive(Default)]
 pub(crate) struct FetchWaiter {
     notify: Notify,
+    is_hastened: AtomicBool,
 }
 
 impl FetchWaiter {
     /// Waits for a wake-up, also one that has come already.
     pub(crate) async fn woken(&self) {
         self.notify.notified().await;
+    }
+
+    /// Wakes it, to answer with whatever there is.
+    pub(crate) fn hasten(&self) {
+        self.is_hastened.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn is_hastened(&self) -> bool {
+        self.is_hastened.load(Ordering::Acquire)
     }
 }
 

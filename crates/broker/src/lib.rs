@@ -56,6 +56,7 @@ mod tasks;
 #[cfg(test)]
 mod testing;
 mod unpacking;
+mod waiting_followers;
 
 #[cfg(feature = "inspect")]
 pub use inspect::{Inspector, QuorumView, ReplicaState};

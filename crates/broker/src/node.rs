@@ -41,6 +41,7 @@ use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
 use crate::replication::Replication;
 use crate::rooms::Rooms;
+use crate::waiting_followers::WaitingFollowers;
 
 /// A node's parts.
 pub(crate) struct Shared {
@@ -84,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) fetch_sessions: FetchSessions,
     /// Those of followers, which clients must not push out.
     pub(crate) follower_sessions: FetchSessions,
+    /// Fetches of followers that wait.
+    pub(crate) waiting_followers: WaitingFollowers,
     /// Blocks of producer ids.
     pub(crate) producer_ids: ProducerIds,
     /// Receive buffers.

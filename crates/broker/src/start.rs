@@ -54,6 +54,7 @@ use crate::replication::Replication;
 use crate::rooms::Rooms;
 use crate::session::ClientService;
 use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
+use crate::waiting_followers::WaitingFollowers;
 use crate::{accept_limits, controlled_shutdown, http, replication, stop, tasks};
 
 /// The spare file in `metadata.log.dir`.
@@ -586,6 +587,7 @@ fn share(
         next_fetch_wait: AtomicU64::new(1),
         fetch_sessions: FetchSessions::new(slots),
         follower_sessions: FetchSessions::new(FOLLOWER_SESSIONS_MAX),
+        waiting_followers: WaitingFollowers::default(),
         producer_ids: ProducerIds::default(),
         pool: Arc::new(BufferPool::new()),
         metrics: Arc::clone(&basis.metrics),

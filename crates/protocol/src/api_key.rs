@@ -142,6 +142,7 @@ mod tests {
             ApiKey::ReplicasOffline,
             ApiKey::ReplicasFlushed,
             ApiKey::ReportLogEnds,
+            ApiKey::HastenFetch,
         ];
         assert!(ours.into_iter().eq(&expected));
         // Kafka's newest API of 4.1 is 92; what nodes take from Kafka is not ours.

@@ -33,7 +33,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use skein_net::{Part, Response, Started};
 use skein_partition::{Event, FollowerFetch};
 use skein_protocol::messages::fetch::{
@@ -141,6 +140,9 @@ async fn begin(
             awaited_high_watermark,
         });
     }
+    let follower = reader
+        .is_follower()
+        .then_some(BrokerId(request.replica_state.replica_id));
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let fetch = Fetch {
         shared: Arc::clone(shared),
@@ -157,7 +159,11 @@ async fn begin(
             shared.metrics.fetches_hot.inc();
             fetch.answer(results)
         }
-        _ => Started::Later(Box::pin(fetch.wait())),
+        _ => {
+            // Before a request behind this one can hasten it.
+            let registration = Registration::new(shared, &fetch.sources, follower);
+            Started::Later(Box::pin(fetch.wait(registration)))
+        }
     }
 }
 
@@ -227,11 +233,10 @@ impl Fetch {
     }
 
     /// Waits for data or for the deadline.
-    async fn wait(self) -> Option<Response> {
-        let registration = Registration::new(&self.shared, &self.sources);
+    async fn wait(self, registration: Registration) -> Option<Response> {
         loop {
+            let is_late = Instant::now() >= self.deadline || registration.waiter.is_hastened();
             let (results, path) = self.read().await;
-            let is_late = Instant::now() >= self.deadline;
             if is_late || self.is_enough(&results) {
                 drop(registration);
                 path.inc();
@@ -355,11 +360,12 @@ struct Registration {
     id: u64,
     waiter: Arc<FetchWaiter>,
     replicas: Vec<Arc<Replica>>,
-    waiting: Gauge,
+    follower: Option<BrokerId>,
+    shared: Arc<Shared>,
 }
 
 impl Registration {
-    fn new(shared: &Shared, sources: &[Source]) -> Self {
+    fn new(shared: &Arc<Shared>, sources: &[Source], follower: Option<BrokerId>) -> Self {
         let id = shared.next_fetch_wait.fetch_add(1, Ordering::Relaxed);
         let waiter = Arc::new(FetchWaiter::default());
         let replicas: Vec<_> = sources
@@ -369,20 +375,27 @@ impl Registration {
         for replica in &replicas {
             replica.waits.register(id, Arc::clone(&waiter));
         }
-        let waiting = shared.metrics.fetches_waiting.clone();
-        waiting.inc();
+        if let Some(follower) = follower {
+            let waiter = Arc::clone(&waiter);
+            shared.waiting_followers.register(follower, id, waiter);
+        }
+        shared.metrics.fetches_waiting.inc();
         Self {
             id,
             waiter,
             replicas,
-            waiting,
+            follower,
+            shared: Arc::clone(shared),
         }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.waiting.dec();
+        self.shared.metrics.fetches_waiting.dec();
+        if let Some(follower) = self.follower {
+            self.shared.waiting_followers.unregister(follower, self.id);
+        }
         for replica in &self.replicas {
             replica.waits.unregister(self.id);
         }

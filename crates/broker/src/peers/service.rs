@@ -10,6 +10,7 @@
 //!   ReplicasOffline, ReportLogEnds ─────► Controller    once the cluster is found
 //!   Envelope ───────────────────────────► router        once this node is a broker
 //!   Fetch, ListOffsets, ReplicasFlushed ► replicas      as clients, but to the end of the log
+//!   HastenFetch ────────────────────────► the Fetch that waits before it
 //! ```
 //!
 //! Invariants:
@@ -33,6 +34,7 @@ use skein_net::{
 };
 use skein_partition::{Event, FollowerFlush};
 use skein_protocol::messages::envelope::EnvelopeRequest;
+use skein_protocol::messages::hasten_fetch::{HastenFetchRequest, HastenFetchResponse};
 use skein_protocol::messages::list_offsets::ListOffsetsRequest;
 use skein_protocol::messages::quorum_rpc::{QuorumRpcRequest, QuorumRpcResponse};
 use skein_protocol::messages::replicas_flushed::{ReplicasFlushedRequest, ReplicasFlushedResponse};
@@ -59,6 +61,7 @@ const SERVED: &[(ApiKey, RangeInclusive<i16>)] = &[
     (ApiKey::ReplicasOffline, 0..=0),
     (ApiKey::ReplicasFlushed, 0..=0),
     (ApiKey::ReportLogEnds, 0..=0),
+    (ApiKey::HastenFetch, 0..=0),
 ];
 
 /// Who came too early.
@@ -147,6 +150,13 @@ impl Session for PeerSession {
             let (node, info, head) = (Arc::clone(&self.node), self.info.clone(), request.head);
             if head.api_key == ApiKey::Fetch.code() {
                 return node.fetch(info, head, &body).await;
+            }
+            if head.api_key == ApiKey::HastenFetch.code() {
+                // At once: its answer has to wait behind that of the request that it is about.
+                return match node.hasten(&head, &body) {
+                    Ok(response) => Started::Answered(response),
+                    Err(reason) => Started::Close { reason },
+                };
             }
             Started::Later(Box::pin(async move {
                 let _permit = permit;
@@ -255,6 +265,15 @@ impl NodeSoFar {
             }
         }
         encode::<ReplicasFlushedRequest>(head, &ReplicasFlushedResponse::default())
+    }
+
+    /// A follower has more to ask for.
+    fn hasten(&self, head: &RequestHead, body: &Bytes) -> Result<Response, String> {
+        let request: HastenFetchRequest = decode(head, body)?;
+        let shared = self.shared.get().ok_or(NO_BROKER)?;
+        let follower = BrokerId(request.broker_id);
+        shared.waiting_followers.hasten(follower);
+        encode::<HastenFetchRequest>(head, &HastenFetchResponse::default())
     }
 
     /// This node and what it knows of the request, once it is a broker.

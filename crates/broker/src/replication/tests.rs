@@ -9,8 +9,8 @@ use skein_partition::Acks;
 use skein_types::{BrokerId, ErrorCode, PartitionIndex};
 
 use crate::testing::cluster::{
-    HOSTS, TOPIC, active, agree, controller_of, isr, leader_of, partition, records, replica,
-    replicated, replicated_on, replicated_with, start, until, with_cluster,
+    HOSTS, TOPIC, active, agree, controller_of, create_on, isr, leader_of, partition, records,
+    replica, replicated, replicated_on, replicated_with, start, until, with_cluster,
 };
 use crate::testing::{Node, append, batch, cluster_config, speed};
 
@@ -229,6 +229,8 @@ fn what_is_flushed_everywhere_survives_a_power_cut_of_all() {
         let nodes = vec![nodes.0, nodes.1, nodes.2];
         let leader = leader_of(&nodes).await;
         until(|| replica(&nodes[leader]).is_some() && agree(&nodes)).await;
+        // The high watermark is there when the followers have said how far they are.
+        until(|| records(&nodes[leader]).len() >= expected.len()).await;
         assert_eq!(records(&nodes[leader])[..5], expected[..]);
     });
 }
@@ -403,6 +405,24 @@ fn active_brokers(node: &Node) -> Vec<BrokerId> {
     let image = node.shared().image();
     let active = image.brokers().filter(|broker| image.is_active(broker.id));
     active.map(|broker| broker.id).collect()
+}
+
+/// Its followers have a request at the leader already, which waits for news of other partitions.
+#[test]
+fn a_leadership_that_begins_beside_idle_ones_waits_for_no_request() {
+    with_cluster(11, async |_, nodes| {
+        let leader = replicated(&nodes).await;
+        for number in 0..6 {
+            // All requests wait: nobody has written for a while.
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let name = format!("later-{number}");
+            let begun = tokio::time::Instant::now();
+            create_on(&nodes, &name, leader).await;
+            nodes[leader].produce(&name, batch(1, b"x")).await.unwrap();
+            let took = begun.elapsed();
+            assert!(took < Duration::from_millis(100), "{took:?}");
+        }
+    });
 }
 
 #[test]

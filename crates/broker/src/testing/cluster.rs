@@ -116,7 +116,13 @@ pub(crate) async fn replicated_with(
 
 /// As [`replicated`], led by the node of this number.
 pub(crate) async fn replicated_on(nodes: &[Node], leader: usize) {
-    let mut topic = create_topics::tests::topic_of_one(TOPIC);
+    create_on(nodes, TOPIC, leader).await;
+    assert_eq!(leader_of(nodes).await, leader);
+}
+
+/// Makes a topic of one partition with a replica on each node, led by the node of this number.
+pub(crate) async fn create_on(nodes: &[Node], name: &str, leader: usize) {
+    let mut topic = create_topics::tests::topic_of_one(name);
     let numbers = (0..nodes.len()).map(|step| (leader + step) % nodes.len());
     let ids = numbers.map(|number| nodes[number].shared().identity.broker_id.get());
     topic.num_partitions = -1;
@@ -128,7 +134,6 @@ pub(crate) async fn replicated_on(nodes: &[Node], leader: usize) {
     create_topics::make(nodes[0].shared(), vec![topic], 5_000)
         .await
         .unwrap();
-    assert_eq!(leader_of(nodes).await, leader);
 }
 
 /// The partition as this node knows it.

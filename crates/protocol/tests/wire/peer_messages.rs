@@ -45,7 +45,7 @@ fn no_message_of_ours_passes_for_one_of_kafkas() {
     skein_protocol::for_each_message!(collect_kafkas);
     skein_protocol::for_each_peer_message!(collect_ours);
     assert!(kafkas.into_iter().all(|is_for_peers| !is_for_peers));
-    assert_eq!(ours, [true; 12]);
+    assert_eq!(ours, [true; 14]);
 }
 
 #[test]
