@@ -15,8 +15,8 @@
 //!
 //! Invariants:
 //! - what comes too early is told so (NOT_CONTROLLER, BROKER_NOT_AVAILABLE): its sender asks again;
-//! - requests of one connection do not wait for each other: a heartbeat behind a forwarded request
-//!   that takes its time would end a session.
+//! - requests of one connection are answered in their order, and what takes time begins when those
+//!   before it are answered; only a Fetch, and what hastens it, begin at once.
 //!
 //! Source: KIP-631 (the controller's listener), KIP-590.
 

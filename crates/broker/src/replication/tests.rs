@@ -413,7 +413,7 @@ fn a_leadership_that_begins_beside_idle_ones_waits_for_no_request() {
     with_cluster(11, async |_, nodes| {
         let leader = replicated(&nodes).await;
         for number in 0..6 {
-            // All requests wait: nobody has written for a while.
+            // Simulated time, longer than a fetch waits: all requests have begun to wait anew.
             tokio::time::sleep(Duration::from_millis(700)).await;
             let name = format!("later-{number}");
             let begun = tokio::time::Instant::now();
