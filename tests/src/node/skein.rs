@@ -35,7 +35,8 @@ pub(super) fn serve(node: &Node) -> Command {
         settings.push((key.clone(), value.clone()));
     }
     let mut command = Command::new(binary());
-    command.arg("serve");
+    // A node would warn of a variable with its prefix that names no key.
+    command.env_remove("SKEIN_BIN").arg("serve");
     for (key, value) in settings {
         command.arg("--set").arg(format!("{key}={value}"));
     }
