@@ -49,6 +49,7 @@ pub mod api {
     pub const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
     pub const OFFSET_DELETE: i16 = 47;
     pub const DESCRIBE_QUORUM: i16 = 55;
+    pub const DESCRIBE_CLUSTER: i16 = 60;
     pub const UPDATE_FEATURES: i16 = 57;
     pub const DESCRIBE_PRODUCERS: i16 = 61;
     pub const LIST_CONFIG_RESOURCES: i16 = 74;

@@ -55,6 +55,7 @@ mod sync;
 mod tasks;
 #[cfg(test)]
 mod testing;
+mod told_brokers;
 mod unpacking;
 mod waiting_followers;
 

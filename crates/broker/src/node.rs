@@ -41,6 +41,7 @@ use crate::producer_ids::ProducerIds;
 use crate::replicas::Replicas;
 use crate::replication::Replication;
 use crate::rooms::Rooms;
+use crate::told_brokers::ToldBrokers;
 use crate::waiting_followers::WaitingFollowers;
 
 /// A node's parts.
@@ -87,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) follower_sessions: FetchSessions,
     /// Fetches of followers that wait.
     pub(crate) waiting_followers: WaitingFollowers,
+    /// Which brokers clients are told of, those that died among them.
+    pub(crate) told_brokers: ToldBrokers,
     /// Blocks of producer ids.
     pub(crate) producer_ids: ProducerIds,
     /// Receive buffers.

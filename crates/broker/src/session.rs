@@ -12,10 +12,12 @@ use std::sync::Arc;
 use skein_env::BoxFuture;
 use skein_net::{Admission, ConnectionInfo, Request, Service, Session, Started};
 use skein_protocol::ApiKey;
+use tokio::time::Instant;
 
 use crate::burst::Burst;
 use crate::metrics::Metrics;
 use crate::node::Shared;
+use crate::told_brokers::Told;
 use crate::{apis, router};
 
 /// Serves client connections.
@@ -27,6 +29,18 @@ pub(crate) struct ClientService {
 pub(crate) struct ClientConnection {
     pub(crate) info: ConnectionInfo,
     pub(crate) metrics: Arc<Metrics>,
+    /// Which deaths of brokers he has been told of.
+    pub(crate) told: Told,
+}
+
+impl ClientConnection {
+    pub(crate) fn new(shared: &Shared, info: ConnectionInfo) -> Self {
+        Self {
+            info,
+            metrics: Arc::clone(&shared.metrics),
+            told: shared.told_brokers.open(Instant::now()),
+        }
+    }
 }
 
 impl Deref for ClientConnection {
@@ -54,10 +68,7 @@ impl Service for ClientService {
     fn open(&self, info: ConnectionInfo) -> Box<dyn Session> {
         Box::new(ClientSession {
             shared: Arc::clone(&self.shared),
-            connection: Arc::new(ClientConnection {
-                info,
-                metrics: Arc::clone(&self.shared.metrics),
-            }),
+            connection: Arc::new(ClientConnection::new(&self.shared, info)),
             burst: Arc::new(Burst::default()),
         })
     }
@@ -88,12 +99,7 @@ impl Session for ClientSession {
 }
 
 /// Counts the request, and its time when it is answered.
-fn timed(
-    shared: &Arc<Shared>,
-    api: ApiKey,
-    received: tokio::time::Instant,
-    started: Started,
-) -> Started {
+fn timed(shared: &Arc<Shared>, api: ApiKey, received: Instant, started: Started) -> Started {
     match started {
         Started::Later(response) => {
             let shared = Arc::clone(shared);

@@ -53,6 +53,7 @@ use crate::replicas::{Replicas, remove_left_behind};
 use crate::replication::Replication;
 use crate::rooms::Rooms;
 use crate::session::ClientService;
+use crate::told_brokers::ToldBrokers;
 use crate::unpacking::UNPACKED_IN_FLIGHT_MAX_BYTES;
 use crate::waiting_followers::WaitingFollowers;
 use crate::{accept_limits, controlled_shutdown, http, replication, stop, tasks};
@@ -588,6 +589,7 @@ fn share(
         fetch_sessions: FetchSessions::new(slots),
         follower_sessions: FetchSessions::new(FOLLOWER_SESSIONS_MAX),
         waiting_followers: WaitingFollowers::default(),
+        told_brokers: ToldBrokers::default(),
         producer_ids: ProducerIds::default(),
         pool: Arc::new(BufferPool::new()),
         metrics: Arc::clone(&basis.metrics),

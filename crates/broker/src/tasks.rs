@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   image     each new image          follow it
+//!   told      each new image          note when brokers have died
 //!   limits    changed settings        how many connections are accepted
 //!   remove    on deletion             remove the directories of deleted topics
 //!   offline   on failure              tell the controller of replicas whose storage has failed
@@ -48,7 +49,7 @@ use crate::groups::Groups;
 use crate::node::Shared;
 use crate::replica::Replica;
 use crate::replicas::remove_deleted;
-use crate::{accept_limits, cleaner, log_ends, offline_replicas, rooms};
+use crate::{accept_limits, cleaner, log_ends, offline_replicas, rooms, told_brokers};
 
 /// A flush that could not be planned is asked for again after this.
 const FLUSH_RETRY: Duration = Duration::from_secs(1);
@@ -70,6 +71,12 @@ const RETAINERS: usize = 4;
 pub(crate) fn start(shared: &Arc<Shared>, stop: &watch::Receiver<bool>) {
     let log = &shared.config.log;
     spawn(shared, stop, "image", follow_image(Arc::clone(shared)));
+    spawn(
+        shared,
+        stop,
+        "told",
+        told_brokers::follow(Arc::clone(shared)),
+    );
     spawn(shared, stop, "remove", remove_deleted(Arc::clone(shared)));
     let limits = accept_limits::follow(Arc::clone(shared));
     spawn(shared, stop, "limits", limits);

@@ -197,14 +197,14 @@ impl Node {
                 correlation_id: 7,
                 client_id: None,
             },
-            connection: Arc::new(ClientConnection {
-                info: ConnectionInfo {
+            connection: Arc::new(ClientConnection::new(
+                self.shared(),
+                ConnectionInfo {
                     id: 1,
                     peer: ([127, 0, 0, 1], 1).into(),
                     listener: Arc::from("PLAINTEXT"),
                 },
-                metrics: Arc::clone(&self.shared().metrics),
-            }),
+            )),
         }
     }
 

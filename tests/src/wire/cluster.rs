@@ -1,6 +1,7 @@
 //! What a node says of its cluster: its id, its brokers, its controller.
 //!
-//! Input: a connection. Output: the interesting fields of Metadata and DescribeQuorum.
+//! Input: a connection. Output: the interesting fields of DescribeCluster, Metadata and
+//! DescribeQuorum.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,23 +34,35 @@ pub struct SeenPartition {
 }
 
 impl Connection {
-    /// The cluster by Metadata, version 2.
+    /// The cluster by DescribeCluster, version 0: Metadata tells of a dead broker for a while.
     ///
     /// # Errors
     ///
     /// Those of the socket.
     pub fn cluster(&mut self) -> io::Result<SeenCluster> {
-        const NO_TOPICS: i32 = 0;
-        let mut answer = self.call(api::METADATA, 2, &Frame::new().i32(NO_TOPICS))?;
+        const NO_OPERATIONS: i8 = 0;
+        let body = Frame::new().uvarint(0).i8(NO_OPERATIONS).uvarint(0);
+        let mut answer = self.call(api::DESCRIBE_CLUSTER, 0, &body)?;
+        answer.tags();
+        let (_throttle_ms, error_code) = (answer.i32(), answer.i16());
+        if error_code != error::NONE {
+            return Err(io::Error::other(format!(
+                "DescribeCluster: error {error_code}"
+            )));
+        }
+        answer.compact_string(); // no message
+        let cluster_id = answer.compact_string().unwrap_or_default();
+        let _controller = answer.i32();
         let mut brokers = BTreeMap::new();
-        for _ in 0..answer.i32() {
+        for _ in 0..answer.compact_length() {
             let id = answer.i32();
-            answer.string();
+            answer.compact_string();
             brokers.insert(id, answer.i32());
-            answer.string();
+            answer.compact_string();
+            answer.tags();
         }
         Ok(SeenCluster {
-            cluster_id: answer.string().unwrap_or_default(),
+            cluster_id,
             brokers,
         })
     }

@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! - the image is all that is read: a cluster without a quorum still answers;
-//! - brokers are told by the endpoint of the listener through which the client came;
+//! - brokers are told by the endpoint of the listener through which the client came, and one
+//!   that died is left out from the second answer on (`told_brokers.rs`);
 //! - a topic is made only if the client and `auto.create.topics.enable` both allow it.
 //!
 //! Source: KIP-4, KIP-516 (topic ids), KIP-430 (authorized operations).
@@ -20,6 +21,7 @@ use skein_protocol::messages::metadata::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use skein_types::{BrokerId, ErrorCode, PartitionIndex, TopicName};
+use tokio::time::Instant;
 
 use super::create_topics::{self, CLUSTER_METADATA_TOPIC};
 use crate::groups::TOPIC as OFFSETS_TOPIC;
@@ -67,7 +69,7 @@ pub(crate) async fn handle(
             .collect(),
     };
     MetadataResponse {
-        brokers: brokers(&image, &context.connection.listener),
+        brokers: brokers(shared, context, &image),
         cluster_id: image.cluster_id().map(|id| Str::from(id.to_string())),
         controller_id: controller_id(&image).get(),
         topics,
@@ -111,11 +113,16 @@ pub(super) fn controller_id(image: &Image) -> BrokerId {
         .map_or(BrokerId::NONE, |b| b.id)
 }
 
-fn brokers(image: &Image, listener: &str) -> Vec<MetadataResponseBroker> {
-    let active = image.brokers().filter(|broker| image.is_active(broker.id));
-    active
+fn brokers(shared: &Shared, context: &Context, image: &Image) -> Vec<MetadataResponseBroker> {
+    let connection = &context.connection;
+    let told_brokers = &shared.told_brokers;
+    let dead = told_brokers.last_words(&connection.told, image, Instant::now());
+    image
+        .brokers()
+        .filter(|broker| !broker.fenced || dead.contains(&broker.id))
         .filter_map(|broker| {
-            let endpoint = broker.endpoints.iter().find(|e| e.listener == listener)?;
+            let mut endpoints = broker.endpoints.iter();
+            let endpoint = endpoints.find(|e| *e.listener == *connection.listener)?;
             Some(MetadataResponseBroker {
                 node_id: broker.id.get(),
                 host: Str::from(endpoint.host.clone()),

@@ -279,8 +279,7 @@ impl NodeSoFar {
     /// This node and what it knows of the request, once it is a broker.
     fn context(&self, info: ConnectionInfo, head: &RequestHead) -> Option<(&Arc<Shared>, Context)> {
         let shared = self.shared.get()?;
-        let metrics = Arc::clone(&shared.metrics);
-        let connection = Arc::new(ClientConnection { info, metrics });
+        let connection = Arc::new(ClientConnection::new(shared, info));
         let head = head.clone();
         Some((shared, Context { head, connection }))
     }

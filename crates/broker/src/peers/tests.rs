@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use skein_env::sim::LinkPlan;
+use skein_protocol::ApiKey;
+use skein_protocol::messages::metadata::MetadataRequest;
 use skein_types::{BrokerId, ErrorCode};
+use tokio::time::sleep;
 
-use crate::handlers::create_topics;
+use crate::handlers::{create_topics, metadata};
+use crate::router::Context;
+use crate::testing::Node;
 use crate::testing::cluster::{HOSTS, active, controller_of, until, with_cluster};
 
 #[test]
@@ -62,12 +67,24 @@ fn a_killed_controller_is_replaced_and_fenced() {
             image.broker(id).is_some_and(|broker| broker.fenced)
         };
         until(|| is_fenced(dead_id)).await;
+        let metadata = async |node: &Node, context: &Context| {
+            let answer = metadata::handle(node.shared(), context, MetadataRequest::default());
+            answer.await.brokers.len()
+        };
         for node in &nodes {
             assert_eq!(active(node), 2);
+            let context = node.context(ApiKey::Metadata, 9);
+            assert_eq!(metadata(node, &context).await, 3, "the last time");
+            assert_eq!(metadata(node, &context).await, 2);
         }
         let topic = create_topics::tests::topic_of_one("after");
         create_topics::make(nodes[1 - next].shared(), vec![topic], 5_000)
             .await
             .unwrap();
+        sleep(Duration::from_secs(1)).await;
+        for node in &nodes {
+            let context = node.context(ApiKey::Metadata, 9);
+            assert_eq!(metadata(node, &context).await, 2, "a new connection");
+        }
     });
 }
