@@ -82,8 +82,9 @@ impl ControllerLink {
                 self.controller.propose(request.clone()).await
             }
             Some(leader) => {
-                let answer = self.call(leader, &request.to_wire(), ATTEMPT_MAX).await?;
-                C::from_answer(answer)
+                let wire = request.to_wire();
+                let call = self.call(leader, Purpose::Control, &wire, ATTEMPT_MAX);
+                C::from_answer(call.await?)
             }
             None => Err(not_controller("no controller is known")),
         }
@@ -96,6 +97,7 @@ impl ControllerLink {
     pub(super) async fn call<R: ApiRequest>(
         &self,
         leader: &ActiveController,
+        purpose: Purpose,
         request: &R,
         timeout: Duration,
     ) -> Result<R::Response, Refusal> {
@@ -107,7 +109,7 @@ impl ControllerLink {
             not_controller(&format!("the controller at {address}: {error}"))
         };
         let address = peer_address(&leader.address).map_err(|error| failed(&error))?;
-        let call = links.call(&address, Purpose::Control, request, timeout);
+        let call = links.call(&address, purpose, request, timeout);
         call.await.map_err(|error| failed(&error))
     }
 

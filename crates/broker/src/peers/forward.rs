@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use skein_controller::Refusal;
 use skein_metadata::Image;
-use skein_net::{Body, BytesPermit, Part, Request, RequestHead, Response, Started};
+use skein_net::{Body, BytesPermit, Part, Purpose, Request, RequestHead, Response, Started};
 use skein_protocol::messages::envelope::{EnvelopeRequest, EnvelopeResponse};
 use skein_protocol::messages::header::RequestHeader;
 use skein_protocol::{ApiKey, Decoder, Encoder, Message as _, Request as ApiRequest, Str, frame};
@@ -83,7 +83,7 @@ pub(crate) async fn forward(
             client_host_address: address_bytes(context),
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let started = match link.call(&leader, &envelope, left).await {
+        let started = match link.call(&leader, Purpose::Forward, &envelope, left).await {
             // It is so no more, or not yet, and has decided nothing.
             Ok(answer) if is_elsewhere(&answer) && Instant::now() < deadline => {
                 sleep(ASK_AGAIN).await;
@@ -129,7 +129,7 @@ async fn ask_at<R: ApiRequest>(
     };
     let answer = shared
         .controller_link
-        .call(leader, &envelope, ANSWER_MAX)
+        .call(leader, Purpose::Forward, &envelope, ANSWER_MAX)
         .await?;
     follow(shared, &answer).await;
     match answer.response_data.filter(|_| answer.error_code == 0) {
@@ -175,7 +175,7 @@ pub(crate) async fn handle(
             refuse(ErrorCode::InvalidRequest)
         }
         // None of them is.
-        Started::Later(_) => refuse(ErrorCode::UnknownServerError),
+        Started::Later(_) | Started::Concurrent(_) => refuse(ErrorCode::UnknownServerError),
     }
 }
 
@@ -274,3 +274,6 @@ fn address_bytes(context: &Context) -> Bytes {
         IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
     }
 }
+
+#[cfg(test)]
+mod tests;
