@@ -1,14 +1,16 @@
 //! Requests of clients of one node, decided by another, in a simulated cluster.
 
 use skein_env::sim::SimWorld;
+use skein_protocol::messages::create_topics::CreateTopicsRequest;
 use skein_protocol::messages::replicas_flushed::ReplicasFlushedRequest;
+use tokio::time::sleep;
 
 use super::*;
 use crate::handlers::create_topics::make;
 use crate::handlers::create_topics::tests::topic_of_one;
 use crate::peers::peer_address_of;
 use crate::testing::Node;
-use crate::testing::cluster::{HOSTS, active, controller_of, until, with_settings};
+use crate::testing::cluster::{HOSTS, active, controller_of, until, with_cluster, with_settings};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -81,7 +83,7 @@ fn nothing_that_brokers_ask_waits_behind_a_forwarded_request() {
             let image = shared.image();
             let address = peer_address_of(image.broker(controller).unwrap()).unwrap();
             let links = shared.peer_links.as_ref().unwrap();
-            tokio::time::sleep(10 * MILLISECOND).await;
+            sleep(10 * MILLISECOND).await;
             for _ in 0..10 {
                 let (asked, request) = (Instant::now(), ReplicasFlushedRequest::default());
                 let call = links.call(&address, Purpose::Control, &request, STALL);
@@ -117,4 +119,45 @@ fn forwarded_requests_are_decided_together() {
         let six = begun.elapsed();
         assert!(six < 3 * one, "one {one:?}, six {six:?}");
     });
+}
+
+#[test]
+fn an_election_makes_a_client_wait_and_is_not_told_to_it() {
+    with_cluster(33, async |world, mut nodes| {
+        let dead = controller_of(&nodes).await;
+        world.kill(HOSTS[dead]);
+        drop(nodes.remove(dead));
+        // Its connections have ended, and nobody else is known yet.
+        sleep(10 * MILLISECOND).await;
+        assert!(
+            nodes
+                .iter()
+                .all(|node| !node.shared().controller.is_controller())
+        );
+        let create = async |node: &Node, name: &str| {
+            let (api, version) = (ApiKey::CreateTopics, 7);
+            let request = CreateTopicsRequest {
+                topics: vec![topic_of_one(name)],
+                timeout_ms: 5_000,
+                validate_only: false,
+            };
+            let mut e = Encoder::new();
+            request.encode(&mut e, version).unwrap();
+            let body = e.finish().into_bytes().unwrap();
+            let context = node.context(api, version);
+            match forward(node.shared(), &context, &body).await {
+                Some(Started::Answered(_)) => assert!(is_known(node, name)),
+                // It is the controller.
+                None => assert!(node.shared().controller.is_controller()),
+                Some(_) => panic!("{name} has no answer"),
+            }
+        };
+        tokio::join!(create(&nodes[0], "a"), create(&nodes[1], "b"));
+        let known = ["a", "b"].map(|name| is_known(&nodes[0], name));
+        assert!(known.contains(&true), "nobody has forwarded anything");
+    });
+}
+
+fn is_known(node: &Node, name: &str) -> bool {
+    node.shared().image().topic_by_name(name).is_some()
 }
