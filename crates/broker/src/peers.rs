@@ -18,6 +18,7 @@ mod controller_calls;
 mod controller_link;
 pub(crate) mod deaths;
 pub(crate) mod forward;
+mod patience;
 mod service;
 mod side;
 mod transport;

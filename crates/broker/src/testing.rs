@@ -9,6 +9,7 @@
 
 mod audited;
 pub(crate) mod cluster;
+pub(crate) mod lines;
 
 use std::sync::Arc;
 use std::time::Duration;

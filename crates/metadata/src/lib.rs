@@ -14,6 +14,7 @@
 //! Source: KIP-500 and KIP-631 for what a cluster's metadata is; the file format is our own.
 
 mod apply;
+mod digest;
 mod entry;
 pub mod envelope;
 mod image;
@@ -22,6 +23,7 @@ mod record;
 mod snapshot;
 
 pub use apply::{ApplyError, Outcome};
+pub use digest::{ImageDigest, Part};
 pub use entry::{ENTRY_MAX_BYTES, ENTRY_RECORDS_MAX, Entry};
 pub use envelope::EnvelopeError;
 pub use image::{Broker, Endpoint, Image, LeaderRecoveryState, Partition, Topic, TopicChange};

@@ -68,16 +68,8 @@ pub enum SnapshotError {
 /// [`EnvelopeError::TooLarge`] above [`SNAPSHOT_MAX_BYTES`].
 pub fn encode_snapshot(image: &Image) -> Result<Vec<u8>, EnvelopeError> {
     let records = count(image);
-    let head = HeadV0 {
-        cluster_id: image.cluster_id.and_then(|id| id.uuid()).map(|id| id.0),
-        next_broker_epoch: image.next_broker_epoch.get(),
-        next_producer_id: image.next_producer_id.get(),
-        last_applied: image.last_applied.map(LogIdV0::from),
-        last_decision: image.last_decision.map(LogIdV0::from),
-        records,
-    };
     let mut out = Vec::new();
-    envelope::write(SNAPSHOT, 0, &head, HEAD_MAX_BYTES, &mut out)?;
+    write_head(image, records, &mut out)?;
     let mut written = 0;
     each_record(image, &mut |record| {
         written += 1;
@@ -96,6 +88,29 @@ pub fn encode_snapshot(image: &Image) -> Result<Vec<u8>, EnvelopeError> {
     );
     envelope::write(SNAPSHOT_END, 0, &records, HEAD_MAX_BYTES, &mut out)?;
     Ok(out)
+}
+
+fn write_head(image: &Image, records: u64, out: &mut Vec<u8>) -> Result<(), EnvelopeError> {
+    let head = HeadV0 {
+        cluster_id: image.cluster_id.and_then(|id| id.uuid()).map(|id| id.0),
+        next_broker_epoch: image.next_broker_epoch.get(),
+        next_producer_id: image.next_producer_id.get(),
+        last_applied: image.last_applied.map(LogIdV0::from),
+        last_decision: image.last_decision.map(LogIdV0::from),
+        records,
+    };
+    envelope::write(SNAPSHOT, 0, &head, HEAD_MAX_BYTES, out)
+}
+
+/// The bytes of all that is in no part of the image: its head, and the cluster's id.
+pub(crate) fn head(image: &Image) -> Vec<u8> {
+    let mut out = Vec::new();
+    // Neither is too long: a head has few numbers, and the id has been in a record.
+    let _ = write_head(image, 0, &mut out);
+    if let Some(cluster) = named_cluster(image) {
+        let _ = cluster.encode(&mut out);
+    }
+    out
 }
 
 /// The image whose snapshot is exactly `bytes`.
@@ -186,7 +201,7 @@ fn count(image: &Image) -> u64 {
     records as u64
 }
 
-fn each_record(
+pub(crate) fn each_record(
     image: &Image,
     emit: &mut dyn FnMut(&Record) -> Result<(), EnvelopeError>,
 ) -> Result<(), EnvelopeError> {

@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used)] // a test: what fails here is the verdict
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use skein_metadata::{
-    Broker, ConfigResource, Entry, Image, LeaderRecoveryState, LogId, Outcome, Partition, Record,
-    ResourceType, decode_snapshot, encode_snapshot,
+    Broker, ConfigResource, Entry, Image, ImageDigest, LeaderRecoveryState, LogId, Outcome, Part,
+    Partition, Record, ResourceType, decode_snapshot, encode_snapshot,
 };
 use skein_types::{
     BrokerEpoch, BrokerId, LeaderEpoch, PartitionEpoch, PartitionIndex, ProducerId, TopicName, Uuid,
@@ -157,6 +159,79 @@ fn legal(log: Vec<(bool, Vec<Record>)>) -> Vec<(LogId, Entry)> {
     entries
 }
 
+/// Applies an entry, and has the digest follow.
+fn follow(digest: &mut ImageDigest, image: &mut Image, log_id: LogId, entry: &Entry) {
+    let former = image.clone();
+    image.apply(log_id, entry).unwrap();
+    let parts = Part::touched_by(&entry.records, &former);
+    digest.follow(&parts, &former, image);
+}
+
+/// Topic 1 with so many partitions, and an override.
+fn large(partitions: i32) -> Image {
+    let id = Uuid([1; 16]);
+    let name = TopicName::new("a").unwrap();
+    let resource = ConfigResource::topic(&name);
+    let mut records = vec![Record::Topic { id, name }];
+    records.extend((0..partitions).map(|index| changed(index, 0)));
+    records.push(Record::Config {
+        resource,
+        key: "b".to_owned(),
+        value: Some("c".to_owned()),
+    });
+    let mut image = Image::new();
+    image.apply_records(&records).unwrap();
+    image
+}
+
+/// A partition of topic 1 in a new epoch.
+fn changed(index: i32, epoch: i32) -> Record {
+    Record::Partition {
+        topic_id: Uuid([1; 16]),
+        index: PartitionIndex(index),
+        partition: Partition {
+            replicas: vec![BrokerId(1)],
+            isr: vec![BrokerId(1)],
+            elr: vec![],
+            last_known: vec![],
+            offline: vec![],
+            leader: BrokerId(1),
+            leader_epoch: LeaderEpoch(epoch),
+            partition_epoch: PartitionEpoch(epoch),
+            leader_recovery_state: LeaderRecoveryState::Recovered,
+        },
+    }
+}
+
+#[test]
+fn a_hash_follows_an_entry_at_the_cost_of_what_it_changes() {
+    let former = large(1_000);
+    let one = Part::touched_by(&[changed(7, 1), changed(7, 2)], &former);
+    let part = Part::Partition(Uuid([1; 16]), PartitionIndex(7));
+    assert_eq!(one, BTreeSet::from([part]));
+    let id = Uuid([1; 16]);
+    let all = Part::touched_by(&[Record::RemoveTopic { id }], &former);
+    assert_eq!(all.len(), 1_000 + 2, "with its name and its overrides");
+}
+
+#[test]
+fn a_topic_that_is_removed_and_made_again_in_one_entry_is_followed() {
+    let mut image = large(3);
+    let mut digest = ImageDigest::of(&image);
+    let id = Uuid([1; 16]);
+    let name = TopicName::new("b").unwrap();
+    let entry = Entry {
+        base: None,
+        records: vec![
+            Record::RemoveTopic { id },
+            Record::Topic { id, name },
+            changed(0, 0),
+        ],
+    };
+    follow(&mut digest, &mut image, LogId { term: 1, index: 1 }, &entry);
+    assert_eq!(digest, ImageDigest::of(&image));
+}
+
 proptest! {
     #[test]
     fn the_same_log_gives_the_same_image(log in log(), cut in any::<prop::sample::Index>()) {
@@ -182,6 +257,39 @@ proptest! {
             resumed.apply(*log_id, &entry).unwrap();
         }
         prop_assert_eq!(encode_snapshot(&resumed).unwrap(), bytes);
+    }
+
+    #[test]
+    fn equal_images_have_equal_hashes_on_whatever_way_and_others_have_others(
+        log in log(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let entries = legal(log);
+        let mut image = Image::new();
+        let mut digest = ImageDigest::default();
+        let cut = cut.index(entries.len() + 1);
+        let mut resumed = None;
+        let mut seen = BTreeSet::from([digest.hash(&image)]);
+        for (number, (log_id, entry)) in entries.iter().enumerate() {
+            if number == cut {
+                let image = decode_snapshot(&encode_snapshot(&image).unwrap()).unwrap();
+                resumed = Some((ImageDigest::of(&image), image));
+            }
+            follow(&mut digest, &mut image, *log_id, entry);
+            prop_assert_eq!(digest, ImageDigest::of(&image));
+            prop_assert!(seen.insert(digest.hash(&image)), "entry {}", log_id);
+            if let Some((digest, image)) = &mut resumed {
+                follow(digest, image, *log_id, entry);
+            }
+        }
+        if let Some((theirs, their_image)) = resumed {
+            prop_assert_eq!(theirs.hash(&their_image), digest.hash(&image));
+        }
+        // What is not in the log tells images apart too, and alone.
+        let mut other = image.clone();
+        let feature = Record::Feature { name: "c".to_owned(), level: 1 };
+        other.apply_records(std::slice::from_ref(&feature)).unwrap();
+        prop_assert_ne!(ImageDigest::of(&other).hash(&other), digest.hash(&image));
     }
 
     #[test]

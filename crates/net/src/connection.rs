@@ -350,6 +350,7 @@ impl ReadSide<'_> {
         match started {
             Started::Answered(response) => self.wire.outbox.lock().push_ready(response),
             Started::Later(response) => self.wire.outbox.lock().push_later(response),
+            Started::Concurrent(response) => self.wire.outbox.lock().push_concurrent(response),
             Started::Close { reason } => return Err(End::Refused(reason)),
         }
         if is_barrier {

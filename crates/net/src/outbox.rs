@@ -10,6 +10,8 @@
 //!
 //! Invariants:
 //! - a response is sent when all before it are: only the head of the queue is ever taken;
+//! - only the head is waited for, so that a wake-up costs one poll, however many wait. Others go on
+//!   meanwhile where their session wants that ([`crate::Started::Concurrent`]);
 //! - responses that are ready together leave in one system call;
 //! - at [`SLOTS_MAX`] requests, or [`OWED_MAX_BYTES`] of answers in memory, it is full and no
 //!   request is taken: a client that does not read costs no more than that;
@@ -48,6 +50,9 @@ pub(crate) const OWED_MAX_BYTES: usize = 4 * 1024 * 1024;
 enum Slot {
     Ready(Response),
     Later(BoxFuture<'static, Option<Response>>),
+    Concurrent(BoxFuture<'static, Option<Response>>),
+    /// What was concurrent has ended without an answer.
+    Unanswered,
 }
 
 /// The responses that one connection owes.
@@ -57,6 +62,8 @@ pub(crate) struct Outbox {
     sending: VecDeque<Sending>,
     /// Requests whose answer has not left entirely.
     unanswered: usize,
+    /// Slots that are polled before they are at the head.
+    concurrent: usize,
     /// Bytes in memory of the answers that are ready.
     owed_bytes: usize,
     progress: u64,
@@ -90,6 +97,12 @@ impl Outbox {
         self.slots.push_back(Slot::Later(response));
     }
 
+    pub(crate) fn push_concurrent(&mut self, response: BoxFuture<'static, Option<Response>>) {
+        self.unanswered += 1;
+        self.concurrent += 1;
+        self.slots.push_back(Slot::Concurrent(response));
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.unanswered >= SLOTS_MAX || self.owed_bytes >= OWED_MAX_BYTES
     }
@@ -118,6 +131,9 @@ impl Outbox {
         turn: &Turn,
         counters: &Counters,
     ) -> Poll<io::Result<Sent>> {
+        if self.concurrent > 0 {
+            self.poll_concurrent(context);
+        }
         loop {
             if self.gather(context).is_err() {
                 return Poll::Ready(Ok(Sent::Close));
@@ -148,11 +164,31 @@ impl Outbox {
         }
     }
 
+    /// Lets what need not be at the head go on.
+    fn poll_concurrent(&mut self, context: &mut Context<'_>) {
+        for slot in &mut self.slots {
+            let Slot::Concurrent(future) = slot else {
+                continue;
+            };
+            let Poll::Ready(answer) = future.as_mut().poll(context) else {
+                continue;
+            };
+            self.concurrent -= 1;
+            *slot = match answer {
+                Some(response) => {
+                    self.owed_bytes += response.memory_bytes();
+                    Slot::Ready(response)
+                }
+                None => Slot::Unanswered,
+            };
+        }
+    }
+
     /// Moves the parts of responses at the head of the queue to where they are sent from.
     fn gather(&mut self, context: &mut Context<'_>) -> Result<(), NoAnswer> {
         while self.sending.len() < PIECES_MAX {
             let response = match self.slots.front_mut() {
-                None => return Ok(()),
+                None | Some(Slot::Concurrent(_)) => return Ok(()),
                 Some(Slot::Ready(response)) => std::mem::take(response),
                 Some(Slot::Later(future)) => match future.as_mut().poll(context) {
                     Poll::Pending => return Ok(()),
@@ -160,19 +196,23 @@ impl Outbox {
                         self.owed_bytes += response.memory_bytes();
                         response
                     }
-                    Poll::Ready(None) => {
-                        // Nothing behind it is answered, and it must not be polled again.
-                        self.unanswered -= self.slots.len();
-                        self.slots.clear();
-                        return Err(NoAnswer);
-                    }
+                    Poll::Ready(None) => return Err(self.give_up()),
                 },
+                Some(Slot::Unanswered) => return Err(self.give_up()),
             };
             self.slots.pop_front();
             self.progress += 1;
             self.send(response);
         }
         Ok(())
+    }
+
+    /// The head has no answer: nothing behind it is answered, and none must be polled again.
+    fn give_up(&mut self) -> NoAnswer {
+        self.unanswered -= self.slots.len();
+        self.slots.clear();
+        self.concurrent = 0;
+        NoAnswer
     }
 
     fn send(&mut self, response: Response) {

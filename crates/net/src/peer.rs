@@ -18,8 +18,8 @@
 //!   (`gate.rs`);
 //! - who merely connects learns nothing that was computed from the secret: the client proves first
 //!   (`handshake.rs`);
-//! - Raft, control and fetch traffic have connections of their own, so that none waits behind
-//!   another;
+//! - Raft, control and fetch traffic and the forwarded requests of clients have connections of
+//!   their own, so that none waits behind another;
 //! - both sides say which versions they serve before the first request, so that a cluster can be
 //!   upgraded node by node.
 //!
@@ -83,20 +83,26 @@ impl fmt::Display for PeerAddress {
 }
 
 /// What a connection between two nodes is for. Each purpose has its own, so that an answer of many
-/// megabytes delays no heartbeat.
+/// megabytes, or one that takes its time, delays no heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// What the members of the quorum say to one another.
     Raft,
-    /// Registration, heartbeats, changes of ISRs, forwarded requests: little at a time.
+    /// Registration, heartbeats, changes of ISRs: little at a time.
     Control,
     /// Followers fetching from leaders.
     Fetch,
+    /// Requests of clients on their way to the controller, which may wait for an election.
+    Forward,
 }
 
 impl Purpose {
     /// All of them, in the order of their declaration.
-    pub(crate) const ALL: [Self; 3] = [Self::Raft, Self::Control, Self::Fetch];
+    pub(crate) const ALL: [Self; Self::COUNT] =
+        [Self::Raft, Self::Control, Self::Fetch, Self::Forward];
+
+    /// How many there are.
+    pub(crate) const COUNT: usize = 4;
 
     /// The number that the handshake carries.
     pub(crate) const fn code(self) -> i8 {
@@ -104,6 +110,7 @@ impl Purpose {
             Self::Raft => 1,
             Self::Control => 2,
             Self::Fetch => 3,
+            Self::Forward => 4,
         }
     }
 
@@ -114,7 +121,7 @@ impl Purpose {
     /// Where its connections are served, on both sides.
     pub(crate) const fn lane(self) -> Lane {
         match self {
-            Self::Raft | Self::Control => Lane::Control,
+            Self::Raft | Self::Control | Self::Forward => Lane::Control,
             Self::Fetch => Lane::Data,
         }
     }

@@ -94,6 +94,9 @@ pub enum Started {
     /// In effect; the answer follows. `None` means that there will be none, and the connection is
     /// closed (Kafka's way to tell an error to `acks=0`).
     Later(BoxFuture<'static, Option<Response>>),
+    /// As `Later`, and what is still to be done goes on while those before it are not answered: for
+    /// work that takes long by itself. It costs a poll whenever anything of the connection moves.
+    Concurrent(BoxFuture<'static, Option<Response>>),
     /// The connection must be closed.
     Close {
         /// Why, for the log.

@@ -15,8 +15,9 @@
 //! Invariants:
 //! - a line is with the kernel before the node goes on: a process that is killed loses at most the
 //!   line that it was writing, and the next process takes what there is of it away;
-//! - the hash is one of the canonical snapshot: who has applied the same entries has the same one,
-//!   also who starts again and applies them once more;
+//! - the hash is one of the whole image (`skein_metadata::ImageDigest`): who has applied the same
+//!   entries has the same one, also who starts again and applies them once more, or begins with a
+//!   snapshot; a line costs what its entry changes, however large the image is;
 //! - a node without an audit log pays for one branch.
 //!
 //! A file that cannot be written is told once; the node goes on, and so does the file when there is
@@ -33,8 +34,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use skein_env::{Clock, Disk, Env, File, OpenMode};
-use skein_metadata::{Image, LogId, Partition, Topic, TopicChange, encode_snapshot};
-use skein_types::{BrokerId, PartitionIndex};
+use skein_metadata::{Image, ImageDigest, LogId, Part, Partition, Record, Topic};
+use skein_types::{BrokerId, PartitionIndex, TopicId};
 
 use crate::QuorumError;
 
@@ -52,6 +53,8 @@ pub struct AuditLog {
 struct Inner {
     path: PathBuf,
     clock: Arc<dyn Clock>,
+    /// Of the image that was last told.
+    digest: Mutex<ImageDigest>,
     end: Mutex<End>,
 }
 
@@ -87,6 +90,7 @@ impl AuditLog {
             inner: Arc::new(Inner {
                 path: path.to_path_buf(),
                 clock: Arc::clone(&env.clock),
+                digest: Mutex::default(),
                 end: Mutex::new(end),
             }),
         })
@@ -115,23 +119,27 @@ impl AuditLog {
 
     /// The image is now this one, which came as a whole.
     pub(crate) fn snapshot(&self, image: &Image) {
+        let digest = ImageDigest::of(image);
+        *self.inner.digest.lock() = digest;
         let Some(log_id) = image.last_applied() else {
             return;
         };
-        self.append(|lines| state(lines, "snapshot", log_id, image));
+        self.append(|lines| state(lines, "snapshot", log_id, digest.hash(image)));
     }
 
-    /// The entry at `log_id` has made `image` of `former`.
-    pub(crate) fn applied(&self, log_id: LogId, former: &Image, image: &Image) {
+    /// The entry at `log_id` with these `records` has made `image` of `former`, the last one told.
+    pub(crate) fn applied(&self, log_id: LogId, records: &[Record], former: &Image, image: &Image) {
+        let parts = Part::touched_by(records, former);
+        let hash = {
+            let mut digest = self.inner.digest.lock();
+            digest.follow(&parts, former, image);
+            digest.hash(image)
+        };
         self.append(|lines| {
-            state(lines, "applied", log_id, image);
-            for change in image.topic_changes(former) {
-                match change {
-                    TopicChange::Added(topic) => partitions(lines, log_id, None, topic),
-                    TopicChange::Changed { former, now } => {
-                        partitions(lines, log_id, Some(former), now);
-                    }
-                    TopicChange::Removed(_) => {}
+            state(lines, "applied", log_id, hash);
+            for part in &parts {
+                if let Part::Partition(topic_id, index) = part {
+                    partition(lines, log_id, (*topic_id, *index), former, image);
                 }
             }
         });
@@ -186,25 +194,28 @@ fn line(lines: &mut Lines, event: fmt::Arguments<'_>) {
     let _ = writeln!(lines.text, "{{\"time\":{time},\"event\":{event}}}");
 }
 
-fn state(lines: &mut Lines, event: &str, log_id: LogId, image: &Image) {
+fn state(lines: &mut Lines, event: &str, log_id: LogId, hash: u64) {
     let LogId { term, index } = log_id;
-    let hash = match encode_snapshot(image) {
-        Ok(bytes) => format!("\"{:016x}\"", fnv1a(&bytes)),
-        Err(_) => "null".to_owned(), // too large for a snapshot: a node would not get this far
-    };
     line(
         lines,
-        format_args!("\"{event}\",\"term\":{term},\"index\":{index},\"hash\":{hash}"),
+        format_args!("\"{event}\",\"term\":{term},\"index\":{index},\"hash\":\"{hash:016x}\""),
     );
 }
 
-/// The partitions of a topic that have another ISR, leader or leader epoch than before.
-fn partitions(lines: &mut Lines, log_id: LogId, former: Option<&Arc<Topic>>, now: &Topic) {
-    for (index, partition) in now.partitions() {
-        let known = former.and_then(|topic| topic.partition(index));
-        if known.is_none_or(|known| is_another(known, partition)) {
-            of_partition(lines, log_id, now, index, partition);
-        }
+/// A partition, if it is new, or has another ISR, leader or leader epoch than before.
+fn partition(
+    lines: &mut Lines,
+    log_id: LogId,
+    (topic_id, index): (TopicId, PartitionIndex),
+    former: &Image,
+    image: &Image,
+) {
+    let Some((topic, now)) = image.topic(topic_id).zip(image.partition(topic_id, index)) else {
+        return; // it is gone
+    };
+    let known = former.partition(topic_id, index);
+    if known.is_none_or(|known| is_another(known, now)) {
+        of_partition(lines, log_id, topic, index, now);
     }
 }
 
@@ -247,12 +258,6 @@ fn ids(ids: &[BrokerId]) -> String {
     format!("[{}]", ids.join(","))
 }
 
-/// FNV-1a of 64 bits: the same on every build, and good enough where nobody forges.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
-}
-
 fn open_or_create(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn File>> {
     match disk.open(path, OpenMode::ReadWrite) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -285,7 +290,7 @@ fn whole_lines(file: &dyn File) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use skein_env::sim::SimWorld;
-    use skein_metadata::{Entry, Record};
+    use skein_metadata::Entry;
     use skein_types::{LeaderEpoch, PartitionEpoch, TopicName, Uuid};
 
     use super::*;
@@ -372,11 +377,12 @@ mod tests {
             let former = image.clone();
             let log_id = LogId { term: 1, index };
             let base = image.last_decision();
-            image.apply(log_id, &Entry { base, records }).unwrap();
-            log.applied(log_id, &former, &image);
+            let entry = Entry { base, records };
+            image.apply(log_id, &entry).unwrap();
+            log.applied(log_id, &entry.records, &former, &image);
         }
-        let text = text(&env);
-        let events = text.lines().map(|line| {
+        let written = text(&env);
+        let events = written.lines().map(|line| {
             let (_, event) = line.split_once("\"event\":").unwrap();
             event.split(",\"hash\"").next().unwrap()
         });
@@ -396,9 +402,15 @@ mod tests {
             of(2, 1, 2, 1),
         ];
         assert_eq!(events.collect::<Vec<_>>(), expected);
-        let hashes: Vec<_> = text.lines().filter(|line| line.contains("hash")).collect();
+        let hashes: Vec<_> = written
+            .lines()
+            .filter(|line| line.contains("hash"))
+            .collect();
         let hash = |line: &str| line.rsplit_once(':').unwrap().1.to_owned();
         assert_ne!(hash(hashes[0]), hash(hashes[1]));
-        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c, "the published value");
+        // Who begins with that image has the same one.
+        log.snapshot(&image);
+        let whole = text(&env);
+        assert_eq!(hash(whole.lines().last().unwrap()), hash(hashes[1]));
     }
 }

@@ -115,7 +115,11 @@ impl StateMachine {
         };
         let former = self.image.clone();
         let outcome = self.apply_entry(entry)?;
-        audit.applied(log_id_of(entry), &former, &self.image);
+        let records = match &entry.payload {
+            EntryPayload::Normal(proposal) => proposal.entry.records.as_slice(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => &[],
+        };
+        audit.applied(log_id_of(entry), records, &former, &self.image);
         Ok(outcome)
     }
 

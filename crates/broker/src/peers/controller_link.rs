@@ -14,7 +14,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use skein_controller::Refusal;
-use skein_net::{PeerLinks, Purpose};
+use skein_net::{PeerAddress, PeerLinks, Purpose};
 use skein_protocol::Request as ApiRequest;
 use skein_quorum::{ActiveController, Controller};
 use skein_types::ErrorCode;
@@ -82,8 +82,9 @@ impl ControllerLink {
                 self.controller.propose(request.clone()).await
             }
             Some(leader) => {
-                let answer = self.call(leader, &request.to_wire(), ATTEMPT_MAX).await?;
-                C::from_answer(answer)
+                let wire = request.to_wire();
+                let call = self.call(leader, Purpose::Control, &wire, ATTEMPT_MAX);
+                C::from_answer(call.await?)
             }
             None => Err(not_controller("no controller is known")),
         }
@@ -96,28 +97,43 @@ impl ControllerLink {
     pub(super) async fn call<R: ApiRequest>(
         &self,
         leader: &ActiveController,
+        purpose: Purpose,
         request: &R,
         timeout: Duration,
     ) -> Result<R::Response, Refusal> {
+        let (links, address) = self.way_to(leader)?;
+        let call = links.call(&address, purpose, request, timeout);
+        call.await.map_err(|error| no_word_of(leader, &error))
+    }
+
+    /// Sees to a connection to the node that is the controller.
+    ///
+    /// # Errors
+    /// NOT_CONTROLLER if it can't be reached.
+    pub(super) async fn connect(
+        &self,
+        leader: &ActiveController,
+        purpose: Purpose,
+        timeout: Duration,
+    ) -> Result<(), Refusal> {
+        let (links, address) = self.way_to(leader)?;
+        let connected = links.connect(&address, purpose, timeout).await;
+        connected.map_err(|error| no_word_of(leader, &error))?;
+        Ok(())
+    }
+
+    fn way_to(&self, leader: &ActiveController) -> Result<(&PeerLinks, PeerAddress), Refusal> {
         let Some(links) = &self.links else {
             return Err(not_controller("this node has no way to others"));
         };
-        let failed = |error: &dyn Display| {
-            let address = &leader.address;
-            not_controller(&format!("the controller at {address}: {error}"))
-        };
-        let address = peer_address(&leader.address).map_err(|error| failed(&error))?;
-        let call = links.call(&address, Purpose::Control, request, timeout);
-        call.await.map_err(|error| failed(&error))
+        let address = peer_address(&leader.address);
+        Ok((links, address.map_err(|error| no_word_of(leader, &error))?))
     }
 
-    /// The controller, if it is another node. While there is none, as in an election, it is waited
-    /// for: a client of Kafka's is told of elections by no answer.
-    pub(super) async fn found_elsewhere(&self, deadline: Instant) -> Option<ActiveController> {
-        let mut leaders = self.controller.watch_leader();
-        // Otherwise this node answers, and says that it is not the controller.
-        let _ = timeout_at(deadline, leaders.wait_for(Option::is_some)).await;
-        self.elsewhere()
+    /// Whether this node knows that it is the controller.
+    pub(super) fn is_here(&self) -> bool {
+        let leader = self.controller.leader();
+        leader.is_some_and(|leader| leader.raft_id == self.controller.raft_id())
     }
 
     /// The controller, if it is another node.
@@ -130,6 +146,10 @@ impl ControllerLink {
 /// Whether another node may decide what this one did not.
 fn is_elsewhere(refusal: &Refusal) -> bool {
     refusal.code == ErrorCode::NotController
+}
+
+fn no_word_of(leader: &ActiveController, error: &dyn Display) -> Refusal {
+    not_controller(&format!("the controller at {}: {error}", leader.address))
 }
 
 fn not_controller(message: &str) -> Refusal {

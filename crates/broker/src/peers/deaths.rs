@@ -18,6 +18,8 @@
 //!   registered since is another one;
 //! - every node looks, and only the controller acts: who succeeds a controller that died has seen
 //!   its connections end before it was elected;
+//! - a fence that cannot be decided is proposed again after ever longer pauses, but by a new
+//!   controller at once, and has a few lines of the log;
 //! - a dying process may close its connections before its listener: who hangs up is asked again;
 //! - epochs and ISR protect the data after a false alarm, and the next heartbeat unfences.
 //!
@@ -33,8 +35,9 @@ use skein_metadata::Image;
 use skein_net::{PeerAddress, PeerLinks, Presence, Purpose};
 use skein_types::{BrokerEpoch, BrokerId};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::patience::Patience;
 use super::transport::peer_address_of;
 use crate::node::Shared;
 
@@ -47,10 +50,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// How long one that hangs up each time is asked. The system takes its time to end a process with
 /// much memory, but a fail-over is no longer fast then.
 const ASK_MAX: Duration = Duration::from_secs(1);
-
-/// Until a fence that could not be decided is proposed again: a controller decides nothing before
-/// it has applied an entry of its own term.
-const PROPOSE_AGAIN: Duration = Duration::from_millis(10);
 
 /// Watches the process of each other broker, one task for each registration, until the node stops.
 pub(crate) async fn watch(shared: Arc<Shared>) {
@@ -142,14 +141,28 @@ impl Watched {
     /// again.
     async fn fence_unless_back(&self, presence: &mut watch::Receiver<Presence>) {
         let mut leaders = self.shared.controller.watch_leader();
+        let mut patience = Patience::new();
+        let mut is_told = false;
         while self.is_unfenced() {
+            let leader = leaders.borrow_and_update().as_ref().map(|one| one.raft_id);
             let may_act = async {
-                if self.shared.controller.is_controller() {
-                    self.fence().await;
-                    sleep(PROPOSE_AGAIN).await;
-                    return true;
+                if leader != Some(self.shared.controller.raft_id()) {
+                    patience.hurry();
+                    return leaders.changed().await.is_ok();
                 }
-                leaders.changed().await.is_ok()
+                if !std::mem::replace(&mut is_told, true) {
+                    let (broker, address) = (self.broker.0, &self.address);
+                    tracing::warn!(%broker, %address, "fencing a broker whose process is dead");
+                }
+                self.fence(&mut patience).await;
+                // A controller decides nothing before it has applied an entry of its own term.
+                match timeout(patience.pause(), leaders.changed()).await {
+                    Ok(changed) => {
+                        patience.hurry();
+                        changed.is_ok()
+                    }
+                    Err(_) => true,
+                }
             };
             let goes_on = tokio::select! {
                 biased;
@@ -171,13 +184,18 @@ impl Watched {
             .is_some_and(|broker| broker.epoch == epoch && !broker.fenced)
     }
 
-    async fn fence(&self) {
+    async fn fence(&self, patience: &mut Patience) {
         let (id, address) = (self.broker.0, &self.address);
-        tracing::warn!(broker = %id, %address, "fencing a broker whose process is dead");
-        let brokers = vec![self.broker];
-        let proposal = FenceBrokers { brokers };
-        if let Err(refusal) = self.shared.controller.propose(proposal).await {
-            tracing::warn!(broker = %id, %refusal, "could not fence a dead broker");
+        let proposal = FenceBrokers {
+            brokers: vec![self.broker],
+        };
+        if let Err(refusal) = self.shared.controller.propose(proposal).await
+            && patience.may_log(Instant::now())
+        {
+            tracing::warn!(broker = %id, %address, %refusal, "could not fence a dead broker");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

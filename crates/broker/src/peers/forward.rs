@@ -7,7 +7,7 @@
 //! Invariants:
 //! - a client that has an answer sees its effect on the node that gave it: the answer waits until
 //!   the image here is as new as the controller's was ([`APPLY_MAX`] at most);
-//! - an election makes a client wait, and is not told to it;
+//! - an election makes a client wait, and is not told to it (`taken.rs`);
 //! - a request that may have been decided is not sent again: its client hears nothing but the end
 //!   of the connection, and asks what became of it.
 //!
@@ -20,26 +20,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use skein_controller::Refusal;
 use skein_metadata::Image;
-use skein_net::{Body, BytesPermit, Part, Request, RequestHead, Response, Started};
+use skein_net::{Body, BytesPermit, Part, Purpose, Request, RequestHead, Response, Started};
 use skein_protocol::messages::envelope::{EnvelopeRequest, EnvelopeResponse};
 use skein_protocol::messages::header::RequestHeader;
 use skein_protocol::{ApiKey, Decoder, Encoder, Message as _, Request as ApiRequest, Str, frame};
 use skein_quorum::ActiveController;
 use skein_types::ErrorCode;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use self::taken::{Outcome, Way};
+use super::ControllerLink;
 use crate::burst::Burst;
 use crate::node::Shared;
 use crate::router::{self, Context};
+
+mod taken;
 
 /// Who the node is when it asks for itself.
 const CLIENT_ID: Str = Str::from_static("skein");
 
 /// How long the controller may take for what a client asks for, as Kafka's `request.timeout.ms`.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-
-/// Until a node that was not the controller is asked again, or its successor.
-const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long an answer waits for this node's image.
 const APPLY_MAX: Duration = Duration::from_secs(2);
@@ -69,38 +70,73 @@ pub(crate) async fn forward(
     context: &Context,
     body: &Bytes,
 ) -> Option<Started> {
-    let link = &shared.controller_link;
     let deadline = Instant::now() + ANSWER_MAX;
-    loop {
-        let leader = link.found_elsewhere(deadline).await?;
-        let request_data = match enclose(&context.head, body) {
-            Ok(data) => data,
-            Err(reason) => return Some(Started::Close { reason }),
-        };
-        let envelope = EnvelopeRequest {
-            request_data,
-            request_principal: None,
-            client_host_address: address_bytes(context),
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let started = match link.call(&leader, &envelope, left).await {
-            // It is so no more, or not yet, and has decided nothing.
-            Ok(answer) if is_elsewhere(&answer) && Instant::now() < deadline => {
-                sleep(ASK_AGAIN).await;
-                continue;
-            }
-            Ok(answer) => relay(shared, answer).await,
-            Err(refusal) => Started::Close {
-                reason: format!("a request to the controller has no answer: {refusal}"),
-            },
-        };
-        return Some(started);
+    let controller = &shared.controller;
+    taken::elsewhere(
+        &mut controller.watch_leader(),
+        controller.raft_id(),
+        deadline,
+    )
+    .await?;
+    let request_data = match enclose(&context.head, body) {
+        Ok(data) => data,
+        Err(reason) => return Some(Started::Close { reason }),
+    };
+    let envelope = EnvelopeRequest {
+        request_data,
+        request_principal: None,
+        client_host_address: address_bytes(context),
+    };
+    Some(match send(shared, envelope, deadline).await? {
+        Ok(answer) => relay(shared, answer).await,
+        Err(refusal) => Started::Close {
+            reason: format!("a request to the controller has no answer: {refusal}"),
+        },
+    })
+}
+
+/// Has the controller take an envelope; `None` if this node is it, or knows of none in time.
+async fn send(shared: &Shared, envelope: EnvelopeRequest, deadline: Instant) -> Option<Outcome> {
+    let (link, controller) = (&shared.controller_link, &shared.controller);
+    let way = Envelope {
+        link,
+        envelope,
+        deadline,
+    };
+    taken::until_taken(
+        controller.watch_leader(),
+        controller.raft_id(),
+        deadline,
+        &way,
+    )
+    .await
+}
+
+/// The way of one envelope.
+struct Envelope<'a> {
+    link: &'a ControllerLink,
+    envelope: EnvelopeRequest,
+    deadline: Instant,
+}
+
+impl Envelope<'_> {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 
-/// Whether the node that was asked says that another one is the controller.
-fn is_elsewhere(answer: &EnvelopeResponse) -> bool {
-    ErrorCode::from_code(answer.error_code) == ErrorCode::NotController
+impl Way for Envelope<'_> {
+    async fn reach(&self, controller: &ActiveController) -> Result<(), Refusal> {
+        self.link
+            .connect(controller, Purpose::Forward, self.left())
+            .await
+    }
+
+    async fn ask(&self, controller: &ActiveController) -> Outcome {
+        self.link
+            .call(controller, Purpose::Forward, &self.envelope, self.left())
+            .await
+    }
 }
 
 /// Asks the controller for what a client could ask for; `None` if this node is it, or knows of
@@ -109,41 +145,36 @@ pub(crate) async fn ask<R: ApiRequest>(
     shared: &Arc<Shared>,
     request: &R,
 ) -> Option<Result<R::Response, Refusal>> {
-    let leader = shared.controller_link.elsewhere()?;
-    Some(ask_at(shared, &leader, request).await)
-}
-
-async fn ask_at<R: ApiRequest>(
-    shared: &Arc<Shared>,
-    leader: &ActiveController,
-    request: &R,
-) -> Result<R::Response, Refusal> {
+    shared.controller_link.elsewhere()?;
     let failed = |message: String| Refusal::new(ErrorCode::UnknownServerError, message);
     let version = *R::VERSIONS.end();
-    let frame = frame::encode_request(request, version, 0, Some(&CLIENT_ID))
-        .map_err(|error| failed(error.to_string()))?;
-    let frame = frame.into_bytes().unwrap_or_default();
+    let frame = match frame::encode_request(request, version, 0, Some(&CLIENT_ID)) {
+        Ok(encoded) => encoded.into_bytes().unwrap_or_default(),
+        Err(error) => return Some(Err(failed(error.to_string()))),
+    };
     let envelope = EnvelopeRequest {
         request_data: frame.slice(LENGTH_BYTES.min(frame.len())..),
         ..Default::default()
     };
-    let answer = shared
-        .controller_link
-        .call(leader, &envelope, ANSWER_MAX)
-        .await?;
+    let answer = match send(shared, envelope, Instant::now() + ANSWER_MAX).await? {
+        Ok(answer) => answer,
+        Err(refusal) => return Some(Err(refusal)),
+    };
     follow(shared, &answer).await;
-    match answer.response_data.filter(|_| answer.error_code == 0) {
-        Some(data) => frame::decode_response::<R>(&data, version)
-            .map(|(_, response)| response)
-            .map_err(|error| failed(error.to_string())),
-        None => {
-            let code = ErrorCode::from_code(answer.error_code);
-            Err(Refusal::new(
-                code,
-                "the controller did not take the request",
-            ))
-        }
-    }
+    Some(
+        match answer.response_data.filter(|_| answer.error_code == 0) {
+            Some(data) => frame::decode_response::<R>(&data, version)
+                .map(|(_, response)| response)
+                .map_err(|error| failed(error.to_string())),
+            None => {
+                let code = ErrorCode::from_code(answer.error_code);
+                Err(Refusal::new(
+                    code,
+                    "the controller did not take the request",
+                ))
+            }
+        },
+    )
 }
 
 /// Handles a request that another node has sent on.
@@ -152,7 +183,8 @@ pub(crate) async fn handle(
     context: &Context,
     request: EnvelopeRequest,
 ) -> EnvelopeResponse {
-    if shared.controller_link.elsewhere().is_some() {
+    // Whoever asks waits for a controller by itself, and may know of it before this node does.
+    if !shared.controller_link.is_here() {
         return refuse(ErrorCode::NotController);
     }
     let Some((api, head, body)) = disclose(&request.request_data) else {
@@ -175,7 +207,7 @@ pub(crate) async fn handle(
             refuse(ErrorCode::InvalidRequest)
         }
         // None of them is.
-        Started::Later(_) => refuse(ErrorCode::UnknownServerError),
+        Started::Later(_) | Started::Concurrent(_) => refuse(ErrorCode::UnknownServerError),
     }
 }
 
@@ -274,3 +306,6 @@ fn address_bytes(context: &Context) -> Bytes {
         IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
     }
 }
+
+#[cfg(test)]
+mod tests;

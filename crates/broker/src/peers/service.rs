@@ -15,8 +15,10 @@
 //!
 //! Invariants:
 //! - what comes too early is told so (NOT_CONTROLLER, BROKER_NOT_AVAILABLE): its sender asks again;
-//! - requests of one connection are answered in their order, and what takes time begins when those
-//!   before it are answered; only a Fetch, and what hastens it, begin at once.
+//! - all requests of a connection begin at once, in their order, and go on together; their answers
+//!   leave in that order too, so that an answer waits for those before it, and no work does. What
+//!   may take long, as it waits for an election, has a connection of its own
+//!   ([`skein_net::Purpose::Forward`]).
 //!
 //! Source: KIP-631 (the controller's listener), KIP-590.
 
@@ -152,13 +154,13 @@ impl Session for PeerSession {
                 return node.fetch(info, head, &body).await;
             }
             if head.api_key == ApiKey::HastenFetch.code() {
-                // At once: its answer has to wait behind that of the request that it is about.
+                // Its answer has to wait behind that of the request that it is about.
                 return match node.hasten(&head, &body) {
                     Ok(response) => Started::Answered(response),
                     Err(reason) => Started::Close { reason },
                 };
             }
-            Started::Later(Box::pin(async move {
+            Started::Concurrent(Box::pin(async move {
                 let _permit = permit;
                 match node.answer(info, head, body).await {
                     Ok(response) => Some(response),

@@ -418,6 +418,9 @@ fn a_leadership_that_begins_beside_idle_ones_waits_for_no_request() {
             let name = format!("later-{number}");
             let begun = tokio::time::Instant::now();
             create_on(&nodes, &name, leader).await;
+            // It is in the image of the node that asked; its leader may hear of it a little later.
+            let shared = nodes[leader].shared();
+            until(|| shared.image().topic_by_name(&name).is_some()).await;
             nodes[leader].produce(&name, batch(1, b"x")).await.unwrap();
             let took = begun.elapsed();
             assert!(took < Duration::from_millis(100), "{took:?}");

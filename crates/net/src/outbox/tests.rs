@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 
@@ -56,6 +57,13 @@ impl Sending {
         let (sender, receiver) = oneshot::channel();
         let answer = async move { receiver.await.ok().flatten() };
         self.outbox.push_later(Box::pin(answer));
+        sender
+    }
+
+    fn concurrent(&mut self) -> oneshot::Sender<Option<Response>> {
+        let (sender, receiver) = oneshot::channel();
+        let answer = async move { receiver.await.ok().flatten() };
+        self.outbox.push_concurrent(Box::pin(answer));
         sender
     }
 
@@ -248,4 +256,59 @@ async fn a_turn_that_is_spent_sends_something_and_comes_again() {
         assert!(sent > 0 && sent < large, "{sent} bytes after {polls} polls");
     }
     assert!(polls >= 1, "all of it in one turn");
+}
+
+/// Work that counts how often it is polled, and never ends.
+fn counted(polls: &Arc<AtomicUsize>) -> BoxFuture<'static, Option<Response>> {
+    let polls = Arc::clone(polls);
+    Box::pin(poll_fn(move |_| {
+        polls.fetch_add(1, Ordering::Relaxed);
+        Poll::Pending
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_concurrent_goes_on_behind_others_and_leaves_in_its_turn() {
+    let mut sending = Sending::new();
+    let [waiting, going_on] = [0, 0].map(|_| Arc::new(AtomicUsize::new(0)));
+    let first = sending.concurrent();
+    let second = sending.later();
+    let third = sending.concurrent();
+    sending.outbox.push_later(counted(&waiting));
+    sending.outbox.push_concurrent(counted(&going_on));
+    sending.expect(Poll::Pending).await;
+    third
+        .send(Some(response(3, OWED_MAX_BYTES)))
+        .unwrap_or_default();
+    assert!(!sending.outbox.is_full());
+    sending.expect(Poll::Pending).await;
+    assert!(sending.outbox.is_full(), "the bytes of the third are owed");
+    let polls = |polls: &AtomicUsize| polls.load(Ordering::Relaxed);
+    assert_eq!((polls(&waiting), polls(&going_on)), (0, 2));
+    second.send(Some(response(2, 0))).unwrap_or_default();
+    sending.expect(Poll::Pending).await;
+    assert!(sending.calls().is_empty(), "the first is not there");
+    first.send(Some(response(1, 0))).unwrap_or_default();
+    sending.expect(Poll::Pending).await;
+    assert_eq!(sending.peer.answers(), [1, 2, 3]);
+    assert!(polls(&waiting) > 0, "it is at the head now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_concurrent_and_has_no_answer_closes_in_its_turn() {
+    let mut sending = Sending::new();
+    let first = sending.later();
+    let second = sending.concurrent();
+    let behind = Arc::new(AtomicUsize::new(0));
+    sending.outbox.push_concurrent(counted(&behind));
+    second.send(None).unwrap_or_default();
+    sending.expect(Poll::Pending).await;
+    first.send(Some(response(1, 0))).unwrap_or_default();
+    sending.peer.open_window(0);
+    sending.expect(Poll::Ready(Sent::Close)).await;
+    sending.peer.open_window(usize::MAX);
+    sending.expect(Poll::Ready(Sent::Everything)).await;
+    assert_eq!(sending.peer.answers(), [1]);
+    assert_eq!(behind.load(Ordering::Relaxed), 2, "it is not asked again");
+    assert!(sending.outbox.is_empty());
 }

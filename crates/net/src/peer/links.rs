@@ -124,7 +124,7 @@ pub struct PeerLinks {
 struct Peer {
     presence: watch::Sender<Presence>,
     /// One for each of [`Purpose::ALL`].
-    links: [Arc<Link>; 3],
+    links: [Arc<Link>; Purpose::COUNT],
 }
 
 impl PeerLinks {

@@ -217,8 +217,8 @@ fn what_no_node_would_say_is_refused() {
         assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code());
         next.err().unwrap().to_string()
     };
-    let refused = say(|request| request.purpose = 4);
-    assert!(refused.contains("purpose 4"), "{refused}");
+    let refused = say(|request| request.purpose = 5);
+    assert!(refused.contains("purpose 5"), "{refused}");
     let refused = say(|request| request.nonce = Bytes::from_static(&[1; 31]));
     assert!(refused.contains("a nonce of 31 bytes"), "{refused}");
     let refused = say(|request| request.nonce = Bytes::new());

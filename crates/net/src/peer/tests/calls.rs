@@ -249,6 +249,22 @@ fn raft_does_not_wait_behind_a_large_answer_to_a_fetch() {
 }
 
 #[test]
+fn what_takes_long_delays_nothing_of_another_purpose() {
+    let world = SimWorld::new(1);
+    world.block_on(async {
+        let (a, _b) = (start(&world, "a", None), start(&world, "b", None));
+        let hang = a.ask("b", Purpose::Forward, "hang", PATIENCE);
+        let others = async {
+            for purpose in [Purpose::Raft, Purpose::Control, Purpose::Fetch] {
+                a.ask("b", purpose, "x", 100 * MILLISECOND).await.unwrap();
+            }
+        };
+        let (hung, ()) = tokio::join!(hang, others);
+        assert!(hung.unwrap_err().is_timed_out());
+    });
+}
+
+#[test]
 fn an_api_that_the_peer_does_not_serve_is_not_sent() {
     use skein_protocol::messages::broker_heartbeat::BrokerHeartbeatRequest;
     let world = SimWorld::new(1);
