@@ -14,6 +14,7 @@ use skein_net::{Admission, ConnectionInfo, Request, Service, Session, Started};
 use skein_protocol::ApiKey;
 
 use crate::burst::Burst;
+use crate::cold_reads::ColdReader;
 use crate::metrics::Metrics;
 use crate::node::Shared;
 use crate::{apis, router};
@@ -27,6 +28,7 @@ pub(crate) struct ClientService {
 pub(crate) struct ClientConnection {
     pub(crate) info: ConnectionInfo,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) cold_reader: ColdReader,
 }
 
 impl Deref for ClientConnection {
@@ -57,6 +59,7 @@ impl Service for ClientService {
             connection: Arc::new(ClientConnection {
                 info,
                 metrics: Arc::clone(&self.shared.metrics),
+                cold_reader: ColdReader::default(),
             }),
             burst: Arc::new(Burst::default()),
         })

@@ -30,6 +30,7 @@ use skein_types::{
 };
 
 use crate::Broker;
+use crate::cold_reads::ColdReader;
 use crate::node::Shared;
 use crate::replica::{AckResult, Replica};
 use crate::router::Context;
@@ -204,6 +205,7 @@ impl Node {
                     listener: Arc::from("PLAINTEXT"),
                 },
                 metrics: Arc::clone(&self.shared().metrics),
+                cold_reader: ColdReader::default(),
             }),
         }
     }

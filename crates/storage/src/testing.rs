@@ -304,7 +304,7 @@ impl File for FaultyFile {
         }
     }
 
-    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>> {
         self.real.read_ahead(offset, length)
     }
 

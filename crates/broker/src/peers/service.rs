@@ -43,6 +43,7 @@ use skein_quorum::{Controller, PeerAnswers};
 use skein_types::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionIndex};
 
 use super::{ControllerCall, forward};
+use crate::cold_reads::ColdReader;
 use crate::handlers::{fetch, list_offsets};
 use crate::node::Shared;
 use crate::router::Context;
@@ -280,7 +281,11 @@ impl NodeSoFar {
     fn context(&self, info: ConnectionInfo, head: &RequestHead) -> Option<(&Arc<Shared>, Context)> {
         let shared = self.shared.get()?;
         let metrics = Arc::clone(&shared.metrics);
-        let connection = Arc::new(ClientConnection { info, metrics });
+        let connection = Arc::new(ClientConnection {
+            info,
+            metrics,
+            cold_reader: ColdReader::default(),
+        });
         let head = head.clone();
         Some((shared, Context { head, connection }))
     }

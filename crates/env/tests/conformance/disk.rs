@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use skein_env::real::RealDisk;
-use skein_env::{Disk, EntryKind, File, OpenMode, Residency};
+use skein_env::{CacheSteps, Disk, EntryKind, File, OpenMode, Residency};
 
 /// Runs each test on each disk.
 macro_rules! on_every_disk {
@@ -62,6 +62,7 @@ on_every_disk!(
     a_lock_is_held_once_until_it_is_dropped,
     space_is_less_than_the_total,
     what_was_just_written_is_hot_and_hints_do_no_harm,
+    a_read_ahead_tells_what_it_brought_into_the_cache,
     more_pieces_than_the_kernel_takes_are_written_in_part,
     a_rewrite_changes_no_byte_and_no_length,
     what_is_filled_reads_as_zeros,
@@ -357,6 +358,31 @@ fn what_was_just_written_is_hot_and_hints_do_no_harm(disk: &AnyDisk, root: &Path
         assert_eq!(file.residency(page, 1), Residency::Hot, "{page}");
     }
     assert_eq!(read_all(file.as_ref()), pattern(400_000));
+}
+
+/// On a file system that is memory nothing leaves the cache, and so nothing is brought there.
+fn a_read_ahead_tells_what_it_brought_into_the_cache(disk: &AnyDisk, root: &Path) {
+    const STEP: u64 = CacheSteps::STEP;
+    let length = 4 * STEP + 1_000;
+    let file = create(disk, &root.join("a"), &pattern(4 * STEP as usize + 1_000));
+    assert_eq!(file.read_ahead(0, length).unwrap(), []);
+    file.sync_data().unwrap();
+    file.drop_cache(STEP, STEP);
+    file.drop_cache(3 * STEP, 4096);
+    if file.residency(STEP, STEP) == Residency::Hot {
+        return;
+    }
+    // The step in which a range ends belongs to the next one.
+    assert_eq!(file.read_ahead(10, STEP).unwrap(), []);
+    assert_eq!(file.read_ahead(STEP + 10, 1_000).unwrap(), []);
+    assert_eq!(
+        file.read_ahead(STEP + 10, 3 * STEP).unwrap(),
+        [STEP..2 * STEP, 3 * STEP..4 * STEP]
+    );
+    assert_eq!(file.read_ahead(0, length).unwrap(), []);
+    file.drop_cache(2 * STEP, 2 * STEP);
+    assert_eq!(file.read_ahead(0, length).unwrap(), [2 * STEP..4 * STEP]);
+    assert_eq!(read_all(file.as_ref()), pattern(4 * STEP as usize + 1_000));
 }
 
 fn more_pieces_than_the_kernel_takes_are_written_in_part(disk: &AnyDisk, root: &Path) {
