@@ -18,4 +18,5 @@ mod hung_disk;
 mod page_cache;
 mod produce;
 mod redact;
+mod served;
 mod stopping;
