@@ -5,12 +5,13 @@
 //!
 //! A historical scan is read once. Left in the page cache, it pushes out what the consumers at the
 //! tails will ask for next. So whoever reads on where its last range ended has that range's pages
-//! dropped: those that it brought itself, and nothing that was there before.
+//! dropped: those that it brought itself, and nothing that was there before. And the device is busy
+//! with its next range while this one is sent.
 //!
 //! ```text
-//!   file     ├──────────┼──────────┼──────────┼──────────┼─── … ──┤ tail, in the cache
-//!   reader               last range ├─────────── this range
-//!   dropped              ██████████                                  not what was there before it
+//!   file     ├───────────┼───────────┼───────────┼───────────┼─── … ──┤ tail, in the cache
+//!   reader    last range  this range   prefetched
+//!   dropped   ██████████                                          not what was there before it
 //! ```
 //!
 //! Invariants:
@@ -36,6 +37,9 @@ use skein_env::{CacheSteps, File};
 use skein_storage::FileRange;
 use skein_types::Offset;
 
+/// The most that is prefetched for a reader, in bytes.
+const AHEAD_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// A place in a log: the first offset of its segment, and a position there.
 type Place = (Offset, u64);
 
@@ -59,6 +63,7 @@ struct Reads {
 struct Read {
     id: u64,
     segment: Offset,
+    /// What it was sent, and what was prefetched for it.
     bytes: Range<u64>,
     file: Weak<dyn File>,
     /// What it brought into the cache.
@@ -70,6 +75,7 @@ struct ColdRead {
     of: Arc<ColdReads>,
     id: u64,
     segment: Offset,
+    /// What it was sent.
     bytes: Range<u64>,
 }
 
@@ -83,16 +89,23 @@ impl ColdReader {
     /// Brings the range into the page cache, waiting for the device, and gives back what this
     /// reader has left behind. For the offload pool.
     pub(crate) fn read(&self, of: &Arc<ColdReads>, range: &FileRange) {
+        let followed = |last: &mut ColdRead| last.is_followed_by(range);
+        let left_behind: Vec<_> = self.take(of).extract_if(.., followed).collect();
+        let ahead = if left_behind.is_empty() {
+            0
+        } else {
+            ahead_of(range)
+        };
         // Before anything is given back, so that what both hold stays.
-        let read = of.begin(range);
-        for last in self.take(of) {
-            if last.is_followed_by(&read) {
-                last.give_back();
-            }
-        }
+        let read = of.begin(range, ahead);
+        left_behind.into_iter().for_each(ColdRead::give_back);
         // A failure shows when the range is sent; there it closes the connection.
         if let Ok(brought) = range.file.read_ahead(range.position, range.length) {
             read.brought(brought);
+        }
+        if ahead > 0 {
+            let end = range.position + range.length;
+            read.brought(range.file.prefetch(end, ahead));
         }
         self.last.lock().push(read);
     }
@@ -115,6 +128,17 @@ impl ColdReader {
     }
 }
 
+/// How much is read for the reader before it asks: as much as it asks for. Nothing behind the end
+/// of the file, where others will write what they want to find in the cache.
+fn ahead_of(range: &FileRange) -> u64 {
+    let end = range.position.saturating_add(range.length);
+    let length = range.file.length().unwrap_or(0);
+    range
+        .length
+        .min(AHEAD_BYTES_MAX)
+        .min(length.saturating_sub(end))
+}
+
 impl ColdReads {
     /// Whether the range begins behind where a cold reader is, which may drop what is there.
     pub(crate) fn is_passed_by(&self, range: &FileRange) -> bool {
@@ -123,8 +147,9 @@ impl ColdReads {
         front.as_ref().is_some_and(|front| start < **front)
     }
 
-    fn begin(self: &Arc<Self>, range: &FileRange) -> ColdRead {
-        let bytes = range.position..range.position.saturating_add(range.length);
+    fn begin(self: &Arc<Self>, range: &FileRange, ahead: u64) -> ColdRead {
+        let end = range.position.saturating_add(range.length);
+        let bytes = range.position..end;
         let segment = range.segment_base_offset;
         let _not_meanwhile = self.giving_back.lock();
         let mut reads = self.reads.lock();
@@ -133,7 +158,7 @@ impl ColdReads {
         reads.list.push(Read {
             id,
             segment,
-            bytes: bytes.clone(),
+            bytes: range.position..end.saturating_add(ahead),
             file: Arc::downgrade(&range.file),
             brought: Vec::new(),
         });
@@ -194,12 +219,12 @@ impl ColdRead {
 
     /// Whether a reader that had this range has read on, in this segment or from the beginning of a
     /// later one. A batch that was cut off at the end is read again.
-    fn is_followed_by(&self, next: &Self) -> bool {
-        let start = next.bytes.start;
-        if next.segment == self.segment {
+    fn is_followed_by(&self, next: &FileRange) -> bool {
+        let start = next.position;
+        if next.segment_base_offset == self.segment {
             self.bytes.start < start && start <= self.bytes.end
         } else {
-            next.segment > self.segment && start == 0
+            next.segment_base_offset > self.segment && start == 0
         }
     }
 

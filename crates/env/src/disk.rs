@@ -275,6 +275,10 @@ pub trait File: Any + Send + Sync {
     /// What the system says.
     fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>>;
 
+    /// Has the system begin to read the range into the page cache, and waits for nothing. Returns
+    /// what is not there yet, as [`File::read_ahead`] does.
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>>;
+
     /// Tells the system that the range will not be read again soon.
     fn drop_cache(&self, offset: u64, length: u64);
 

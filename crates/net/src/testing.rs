@@ -250,6 +250,10 @@ impl File for TestFile {
         Ok(Vec::new())
     }
 
+    fn prefetch(&self, _offset: u64, _length: u64) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
     fn drop_cache(&self, _offset: u64, _length: u64) {}
 
     fn descriptor(&self) -> Option<std::os::fd::RawFd> {

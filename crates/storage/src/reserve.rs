@@ -284,6 +284,10 @@ impl File for ReservedFile {
         self.file.read_ahead(offset, length)
     }
 
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        self.file.prefetch(offset, length)
+    }
+
     fn drop_cache(&self, offset: u64, length: u64) {
         self.file.drop_cache(offset, length);
     }

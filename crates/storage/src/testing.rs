@@ -308,6 +308,10 @@ impl File for FaultyFile {
         self.real.read_ahead(offset, length)
     }
 
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        self.real.prefetch(offset, length)
+    }
+
     fn drop_cache(&self, offset: u64, length: u64) {
         self.real.drop_cache(offset, length);
     }

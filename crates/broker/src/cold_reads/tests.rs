@@ -77,7 +77,7 @@ fn a_reader_that_reads_on_leaves_nothing_behind() {
         while at < STEPS * STEP {
             let end = (at + 3 * STEP + 1_000).min(STEPS * STEP);
             segment.read(&reader, of, at..end);
-            assert!(segment.hot().len() <= 5, "{:?}", segment.hot());
+            assert!(segment.hot().len() <= 9, "{:?}", segment.hot());
             at = if end == STEPS * STEP { end } else { end - 300 };
         }
         assert_eq!(segment.hot(), [15]);
@@ -124,14 +124,38 @@ fn what_two_readers_hold_goes_with_the_second() {
         segment.read(&first, of, 0..4 * STEP);
         segment.read(&second, of, 2 * STEP..6 * STEP);
         segment.read(&first, of, 4 * STEP..8 * STEP);
-        assert_eq!(segment.hot(), [2, 3, 4, 5, 6, 7]);
+        // The first has 8 to 11 prefetched.
+        assert_eq!(segment.hot(), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         segment.read(&second, of, 6 * STEP..10 * STEP);
-        // The first has not moved on from 4 and 5, which the second brought.
-        assert_eq!(segment.hot(), [4, 5, 6, 7, 8, 9]);
+        // It has moved on from 2 and 3, and the first not from 4 and 5.
+        assert_eq!(segment.hot(), [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
         segment.read(&first, of, 8 * STEP..12 * STEP);
-        assert_eq!(segment.hot(), [6, 7, 8, 9, 10, 11]);
+        assert_eq!(segment.hot(), [6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         segment.read(&second, of, 10 * STEP..12 * STEP);
-        assert_eq!(segment.hot(), [8, 9, 10, 11]);
+        assert_eq!(segment.hot(), [8, 9, 10, 11, 12, 13, 14, 15]);
+    });
+}
+
+#[test]
+fn what_a_reader_will_ask_for_next_is_prefetched_once_it_reads_on() {
+    on_segment(|_, segment, of| {
+        let reader = ColdReader::default();
+        segment.read(&reader, of, 0..2 * STEP);
+        assert_eq!(segment.hot(), [0, 1]);
+        segment.read(&reader, of, 2 * STEP..4 * STEP);
+        assert_eq!(segment.hot(), [2, 3, 4, 5]);
+        // What was prefetched is the reader's, and goes when it has passed there.
+        segment.read(&reader, of, 4 * STEP..5 * STEP);
+        assert_eq!(segment.hot(), [4, 5]);
+        segment.read(&reader, of, 5 * STEP..6 * STEP);
+        assert_eq!(segment.hot(), [5, 6]);
+        // Nothing that is not written yet: what comes there belongs to the readers of the tail.
+        segment.read(&reader, of, 6 * STEP..15 * STEP);
+        segment.read(&reader, of, 15 * STEP..16 * STEP);
+        let end = STEPS * STEP;
+        let reads = of.reads.lock();
+        assert!(reads.list.iter().all(|read| read.bytes.end <= end));
+        assert!(reads.list[0].brought.iter().all(|part| part.end <= end));
     });
 }
 
@@ -146,7 +170,7 @@ fn readers_of_other_replicas_and_segments_are_none_of_its_concern() {
         let beside = ColdReader::default();
         other.read(&beside, of, 0..STEP);
         segment.read(&reader, of, STEP..2 * STEP);
-        assert_eq!(segment.hot(), [1]);
+        assert_eq!(segment.hot(), [1, 2]);
         assert_eq!(other.hot(), [0]);
     });
 }

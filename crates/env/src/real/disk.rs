@@ -336,6 +336,15 @@ impl File for RealFile {
         Ok(missing)
     }
 
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        let missing = missing::steps(&self.file, CacheSteps::of(offset, length));
+        // Only a hint, as below.
+        if let Some(length) = NonZeroU64::new(length) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::WillNeed);
+        }
+        missing
+    }
+
     fn drop_cache(&self, offset: u64, length: u64) {
         // Only a hint, so its failure is nobody's concern. (A length of 0 would mean "to the end".)
         if let Some(length) = NonZeroU64::new(length) {

@@ -382,6 +382,10 @@ fn a_read_ahead_tells_what_it_brought_into_the_cache(disk: &AnyDisk, root: &Path
     assert_eq!(file.read_ahead(0, length).unwrap(), []);
     file.drop_cache(2 * STEP, 2 * STEP);
     assert_eq!(file.read_ahead(0, length).unwrap(), [2 * STEP..4 * STEP]);
+    file.drop_cache(STEP, STEP);
+    assert_eq!(file.prefetch(0, length), [STEP..2 * STEP]);
+    file.read_ahead(0, length).unwrap();
+    assert_eq!(file.prefetch(0, length), []);
     assert_eq!(read_all(file.as_ref()), pattern(4 * STEP as usize + 1_000));
 }
 

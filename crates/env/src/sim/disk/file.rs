@@ -93,6 +93,14 @@ impl SimFile {
     }
 }
 
+impl SimFile {
+    fn missing(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        let content = self.node.content.lock();
+        let is_missing = |step: &Range<u64>| content.cold_pages(step.start, CacheSteps::STEP) > 0;
+        CacheSteps::of(offset, length).pick(is_missing)
+    }
+}
+
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let length = buffer.len() as u64;
@@ -216,14 +224,19 @@ impl File for SimFile {
     fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>> {
         let words = [self.node.id, offset, length];
         let judged = self.disk.begin(Operation::Read, &self.path, words, 0)?;
-        let missing = {
-            let content = self.node.content.lock();
-            let is_missing =
-                |step: &Range<u64>| content.cold_pages(step.start, CacheSteps::STEP) > 0;
-            CacheSteps::of(offset, length).pick(is_missing)
-        };
+        let missing = self.missing(offset, length);
         self.warm(offset, length);
         self.disk.end(&judged, Ok(missing))
+    }
+
+    /// The device has read it before anybody asks for it.
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        if self.disk.check_alive().is_err() {
+            return Vec::new();
+        }
+        let missing = self.missing(offset, length);
+        self.node.content.lock().warm(offset, length);
+        missing
     }
 
     fn drop_cache(&self, offset: u64, length: u64) {
