@@ -67,10 +67,16 @@ fn member() -> Str {
     Str::from_static(MEMBER)
 }
 
-/// Something to ask of each API, about what is there. Topics are named by `id` where names are gone.
+/// Something to ask of each API about what is there; of topics also by their `id`.
 fn apis(id: TopicId) -> Vec<Api> {
-    let data = data_apis(id);
-    let all = [data, group_apis(), topic_apis(), config_apis(), node_apis()];
+    let all = [
+        data_apis(id),
+        group_apis(),
+        member_apis(),
+        topic_apis(),
+        config_apis(),
+        node_apis(),
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -144,7 +150,6 @@ fn data_apis(id: TopicId) -> Vec<Api> {
 }
 
 fn group_apis() -> Vec<Api> {
-    const NO_MEMBER: &[ErrorCode] = &[ErrorCode::UnknownMemberId];
     vec![
         // From outside, without a generation.
         Api::of(|_| m::offset_commit::OffsetCommitRequest {
@@ -188,6 +193,30 @@ fn group_apis() -> Vec<Api> {
                 ..Default::default()
             },
         }),
+        Api::of(|_| m::describe_groups::DescribeGroupsRequest {
+            groups: vec![group()],
+            ..Default::default()
+        }),
+        Api::of(|_| m::list_groups::ListGroupsRequest::default()),
+        Api::of(|_| m::offset_delete::OffsetDeleteRequest {
+            group_id: group(),
+            topics: vec![m::offset_delete::OffsetDeleteRequestTopic {
+                name: topic(),
+                partitions: vec![Default::default()],
+            }],
+        }),
+        Api::refused(&[ErrorCode::GroupIdNotFound], |_| {
+            m::delete_groups::DeleteGroupsRequest {
+                groups_names: vec![Str::from_static("none")],
+            }
+        }),
+    ]
+}
+
+/// Of a member that nobody knows: a group does not wait for it.
+fn member_apis() -> Vec<Api> {
+    const NO_MEMBER: &[ErrorCode] = &[ErrorCode::UnknownMemberId];
+    vec![
         Api::refused(NO_MEMBER, |_| m::join_group::JoinGroupRequest {
             group_id: group(),
             session_timeout_ms: 10_000,
@@ -226,23 +255,6 @@ fn group_apis() -> Vec<Api> {
             protocol_type: (version >= 5).then(|| Str::from_static("consumer")),
             protocol_name: (version >= 5).then(|| Str::from_static("range")),
             ..Default::default()
-        }),
-        Api::of(|_| m::describe_groups::DescribeGroupsRequest {
-            groups: vec![group()],
-            ..Default::default()
-        }),
-        Api::of(|_| m::list_groups::ListGroupsRequest::default()),
-        Api::of(|_| m::offset_delete::OffsetDeleteRequest {
-            group_id: group(),
-            topics: vec![m::offset_delete::OffsetDeleteRequestTopic {
-                name: topic(),
-                partitions: vec![Default::default()],
-            }],
-        }),
-        Api::refused(&[ErrorCode::GroupIdNotFound], |_| {
-            m::delete_groups::DeleteGroupsRequest {
-                groups_names: vec![Str::from_static("none")],
-            }
         }),
     ]
 }
