@@ -11,6 +11,8 @@ mod crash;
 mod damage;
 #[path = "lifecycle/full_disk.rs"]
 mod full_disk;
+#[path = "lifecycle/page_cache.rs"]
+mod page_cache;
 #[path = "lifecycle/retention.rs"]
 mod retention;
 #[path = "lifecycle/run.rs"]

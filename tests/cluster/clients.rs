@@ -9,8 +9,8 @@ const SETTINGS: [(&str, &str); 2] = [
     ("group.initial.rebalance.delay.ms", "0"),
 ];
 
-/// Those whose groups are tried in a cluster; kafkajs is on one node alone (`tests/clients.rs`).
-const WITH_GROUPS: [Client; 7] = [
+/// Those whose groups are tried in a cluster.
+const WITH_GROUPS: [Client; 8] = [
     Client::Librdkafka,
     Client::KafkaPython3,
     Client::KafkaPython2,
@@ -18,6 +18,7 @@ const WITH_GROUPS: [Client; 7] = [
     Client::Java,
     Client::Sarama,
     Client::Aiokafka,
+    Client::Kafkajs,
 ];
 
 #[test]

@@ -21,6 +21,7 @@ mod accept_limits;
 mod apis;
 mod burst;
 mod cleaner;
+mod cold_reads;
 mod confirmation;
 mod controlled_shutdown;
 mod disk_watch;

@@ -49,6 +49,7 @@ pub(crate) use self::core::{Errand, LogTask, Opened};
 pub(crate) use self::reply::{AckResult, Reply, reply};
 use self::settings::FollowedConfig;
 pub(crate) use self::view::ReplicaView;
+use crate::cold_reads::ColdReads;
 use crate::fetch_wait::FetchWaiter;
 use crate::fetch_waits::FetchWaits;
 use crate::handoff::{Handoff, Submitted};
@@ -74,6 +75,7 @@ pub(crate) struct Replica {
     /// Up to when its followers confirm that it leads, in ms since the node began.
     followers_confirm_until: AtomicI64,
     pub(crate) waits: FetchWaits<Arc<FetchWaiter>>,
+    pub(crate) cold_reads: Arc<ColdReads>,
     /// What goes into the topic and out of it.
     pub(crate) counts: Arc<TopicCounts>,
     basis: Arc<ReplicaBasis>,
@@ -102,6 +104,7 @@ impl Replica {
                 redacted: ArcSwapOption::from(redacted),
                 followers_confirm_until: AtomicI64::new(i64::MIN),
                 waits: FetchWaits::new(),
+                cold_reads: Arc::default(),
                 counts: Arc::clone(&opened.counts),
                 handoff: Handoff::new(Core::new(opened, replica.clone(), Arc::clone(&basis))),
                 basis,

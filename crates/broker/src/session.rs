@@ -15,6 +15,7 @@ use skein_protocol::ApiKey;
 use tokio::time::Instant;
 
 use crate::burst::Burst;
+use crate::cold_reads::ColdReader;
 use crate::metrics::Metrics;
 use crate::node::Shared;
 use crate::told_brokers::Told;
@@ -31,6 +32,7 @@ pub(crate) struct ClientConnection {
     pub(crate) metrics: Arc<Metrics>,
     /// Which deaths of brokers he has been told of.
     pub(crate) told: Told,
+    pub(crate) cold_reader: ColdReader,
 }
 
 impl ClientConnection {
@@ -39,6 +41,7 @@ impl ClientConnection {
             info,
             metrics: Arc::clone(&shared.metrics),
             told: shared.told_brokers.open(Instant::now()),
+            cold_reader: ColdReader::default(),
         }
     }
 }

@@ -49,6 +49,59 @@ pub enum Residency {
     Cold,
 }
 
+/// The steps in which it is told what a read brings into the page cache.
+///
+/// ```text
+///   file   ├───────┼───────┼───────┼───────┼───────┤   steps of STEP bytes
+///   range               ├──────────────────┤
+///   steps          ├───────┼───────┼───────┤           where it ends, the next reader goes on
+/// ```
+///
+/// A step is coarser than what the kernel reads on its own around a single byte that is looked at:
+/// a step that nobody had in the cache does not pass for one that somebody had.
+#[derive(Clone, Debug)]
+pub struct CacheSteps(Range<u64>);
+
+impl CacheSteps {
+    /// Length of a step in bytes. Twice the kernel's default read-ahead window.
+    pub const STEP: u64 = 256 * 1024;
+
+    /// The steps of a range: from the one in which it begins up to the one in which it ends, which
+    /// is not among them.
+    #[must_use]
+    pub fn of(offset: u64, length: u64) -> Self {
+        Self(offset / Self::STEP..offset.saturating_add(length) / Self::STEP)
+    }
+
+    /// All of them as one range of bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Range<u64> {
+        self.0.start * Self::STEP..self.0.end * Self::STEP
+    }
+
+    /// Those that are `chosen`, in order; those that touch as one.
+    #[must_use]
+    pub fn pick(self, chosen: impl Fn(&Range<u64>) -> bool) -> Vec<Range<u64>> {
+        let mut picked: Vec<Range<u64>> = Vec::new();
+        for step in self.filter(chosen) {
+            match picked.last_mut() {
+                Some(last) if last.end == step.start => last.end = step.end,
+                _ => picked.push(step),
+            }
+        }
+        picked
+    }
+}
+
+impl Iterator for CacheSteps {
+    type Item = Range<u64>;
+
+    fn next(&mut self) -> Option<Range<u64>> {
+        let step = self.0.next()?;
+        Some(step * Self::STEP..(step + 1) * Self::STEP)
+    }
+}
+
 /// What a directory entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
@@ -214,11 +267,17 @@ pub trait File: Any + Send + Sync {
     /// Whether the range can be read from the page cache; looks at one byte of some of its pages.
     fn residency(&self, offset: u64, length: u64) -> Residency;
 
-    /// Reads the range into the page cache, waiting for the device.
+    /// Reads the range into the page cache, waiting for the device. Returns what was not there
+    /// before, for [`File::drop_cache`]: of the range's [`CacheSteps`] those of which any page was
+    /// missing, those that touch as one.
     ///
     /// # Errors
     /// What the system says.
-    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()>;
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>>;
+
+    /// Has the system begin to read the range into the page cache, and waits for nothing. Returns
+    /// what is not there yet, as [`File::read_ahead`] does.
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>>;
 
     /// Tells the system that the range will not be read again soon.
     fn drop_cache(&self, offset: u64, length: u64);

@@ -30,7 +30,9 @@ pub mod sim;
 mod spawn;
 
 pub use clock::Clock;
-pub use disk::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
+pub use disk::{
+    CacheSteps, Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency,
+};
 pub use loggers::{LogLevel, Loggers, NoLoggers, ROOT_LOGGER};
 pub use net::{ListenOptions, Listener, Net, Stream};
 pub use rng::Rng;

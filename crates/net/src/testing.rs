@@ -246,8 +246,12 @@ impl File for TestFile {
         Residency::Hot
     }
 
-    fn read_ahead(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Ok(())
+    fn read_ahead(&self, _offset: u64, _length: u64) -> io::Result<Vec<Range<u64>>> {
+        Ok(Vec::new())
+    }
+
+    fn prefetch(&self, _offset: u64, _length: u64) -> Vec<Range<u64>> {
+        Vec::new()
     }
 
     fn drop_cache(&self, _offset: u64, _length: u64) {}

@@ -280,8 +280,12 @@ impl File for ReservedFile {
         self.file.residency(offset, length)
     }
 
-    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>> {
         self.file.read_ahead(offset, length)
+    }
+
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        self.file.prefetch(offset, length)
     }
 
     fn drop_cache(&self, offset: u64, length: u64) {

@@ -304,8 +304,12 @@ impl File for FaultyFile {
         }
     }
 
-    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>> {
         self.real.read_ahead(offset, length)
+    }
+
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        self.real.prefetch(offset, length)
     }
 
     fn drop_cache(&self, offset: u64, length: u64) {

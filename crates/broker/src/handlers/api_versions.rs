@@ -2,15 +2,18 @@
 //!
 //! Input: nothing that matters. Output: the table of `apis`, and the finalized features.
 //!
-//! Invariant: a version from the future is answered in version 0 with `UNSUPPORTED_VERSION` and the
-//! table, so that the client can choose again.
+//! Invariants:
+//! - a version from the future is answered in version 0 with `UNSUPPORTED_VERSION` and the table,
+//!   so that the client can choose again;
+//! - a feature that a cluster can do without is told from version 4 on only: clients of version 3
+//!   take a range that begins with 0 for an error, and close the connection.
 //!
-//! Source: KIP-511 (fallback, client software), KIP-584 (features).
+//! Source: KIP-511 (fallback, client software), KIP-584 (features), KIP-1022 (level 0).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skein_controller::SUPPORTED_FEATURES;
+use skein_controller::{SUPPORTED_FEATURES, SupportedFeature};
 use skein_net::Started;
 use skein_protocol::ApiKey;
 use skein_protocol::messages::api_versions::{
@@ -23,10 +26,13 @@ use crate::apis;
 use crate::node::Shared;
 use crate::router::{self, Context};
 
+/// First version whose clients know features with a level 0.
+const LEVEL_0_VERSION: i16 = 4;
+
 /// Answers, in version 0 if the asked one is unknown.
 pub(crate) fn start(shared: &Arc<Shared>, context: &Context, bytes: &Bytes) -> Started {
     let mut context = context.clone();
-    let mut response = response(shared);
+    let mut response = response(shared, context.head.api_version);
     if ApiVersionsRequest::VERSIONS.contains(&context.head.api_version) {
         match router::decode::<ApiVersionsRequest>(&context, bytes) {
             Ok(request) if !is_valid(&context, &request) => {
@@ -60,7 +66,7 @@ fn is_valid(context: &Context, request: &ApiVersionsRequest) -> bool {
         || (is_name(&request.client_software_name) && is_name(&request.client_software_version))
 }
 
-fn response(shared: &Shared) -> ApiVersionsResponse {
+fn response(shared: &Shared, version: i16) -> ApiVersionsResponse {
     let image = shared.image();
     let api_keys = apis::advertised()
         .map(|(api, min_version, max_version)| ApiVersion {
@@ -77,22 +83,48 @@ fn response(shared: &Shared) -> ApiVersionsResponse {
             min_version_level: level,
         })
         .collect();
-    let supported_features = SUPPORTED_FEATURES
-        .iter()
-        .map(|feature| SupportedFeatureKey {
-            name: Str::from_static(feature.name),
-            min_version: feature.min_level,
-            max_version: feature.max_level,
-        })
-        .collect();
     let finalized_features_epoch = image
         .last_applied()
         .map_or(-1, |id| i64::try_from(id.index).unwrap_or(i64::MAX));
     ApiVersionsResponse {
         api_keys,
-        supported_features,
+        supported_features: supported(SUPPORTED_FEATURES, version),
         finalized_features_epoch,
         finalized_features,
         ..Default::default()
+    }
+}
+
+/// The features as a response of that version has them.
+fn supported(features: &[SupportedFeature], version: i16) -> Vec<SupportedFeatureKey> {
+    let is_told = |feature: &&SupportedFeature| version >= LEVEL_0_VERSION || feature.min_level > 0;
+    let told = features.iter().filter(is_told);
+    told.map(|feature| SupportedFeatureKey {
+        name: Str::from_static(feature.name),
+        min_version: feature.min_level,
+        max_version: feature.max_level,
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feature_that_can_be_absent_is_not_told_to_those_who_would_refuse_it() {
+        let feature = |name, min_level| SupportedFeature {
+            name,
+            min_level,
+            max_level: 2,
+        };
+        let features = [feature("optional", 0), feature("required", 1)];
+        let names = |version| {
+            let told = supported(&features, version).into_iter();
+            told.map(|feature| feature.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(3), ["required"]);
+        assert_eq!(names(4), ["optional", "required"]);
     }
 }

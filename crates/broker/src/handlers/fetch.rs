@@ -242,6 +242,7 @@ impl Fetch {
                 path.inc();
                 return self.encode(results);
             }
+            self.has_caught_up();
             tokio::select! {
                 biased;
                 () = registration.waiter.woken() => {}
@@ -256,8 +257,19 @@ impl Fetch {
         if let Some(results) = self.reader.read_hot(&self.sources) {
             return (results, &metrics.fetches_hot);
         }
-        let results = self.reader.read_cold(&self.shared, &self.sources).await;
+        let connection = &self.context.connection;
+        let reading = self
+            .reader
+            .read_cold(&self.shared, connection, &self.sources);
+        let results = reading.await;
         (results, &metrics.fetches_cold)
+    }
+
+    /// Lets go of what was read from the disk before there was nothing more to read.
+    fn has_caught_up(&self) {
+        let replicas = self.sources.iter().flat_map(|one| &one.replica);
+        let cold_reads = replicas.map(|replica| &replica.cold_reads);
+        self.context.connection.cold_reader.stop(cold_reads);
     }
 
     fn encode(&self, results: Results) -> Option<Response> {

@@ -30,6 +30,12 @@ pub(crate) trait Hooks: Send + Sync + 'static {
     /// The file is about to be flushed.
     fn syncing(&self, _path: &Path) {}
 
+    /// The range is about to be read into the page cache.
+    fn reading_ahead(&self, _path: &Path, _offset: u64, _length: u64) {}
+
+    /// The range is about to be prefetched.
+    fn prefetching(&self, _path: &Path, _offset: u64, _length: u64) {}
+
     /// `count` bytes were received, and lie at this address.
     fn received(&self, _address: usize, _count: usize) {}
 }
@@ -156,8 +162,14 @@ impl File for HookedFile {
         self.file.residency(offset, length)
     }
 
-    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>> {
+        self.hooks.reading_ahead(&self.path, offset, length);
         self.file.read_ahead(offset, length)
+    }
+
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        self.hooks.prefetching(&self.path, offset, length);
+        self.file.prefetch(offset, length)
     }
 
     fn drop_cache(&self, offset: u64, length: u64) {

@@ -34,7 +34,8 @@ const ROUNDS: i64 = 5;
 /// A session that ends while a test runs.
 const SESSION: Duration = Duration::from_millis(1_000);
 
-/// A disk that hangs while the test says so, in every write and flush of some files.
+/// A disk that hangs while the test says so, in every write and flush of some files, and where they
+/// are read into the page cache.
 struct Gate {
     /// What their paths contain.
     paths: &'static str,
@@ -55,6 +56,10 @@ impl Hooks for Gate {
     }
 
     fn syncing(&self, path: &Path) {
+        self.pass(path);
+    }
+
+    fn reading_ahead(&self, path: &Path, _offset: u64, _length: u64) {
         self.pass(path);
     }
 }
@@ -331,4 +336,48 @@ fn a_fetch_that_a_write_has_woken_is_answered_though_the_next_write_hangs() {
     writer.send(&[produce(0, 1, 100), produce(1, 1, 100)].concat());
     assert!(reader.fetched() > 100);
     hung.gate.hanging(|hanging| !hanging.is_empty());
+}
+
+/// As many cold reads as there are threads for them hang, and more: nobody who needs no such read
+/// waits for them, in another partition or at the tail of the same one.
+#[test]
+fn cold_reads_that_hang_hold_up_nobody_else() {
+    const OLD: &str = "/topic-0/00000000000000000000.log";
+    let gate = Arc::new(Gate::of(OLD));
+    let node = Node::start_with(|env| hook(env, &gate), &[]);
+    let mut hung = Hung {
+        node,
+        gate,
+        waiting: Vec::new(),
+    };
+    hung.node.create(TOPIC, 2, &[("segment.bytes", "1048576")]);
+    let (mut writer, mut reader) = (hung.node.connect(), hung.node.connect());
+    for partition in [0, 0, 1] {
+        writer.ask(&produce(partition, 1, 600_000));
+    }
+    hung.gate.shut();
+    for _ in 0..2 * THREADS.io_threads {
+        let mut cold = hung.node.connect();
+        cold.send(&fetch(0, 0, 10_000));
+        hung.waiting.push(cold);
+    }
+    let hanging = hung
+        .gate
+        .hanging(|hanging| hanging.len() >= THREADS.io_threads);
+    assert_eq!(inline(&hanging), 0, "{hanging:?}");
+    // More often than there are threads of any kind.
+    for round in 1..=16 {
+        for partition in 0..2 {
+            writer.send(&produce(partition, 1, 1_000));
+            let offset = round + 1 - i64::from(partition);
+            assert_eq!(writer.produced(), (0, offset));
+            assert!(reader.fetch(partition, offset) > 1_000);
+        }
+        assert_eq!(hung.node.metadata(TOPIC).topics[0].error_code, 0);
+    }
+    assert!(!hung.waiting.iter().any(Client::is_answered));
+    hung.gate.open();
+    for client in &mut hung.waiting {
+        assert!(client.fetched() > 0);
+    }
 }

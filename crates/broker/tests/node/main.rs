@@ -15,6 +15,8 @@ mod data_path;
 mod harness;
 mod hooks;
 mod hung_disk;
+mod page_cache;
 mod produce;
 mod redact;
+mod served;
 mod stopping;

@@ -28,8 +28,11 @@ use rustix::fs::{Advice, FallocateFlags, FlockOperation, StatFs};
 use rustix::io::{Errno, ReadWriteFlags};
 use skein_types::Millis;
 
-use crate::{Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency};
+use crate::{
+    CacheSteps, Disk, DiskSpace, EntryKind, File, IndexMap, LockGuard, OpenMode, Residency,
+};
 
+mod missing;
 mod rewrite;
 
 /// The kernel's limit of pieces in one call (`IOV_MAX`).
@@ -309,10 +312,11 @@ impl File for RealFile {
         }
     }
 
-    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>> {
         let Some(nonzero_length) = NonZeroU64::new(length) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
+        let missing = missing::steps(&self.file, CacheSteps::of(offset, length));
         // The hint starts all of the range at once; the reads below wait for it piece by piece.
         rustix::fs::fadvise(&self.file, offset, Some(nonzero_length), Advice::WillNeed)?;
         let size = usize::try_from(length)
@@ -329,7 +333,16 @@ impl File for RealFile {
                 count => done += count as u64,
             }
         }
-        Ok(())
+        Ok(missing)
+    }
+
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        let missing = missing::steps(&self.file, CacheSteps::of(offset, length));
+        // Only a hint, as below.
+        if let Some(length) = NonZeroU64::new(length) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::WillNeed);
+        }
+        missing
     }
 
     fn drop_cache(&self, offset: u64, length: u64) {

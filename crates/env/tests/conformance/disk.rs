@@ -7,12 +7,13 @@
 //! Source: none.
 
 use std::io::{ErrorKind, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
 use skein_env::real::RealDisk;
-use skein_env::{Disk, EntryKind, File, OpenMode, Residency};
+use skein_env::{CacheSteps, Disk, EntryKind, File, OpenMode, Residency};
 
 /// Runs each test on each disk.
 macro_rules! on_every_disk {
@@ -62,6 +63,7 @@ on_every_disk!(
     a_lock_is_held_once_until_it_is_dropped,
     space_is_less_than_the_total,
     what_was_just_written_is_hot_and_hints_do_no_harm,
+    a_read_ahead_tells_what_it_brought_into_the_cache,
     more_pieces_than_the_kernel_takes_are_written_in_part,
     a_rewrite_changes_no_byte_and_no_length,
     what_is_filled_reads_as_zeros,
@@ -357,6 +359,41 @@ fn what_was_just_written_is_hot_and_hints_do_no_harm(disk: &AnyDisk, root: &Path
         assert_eq!(file.residency(page, 1), Residency::Hot, "{page}");
     }
     assert_eq!(read_all(file.as_ref()), pattern(400_000));
+}
+
+/// On a file system that is memory nothing leaves the cache, and so nothing is brought there.
+fn a_read_ahead_tells_what_it_brought_into_the_cache(disk: &AnyDisk, root: &Path) {
+    const STEP: u64 = CacheSteps::STEP;
+    const CONTENT: usize = (1 << 20) + 1_000;
+    let length = CONTENT as u64;
+    assert_eq!(length / STEP, 4);
+    // The first and the last step of each part.
+    let steps = |parts: Vec<Range<u64>>| -> Vec<(u64, u64)> {
+        let ends = parts.iter().map(|part| (part.start, part.end));
+        ends.map(|(start, end)| (start / STEP, end / STEP - 1))
+            .collect()
+    };
+    let file = create(disk, &root.join("a"), &pattern(CONTENT));
+    let read_ahead = |offset, length| steps(file.read_ahead(offset, length).unwrap());
+    assert_eq!(read_ahead(0, length), []);
+    file.sync_data().unwrap();
+    file.drop_cache(STEP, STEP);
+    file.drop_cache(3 * STEP, 4096);
+    if file.residency(STEP, STEP) == Residency::Hot {
+        return;
+    }
+    // The step in which a range ends belongs to the next one.
+    assert_eq!(read_ahead(10, STEP), []);
+    assert_eq!(read_ahead(STEP + 10, 1_000), []);
+    assert_eq!(read_ahead(STEP + 10, 3 * STEP), [(1, 1), (3, 3)]);
+    assert_eq!(read_ahead(0, length), []);
+    file.drop_cache(2 * STEP, 2 * STEP);
+    assert_eq!(read_ahead(0, length), [(2, 3)]);
+    file.drop_cache(STEP, STEP);
+    assert_eq!(steps(file.prefetch(0, length)), [(1, 1)]);
+    file.read_ahead(0, length).unwrap();
+    assert_eq!(steps(file.prefetch(0, length)), []);
+    assert_eq!(read_all(file.as_ref()), pattern(CONTENT));
 }
 
 fn more_pieces_than_the_kernel_takes_are_written_in_part(disk: &AnyDisk, root: &Path) {

@@ -92,7 +92,8 @@ pub(crate) fn forget(directory: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn forget_files(directory: &Path) -> Outcome<()> {
+/// Drops the files in `directory`.
+pub(crate) fn forget_files(directory: &Path) -> Outcome<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_file() {

@@ -51,6 +51,7 @@ mod process;
 mod readers;
 mod recovery;
 mod run;
+mod scan;
 mod segments;
 mod side;
 mod statistics;

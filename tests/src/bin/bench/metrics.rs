@@ -47,6 +47,7 @@ pub(crate) enum Metric {
     Backlog(OfBacklog),
     Flushed(OfFlushed),
     Readers(OfReaders),
+    Scan(OfScan),
     Gaps(OfGaps),
 }
 
@@ -162,6 +163,35 @@ impl OfReaders {
             Self::SideAlone => ("small requests beside the writer, p99", "ms", None),
             Self::SideMeanwhile => ("  and 1,000 readers", "ms", None),
             Self::Idle => ("  processors that were idle then", "", None),
+        }
+    }
+}
+
+/// What is measured of a scan of old data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum OfScan {
+    Disk,
+    Rate,
+    DiskRatio,
+    Left,
+    TailLost,
+    SideAlone,
+    SideMeanwhile,
+    SideRatio,
+}
+
+impl OfScan {
+    fn definition(self) -> (&'static str, &'static str, Bar) {
+        use Bar::{None, SkeinAtMost};
+        match self {
+            Self::Disk => ("old data, as the disk gives it", "MB/s", None),
+            Self::Rate => ("  as one consumer gets it", "MB/s", None),
+            Self::DiskRatio => ("  the first / the second", "×", SkeinAtMost(1.25)),
+            Self::Left => ("  left of it in the page cache", "MB", SkeinAtMost(16.0)),
+            Self::TailLost => ("  lost of a tail there", "%", SkeinAtMost(5.0)),
+            Self::SideAlone => ("small requests, p99", "ms", None),
+            Self::SideMeanwhile => ("  beside the scan", "ms", None),
+            Self::SideRatio => ("  beside it / alone", "×", SkeinAtMost(1.2)),
         }
     }
 }
@@ -452,6 +482,7 @@ impl Metric {
             Self::Backlog(what) => what.definition(),
             Self::Flushed(what) => what.definition(),
             Self::Readers(what) => what.definition(),
+            Self::Scan(what) => what.definition(),
             Self::Gaps(what) => what.definition(),
             Self::Segments(what, Where::Wide) => what.definition(),
             Self::Segments(what, Where::Deep) => {

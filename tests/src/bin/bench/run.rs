@@ -23,7 +23,7 @@ use crate::process::float;
 use crate::segments::{self, Shape};
 use crate::{
     Outcome, backlog, compaction, connections, floor, flushed, gaps, groups, machine, readers,
-    recovery, side, statistics, table,
+    recovery, scan, side, statistics, table,
 };
 
 /// How long a node has been alone when its idle memory is taken.
@@ -99,6 +99,8 @@ pub(crate) enum Part {
     Flushed,
     /// The time of an append beside 1,000 readers; only if it is named.
     Readers,
+    /// A scan of old data, and small requests beside it; only if it is named.
+    Scan,
     /// Gaps in acknowledgements when a node of three is killed, paused or stopped; only if it is
     /// named: it takes minutes.
     Gaps,
@@ -144,7 +146,7 @@ impl Part {
         Self::Latency,
     ];
     /// What takes minutes for each pair, and nodes of its own: only if it is named.
-    const APART: [Self; 9] = [
+    const APART: [Self; 10] = [
         Self::Segments,
         Self::Compaction,
         Self::Connections,
@@ -153,6 +155,7 @@ impl Part {
         Self::Backlog,
         Self::Flushed,
         Self::Readers,
+        Self::Scan,
         Self::Gaps,
     ];
 
@@ -259,6 +262,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome<Results> {
     run.apart(Part::Backlog, Run::backlog)?;
     run.apart(Part::Flushed, Run::flushed)?;
     run.apart(Part::Readers, Run::readers)?;
+    run.apart(Part::Scan, Run::scan)?;
     run.apart(Part::Gaps, Run::gaps)?;
     Ok(run.results)
 }
@@ -421,6 +425,18 @@ impl Run<'_> {
         readers::measure(system, &plan.directory, load, |what, value| {
             self.add(Metric::Readers(what), system, value);
         })
+    }
+
+    fn scan(&mut self, system: System) -> Outcome<()> {
+        let plan = self.plan;
+        scan::measure(
+            system,
+            &plan.directory,
+            (plan.bytes, plan.side),
+            |what, value| {
+                self.add(Metric::Scan(what), system, value);
+            },
+        )
     }
 
     fn loads(&mut self) -> Outcome<()> {

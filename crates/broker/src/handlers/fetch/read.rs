@@ -8,6 +8,7 @@
 //!   that the first batch of the first partition that has any comes whole (KIP-74);
 //! - the hot path looks only at what is in memory; a segment that is not the active one, or a range
 //!   that is not in the page cache, or that may hold a redacted record, goes to the offload pool;
+//!   and so does one behind a cold reader, which may drop it from the page cache (`cold_reads.rs`);
 //! - a reader of committed records is told which transactions of its range were aborted; the view
 //!   that it reads from knows every one whose marker it shows;
 //! - the marks are looked at after the view was loaded, and from the first offset of the first
@@ -28,9 +29,11 @@ use skein_types::{ErrorCode, LeaderEpoch, Offset};
 
 use super::redact::{Hiding, Rewritten, Room};
 use super::{Source, failed};
+use crate::cold_reads::ColdReader;
 use crate::node::Shared;
 use crate::replica::{Replica, ReplicaView};
 use crate::router::Pieces;
+use crate::session::ClientConnection;
 
 /// The limits of one fetch.
 #[derive(Clone, Copy)]
@@ -119,21 +122,27 @@ impl Reader {
     pub(super) fn read_hot(&self, sources: &[Source]) -> Option<Results> {
         let mut results = Results::default();
         results.partitions.reserve(sources.len());
-        match self.read(sources, &mut results, false) {
+        match self.read(sources, &mut results, None) {
             Stop::End => Some(results),
             Stop::Hiding(..) | Stop::Cold => None,
         }
     }
 
     /// Reads on the offload pool, and brings the ranges into the page cache.
-    pub(super) async fn read_cold(&self, shared: &Arc<Shared>, sources: &[Source]) -> Results {
+    pub(super) async fn read_cold(
+        &self,
+        shared: &Arc<Shared>,
+        connection: &Arc<ClientConnection>,
+        sources: &[Source],
+    ) -> Results {
         let sources: Arc<[Source]> = sources.into();
         let mut results = Results::default();
         let mut rewritten = Rewritten::default();
         loop {
             let (reader, of_job) = (*self, Arc::clone(&sources));
+            let connection = Arc::clone(connection);
             let job = move || {
-                let stop = reader.read(&of_job, &mut results, true);
+                let stop = reader.read(&of_job, &mut results, Some(&connection.cold_reader));
                 (results, stop)
             };
             let Some((so_far, stop)) = shared.env.offload("cold-fetch", job).await else {
@@ -151,12 +160,18 @@ impl Reader {
         }
     }
 
-    /// Reads from the first partition on that `results` lacks.
-    fn read(&self, sources: &[Source], results: &mut Results, may_block: bool) -> Stop {
+    /// Reads from the first partition on that `results` lacks; from the disk, where it may block,
+    /// as `cold_reader`.
+    fn read(
+        &self,
+        sources: &[Source],
+        results: &mut Results,
+        cold_reader: Option<&ColdReader>,
+    ) -> Stop {
         for source in sources.iter().skip(results.partitions.len()) {
             let (data, range) = match &source.replica {
                 Err(code) => (failed(*code), None),
-                Ok(replica) => match self.read_one(source, replica, results, may_block) {
+                Ok(replica) => match self.read_one(source, replica, results, cold_reader) {
                     Read::Done(data, range) => (data, range),
                     Read::Hiding(data, hiding, records) => {
                         return Stop::Hiding(data, hiding, records);
@@ -180,7 +195,7 @@ impl Reader {
         source: &Source,
         replica: &Replica,
         so_far: &Results,
-        may_block: bool,
+        cold_reader: Option<&ColdReader>,
     ) -> Read {
         let view = &replica.view();
         let fetch = &source.wanted.fetch;
@@ -210,7 +225,7 @@ impl Reader {
         if offset >= end || (limit == 0 && !is_first) {
             return Read::Done(data, None);
         }
-        if !may_block && !view.log.is_lookup_hot(offset) {
+        if cold_reader.is_none() && !view.log.is_lookup_hot(offset) {
             return Read::Cold;
         }
         let range = match view.log.read(offset, limit as u64, end, is_first) {
@@ -232,11 +247,11 @@ impl Reader {
             .redacted()
             .filter(|_| !self.is_follower())
             .filter(|redacted| !redacted.within(range.base_offset..end).is_empty());
-        if may_block {
-            // A failure shows when the range is sent; there it closes the connection.
-            let _ = range.file.read_ahead(range.position, range.length);
+        if let Some(cold_reader) = cold_reader {
+            cold_reader.read(&replica.cold_reads, &range);
         } else if redacted.is_some()
             || range.file.residency(range.position, range.length) == Residency::Cold
+            || replica.cold_reads.is_passed_by(&range)
         {
             return Read::Cold;
         }

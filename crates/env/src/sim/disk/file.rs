@@ -22,7 +22,7 @@ use crate::sim::disk::faults::{Operation, Verdict};
 use crate::sim::disk::names::FileNode;
 use crate::sim::disk::times;
 use crate::sim::disk::view::DiskView;
-use crate::{File, IndexMap, Residency};
+use crate::{CacheSteps, File, IndexMap, Residency};
 
 pub(super) struct SimFile {
     disk: DiskView,
@@ -90,6 +90,14 @@ impl SimFile {
             let speed = self.disk.core.state.lock().faults.speed;
             self.disk.core.charge(times(speed.cold_page, cold));
         }
+    }
+}
+
+impl SimFile {
+    fn missing(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        let content = self.node.content.lock();
+        let is_missing = |step: &Range<u64>| content.cold_pages(step.start, CacheSteps::STEP) > 0;
+        CacheSteps::of(offset, length).pick(is_missing)
     }
 }
 
@@ -213,11 +221,22 @@ impl File for SimFile {
         }
     }
 
-    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<()> {
+    fn read_ahead(&self, offset: u64, length: u64) -> io::Result<Vec<Range<u64>>> {
         let words = [self.node.id, offset, length];
         let judged = self.disk.begin(Operation::Read, &self.path, words, 0)?;
+        let missing = self.missing(offset, length);
         self.warm(offset, length);
-        self.disk.end(&judged, Ok(()))
+        self.disk.end(&judged, Ok(missing))
+    }
+
+    /// The device has read it before anybody asks for it.
+    fn prefetch(&self, offset: u64, length: u64) -> Vec<Range<u64>> {
+        if self.disk.check_alive().is_err() {
+            return Vec::new();
+        }
+        let missing = self.missing(offset, length);
+        self.node.content.lock().warm(offset, length);
+        missing
     }
 
     fn drop_cache(&self, offset: u64, length: u64) {
