@@ -232,6 +232,11 @@ impl<'a> Nemesis<'a> {
         if self.has_lost.get() || !self.machines.all_serve() {
             return self.note("leaves the files alone");
         }
+        self.take_files(node, paths).await;
+    }
+
+    /// Ends a node's process, and takes files from its machine before the next one.
+    async fn take_files(&self, node: usize, paths: &[&str]) {
         self.has_lost.set(true);
         let machine = self.machines.get(node);
         machine.want(false);

@@ -44,6 +44,8 @@ pub(crate) struct ClusterTopic {
     pub(crate) partitions: usize,
     pub(crate) replication_factor: usize,
     pub(crate) min_insync_replicas: usize,
+    /// Whether that is told, or what it is by default.
+    pub(crate) sets_min_isr: bool,
     pub(crate) is_flushed: bool,
 }
 
@@ -162,15 +164,17 @@ fn draw_topics(rng: &mut SimRng) -> Vec<ClusterTopic> {
             0 => 3,
             _ => pick(rng, &[1, 2, 3, 3]),
         };
+        let (min_insync_replicas, is_default) = match replication_factor {
+            3 => pick(rng, &[(2, true), (2, true), (2, true), (1, false)]),
+            _ => (1, true),
+        };
         let topic = ClusterTopic {
             name: format!("topic-{number}"),
             first_partition,
             partitions: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             replication_factor,
-            min_insync_replicas: match replication_factor {
-                3 => pick(rng, &[2, 2, 2, 1]),
-                _ => 1,
-            },
+            min_insync_replicas,
+            sets_min_isr: !is_default || rng.chance(2),
             is_flushed: rng.chance(4),
         };
         first_partition += topic.partitions;
