@@ -4,7 +4,8 @@
 //! network; and their end.
 //!
 //! Two hands strike at once, one at machines and one at what is between and below them: much of
-//! what can go wrong with a cluster needs both.
+//! what can go wrong with a cluster needs both. What needs several faults in one order, at the right
+//! moments, is staged (`nemesis/staged.rs`).
 //!
 //! Invariants:
 //! - after [`Nemesis::heal`] nothing hinders the nodes any more;
@@ -28,6 +29,8 @@ use super::witness::ClusterWitness;
 use crate::event::End;
 use crate::history::Actor;
 use crate::node::LOG_DIR;
+
+mod staged;
 
 /// What a node that lost its votes has lost: see `skein_quorum`.
 const VOTES: &[&str] = &["/data/metadata/vote"];
@@ -53,6 +56,7 @@ enum Kind {
     StayDown,
     Wipe,
     LoseVotes,
+    TornFlush,
     Isolate,
     OneWayCut,
     CutConnections,
@@ -137,6 +141,7 @@ impl<'a> Nemesis<'a> {
             }
             Kind::Wipe => self.lose_files(node, &[LOG_DIR]).await,
             Kind::LoseVotes => self.lose_files(node, VOTES).await,
+            Kind::TornFlush => self.torn_flush(node, rng).await,
             Kind::Isolate => self.cut_off(node, true, true, lasting).await,
             Kind::OneWayCut => {
                 let is_inward = rng.chance(2);
@@ -280,6 +285,7 @@ fn of_machines(faults: &ClusterFaults) -> Vec<(u64, Kind)> {
         (faults.stay_down, Kind::StayDown),
         (faults.wipe, Kind::Wipe),
         (faults.lose_votes, Kind::LoseVotes),
+        (faults.torn_flush, Kind::TornFlush),
     ]
 }
 
