@@ -11,13 +11,59 @@
 use std::time::Duration;
 
 use skein_env::sim::{DiskSpeed, SimRng};
-use tokio::time::sleep;
+use skein_metadata::{Image, Partition};
+use skein_types::BrokerId;
+use tokio::time::{Instant, sleep};
 
 use super::{Nemesis, draw};
+use crate::cluster::event::broker_id;
 use crate::cluster::host;
 use crate::event::End;
 
+/// How long a cluster is waited for that is whole.
+const WHOLE_MAX: Duration = Duration::from_secs(2);
+
+/// How often a moment is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 impl Nemesis<'_> {
+    /// A follower comes back and catches up, so that its leader wants it in the ISR. Before the
+    /// controller hears of that, it falls once more, and registers as another process.
+    pub(super) async fn fall_twice(&self) {
+        self.moment(WHOLE_MAX, || self.cast().is_some()).await;
+        let Some((leader, controller, follower)) = self.cast() else {
+            return self.note("finds nobody to fall twice");
+        };
+        let id = broker_id(follower);
+        let former = self.epoch(leader, id);
+        self.machines.get(follower).end(End::PowerCut);
+        let is_out = self.moment(Duration::from_secs(3), || {
+            let image = self.image(leader);
+            let partitions = image.as_ref().map(|image| self.led(image, leader));
+            let mut partitions = partitions.unwrap_or_default().into_iter();
+            self.epoch(leader, id) > former
+                && partitions.any(|partition| !partition.isr.contains(&id))
+        });
+        if !is_out.await {
+            return;
+        }
+        self.block_both(leader, controller, true);
+        // It catches up, and the leader asks for it.
+        sleep(Duration::from_millis(100)).await;
+        self.block_both(leader, follower, true);
+        let former = self.epoch(controller, id);
+        self.machines.get(follower).end(End::PowerCut);
+        let is_back = self.moment(Duration::from_millis(1_200), || {
+            self.epoch(controller, id) > former && self.machines.get(follower).inspector().is_some()
+        });
+        if is_back.await {
+            self.note("lets the leader ask for a process that is gone");
+        }
+        self.block_both(leader, controller, false);
+        sleep(Duration::from_millis(400)).await;
+        self.block_both(leader, follower, false);
+    }
+
     /// A machine loses its power while its disk is slow to flush.
     pub(super) async fn torn_flush(&self, node: usize, rng: &mut SimRng) {
         let disk = self.world.disk(&host(node));
@@ -28,5 +74,67 @@ impl Nemesis<'_> {
         sleep(draw(rng, Duration::from_secs(1))).await;
         self.machines.get(node).end(End::PowerCut);
         disk.set_speed(self.plan.speed);
+    }
+
+    /// A leader away from the controller, the controller, and a follower of both that nobody needs
+    /// for a majority; of a topic whose members leave the ISR when they lose their power.
+    fn cast(&self) -> Option<(usize, usize, usize)> {
+        if self.plan.nodes != 3 || !self.machines.all_serve() {
+            return None;
+        }
+        let mut machines = self.machines.all();
+        let (controller, _) = machines.find(|(_, machine)| {
+            let quorum = machine.inspector().and_then(|inspector| inspector.quorum());
+            quorum.is_some_and(|quorum| quorum.leads)
+        })?;
+        let image = self.image(controller)?;
+        let mut leaders = (0..3).filter(|node| *node != controller);
+        let leader = leaders.find(|node| !self.led(&image, *node).is_empty())?;
+        Some((leader, controller, 3 - controller - leader))
+    }
+
+    /// The partitions of three replicas that a node leads, but those of flushed topics.
+    fn led(&self, image: &Image, node: usize) -> Vec<Partition> {
+        let topics = self.plan.topics.iter().filter(|topic| !topic.is_flushed);
+        let known = topics.filter_map(|topic| image.topic_by_name(&topic.name));
+        let partitions = known.flat_map(|topic| topic.partitions().map(|(_, it)| it));
+        let led = partitions.filter(|partition| {
+            partition.leader == broker_id(node) && partition.replicas.len() == 3
+        });
+        led.map(|partition| Partition::clone(partition)).collect()
+    }
+
+    fn image(&self, node: usize) -> Option<Image> {
+        let image = self.machines.get(node).inspector()?.image()?;
+        Some(Image::clone(&image))
+    }
+
+    /// The epoch of a broker's process, as a node knows it.
+    fn epoch(&self, node: usize, id: BrokerId) -> i64 {
+        let image = self.image(node);
+        let broker = image.as_ref().and_then(|image| image.broker(id));
+        broker.map_or(-1, |broker| broker.epoch.get())
+    }
+
+    /// Waits until `has_come`, for so long at most; whether it has.
+    async fn moment(&self, max: Duration, has_come: impl Fn() -> bool) -> bool {
+        let end = Instant::now() + max;
+        while Instant::now() < end {
+            if has_come() {
+                return true;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        false
+    }
+
+    fn block_both(&self, one: usize, other: usize, is_cut: bool) {
+        let net = self.world.net();
+        for (from, to) in [(one, other), (other, one)] {
+            match is_cut {
+                true => net.block(&host(from), &host(to)),
+                false => net.unblock(&host(from), &host(to)),
+            }
+        }
     }
 }
