@@ -56,6 +56,7 @@ enum Kind {
     StayDown,
     Wipe,
     LoseVotes,
+    LoseWitness,
     FallTwice,
     TornFlush,
     Isolate,
@@ -142,6 +143,7 @@ impl<'a> Nemesis<'a> {
             }
             Kind::Wipe => self.lose_files(node, &[LOG_DIR]).await,
             Kind::LoseVotes => self.lose_files(node, VOTES).await,
+            Kind::LoseWitness => self.lose_witness(node, rng).await,
             Kind::FallTwice => self.fall_twice().await,
             Kind::TornFlush => self.torn_flush(node, rng).await,
             Kind::Isolate => self.cut_off(node, true, true, lasting).await,
@@ -287,6 +289,7 @@ fn of_machines(faults: &ClusterFaults) -> Vec<(u64, Kind)> {
         (faults.stay_down, Kind::StayDown),
         (faults.wipe, Kind::Wipe),
         (faults.lose_votes, Kind::LoseVotes),
+        (faults.lose_witness, Kind::LoseWitness),
         (faults.fall_twice, Kind::FallTwice),
         (faults.torn_flush, Kind::TornFlush),
     ]

@@ -20,6 +20,12 @@ use crate::cluster::event::broker_id;
 use crate::cluster::host;
 use crate::event::End;
 
+/// Where a node keeps its vote, its part of the quorum's log, and who it is.
+const METADATA_DIR: &str = "/data/metadata";
+
+/// Who a node is: what it does not lose with its votes and its log.
+const KEPT: &[&str] = &["identity", ".lock"];
+
 /// How long a cluster is waited for that is whole.
 const WHOLE_MAX: Duration = Duration::from_secs(2);
 
@@ -27,6 +33,41 @@ const WHOLE_MAX: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl Nemesis<'_> {
+    /// A voter lags; another one, which has made up the majority without it, loses what it has
+    /// voted for and written, and meets the first one while the third is cut off.
+    pub(super) async fn lose_witness(&self, loser: usize, rng: &mut SimRng) {
+        let is_whole = self.plan.nodes == 3 && !self.has_lost.get();
+        if !is_whole || !self.moment(WHOLE_MAX, || self.machines.all_serve()).await {
+            return self.note("leaves the files alone");
+        }
+        let lagging = self.other(loser, rng);
+        let keeper = 3 - loser - lagging;
+        self.isolate(lagging, true);
+        let is_ahead = self
+            .moment(Duration::from_secs(4), || {
+                let indices = [keeper, loser, lagging].map(|node| self.applied(node));
+                indices[0].min(indices[1]) > indices[2]
+            })
+            .await;
+        if is_ahead && self.machines.all_serve() {
+            self.isolate(keeper, true);
+            self.isolate(lagging, false);
+            self.block_both(keeper, lagging, true);
+            let names = self
+                .world
+                .disk(&host(loser))
+                .names_in(METADATA_DIR.as_ref());
+            let lost = names.iter().filter(|name| !KEPT.contains(&name.as_str()));
+            let lost: Vec<_> = lost.map(|name| format!("{METADATA_DIR}/{name}")).collect();
+            let lost: Vec<_> = lost.iter().map(String::as_str).collect();
+            self.take_files(loser, &lost).await;
+            // Time for an election, and for what its winner decides.
+            sleep(Duration::from_millis(2_500)).await;
+            self.isolate(keeper, false);
+        }
+        self.isolate(lagging, false);
+    }
+
     /// A follower comes back and catches up, so that its leader wants it in the ISR. Before the
     /// controller hears of that, it falls once more, and registers as another process.
     pub(super) async fn fall_twice(&self) {
@@ -109,6 +150,12 @@ impl Nemesis<'_> {
         Some(Image::clone(&image))
     }
 
+    /// How far a node has applied the quorum's log.
+    fn applied(&self, node: usize) -> u64 {
+        let last = self.image(node).and_then(|image| image.last_applied());
+        last.map_or(0, |id| id.index)
+    }
+
     /// The epoch of a broker's process, as a node knows it.
     fn epoch(&self, node: usize, id: BrokerId) -> i64 {
         let image = self.image(node);
@@ -126,6 +173,13 @@ impl Nemesis<'_> {
             sleep(LOOK_EVERY).await;
         }
         false
+    }
+
+    /// Cuts a node off from all others, or ends that.
+    fn isolate(&self, node: usize, is_cut: bool) {
+        for other in (0..self.plan.nodes).filter(|other| *other != node) {
+            self.block_both(node, other, is_cut);
+        }
     }
 
     fn block_both(&self, one: usize, other: usize, is_cut: bool) {
