@@ -86,6 +86,9 @@ impl<'a> Nemesis<'a> {
 
     /// Strikes again and again until the safety phase is over.
     pub(crate) async fn run(&self) {
+        if self.plan.loses_founder {
+            self.lose_founder().await;
+        }
         let end = Instant::now() + self.plan.safety;
         let faults = self.plan.faults;
         tokio::join!(

@@ -34,6 +34,8 @@ pub(crate) struct ClusterPlan {
     pub(crate) safety: Duration,
     /// Whether faults strike while the cluster forms.
     pub(crate) strikes_early: bool,
+    /// Whether the first of them takes the founder, with its record on the way to the others.
+    pub(crate) loses_founder: bool,
 }
 
 /// A topic.
@@ -95,6 +97,7 @@ impl ClusterPlan {
             .collect();
         // What others rely on is acknowledged by all.
         producers[0].acks = -1;
+        let loses_founder = rng.chance(6);
         Self {
             nodes,
             topics,
@@ -118,7 +121,8 @@ impl ClusterPlan {
                 ..LinkPlan::default()
             },
             safety: Duration::from_millis(rng.between(5_000, 20_000)),
-            strikes_early: rng.chance(4),
+            strikes_early: loses_founder || rng.chance(4),
+            loses_founder,
         }
     }
 

@@ -8,9 +8,10 @@
 //!
 //! Source: KIP-903; Raft, the persistence of votes; the design's sections on formation and flushes.
 
+use std::path::Path;
 use std::time::Duration;
 
-use skein_env::sim::{DiskSpeed, SimRng};
+use skein_env::sim::{DiskSpeed, LinkPlan, SimRng};
 use skein_metadata::{Image, Partition};
 use skein_types::BrokerId;
 use tokio::time::{Instant, sleep};
@@ -19,12 +20,16 @@ use super::{Nemesis, draw};
 use crate::cluster::event::broker_id;
 use crate::cluster::host;
 use crate::event::End;
+use crate::node::LOG_DIR;
 
 /// Where a node keeps its vote, its part of the quorum's log, and who it is.
 const METADATA_DIR: &str = "/data/metadata";
 
 /// Who a node is: what it does not lose with its votes and its log.
 const KEPT: &[&str] = &["identity", ".lock"];
+
+/// A node's identity has fewer bytes before it holds a founding record, and more afterwards.
+const FOUNDED_BYTES: usize = 64;
 
 /// How long a cluster is waited for that is whole.
 const WHOLE_MAX: Duration = Duration::from_secs(2);
@@ -117,6 +122,38 @@ impl Nemesis<'_> {
         disk.set_speed(self.plan.speed);
     }
 
+    /// The founder of the cluster is lost with its disk while its record is on the way. Its next
+    /// process founds another cluster; when that has formed, the first record arrives.
+    pub(super) async fn lose_founder(&self) {
+        let founder = 0;
+        let net = self.world.net();
+        net.set_plan(LinkPlan {
+            latency_min: Duration::from_millis(40),
+            latency_max: Duration::from_millis(60),
+            ..self.plan.link
+        });
+        let others = 1..self.plan.nodes;
+        let is_founded = self.moment(Duration::from_secs(10), || self.holds_record(founder));
+        let is_founded = is_founded.await;
+        // Until the record is flushed, and sent.
+        sleep(Duration::from_millis(25)).await;
+        let is_first = !others.clone().any(|node| self.holds_record(node));
+        if is_founded && is_first {
+            self.note("takes the founder, with its record on the way");
+            for node in others.clone() {
+                net.hold_back(&host(founder), &host(node));
+            }
+            net.set_plan(self.plan.link);
+            self.take_files(founder, &[LOG_DIR]).await;
+            self.moment(Duration::from_secs(20), || self.machines.all_serve())
+                .await;
+            for node in others {
+                net.unblock(&host(founder), &host(node));
+            }
+        }
+        net.set_plan(self.plan.link);
+    }
+
     /// A leader away from the controller, the controller, and a follower of both that nobody needs
     /// for a majority; of a topic whose members leave the ISR when they lose their power.
     fn cast(&self) -> Option<(usize, usize, usize)> {
@@ -161,6 +198,12 @@ impl Nemesis<'_> {
         let image = self.image(node);
         let broker = image.as_ref().and_then(|image| image.broker(id));
         broker.map_or(-1, |broker| broker.epoch.get())
+    }
+
+    fn holds_record(&self, node: usize) -> bool {
+        let path = Path::new(METADATA_DIR).join("identity");
+        let bytes = self.world.disk(&host(node)).bytes_of(&path);
+        bytes.is_some_and(|bytes| bytes.len() > FOUNDED_BYTES)
     }
 
     /// Waits until `has_come`, for so long at most; whether it has.
