@@ -97,7 +97,7 @@ impl ClusterPlan {
             .collect();
         // What others rely on is acknowledged by all.
         producers[0].acks = -1;
-        let loses_founder = rng.chance(6);
+        let loses_founder = rng.chance(4);
         Self {
             nodes,
             topics,
@@ -182,7 +182,7 @@ fn draw_topics(rng: &mut SimRng) -> Vec<ClusterTopic> {
             replication_factor,
             min_insync_replicas,
             sets_min_isr: !is_default || rng.chance(2),
-            is_flushed: rng.chance(4),
+            is_flushed: rng.chance(3),
         };
         first_partition += topic.partitions;
         topic
@@ -242,7 +242,7 @@ impl ClusterFaults {
             lose_votes: weight(2),
             lose_witness: weight(2),
             fall_twice: weight(3),
-            torn_flush: weight(3),
+            torn_flush: weight(6),
             isolate: weight(4),
             one_way_cut: weight(4),
             cut_connections: weight(2),

@@ -128,15 +128,15 @@ impl Nemesis<'_> {
         let founder = 0;
         let net = self.world.net();
         net.set_plan(LinkPlan {
-            latency_min: Duration::from_millis(40),
-            latency_max: Duration::from_millis(60),
+            latency_min: Duration::from_millis(60),
+            latency_max: Duration::from_millis(80),
             ..self.plan.link
         });
         let others = 1..self.plan.nodes;
         let is_founded = self.moment(Duration::from_secs(10), || self.holds_record(founder));
         let is_founded = is_founded.await;
         // Until the record is flushed, and sent.
-        sleep(Duration::from_millis(25)).await;
+        sleep(Duration::from_millis(45)).await;
         let is_first = !others.clone().any(|node| self.holds_record(node));
         if is_founded && is_first {
             self.note("takes the founder, with its record on the way");
@@ -173,9 +173,11 @@ impl Nemesis<'_> {
 
     /// The partitions of three replicas that a node leads, but those of flushed topics.
     fn led(&self, image: &Image, node: usize) -> Vec<Partition> {
-        let topics = self.plan.topics.iter().filter(|topic| !topic.is_flushed);
-        let known = topics.filter_map(|topic| image.topic_by_name(&topic.name));
-        let partitions = known.flat_map(|topic| topic.partitions().map(|(_, it)| it));
+        let flushed = self.plan.topics.iter().filter(|topic| topic.is_flushed);
+        let flushed: Vec<_> = flushed.map(|topic| topic.name.as_str()).collect();
+        let topics = image.topics();
+        let topics = topics.filter(|topic| !flushed.contains(&topic.name.as_str()));
+        let partitions = topics.flat_map(|topic| topic.partitions().map(|(_, it)| it));
         let led = partitions.filter(|partition| {
             partition.leader == broker_id(node) && partition.replicas.len() == 3
         });
