@@ -166,17 +166,7 @@ impl<'a> Nemesis<'a> {
                 let other = self.other(node, rng);
                 self.world.net().cut(&host(node), &host(other));
             }
-            Kind::SlowLinks => {
-                let plan = LinkPlan {
-                    latency_max: draw(rng, Duration::from_millis(200)),
-                    loss_one_in: u32::try_from(rng.below(50)).unwrap_or(0),
-                    reset_one_in: u32::try_from(rng.below(300)).unwrap_or(0),
-                    ..self.plan.link
-                };
-                self.world.net().set_plan(plan);
-                sleep(lasting).await;
-                self.world.net().set_plan(self.plan.link);
-            }
+            Kind::SlowLinks => self.slow_links(rng, lasting).await,
             Kind::SlowDisk => {
                 let disk = self.world.disk(&host(node));
                 disk.set_speed(DiskSpeed {
@@ -197,6 +187,19 @@ impl<'a> Nemesis<'a> {
                 self.world.clock(&host(node)).jump(Millis(distance));
             }
         }
+    }
+
+    /// Lets the whole network be slow, and lose segments and connections.
+    async fn slow_links(&self, rng: &mut SimRng, lasting: Duration) {
+        let plan = LinkPlan {
+            latency_max: draw(rng, Duration::from_millis(200)),
+            loss_one_in: u32::try_from(rng.below(50)).unwrap_or(0),
+            reset_one_in: u32::try_from(rng.below(300)).unwrap_or(0),
+            ..self.plan.link
+        };
+        self.world.net().set_plan(plan);
+        sleep(lasting).await;
+        self.world.net().set_plan(self.plan.link);
     }
 
     /// Ends a node that does not come back before a while is over.
