@@ -467,7 +467,8 @@ impl Rule {
 }
 
 /// The default of `min.insync.replicas` for so many replicas.
-pub(crate) const fn min_insync_replicas(replicas: u16) -> u16 {
+#[must_use]
+pub const fn min_insync_replicas(replicas: u16) -> u16 {
     if replicas >= 3 { 2 } else { 1 }
 }
 

@@ -53,6 +53,7 @@ pub use describe::{
 };
 pub use document::{DocumentFormat, document, document_of};
 pub use error::{ConfigError, ConfigErrors, Origin};
+pub use key::min_insync_replicas as default_min_insync_replicas;
 pub use key::{AllowedValues, ConfigType, DefaultValue, Facts, Key, Rule, Scope, Synonym};
 pub use layers::{ConfigWarning, Layers};
 pub use listener::{Address, Listener, SecurityProtocol};

@@ -137,7 +137,11 @@ pub(crate) fn register(
             // The answer to its first attempt was lost.
             return Ok(registered(id, former.epoch, Vec::new()));
         }
-        if former.raft_id != request.raft_id && context.sessions.is_alive(id, context.now) {
+        // A new controller gives sessions away. Who is fenced, and was not heard since, would else
+        // be alive for a successor that has the controller in its process, after each of its starts.
+        let is_alive = context.sessions.is_alive(id, context.now)
+            && (!former.fenced || context.sessions.has_heard(id));
+        if former.raft_id != request.raft_id && is_alive {
             return Err(Refusal::new(
                 ErrorCode::DuplicateBrokerRegistration,
                 format!("another process is registered as broker {id} and alive"),

@@ -28,6 +28,8 @@ struct Session {
     epoch: BrokerEpoch,
     /// The first moment at which it is over.
     end: Millis,
+    /// This controller has heard it; else it has the session for what a former one may have heard.
+    is_heard: bool,
 }
 
 impl Sessions {
@@ -42,7 +44,12 @@ impl Sessions {
             handed_over: BTreeMap::new(),
         };
         for broker in image.brokers() {
-            sessions.touch(broker.id, broker.epoch, now);
+            let session = Session {
+                epoch: broker.epoch,
+                end: now.saturating_add(timeout_ms),
+                is_heard: false,
+            };
+            sessions.ends.insert(broker.id, session);
         }
         sessions
     }
@@ -62,7 +69,13 @@ impl Sessions {
             return;
         }
         let end = now.saturating_add(self.timeout_ms);
-        self.ends.insert(id, Session { epoch, end });
+        let is_heard = true;
+        let session = Session {
+            epoch,
+            end,
+            is_heard,
+        };
+        self.ends.insert(id, session);
     }
 
     /// There is evidence that the process of this registration is dead.
@@ -95,6 +108,12 @@ impl Sessions {
     #[must_use]
     pub fn is_alive(&self, id: BrokerId, now: Millis) -> bool {
         self.ends.get(&id).is_some_and(|session| now < session.end)
+    }
+
+    /// Whether this controller has heard the broker, under its present registration.
+    #[must_use]
+    pub fn has_heard(&self, id: BrokerId) -> bool {
+        self.ends.get(&id).is_some_and(|session| session.is_heard)
     }
 
     /// The registered brokers that are not fenced and whose session has ended.

@@ -364,6 +364,27 @@ fn what_a_killed_process_wrote_arrives_before_the_end() {
 }
 
 #[test]
+fn what_a_killed_process_wrote_arrives_also_when_the_next_one_runs() {
+    let world = SimWorld::new(5);
+    world.block_on(async {
+        let (mut client, mut server) = connected(&world).await;
+        write(&mut server, b"last words").await.unwrap();
+        world.net().hold_back("server", "client");
+        world.kill("server");
+        let mut listener = bind(&world.node("server"));
+        let env = world.node("client");
+        // The way is free for all others.
+        let (second, mut accepted) = tokio::join!(connect(&env, "server"), accept(&mut listener));
+        write(&mut accepted, b"new").await.unwrap();
+        assert_eq!(read(&mut second.unwrap(), 3).await.unwrap(), b"new");
+        assert!(timeout(LONG, read(&mut client, 20)).await.is_err());
+        world.net().unblock("server", "client");
+        assert_eq!(read(&mut client, 20).await.unwrap(), b"last words");
+        assert_eq!(read(&mut client, 20).await.unwrap(), b"");
+    });
+}
+
+#[test]
 fn a_killed_process_with_unread_bytes_resets_its_peer() {
     let world = SimWorld::new(3);
     world.block_on(async {

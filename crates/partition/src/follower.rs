@@ -232,6 +232,10 @@ impl Replica {
                 log_start_offset: target,
             });
         }
+        #[cfg(feature = "mutations")]
+        if mutation::has(Mutation::FlushReportedEarly) {
+            self.report_flushed(effects);
+        }
         self.request_flush(effects);
     }
 

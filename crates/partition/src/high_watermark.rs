@@ -19,6 +19,7 @@
 
 use std::num::NonZeroU32;
 
+use skein_config::default_min_insync_replicas;
 use skein_types::Offset;
 #[cfg(feature = "mutations")]
 use skein_types::mutation::{self, Mutation};
@@ -26,21 +27,24 @@ use skein_types::mutation::{self, Mutation};
 use crate::Refusal;
 use crate::isr::{Followers, Measure};
 
-/// Whether the ISR is large enough to commit anything.
+/// Whether the ISR is large enough to commit anything. The controller goes by the same number
+/// ([`skein_config::TopicConfig::effective_min_insync_replicas`]): who is eligible for it has all
+/// that is committed here.
 ///
 /// # Errors
 /// [`Refusal::NotEnoughReplicas`] with the numbers.
 pub(crate) fn check_min_isr(
     followers: &Followers,
-    min_insync_replicas: NonZeroU32,
+    min_insync_replicas: Option<NonZeroU32>,
 ) -> Result<(), Refusal> {
     #[cfg(feature = "mutations")]
     if mutation::has(Mutation::MinIsrNotKept) {
         return Ok(());
     }
-    let in_sync = followers.in_sync();
+    let (in_sync, replicas) = (followers.in_sync(), followers.replicas());
+    let wanted = min_insync_replicas.map_or_else(|| default_of(replicas), NonZeroU32::get);
     // A topic with fewer replicas than the minimum could never be written.
-    let min_insync_replicas = min_insync_replicas.get().min(followers.replicas());
+    let min_insync_replicas = wanted.min(replicas);
     if in_sync < min_insync_replicas {
         return Err(Refusal::NotEnoughReplicas {
             in_sync,
@@ -50,13 +54,18 @@ pub(crate) fn check_min_isr(
     Ok(())
 }
 
+fn default_of(replicas: u32) -> u32 {
+    let replicas = u16::try_from(replicas).unwrap_or(u16::MAX);
+    u32::from(default_min_insync_replicas(replicas))
+}
+
 /// The end of what every member of the maximal ISR has; `None` while the ISR is too small, or a
 /// member's end is unknown.
 pub(crate) fn committed_end(
     leader_end: Offset,
     followers: &Followers,
     measure: Measure,
-    min_insync_replicas: NonZeroU32,
+    min_insync_replicas: Option<NonZeroU32>,
 ) -> Option<Offset> {
     check_min_isr(followers, min_insync_replicas).ok()?;
     #[cfg(feature = "mutations")]
@@ -106,8 +115,21 @@ mod tests {
     }
 
     fn committed(followers: &Followers, durability: Durability, min_isr: u32) -> Option<Offset> {
-        let min_isr = NonZeroU32::new(min_isr).unwrap();
+        let min_isr = Some(NonZeroU32::new(min_isr).unwrap());
         committed_end(Offset(100), followers, measure(durability), min_isr)
+    }
+
+    #[test]
+    fn without_a_setting_three_replicas_must_have_two_in_sync_and_two_need_one() {
+        let committed = |replicas: &[i32], isr: &[i32]| {
+            let followers = followers(replicas, isr, &[(2, 80), (3, 80)]);
+            let measure = measure(Durability::Replicated);
+            committed_end(Offset(100), &followers, measure, None)
+        };
+        assert_eq!(committed(&[1, 2, 3], &[1]), None);
+        assert_eq!(committed(&[1, 2, 3], &[1, 2]), Some(Offset(80)));
+        assert_eq!(committed(&[1, 2], &[1]), Some(Offset(100)));
+        assert_eq!(committed(&[1], &[1]), Some(Offset(100)));
     }
 
     #[test]

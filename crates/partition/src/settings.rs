@@ -38,8 +38,9 @@ pub const RESIGNED_WAIT_MAX_MS: Millis = Millis(1_000);
 /// The settings of one replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplicaSettings {
-    /// `min.insync.replicas`. More than there are replicas means all of them.
-    pub min_insync_replicas: NonZeroU32,
+    /// `min.insync.replicas`, as it was set: else it goes by how many replicas there are. More than
+    /// there are means all of them.
+    pub min_insync_replicas: Option<NonZeroU32>,
     /// `durability`.
     pub durability: Durability,
     /// `message.timestamp.type`.

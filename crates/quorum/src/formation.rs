@@ -40,8 +40,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skein_types::ClusterId;
-#[cfg(feature = "mutations")]
-use skein_types::mutation::{self, Mutation};
 
 use crate::identity::Founding;
 use crate::wire::Standing;
@@ -207,10 +205,6 @@ impl Formation {
             State::Settled(held) if *held == founding => {
                 effects.push(Effect::Accept);
                 return;
-            }
-            #[cfg(feature = "mutations")]
-            State::Settled(_) if mutation::has(Mutation::FoundingRecordAcceptedTwice) => {
-                self.unfit(&founding)
             }
             State::Settled(held) => Some(format!("it belongs to {}", held.cluster_id)),
             State::Persisting { .. } => Some("it is accepting another record".into()),

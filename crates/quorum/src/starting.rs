@@ -285,6 +285,8 @@ impl Starting {
         };
         let (raft, published) = (node.raft.clone(), node.published.clone());
         let member = Member::new(self.env.clone(), raft, standing.clone(), published, joins);
+        #[cfg(feature = "mutations")]
+        let member = member.with_directory(self.directory.clone());
         let member = Arc::new(member);
         if let Some(founding) = &standing.founding {
             let fate = FateWatch {

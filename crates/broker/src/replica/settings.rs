@@ -70,10 +70,9 @@ pub(crate) fn replica_settings(config: &FollowedConfig) -> ReplicaSettings {
         transaction,
         replication,
     } = config;
-    let min_insync_replicas = config.min_insync_replicas.unwrap_or(1);
+    let min_insync_replicas = config.min_insync_replicas.map(u32::from);
     ReplicaSettings {
-        min_insync_replicas: NonZeroU32::new(u32::from(min_insync_replicas))
-            .unwrap_or(NonZeroU32::MIN),
+        min_insync_replicas: min_insync_replicas.and_then(NonZeroU32::new),
         durability: config.durability,
         timestamp_type: config.message_timestamp_type,
         delete_records: config.cleanup_policy.delete,
@@ -82,5 +81,32 @@ pub(crate) fn replica_settings(config: &FollowedConfig) -> ReplicaSettings {
         producer_id_expiration_ms: transaction.producer_id_expiration_ms,
         producer_id_expiration_check_interval_ms: transaction
             .producer_id_expiration_check_interval_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skein_config::BrokerConfig;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn min_isr_that_nobody_has_set_goes_by_the_replicas() {
+        let min_isr = |overrides: &[(&str, &str)]| {
+            let overrides = overrides.iter();
+            let overrides = overrides.map(|(key, value)| ((*key).into(), (*value).into()));
+            let broker = BrokerConfig::default();
+            replica_settings(&FollowedConfig {
+                topic: TopicConfig::new(&broker, &overrides.collect::<BTreeMap<_, _>>()),
+                transaction: Arc::clone(&broker.transaction),
+                replication: Arc::clone(&broker.replica),
+            })
+            .min_insync_replicas
+        };
+        assert_eq!(min_isr(&[]), None);
+        assert_eq!(
+            min_isr(&[("min.insync.replicas", "1")]),
+            Some(NonZeroU32::MIN)
+        );
     }
 }

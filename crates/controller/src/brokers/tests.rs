@@ -1,9 +1,10 @@
 //! Rules of registration, heartbeats and fencing, one test each.
 
 use super::*;
-use crate::testing::{World, code, endpoint, topic};
+use crate::testing::{World, code, endpoint, image_of, topic};
 use crate::{
     AlterPartition, BrokerRegistered, CreateTopics, PartitionAlteration, ProposedMember, Request,
+    Sessions,
 };
 use skein_metadata::LeaderRecoveryState;
 use skein_types::{Millis, PartitionIndex};
@@ -44,6 +45,21 @@ fn beat(world: &mut World, id: i32, want_fence: bool, want_shut_down: bool) -> H
         Response::Heartbeat(answer) => answer,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_fenced_broker_that_a_new_controller_has_not_heard_makes_way_for_its_successor() {
+    let mut world = World::new(image_of(&[(0, true), (1, false)]));
+    world.sessions = Sessions::new(&world.image, world.now, Millis(1_000));
+    let refused = ErrorCode::DuplicateBrokerRegistration;
+    let successor = |id, raft_id| Request::RegisterBroker(process(id, 99, raft_id));
+    assert_eq!(world.refuse(successor(1, 98)), refused, "it is not fenced");
+    let given = world.sessions.clone();
+    let epoch = world.image.broker(BrokerId(2)).unwrap().epoch;
+    world.sessions.touch(BrokerId(2), epoch, world.now);
+    assert_eq!(world.refuse(successor(2, 99)), refused, "it is alive");
+    world.sessions = given;
+    world.grant(successor(2, 99));
 }
 
 #[test]

@@ -10,7 +10,8 @@
 //!
 //! Invariants:
 //! - bytes arrive in the order in which they were written, none twice, none changed;
-//! - what a process wrote before it died still arrives, unless its connection was cut;
+//! - what a process wrote before it died still arrives, also when the next one runs already, unless
+//!   its connection was cut or its machine lost the power;
 //! - a pipe holds at most [`LinkPlan::buffer_max`] bytes.
 //!
 //! Source: `tcp(7)`.
@@ -104,6 +105,13 @@ impl SimNetControl {
         self.fabric.set_blocked(from, to, false);
     }
 
+    /// Holds back what is on its way from one node to the other over connections that are open
+    /// now, until [`SimNetControl::unblock`]: as a router does that one of several paths leads to.
+    /// New connections are not concerned.
+    pub fn hold_back(&self, from: &str, to: &str) {
+        self.fabric.hold_back(from, to);
+    }
+
     /// Holds back everything between the two nodes.
     pub fn partition(&self, one: &str, other: &str) {
         self.block(one, other);
@@ -192,10 +200,16 @@ impl Fabric {
         IpAddr::V4(Ipv4Addr::new(10, 0, high, low))
     }
 
-    /// The machine runs (again): what the last one had open is unknown to it.
+    /// A process begins on the host. After a power cut the machine knows nothing of what the last
+    /// one had open; if only the process had died, the kernel still sends what that one wrote.
     pub(super) fn start_host(&self, host: HostId) {
-        self.state.lock().hosts[usize::from(host.0)].up = true;
-        self.reset_where(|pipe| pipe.from == host || pipe.to == host);
+        let was_up = {
+            let mut state = self.state.lock();
+            std::mem::replace(&mut state.hosts[usize::from(host.0)].up, true)
+        };
+        if !was_up {
+            self.reset_where(|pipe| pipe.from == host || pipe.to == host);
+        }
         self.changed.notify_waiters();
     }
 
@@ -244,6 +258,19 @@ impl Fabric {
     fn set_blocked(&self, from: &str, to: &str, blocked: bool) {
         let (from, to) = (self.host(from), self.host(to));
         self.set_link_blocked(from, to, blocked);
+    }
+
+    fn hold_back(&self, from: &str, to: &str) {
+        let (from, to) = (self.host(from), self.host(to));
+        let (now, pipes) = (self.now(), self.state.lock().living_pipes());
+        let words = [u64::from(from.0), u64::from(to.0)];
+        self.trace
+            .note("hold", &words, || format!("{from:?} to {to:?}"));
+        for pipe in pipes.iter().flatten() {
+            if (pipe.from, pipe.to) == (from, to) {
+                pipe.set_blocked(true, now);
+            }
+        }
     }
 
     fn set_link_blocked(&self, from: HostId, to: HostId, blocked: bool) {

@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(super) const SETTINGS: ReplicaSettings = ReplicaSettings {
-    min_insync_replicas: NonZeroU32::MIN,
+    min_insync_replicas: Some(NonZeroU32::MIN),
     durability: Durability::Replicated,
     timestamp_type: TimestampType::CreateTime,
     delete_records: true,
@@ -339,7 +339,7 @@ pub(super) fn fetched_in(leader_epoch: i32, broker_id: i32, fetch_offset: i64) -
 }
 
 pub(super) fn min_isr(min_insync_replicas: u32) -> ReplicaSettings {
-    let min_insync_replicas = NonZeroU32::new(min_insync_replicas).unwrap();
+    let min_insync_replicas = Some(NonZeroU32::new(min_insync_replicas).unwrap());
     ReplicaSettings {
         min_insync_replicas,
         ..SETTINGS

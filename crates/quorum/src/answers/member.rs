@@ -52,6 +52,9 @@ pub(crate) struct Member {
     published: Published,
     snapshots: IncomingSnapshots,
     joins: mpsc::Sender<Joining>,
+    /// Where the identity is.
+    #[cfg(feature = "mutations")]
+    directory: std::path::PathBuf,
 }
 
 impl Member {
@@ -72,6 +75,8 @@ impl Member {
             published,
             snapshots: IncomingSnapshots::default(),
             joins,
+            #[cfg(feature = "mutations")]
+            directory: std::path::PathBuf::new(),
         }
     }
 
@@ -138,11 +143,36 @@ impl Member {
     fn offered(&self, founding: &Founding) -> Offered {
         let held = self.standing.founding.as_ref();
         let is_held = held == Some(founding);
+        #[cfg(feature = "mutations")]
+        let is_held = is_held || self.takes_another(founding);
         let refused = (!is_held).then(|| match held {
             Some(held) => format!("it belongs to {}", held.cluster_id),
             None => "it founds nothing".to_owned(),
         });
         Offered { refused }
+    }
+
+    /// Tells where the identity is.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn with_directory(self, directory: std::path::PathBuf) -> Self {
+        Self { directory, ..self }
+    }
+
+    /// The bug on purpose: a node that holds a record takes another one that fits it.
+    #[cfg(feature = "mutations")]
+    fn takes_another(&self, founding: &Founding) -> bool {
+        use skein_types::mutation::{self, Mutation};
+        if !mutation::has(Mutation::FoundingRecordAcceptedTwice)
+            || founding.address_of(self.raft_id).is_none()
+        {
+            return false;
+        }
+        let identity = crate::identity::Identity {
+            raft_id: self.raft_id,
+            initialised: true,
+            founding: Some(founding.clone()),
+        };
+        identity.write(&*self.env.disk, &self.directory).is_ok()
     }
 
     /// What this node's image says of another member.

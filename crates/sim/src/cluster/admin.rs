@@ -65,6 +65,7 @@ pub(crate) async fn run(mut client: ClusterClient) {
                     partitions: 2,
                     replication_factor: 3,
                     min_insync_replicas: 2,
+                    sets_min_isr: true,
                     is_flushed: false,
                 };
                 if request_topic(&mut client, &topic).await == Some(ErrorCode::None) {
@@ -94,7 +95,10 @@ async fn create(client: &mut ClusterClient, topic: &ClusterTopic) {
 }
 
 async fn request_topic(client: &mut ClusterClient, topic: &ClusterTopic) -> Option<ErrorCode> {
-    let mut configs = vec![("min.insync.replicas", topic.min_insync_replicas.to_string())];
+    let mut configs = Vec::new();
+    if topic.sets_min_isr {
+        configs.push(("min.insync.replicas", topic.min_insync_replicas.to_string()));
+    }
     if topic.is_flushed {
         configs.push(("durability", "flushed".to_owned()));
     }

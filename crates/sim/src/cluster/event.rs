@@ -43,6 +43,19 @@ pub(crate) struct Leading {
     pub(crate) high_watermark: Offset,
 }
 
+/// A replica of a process that serves, as its node shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) node: usize,
+    pub(crate) broker_epoch: i64,
+    pub(crate) topic_id: TopicId,
+    pub(crate) partition: PartitionIndex,
+    /// The epoch in which it leads.
+    pub(crate) leads_in: Option<LeaderEpoch>,
+    pub(crate) high_watermark: Offset,
+    pub(crate) log_end_offset: Offset,
+}
+
 /// A fact.
 #[derive(Clone, Debug)]
 pub(crate) enum ClusterEvent {
@@ -98,6 +111,14 @@ pub(crate) enum ClusterEvent {
     Applied(Box<Image>),
     /// A replica leads.
     Leads(Leading),
+    /// All replicas of all nodes that serve, at one moment.
+    Held(Vec<Holding>),
+    /// Where the log of a partition ends on a disk whose machine has lost its power.
+    Survived {
+        node: usize,
+        partition: PartitionId,
+        end: Offset,
+    },
     /// A node leads the quorum.
     LeadsQuorum { term: u64, raft_id: u64 },
     /// Two replicas differ below both high watermarks.

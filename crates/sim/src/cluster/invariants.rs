@@ -8,6 +8,7 @@
 
 pub(crate) mod acknowledged_survives;
 pub(crate) mod committed_offsets;
+pub(crate) mod committed_on_isr;
 pub(crate) mod high_watermark;
 pub(crate) mod idempotence;
 pub(crate) mod leaders_are_eligible;
@@ -54,6 +55,7 @@ pub(crate) fn all() -> Vec<Box<dyn ClusterInvariant>> {
         Box::new(read_stays::ReadStays::default()),
         Box::new(replicas_agree::ReplicasAgree),
         Box::new(high_watermark::HighWatermark::default()),
+        Box::new(committed_on_isr::CommittedOnIsr::default()),
         Box::new(one_leader::OneLeader::default()),
         Box::new(one_controller::OneController::default()),
         Box::new(leaders_are_eligible::LeadersAreEligible::default()),

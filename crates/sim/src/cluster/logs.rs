@@ -72,6 +72,15 @@ impl LogOf {
         }
     }
 
+    /// Where the log ends that a node has of the partition `name`; `None` without a file.
+    pub(crate) fn end_of(world: &SimWorld, node: usize, name: &str) -> Option<Offset> {
+        let path = Path::new(LOG_DIR).join(name);
+        let names = world.disk(&host(node)).names_in(&path);
+        names.iter().find(|name| name.ends_with(".log"))?;
+        let log = Self::read(world, node, name, Offset::ZERO, Offset(i64::MAX));
+        Some(log.batches.last().map_or(Offset::ZERO, |last| last.end))
+    }
+
     /// How it differs from another below both high watermarks.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let start = self.start.max(other.start);

@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use super::event::ClusterEvent;
 use super::host;
+use super::logs::LogOf;
 use super::witness::ClusterWitness;
 use crate::event::End;
 use crate::history::Actor;
@@ -120,11 +121,30 @@ impl<'a> Machine<'a> {
             End::Kill | End::Clean => self.world.kill(&host),
         }
         self.state.lock().inspector = None;
+        if end == End::PowerCut {
+            self.tell_what_survived();
+        }
         if !is_alive {
             self.tell(ClusterEvent::Ended {
                 node: self.node,
                 end,
             });
+        }
+    }
+
+    /// Looks what the disk kept, before anything is recovered from it.
+    fn tell_what_survived(&self) {
+        let (node, witness) = (self.node, Arc::clone(&self.witness));
+        for partition in witness.plan().partitions() {
+            let (topic, index) = witness.plan().place(partition);
+            let name = format!("{}-{index}", topic.name);
+            if let Some(end) = LogOf::end_of(self.world, node, &name) {
+                self.tell(ClusterEvent::Survived {
+                    node,
+                    partition,
+                    end,
+                });
+            }
         }
     }
 

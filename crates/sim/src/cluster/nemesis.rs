@@ -4,7 +4,8 @@
 //! network; and their end.
 //!
 //! Two hands strike at once, one at machines and one at what is between and below them: much of
-//! what can go wrong with a cluster needs both.
+//! what can go wrong with a cluster needs both. What needs several faults in one order, at the right
+//! moments, is staged (`nemesis/staged.rs`).
 //!
 //! Invariants:
 //! - after [`Nemesis::heal`] nothing hinders the nodes any more;
@@ -28,6 +29,8 @@ use super::witness::ClusterWitness;
 use crate::event::End;
 use crate::history::Actor;
 use crate::node::LOG_DIR;
+
+mod staged;
 
 /// What a node that lost its votes has lost: see `skein_quorum`.
 const VOTES: &[&str] = &["/data/metadata/vote"];
@@ -53,6 +56,9 @@ enum Kind {
     StayDown,
     Wipe,
     LoseVotes,
+    LoseWitness,
+    FallTwice,
+    TornFlush,
     Isolate,
     OneWayCut,
     CutConnections,
@@ -80,6 +86,9 @@ impl<'a> Nemesis<'a> {
 
     /// Strikes again and again until the safety phase is over.
     pub(crate) async fn run(&self) {
+        if self.plan.loses_founder {
+            self.lose_founder().await;
+        }
         let end = Instant::now() + self.plan.safety;
         let faults = self.plan.faults;
         tokio::join!(
@@ -137,6 +146,9 @@ impl<'a> Nemesis<'a> {
             }
             Kind::Wipe => self.lose_files(node, &[LOG_DIR]).await,
             Kind::LoseVotes => self.lose_files(node, VOTES).await,
+            Kind::LoseWitness => self.lose_witness(node, rng).await,
+            Kind::FallTwice => self.fall_twice().await,
+            Kind::TornFlush => self.torn_flush(node, rng).await,
             Kind::Isolate => self.cut_off(node, true, true, lasting).await,
             Kind::OneWayCut => {
                 let is_inward = rng.chance(2);
@@ -154,17 +166,7 @@ impl<'a> Nemesis<'a> {
                 let other = self.other(node, rng);
                 self.world.net().cut(&host(node), &host(other));
             }
-            Kind::SlowLinks => {
-                let plan = LinkPlan {
-                    latency_max: draw(rng, Duration::from_millis(200)),
-                    loss_one_in: u32::try_from(rng.below(50)).unwrap_or(0),
-                    reset_one_in: u32::try_from(rng.below(300)).unwrap_or(0),
-                    ..self.plan.link
-                };
-                self.world.net().set_plan(plan);
-                sleep(lasting).await;
-                self.world.net().set_plan(self.plan.link);
-            }
+            Kind::SlowLinks => self.slow_links(rng, lasting).await,
             Kind::SlowDisk => {
                 let disk = self.world.disk(&host(node));
                 disk.set_speed(DiskSpeed {
@@ -185,6 +187,19 @@ impl<'a> Nemesis<'a> {
                 self.world.clock(&host(node)).jump(Millis(distance));
             }
         }
+    }
+
+    /// Lets the whole network be slow, and lose segments and connections.
+    async fn slow_links(&self, rng: &mut SimRng, lasting: Duration) {
+        let plan = LinkPlan {
+            latency_max: draw(rng, Duration::from_millis(200)),
+            loss_one_in: u32::try_from(rng.below(50)).unwrap_or(0),
+            reset_one_in: u32::try_from(rng.below(300)).unwrap_or(0),
+            ..self.plan.link
+        };
+        self.world.net().set_plan(plan);
+        sleep(lasting).await;
+        self.world.net().set_plan(self.plan.link);
     }
 
     /// Ends a node that does not come back before a while is over.
@@ -232,6 +247,11 @@ impl<'a> Nemesis<'a> {
         if self.has_lost.get() || !self.machines.all_serve() {
             return self.note("leaves the files alone");
         }
+        self.take_files(node, paths).await;
+    }
+
+    /// Ends a node's process, and takes files from its machine before the next one.
+    async fn take_files(&self, node: usize, paths: &[&str]) {
         self.has_lost.set(true);
         let machine = self.machines.get(node);
         machine.want(false);
@@ -275,6 +295,9 @@ fn of_machines(faults: &ClusterFaults) -> Vec<(u64, Kind)> {
         (faults.stay_down, Kind::StayDown),
         (faults.wipe, Kind::Wipe),
         (faults.lose_votes, Kind::LoseVotes),
+        (faults.lose_witness, Kind::LoseWitness),
+        (faults.fall_twice, Kind::FallTwice),
+        (faults.torn_flush, Kind::TornFlush),
     ]
 }
 

@@ -15,7 +15,7 @@ use skein_broker::ReplicaState;
 use skein_env::sim::SimWorld;
 use tokio::time::sleep;
 
-use super::event::{ClusterEvent, Leading};
+use super::event::{ClusterEvent, Holding, Leading};
 use super::logs::LogOf;
 use super::machines::Machines;
 use super::plan::ClusterPlan;
@@ -57,6 +57,7 @@ impl Observer<'_> {
     }
 
     fn look(&self) {
+        let mut held = Vec::new();
         for (node, machine) in self.machines.all() {
             let Some(inspector) = machine.inspector() else {
                 continue;
@@ -67,6 +68,15 @@ impl Observer<'_> {
             }
             let broker_epoch = inspector.broker_epoch().unwrap_or(-1);
             for replica in inspector.replicas() {
+                held.push(Holding {
+                    node,
+                    broker_epoch,
+                    topic_id: replica.topic_id,
+                    partition: replica.partition,
+                    leads_in: replica.leads_in,
+                    high_watermark: replica.high_watermark,
+                    log_end_offset: replica.log_end_offset,
+                });
                 if let Some(leader_epoch) = replica.leads_in {
                     self.tell(ClusterEvent::Leads(Leading {
                         topic_id: replica.topic_id,
@@ -79,6 +89,7 @@ impl Observer<'_> {
                 }
             }
         }
+        self.tell(ClusterEvent::Held(held));
     }
 
     /// Compares the replicas of a partition, and tells of the first difference.

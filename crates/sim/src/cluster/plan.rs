@@ -34,6 +34,8 @@ pub(crate) struct ClusterPlan {
     pub(crate) safety: Duration,
     /// Whether faults strike while the cluster forms.
     pub(crate) strikes_early: bool,
+    /// Whether the first of them takes the founder, with its record on the way to the others.
+    pub(crate) loses_founder: bool,
 }
 
 /// A topic.
@@ -44,6 +46,8 @@ pub(crate) struct ClusterTopic {
     pub(crate) partitions: usize,
     pub(crate) replication_factor: usize,
     pub(crate) min_insync_replicas: usize,
+    /// Whether that is told, or what it is by default.
+    pub(crate) sets_min_isr: bool,
     pub(crate) is_flushed: bool,
 }
 
@@ -71,6 +75,9 @@ pub(crate) struct ClusterFaults {
     pub(crate) stay_down: u64,
     pub(crate) wipe: u64,
     pub(crate) lose_votes: u64,
+    pub(crate) lose_witness: u64,
+    pub(crate) fall_twice: u64,
+    pub(crate) torn_flush: u64,
     pub(crate) isolate: u64,
     pub(crate) one_way_cut: u64,
     pub(crate) cut_connections: u64,
@@ -90,6 +97,7 @@ impl ClusterPlan {
             .collect();
         // What others rely on is acknowledged by all.
         producers[0].acks = -1;
+        let loses_founder = rng.chance(4);
         Self {
             nodes,
             topics,
@@ -113,7 +121,8 @@ impl ClusterPlan {
                 ..LinkPlan::default()
             },
             safety: Duration::from_millis(rng.between(5_000, 20_000)),
-            strikes_early: rng.chance(4),
+            strikes_early: loses_founder || rng.chance(4),
+            loses_founder,
         }
     }
 
@@ -162,16 +171,18 @@ fn draw_topics(rng: &mut SimRng) -> Vec<ClusterTopic> {
             0 => 3,
             _ => pick(rng, &[1, 2, 3, 3]),
         };
+        let (min_insync_replicas, is_default) = match replication_factor {
+            3 => pick(rng, &[(2, true), (2, true), (2, true), (1, false)]),
+            _ => (1, true),
+        };
         let topic = ClusterTopic {
             name: format!("topic-{number}"),
             first_partition,
             partitions: usize::try_from(rng.between(1, 3)).unwrap_or(1),
             replication_factor,
-            min_insync_replicas: match replication_factor {
-                3 => pick(rng, &[2, 2, 2, 1]),
-                _ => 1,
-            },
-            is_flushed: rng.chance(4),
+            min_insync_replicas,
+            sets_min_isr: !is_default || rng.chance(2),
+            is_flushed: rng.chance(3),
         };
         first_partition += topic.partitions;
         topic
@@ -229,6 +240,9 @@ impl ClusterFaults {
             stay_down: weight(3),
             wipe: weight(1),
             lose_votes: weight(2),
+            lose_witness: weight(2),
+            fall_twice: weight(3),
+            torn_flush: weight(6),
             isolate: weight(4),
             one_way_cut: weight(4),
             cut_connections: weight(2),

@@ -3,10 +3,11 @@
 //! Input: images as they are applied, power cuts and wiped disks. Output: for each partition up to
 //! when its records may be lost.
 //!
-//! A partition is *at risk* while all who surely have its records, ISR and ELR, or else the last
-//! known members, have lost the power since their last registration, or their disk: with
+//! A partition is *at risk* while all who surely have its records, ISR and ELR, or who was there last
+//! when both have become empty, have lost the power since their last registration, or their disk: with
 //! `durability=flushed` only the latter counts. What was acknowledged or read before the end of
-//! that may be gone, and nothing else.
+//! that may be gone, and nothing else. (Among the image's last known members are also those that left
+//! the ISR long before.)
 //!
 //! Invariant: a crash of processes puts nothing at risk, nor does the loss of power by some of the
 //! ISR. But a broker that crashed leaves the ISR for good at its next registration:
@@ -16,8 +17,8 @@
 
 use std::collections::BTreeMap;
 
-use skein_metadata::{Image, Partition};
-use skein_types::{BrokerEpoch, BrokerId};
+use skein_metadata::Image;
+use skein_types::{BrokerEpoch, BrokerId, PartitionIndex, TopicId};
 
 use super::event::{Told, broker_id};
 use super::plan::ClusterPlan;
@@ -37,6 +38,8 @@ pub(crate) struct Risks {
     /// Who lost its power, in which epoch; and who its disk.
     unflushed: BTreeMap<BrokerId, BrokerEpoch>,
     wiped: BTreeMap<BrokerId, BrokerEpoch>,
+    /// ISR and ELR of each partition, as long as there was one.
+    holders: BTreeMap<(TopicId, PartitionIndex), Vec<BrokerId>>,
     risks: BTreeMap<Records, Risk>,
 }
 
@@ -103,6 +106,11 @@ impl Risks {
         self.excuse(records, 0)
     }
 
+    /// Whether a broker has lost its disk since its last registration.
+    pub(crate) fn has_lost_disk(&self, id: BrokerId) -> bool {
+        self.wiped.contains_key(&id)
+    }
+
     /// The newest image of all nodes.
     pub(crate) fn newest(&self) -> Option<&Image> {
         self.newest.as_ref()
@@ -114,7 +122,7 @@ impl Risks {
     }
 
     fn look(&mut self, plan: &ClusterPlan, now: Told) {
-        let Some(image) = &self.newest else {
+        let Some(image) = self.newest.clone() else {
             return;
         };
         let mut open: BTreeMap<Records, bool> = BTreeMap::new();
@@ -130,7 +138,13 @@ impl Risks {
                     true => &self.wiped,
                     false => &self.unflushed,
                 };
-                let is_at_risk = holders(partition).all(|id| lost.contains_key(&id));
+                let holders = self.holders.entry((topic.id, index)).or_default();
+                let sure = partition.isr.iter().chain(&partition.elr);
+                let sure: Vec<_> = sure.copied().collect();
+                if !sure.is_empty() {
+                    *holders = sure;
+                }
+                let is_at_risk = holders.iter().all(|id| lost.contains_key(id));
                 *open.entry(records).or_default() |= is_at_risk;
             }
         }
@@ -142,12 +156,4 @@ impl Risks {
             risk.is_open = is_open;
         }
     }
-}
-
-/// Who surely has all acknowledged records.
-fn holders(partition: &Partition) -> impl Iterator<Item = BrokerId> + '_ {
-    let sure = partition.isr.iter().chain(&partition.elr);
-    let is_lost = partition.isr.is_empty() && partition.elr.is_empty();
-    let last = partition.last_known.iter().filter(move |_| is_lost);
-    sure.chain(last).copied()
 }

@@ -101,7 +101,11 @@ impl ClusterWitness {
         let now = state.told;
         let is_of_observer = matches!(
             event,
-            ClusterEvent::Applied(_) | ClusterEvent::Leads(_) | ClusterEvent::LeadsQuorum { .. }
+            ClusterEvent::Applied(_)
+                | ClusterEvent::Leads(_)
+                | ClusterEvent::Held(_)
+                | ClusterEvent::Survived { .. }
+                | ClusterEvent::LeadsQuorum { .. }
         );
         if !is_of_observer {
             self.keep(state, actor, &event.to_string());
@@ -236,6 +240,11 @@ impl ClusterWitness {
     /// The newest image of all nodes.
     pub(crate) fn newest_image(&self) -> Option<Image> {
         self.state.lock().risks.newest().cloned()
+    }
+
+    /// The plan of the run.
+    pub(crate) fn plan(&self) -> &ClusterPlan {
+        &self.plan
     }
 
     /// Simulated time so far.

@@ -638,7 +638,7 @@ fn open(id: i32, entries: &[Entry], flushed: usize, high_watermark: i64) -> Repl
         ..log(0, end.0)
     };
     let settings = ReplicaSettings {
-        min_insync_replicas: NonZeroU32::new(controller::MIN_ISR).unwrap(),
+        min_insync_replicas: NonZeroU32::new(controller::MIN_ISR),
         ..SETTINGS
     };
     Replica::new(BrokerId(id), settings, log)

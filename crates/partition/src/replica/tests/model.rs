@@ -186,7 +186,7 @@ impl Model {
     }
 
     fn is_below_min_isr(&self) -> bool {
-        self.isr().len() < self.settings.min_insync_replicas.get() as usize
+        self.isr().len() < self.settings.min_insync_replicas.map_or(1, NonZeroU32::get) as usize
     }
 
     fn is_flushed(&self) -> bool {
