@@ -138,7 +138,8 @@ pub(crate) fn register(
             return Ok(registered(id, former.epoch, Vec::new()));
         }
         // A new controller gives sessions away. Who is fenced, and was not heard since, would else
-        // be alive for a successor that has the controller in its process, after each of its starts.
+        // be alive for a successor that has the controller in its process, after each of its
+        // starts.
         let is_alive = context.sessions.is_alive(id, context.now)
             && (!former.fenced || context.sessions.has_heard(id));
         if former.raft_id != request.raft_id && is_alive {

@@ -4,8 +4,8 @@
 //! network; and their end.
 //!
 //! Two hands strike at once, one at machines and one at what is between and below them: much of
-//! what can go wrong with a cluster needs both. What needs several faults in one order, at the right
-//! moments, is staged (`nemesis/staged.rs`).
+//! what can go wrong with a cluster needs both. What needs several faults in one order, at the
+//! right moments, is staged (`nemesis/staged.rs`).
 //!
 //! Invariants:
 //! - after [`Nemesis::heal`] nothing hinders the nodes any more;

@@ -3,11 +3,11 @@
 //! Input: images as they are applied, power cuts and wiped disks. Output: for each partition up to
 //! when its records may be lost.
 //!
-//! A partition is *at risk* while all who surely have its records, ISR and ELR, or who was there last
-//! when both have become empty, have lost the power since their last registration, or their disk: with
-//! `durability=flushed` only the latter counts. What was acknowledged or read before the end of
-//! that may be gone, and nothing else. (Among the image's last known members are also those that left
-//! the ISR long before.)
+//! A partition is *at risk* while all who surely have its records, ISR and ELR, or who was there
+//! last when both have become empty, have lost the power since their last registration, or their
+//! disk: with `durability=flushed` only the latter counts. What was acknowledged or read before the
+//! end of that may be gone, and nothing else. (Among the image's last known members are also those
+//! that left the ISR long before.)
 //!
 //! Invariant: a crash of processes puts nothing at risk, nor does the loss of power by some of the
 //! ISR. But a broker that crashed leaves the ISR for good at its next registration:
