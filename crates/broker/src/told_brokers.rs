@@ -8,11 +8,11 @@
 //!   second answer            brokers   2 3    leader 2    and takes down what it has for the dead
 //! ```
 //!
-//! An answer that did both at once would make a client do both at once: librdkafka 2.10 and later
-//! may then lose track of a partition that it moves, and sends nothing to it until it scans them
-//! all, up to a second later. Telling of the dead for longer is no way out: a client goes on to
-//! connect to them, at intervals that grow to ten seconds, and lets one pass even when the broker
-//! has come back and leads.
+//! An answer that did both at once would make a client do both at once: librdkafka may then lose
+//! track of a partition that it moves, and sends nothing to it until it scans them all, up to a
+//! second later. Telling of the dead for longer is no way out: a client goes on to connect to them,
+//! at intervals that grow to ten seconds, and lets one pass even when the broker has come back and
+//! leads.
 //!
 //! Invariants:
 //! - a broker that is not fenced is told of;

@@ -133,6 +133,7 @@ impl AuditLog {
         let hash = {
             let mut digest = self.inner.digest.lock();
             digest.follow(&parts, former, image);
+            debug_assert_eq!(*digest, ImageDigest::of(image), "{records:?}");
             digest.hash(image)
         };
         self.append(|lines| {

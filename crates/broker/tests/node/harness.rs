@@ -378,6 +378,15 @@ fn fetch_request(partition: i32, offset: i64, max_bytes: i32) -> FetchRequest {
     }
 }
 
+/// An encoded Fetch that waits for so long if there is nothing.
+pub(crate) fn patient_fetch(partition: i32, offset: i64, max_wait_ms: i32) -> Bytes {
+    let request = FetchRequest {
+        max_wait_ms,
+        ..fetch_request(partition, offset, 1)
+    };
+    encode(&request, FETCH)
+}
+
 /// An encoded Fetch from a partition of [`TOPIC`].
 pub(crate) fn fetch(partition: i32, offset: i64, max_bytes: i32) -> Bytes {
     encode(&fetch_request(partition, offset, max_bytes), FETCH)

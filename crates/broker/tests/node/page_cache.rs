@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use skein_env::real::RealDisk;
 use skein_env::{Disk, OpenMode};
 
-use super::harness::{Client, Node, TOPIC, fetch, produce};
+use super::harness::{Client, Node, TOPIC, fetch, patient_fetch, produce};
 use super::hooks::{Hooks, hook};
 
 /// A batch of one record that fills half of what a reader asks for at a time.
@@ -249,6 +249,39 @@ fn two_historical_readers_side_by_side_read_the_device_once() {
     );
     let left = all_resident(&history.old);
     assert!(left <= old / 2, "{left} bytes of {old}");
+}
+
+#[test]
+fn who_reads_behind_a_cold_reader_takes_the_cold_way_until_that_one_has_caught_up() {
+    const BATCHES: i64 = 12;
+    let _alone = ALONE.lock();
+    let node = Node::start();
+    node.create(TOPIC, 1, &[]);
+    append(&mut node.connect(), 0, BATCHES);
+    let log = segments(&node, 0).pop().unwrap();
+    forget(&log);
+    if resident(&log) > 0 {
+        return;
+    }
+    let mut cold = Scan::new(&node);
+    while cold.offset < BATCHES / 2 {
+        cold.go_on();
+    }
+    // All that follows is in the cache.
+    drop(fs::read(&log).unwrap());
+    let cold_ways = |of: &mut dyn FnMut()| {
+        let before = node.metric("skein_fetches_cold_total");
+        of();
+        node.metric("skein_fetches_cold_total") - before
+    };
+    assert_eq!(cold_ways(&mut || Scan::new(&node).go_on()), 1);
+    while cold.offset < BATCHES {
+        cold.go_on();
+    }
+    // It waits for what there is not.
+    cold.client.send(&patient_fetch(0, BATCHES, 10));
+    assert_eq!(cold.client.fetched(), 0);
+    assert_eq!(cold_ways(&mut || Scan::new(&node).go_on()), 0);
 }
 
 #[test]

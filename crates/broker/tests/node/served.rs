@@ -430,14 +430,16 @@ fn prepare(node: &Node, client: &mut Client) -> TopicId {
         member_id: member(),
         ..Default::default()
     };
-    for _ in 0..200 {
+    let has_coordinator = (0..200).any(|_| {
         let found = client.call(&find(), 4).coordinators[0].error_code;
         let answered = client.call(&heartbeat, 4).error_code;
-        if found == 0 && answered == ErrorCode::UnknownMemberId.code() {
-            break;
+        let is_there = found == 0 && answered == ErrorCode::UnknownMemberId.code();
+        if !is_there {
+            std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+        is_there
+    });
+    assert!(has_coordinator, "no coordinator loads the group");
     let metadata = client.call(
         &m::metadata::MetadataRequest {
             topics: Some(vec![m::metadata::MetadataRequestTopic {

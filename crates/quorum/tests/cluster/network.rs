@@ -20,7 +20,7 @@ use skein_env::sim::{SimRng, SimWorld};
 use skein_env::{BoxFuture, Env, Lane};
 use skein_metadata::{Endpoint, encode_snapshot};
 use skein_quorum::{
-    Controller, FormationStatus, PeerAnswers, PeerTransport, QuorumError, QuorumOptions,
+    AuditLog, Controller, FormationStatus, PeerAnswers, PeerTransport, QuorumError, QuorumOptions,
     QuorumPeers, Refusal,
 };
 use skein_types::{BrokerEpoch, BrokerId, ClusterId, Uuid};
@@ -141,7 +141,13 @@ impl Cluster {
         let here = (env.clone(), answers.clone());
         self.network.nodes.lock().insert(name.to_owned(), here);
         let peers = self.peers(name, answers);
-        let starting = Controller::start_with_peers(env.clone(), options(list), peers);
+        // It compares its hash with the whole image, entry by entry. On a dead disk there is none.
+        let audit = AuditLog::open(&env, Path::new("/audit")).ok();
+        let options = QuorumOptions {
+            audit,
+            ..options(list)
+        };
+        let starting = Controller::start_with_peers(env.clone(), options, peers);
         let (name, started) = (name.to_owned(), Arc::clone(&self.started));
         let task = async move {
             let result = starting.await;

@@ -158,6 +158,28 @@ fn an_election_makes_a_client_wait_and_is_not_told_to_it() {
     });
 }
 
+#[test]
+fn a_node_that_is_not_the_controller_refuses_an_envelope_at_once() {
+    with_two(34, async |two| {
+        let node = &two.other;
+        let request = CreateTopicsRequest {
+            topics: vec![topic_of_one("held")],
+            timeout_ms: 5_000,
+            validate_only: false,
+        };
+        let frame = frame::encode_request(&request, 7, 0, Some(&CLIENT_ID)).unwrap();
+        let envelope = EnvelopeRequest {
+            request_data: frame.into_bytes().unwrap().slice(LENGTH_BYTES..),
+            ..Default::default()
+        };
+        let context = node.context(ApiKey::Envelope, 0);
+        let asked = Instant::now();
+        let answer = handle(node.shared(), &context, envelope).await;
+        assert_eq!(answer.error_code, ErrorCode::NotController.code());
+        assert_eq!(asked.elapsed(), Duration::ZERO, "it was sent on");
+    });
+}
+
 fn is_known(node: &Node, name: &str) -> bool {
     node.shared().image().topic_by_name(name).is_some()
 }

@@ -106,6 +106,7 @@ impl Nemesis<'_> {
             self.note("lets the leader ask for a process that is gone");
         }
         self.block_both(leader, controller, false);
+        // The wish arrives, and is decided, before the follower's new process can be heard.
         sleep(Duration::from_millis(400)).await;
         self.block_both(leader, follower, false);
     }
